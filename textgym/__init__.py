@@ -1,0 +1,37 @@
+"""textgym: text generation as a Markov decision process, with Gymnasium's interface.
+
+Importing the package registers the environments' ids::
+
+    import gymnasium, textgym
+
+    env = gymnasium.make("TextGen-v0")
+    envs = gymnasium.make_vec("TextGen/Sentiment-v0", num_envs=64)
+
+Neither this import nor an episode needs torch: language models live in :mod:`textgym.lm`, the
+adapter for stable-baselines3 in :mod:`textgym.sb3`.
+"""
+
+from textgym.envs import TextGenEnv, TextGenVectorEnv, register_task
+from textgym.envs.registration import register_environments
+from textgym.errors import TextGymError
+from textgym.rewards import make_reward, register_reward, registered_rewards
+from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tokenization import load_tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Task",
+    "TextGenEnv",
+    "TextGenVectorEnv",
+    "TextGymError",
+    "load_tokenizer",
+    "make_reward",
+    "make_task",
+    "register_reward",
+    "register_task",
+    "registered_rewards",
+    "registered_tasks",
+]
+
+register_environments()

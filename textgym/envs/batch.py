@@ -1,0 +1,455 @@
+"""Text generation as a Markov decision process, for a whole batch of rows at once.
+
+The state of a row is its text so far, an action appends one token, the row ends at
+end-of-sequence, at a stop string, or when its token budget is spent, and a reward function then
+judges the response. This is the one implementation: :class:`textgym.envs.TextGenVectorEnv` adds
+Gymnasium's autoreset and info to it, and :class:`textgym.envs.TextGenEnv` is a batch of one.
+
+What this module does not do: autoreset, rendering, vector infos.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.envs.settings import Settings
+from textgym.errors import (
+    ActionError,
+    PromptError,
+    SettingsError,
+    TokenizerError,
+    near_matches,
+)
+from textgym.rewards.combine import RewardSum
+from textgym.tasks.base import Row
+from textgym.tasks.sources import as_row
+
+Rows = NDArray[np.intp]
+Info = dict[str, Any]
+
+# A data set of which so many prompts in a row are too long has hardly one that fits.
+_MAX_SKIPS = 1000
+
+
+@dataclass(frozen=True)
+class Start:
+    """A prompt that is ready to start an episode."""
+
+    row: Row
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step did.
+
+    Attributes:
+        rewards: ``[N]`` float64; 0 for rows that did not step.
+        terminated: ``[N]`` bool.
+        truncated: ``[N]`` bool.
+        scored: Indices of the rows that terminated, ``[E]``.
+        reports: What each of these reports in its ``info``, E dictionaries.
+    """
+
+    rewards: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    scored: Rows
+    reports: list[Info]
+
+
+class TextBatch:
+    """A batch of text-generation episodes.
+
+    Args:
+        num_rows: Number of rows N.
+        settings: What the episodes are made of.
+        group_size: So many neighbouring rows draw the same prompts in the same order.
+
+    Attributes:
+        tokens: ``[N, L]`` int32, the text of each row from the left; -1 where nothing is written.
+        length: ``[N]`` tokens written, prompt included.
+        prompt_length: ``[N]`` tokens of the prompt.
+        rngs: One generator per row, from which its prompts are drawn.
+        rows: The row (prompt and columns) that each episode started from.
+    """
+
+    def __init__(self, num_rows: int, settings: Settings, group_size: int = 1) -> None:
+        self.settings = settings
+        self.group_size = group_size
+        self.tokens = np.full((num_rows, settings.width), -1, dtype=np.int32)
+        self.length = np.zeros(num_rows, dtype=np.intp)
+        self.prompt_length = np.zeros(num_rows, dtype=np.intp)
+        self.stop_state = np.zeros(num_rows, dtype=np.int32)
+        self.potential = np.zeros(num_rows)
+        self.shaping = np.zeros(num_rows)
+        self.rngs: list[np.random.Generator | None] = [None] * num_rows
+        self.rows: list[Row] = [{"prompt": ""}] * num_rows
+        # Prompts of a finite list come again and again; an endless source seldom repeats one.
+        self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
+
+    # ------------------------------------------------------------------ starting an episode
+
+    def seed(self, row: int, seed: int | None) -> None:
+        """Seed a row's generator; None takes fresh entropy if the row has none yet."""
+        if seed is None:
+            if self.rngs[row] is None:
+                # The rows of a group have to agree on one stream.
+                leader = row - row % self.group_size
+                shared = self.rngs[leader]
+                self.rngs[row] = np.random.default_rng() if shared is None else _copy(shared)
+            return
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise SettingsError(
+                f"{self.settings.name}: seed={seed!r} has to be a whole number, 0 or more"
+            )
+        # The source and the split are part of the seed, so that no two share their prompts.
+        words = (self.settings.source.seed_key, self.settings.split)
+        key = [zlib.crc32(word.encode()) for word in words]
+        self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, int(seed)]))
+
+    def prepare(self, row: int, options: Mapping[str, Any] | None = None) -> Start:
+        """Draw and tokenize a row's next prompt, or the one that the options name.
+
+        Raises:
+            PromptError: If the prompt does not fit, or cannot be tokenized.
+            DataError: If the source has no such row.
+            SettingsError: If the options are unknown.
+        """
+        fixed = self._named_row(row, options) if options else None
+        for _ in range(_MAX_SKIPS):
+            chosen = self._draw(row) if fixed is None else fixed
+            ids = self._fit(row, chosen["prompt"])
+            if ids is not None:
+                return Start(chosen, ids)
+            if fixed is not None:
+                raise PromptError(
+                    f"{self._where(row, chosen)}: the prompt has more than max_prompt_tokens="
+                    f"{self.settings.max_prompt_tokens} tokens, and prompt_overflow='skip' cannot "
+                    "skip the prompt that reset's options name; raise max_prompt_tokens, or cut "
+                    "with prompt_overflow='left' or 'right'"
+                )
+        raise PromptError(
+            f"{self.settings.name}: {_MAX_SKIPS} prompts in a row from {self.settings.source.name} "
+            f"have more than max_prompt_tokens={self.settings.max_prompt_tokens} tokens; raise it, "
+            "or cut prompts with prompt_overflow='left' or 'right'"
+        )
+
+    def begin(self, rows: Sequence[int], starts: Sequence[Start]) -> list[Info]:
+        """Start episodes, and return what each reports in its ``info``."""
+        at = np.asarray(rows, dtype=np.intp)
+        potential = self._potential_of(at, [start.row for start in starts], [[] for _ in starts])
+        counts = [len(start.ids) for start in starts]
+        self.tokens[at] = -1
+        for row, start, count in zip(rows, starts, counts, strict=True):
+            self.tokens[row, :count] = start.ids
+            self.rows[row] = start.row
+        self.length[at] = self.prompt_length[at] = counts
+        self.stop_state[at] = 0
+        self.potential[at] = potential
+        self.shaping[at] = 0.0
+        return [
+            {"prompt": start.row["prompt"], "prompt_tokens": count}
+            for start, count in zip(starts, counts, strict=True)
+        ]
+
+    def _draw(self, row: int) -> Row:
+        return self.settings.source.draw(cast(np.random.Generator, self.rngs[row]))
+
+    def _named_row(self, row: int, options: Mapping[str, Any]) -> Row | None:
+        """The row that ``reset(options=...)`` asks for, if it asks for one."""
+        known = ("prompt", "row", "index")
+        unknown = sorted(set(options) - {*known, "reset_mask"})
+        if unknown:
+            raise SettingsError(
+                f"{self.settings.name}: reset has no option {unknown[0]!r}"
+                f"{near_matches(str(unknown[0]), known)}; it knows 'prompt', 'row' and 'index'"
+            )
+        named = [key for key in known if key in options]
+        if not named:
+            return None
+        if len(named) > 1:
+            raise SettingsError(
+                f"{self.settings.name}: reset's options {named} contradict each other; give one"
+            )
+        value = options[named[0]]
+        if isinstance(value, list):  # The batch takes a list: one for each row.
+            if len(value) != len(self.rows):
+                raise SettingsError(
+                    f"{self.settings.name}: reset's option {named[0]!r} lists {len(value)} values "
+                    f"for {len(self.rows)} rows; give one value, or one for each row"
+                )
+            value = value[row]
+        if named[0] == "index":
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise SettingsError(
+                    f"{self.settings.name}: reset's option 'index' has to be a whole number, "
+                    f"not {value!r}"
+                )
+            return self.settings.source.item(int(value))
+        if named[0] == "prompt" and not isinstance(value, str):
+            raise SettingsError(
+                f"{self.settings.name}: reset's option 'prompt' has to be a string, not {value!r}"
+            )
+        return as_row(value, f"{self.settings.name}: reset's option {named[0]!r}")
+
+    def _fit(self, row: int, prompt: str) -> list[int] | None:
+        """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
+        known = self._encoded
+        if known is not None and prompt in known:
+            ids = known[prompt]
+        else:
+            try:
+                ids = self.settings.tokenizer.encode(prompt)
+            except TokenizerError as error:
+                raise PromptError(f"{self._where(row, {'prompt': prompt})}: {error}") from error
+            if known is not None:
+                known[prompt] = ids
+        room = self.settings.max_prompt_tokens
+        if len(ids) <= room:
+            return ids
+        overflow = self.settings.prompt_overflow
+        if overflow == "skip":
+            return None
+        if overflow == "left":
+            return ids[len(ids) - room :]
+        if overflow == "right":
+            return ids[:room]
+        raise PromptError(
+            f"{self._where(row, {'prompt': prompt})}: the prompt has {len(ids)} tokens, but "
+            f"max_prompt_tokens is {room}; raise it, or set prompt_overflow to 'left' or 'right' "
+            "(cut that side off) or 'skip' (take another prompt)"
+        )
+
+    # ------------------------------------------------------------------ one step
+
+    def check_actions(self, actions: Any, stepping: Rows) -> NDArray[np.intp]:
+        """The actions as an array ``[N]``, or a clear error.
+
+        Raises:
+            ActionError: If their shape or dtype is wrong, or one is out of range.
+        """
+        array = np.asarray(actions)
+        if array.shape != self.length.shape:
+            raise ActionError(
+                f"{self.settings.name}: actions have shape {array.shape}; the batch takes one token "
+                f"id a row, shape {self.length.shape}"
+            )
+        if array.dtype.kind not in "iu":
+            raise ActionError(
+                f"{self.settings.name}: actions have dtype {array.dtype}; token ids are integers"
+            )
+        size = self.settings.tokenizer.vocab_size
+        taken = array[stepping]
+        if len(taken) and not (0 <= int(taken.min()) and int(taken.max()) < size):
+            row = int(stepping[(taken < 0) | (taken >= size)][0])
+            raise ActionError(
+                f"{self._where(row, self.rows[row])}: action {int(array[row])} is no token id; the "
+                f"vocabulary has {size}, so actions go from 0 to {size - 1}"
+            )
+        return array.astype(np.intp, copy=False)
+
+    def step(self, actions: NDArray[np.intp], stepping: Rows) -> Outcome:
+        """Append one token to some rows; ended rows are scored.
+
+        Nothing changes if an error is raised, a reward function's included.
+
+        Args:
+            actions: Token ids, ``[N]``, checked.
+            stepping: Indices of the rows that step, ``[S]``.
+
+        Raises:
+            RewardError: If a reward function raises or returns something that is no reward.
+        """
+        settings = self.settings
+        taken = actions[stepping]
+        position = self.length[stepping]
+        self.tokens[stepping, position] = taken
+        try:
+            written = position + 1 - self.prompt_length[stepping]
+            reason, stop_state = self._finish_reasons(stepping, taken, position, written)
+            terminated = reason != _GOES_ON
+            over = np.flatnonzero(terminated)
+            scored = stepping[over]
+            rewards = np.zeros(len(stepping))
+            reports: list[Info] = []
+            if settings.step_reward is not None:
+                potential = self._potential_now(stepping, position + 1, terminated)
+                shaping = settings.step_reward_gamma * potential - self.potential[stepping]
+                rewards += shaping
+            if len(over):
+                scores, reports = self._score(scored, reason[over], position[over] + 1)
+                rewards[over] += scores
+        except BaseException:
+            self.tokens[stepping, position] = -1
+            raise
+        self.length[stepping] = position + 1
+        if stop_state is not None:
+            self.stop_state[stepping] = stop_state
+        if settings.step_reward is not None:
+            self.potential[stepping] = potential
+            self.shaping[stepping] += shaping
+            for row, report in zip(scored, reports, strict=True):
+                report["reward_terms"]["step_reward"] = float(self.shaping[row])
+        # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on, so
+        # the text is not judged.
+        limit = settings.max_episode_steps
+        truncated = np.zeros(len(stepping), dtype=np.bool_) if limit is None else written >= limit
+        return Outcome(
+            self._spread(stepping, rewards),
+            self._spread(stepping, terminated),
+            self._spread(stepping, truncated),
+            scored,
+            reports,
+        )
+
+    def _finish_reasons(
+        self,
+        stepping: Rows,
+        taken: NDArray[np.intp],
+        position: NDArray[np.intp],
+        written: NDArray[np.intp],
+    ) -> tuple[NDArray[np.intp], NDArray[np.int32] | None]:
+        """Why each stepping row ends, an index into the reasons, and its stop automaton's state."""
+        settings = self.settings
+        reason = np.where(written >= settings.max_new_tokens, _LENGTH, _GOES_ON)
+        stop_state = None
+        if settings.stops:
+            table = settings.stops.table
+            if table is not None:
+                stop_state = table[self.stop_state[stepping], taken]
+                stopped = stop_state == len(table) - 1
+            else:
+                texts = [self.response(row, end) for row, end in zip(stepping, position + 1)]
+                stopped = np.array([settings.stops.found_in(text) for text in texts], dtype=bool)
+            reason[stopped] = _STOP
+        if settings.stop_at_eos:
+            reason[taken == settings.tokenizer.eos_id] = _EOS
+        return reason, stop_state
+
+    def _score(
+        self, ended: Rows, reasons: NDArray[Any], ends: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], list[Info]]:
+        """Rewards and reports of rows whose episode is over."""
+        settings = self.settings
+        rows = [self.rows[row] for row in ended]
+        ids = [
+            self.tokens[row, start:end].tolist()
+            for row, start, end in zip(ended, self.prompt_length[ended], ends, strict=True)
+        ]
+        reasons_list = [_REASONS[reason] for reason in reasons]
+        responses = [
+            self._text(row_ids, reason) for row_ids, reason in zip(ids, reasons_list, strict=True)
+        ]
+        columns = _columns(rows)
+        columns["completion_ids"] = ids
+        columns["finish_reason"] = reasons_list
+        prompts = [row["prompt"] for row in rows]
+        totals, terms = settings.reward(prompts, responses, columns, ended)
+        reports: list[Info] = [
+            {**row, "response": response, "finish_reason": reason}
+            for row, response, reason in zip(rows, responses, reasons_list, strict=True)
+        ]
+        _attach(reports, "reward_terms", terms)
+        if settings.costs is not None:
+            costs, cost_terms = settings.costs(prompts, responses, columns, ended)
+            for report, cost in zip(reports, costs.tolist(), strict=True):
+                report["cost"] = cost
+            _attach(reports, "cost_terms", cost_terms)
+        return totals, reports
+
+    # ------------------------------------------------------------------ texts
+
+    def response(self, row: int, end: int | None = None) -> str:
+        """The text that a row's policy has written, up to a position in its tokens."""
+        stop = int(self.length[row]) if end is None else end
+        return self._text(self.tokens[row, self.prompt_length[row] : stop].tolist(), "")
+
+    def _text(self, ids: list[int], reason: str) -> str:
+        """A response's text: without the eos token or stop string that ended it."""
+        if reason == "eos":
+            ids = ids[:-1]
+        text = self.settings.tokenizer.decode(ids)
+        return self.settings.stops.cut(text) if reason == "stop" else text
+
+    # ------------------------------------------------------------------ shaping
+
+    def _potential_now(
+        self, stepping: Rows, ends: NDArray[np.intp], terminated: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """The potential of each stepping row's text; 0 where the process has ended.
+
+        Zero at the end keeps the optimal policy what it was (Ng, Harada and Russell 1999, "Policy
+        invariance under reward transformations"; Grzes 2017 for episodes of finite length).
+        """
+        going = np.flatnonzero(~terminated)
+        ids = [
+            self.tokens[row, start:end].tolist()
+            for row, start, end in zip(
+                stepping[going], self.prompt_length[stepping[going]], ends[going], strict=True
+            )
+        ]
+        potential = np.zeros(len(stepping))
+        rows = [self.rows[row] for row in stepping[going]]
+        potential[going] = self._potential_of(stepping[going], rows, ids)
+        return potential
+
+    def _potential_of(
+        self, at: Rows, rows: Sequence[Row], ids: Sequence[list[int]]
+    ) -> NDArray[np.float64]:
+        function: RewardSum | None = self.settings.step_reward
+        if function is None or not rows:
+            return np.zeros(len(rows))
+        columns = _columns(rows)
+        columns["completion_ids"] = list(ids)
+        columns["finish_reason"] = [""] * len(rows)
+        texts = [self._text(row_ids, "") for row_ids in ids]
+        return function([row["prompt"] for row in rows], texts, columns, at)[0]
+
+    # ------------------------------------------------------------------ small things
+
+    def _spread(self, stepping: Rows, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the stepping rows, in an array over all rows."""
+        if len(stepping) == len(self.length):
+            return values
+        full = np.zeros(len(self.length), dtype=values.dtype)
+        full[stepping] = values
+        return full
+
+    def _where(self, row: int, what: Row) -> str:
+        prompt = what["prompt"]
+        short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
+        return f"{self.settings.name}, row {row} (prompt {short!r})"
+
+
+_REASONS = ("", "length", "stop", "eos")
+_GOES_ON, _LENGTH, _STOP, _EOS = range(4)
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The rows' columns other than the prompt, one list each; None where a row lacks one."""
+    names = rows[0].keys()
+    if not all(row.keys() == names for row in rows):
+        names = dict.fromkeys(name for row in rows for name in row).keys()
+    return {name: [row.get(name) for row in rows] for name in names if name != "prompt"}
+
+
+def _attach(reports: list[Info], key: str, terms: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give each report its own dictionary of terms."""
+    names = list(terms)
+    values = zip(*(term.tolist() for term in terms.values()), strict=True)
+    for report, row_values in zip(reports, values, strict=True):
+        report[key] = dict(zip(names, row_values, strict=True))
+
+
+def _copy(rng: np.random.Generator) -> np.random.Generator:
+    """A generator that goes on as another one would."""
+    twin = np.random.default_rng()
+    twin.bit_generator.state = rng.bit_generator.state
+    return twin

@@ -1,0 +1,45 @@
+"""The environments' ids.
+
+Ids are registered with *string* entry points, so that a spec can be written as JSON, pickled, and
+made again in a worker process (as ``"textgym:TextGen-v0"``).
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from textgym.tasks import registry
+from textgym.tasks.base import Task
+
+
+def register_task(id: str, task: type[Task] | str) -> None:
+    """Register a task, and the environment of the same id.
+
+    Args:
+        id: The environment's id, e.g. ``"TextGen/MyTask-v0"``.
+        task: The task's class, or ``"module:Class"``, which is imported when it is first used (and
+            which worker processes find again).
+
+    Raises:
+        TaskError: If the task is no task, or the id is taken by another one.
+    """
+    registry.register_task(id, task)
+    _register(id, {"task": id})
+
+
+def register_environments() -> None:
+    """Register ``TextGen-v0`` and an id for each built-in task."""
+    _register("TextGen-v0", {})
+    for id in registry.registered_tasks():
+        _register(id, {"task": id})
+
+
+def _register(id: str, kwargs: dict[str, str]) -> None:
+    if id in gymnasium.registry:
+        return
+    gymnasium.register(
+        id=id,
+        entry_point="textgym.envs:TextGenEnv",
+        vector_entry_point="textgym.envs:TextGenVectorEnv",
+        kwargs=kwargs,
+    )

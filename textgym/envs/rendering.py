@@ -1,0 +1,82 @@
+"""How an episode looks: as a string, on the terminal, or as an image."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.errors import SettingsError, require
+
+RENDER_MODES = ["ansi", "human", "rgb_array"]
+
+Frame: TypeAlias = "str | NDArray[np.uint8]"
+
+# An image of constant size, as video recorders want it.
+_COLUMNS, _LINES = 64, 12
+_BACKGROUND, _PROMPT_COLOR, _RESPONSE_COLOR = (250, 249, 245), (110, 110, 110), (20, 70, 150)
+
+
+def check_render_mode(name: str, mode: str | None) -> str | None:
+    """The render mode, if there is such a mode.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    if mode is not None and mode not in RENDER_MODES:
+        raise SettingsError(f"{name}: render_mode={mode!r} is unknown; use one of {RENDER_MODES}")
+    return mode
+
+
+def frame(mode: str, prompt: str, response: str) -> Frame:
+    """A text as a string (mode "ansi") or as an image (mode "rgb_array").
+
+    Returns:
+        The prompt and the response, or uint8 ``[H, W, 3]``.
+
+    Raises:
+        MissingDependencyError: If images are asked for without Pillow.
+    """
+    return prompt + response if mode == "ansi" else _image(prompt, response)
+
+
+def show(prompt: str, response: str, label: str = "") -> None:
+    """Print a text; on a terminal the response stands out in color."""
+    if sys.stdout.isatty():
+        response = f"\x1b[1;34m{response}\x1b[0m"
+    print(f"{label}{prompt}{response}", flush=True)
+
+
+def _image(prompt: str, response: str) -> NDArray[np.uint8]:
+    """Draw the last lines of a text in a fixed-width font."""
+    draw: Any = require("PIL.ImageDraw", "render")
+    font = require("PIL.ImageFont", "render").load_default(size=14)
+    cell_width, cell_height = int(font.getlength("m")) + 1, 20
+    size = (_COLUMNS * cell_width + 16, _LINES * cell_height + 16)
+    image = require("PIL.Image", "render").new("RGB", size, _BACKGROUND)
+    canvas = draw.Draw(image)
+    for row, cells in enumerate(_layout(prompt, response)[-_LINES:]):
+        for column, (character, written) in enumerate(cells):
+            color = _RESPONSE_COLOR if written else _PROMPT_COLOR
+            spot = (8 + column * cell_width, 8 + row * cell_height)
+            canvas.text(spot, character, fill=color, font=font)
+    return np.asarray(image, dtype=np.uint8).copy()
+
+
+def _layout(prompt: str, response: str) -> list[list[tuple[str, bool]]]:
+    """Lines of (character, whether the policy wrote it), wrapped at white space."""
+    lines: list[list[tuple[str, bool]]] = []
+    position = 0
+    for paragraph in (prompt + response).split("\n"):
+        start = 0
+        for line in textwrap.wrap(paragraph, _COLUMNS, drop_whitespace=False) or [""]:
+            begin = position + start
+            lines.append(
+                [(char, begin + offset >= len(prompt)) for offset, char in enumerate(line)]
+            )
+            start += len(line)
+        position += len(paragraph) + 1
+    return lines

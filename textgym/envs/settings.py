@@ -1,0 +1,183 @@
+"""What the environments' arguments mean: from what a user writes to what the batch runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+from textgym.envs.stopping import StopStrings
+from textgym.errors import SettingsError, TextGymError, TokenizerError
+from textgym.rewards.combine import RewardSpec, RewardSum
+from textgym.tasks.base import Task
+from textgym.tasks.registry import make_task
+from textgym.tasks.sources import PromptSpec, Source, TaskSource, make_source
+from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
+
+PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
+
+DEFAULT_TASK = "TextGen/Sentiment-v0"
+"""Prompts and reward of ``TextGen-v0`` when none are given."""
+
+DEFAULT_BUDGET = 64
+"""Prompt tokens, and new tokens, where neither the user nor a task says how many."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved settings of an environment; see :func:`resolve` for their meaning."""
+
+    name: str
+    source: Source
+    tokenizer: Tokenizer
+    reward: RewardSum
+    step_reward: RewardSum | None
+    step_reward_gamma: float
+    costs: RewardSum | None
+    max_prompt_tokens: int
+    max_new_tokens: int
+    stops: StopStrings
+    prompt_overflow: PromptOverflow
+    stop_at_eos: bool
+    split: str
+    max_episode_steps: int | None
+
+    @property
+    def width(self) -> int:
+        """Length of an observation in tokens."""
+        return self.max_prompt_tokens + self.max_new_tokens
+
+
+def resolve(
+    *,
+    task: str | None,
+    prompts: PromptSpec | None,
+    reward: RewardSpec | None,
+    tokenizer: TokenizerSpec,
+    max_prompt_tokens: int | None,
+    max_new_tokens: int | None,
+    stop: Sequence[str] | None,
+    prompt_overflow: PromptOverflow,
+    stop_at_eos: bool | None,
+    split: str,
+    level: int | None,
+    step_reward: RewardSpec | None,
+    step_reward_gamma: float,
+    costs: Mapping[str, Any] | None,
+    max_episode_steps: int | None = None,
+) -> Settings:
+    """Check an environment's arguments and turn them into objects.
+
+    The arguments are documented at :class:`textgym.envs.TextGenEnv`. What is not given comes from
+    the task, and where there is no task from the defaults of ``TextGen-v0``.
+
+    Raises:
+        TextGymError: If an argument has an impossible value; the message says which.
+    """
+    name = task or "TextGen-v0"
+    defaults = _task_of(task, prompts, level, split)
+    if level is not None and prompts is not None:
+        raise SettingsError(
+            f"{name}: level={level} chooses a built-in task's difficulty, but prompts were given; "
+            "leave one of the two out"
+        )
+    if prompts is None:
+        source: Source = TaskSource(defaults or make_task(DEFAULT_TASK, level, split))
+    else:
+        source = make_source(prompts, split)
+    # Budgets, stops and words are the task's wherever it is the task that is played, on its own
+    # rows or on a user's; TextGen-v0 keeps its own budgets.
+    if tokenizer is None and defaults is not None and defaults.tokenizer is not None:
+        tokenizer = list(defaults.tokenizer)
+    at_eos = bool(_first(stop_at_eos, defaults and defaults.stop_at_eos, True))
+    words = load_tokenizer(tokenizer, add_eos=at_eos)
+    if at_eos and words.eos_id is None:
+        raise TokenizerError(
+            f"{name}: the tokenizer {words.name!r} has no end-of-sequence token; pass a tokenizer "
+            "that names one (eos_token=...), or stop_at_eos=False"
+        )
+    if prompt_overflow not in ("error", "left", "right", "skip"):
+        raise SettingsError(
+            f"{name}: prompt_overflow={prompt_overflow!r} is unknown; use 'error', 'left' or "
+            "'right' (cut that side off) or 'skip' (take another prompt)"
+        )
+    if isinstance(stop, str):
+        raise SettingsError(f"{name}: stop={stop!r} is a string; give a list of stop strings")
+    if max_episode_steps is not None:
+        max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
+    return Settings(
+        name=name,
+        source=source,
+        tokenizer=words,
+        reward=_reward(name, source.default_reward() if reward is None else reward),
+        step_reward=None if step_reward is None else _reward(f"{name}, step_reward", step_reward),
+        step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
+        costs=_costs(name, costs),
+        max_prompt_tokens=_natural(
+            name,
+            "max_prompt_tokens",
+            _first(max_prompt_tokens, defaults and defaults.max_prompt_tokens, DEFAULT_BUDGET),
+        ),
+        max_new_tokens=_positive(
+            name,
+            "max_new_tokens",
+            _first(max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET),
+        ),
+        stops=StopStrings(_first(stop, defaults and defaults.stop, ()), words),
+        prompt_overflow=prompt_overflow,
+        stop_at_eos=at_eos,
+        split=split,
+        max_episode_steps=max_episode_steps,
+    )
+
+
+def _task_of(
+    task: str | None, prompts: PromptSpec | None, level: int | None, split: str
+) -> Task | None:
+    """The task whose budgets and words are the defaults."""
+    if isinstance(prompts, Task):
+        return prompts
+    if task is None:
+        return None
+    return make_task(task, level if prompts is None else None, split)
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is given."""
+    return next(value for value in values if value is not None)
+
+
+def _reward(where: str, spec: RewardSpec) -> RewardSum:
+    try:
+        return RewardSum(spec, where)
+    except TextGymError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: the reward {spec!r} cannot be used: {error}") from error
+
+
+def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
+    """Costs are named functions with weight one; their sum is ``info["cost"]``."""
+    if costs is None:
+        return None
+    if not isinstance(costs, Mapping) or not costs:
+        raise SettingsError(f"{name}: costs={costs!r} is no dictionary of a name and a function")
+    return RewardSum.named(cast("Mapping[str, Any]", costs), f"{name}, costs")
+
+
+def _positive(name: str, argument: str, value: Any) -> int:
+    if _natural(name, argument, value) < 1:
+        raise SettingsError(f"{name}: {argument}={value!r} has to be at least 1")
+    return int(value)
+
+
+def _natural(name: str, argument: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise SettingsError(f"{name}: {argument}={value!r} has to be a whole number, 0 or more")
+    return int(value)
+
+
+def _fraction(name: str, argument: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise SettingsError(f"{name}: {argument}={value!r} has to be a number from 0 to 1")
+    return float(value)

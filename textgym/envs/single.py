@@ -1,0 +1,232 @@
+"""The single environment: a batch of one behind ``gymnasium.Env``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.envs.batch import TextBatch
+from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
+from textgym.envs.settings import PromptOverflow, resolve
+from textgym.errors import ActionError, ResetNeededError, SettingsError
+from textgym.rewards.combine import RewardSpec
+from textgym.tasks.sources import PromptSpec
+from textgym.tokenization import TokenizerSpec
+
+_ALL = np.zeros(1, dtype=np.intp)
+
+
+class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
+    """Text generation as a Markov decision process.
+
+    ## Description
+    The state is the text so far: a prompt and what was written after it. An action is one token of
+    the vocabulary, which is appended. When the text ends, a reward function judges it. Nothing is
+    ever tokenized again: token in, token out.
+
+    ## Observation Space
+    ``Box(-1, V - 1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids from the left, -1
+    where nothing is written yet. ``(obs >= 0).sum()`` is the length of the text. Within an episode
+    an observation only ever grows.
+
+    ## Action Space
+    ``Discrete(V)``: V is the size of the tokenizer's whole vocabulary, added tokens included.
+
+    ## Rewards
+    0 until the episode ends, then the weighted sum of the reward's terms; ``step_reward`` adds
+    ``gamma * potential(text after) - potential(text before)`` to every step.
+
+    ## Starting State
+    A prompt drawn from ``prompts``. ``reset(seed=...)`` seeds the stream of prompts;
+    ``reset(options={"prompt": "..."})``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start.
+    ``info`` has ``prompt`` (str) and ``prompt_tokens`` (int).
+
+    ## Episode End
+    Termination, with its name in ``info["finish_reason"]``: the end-of-sequence token ("eos"), a
+    stop string ("stop"), or the budget of new tokens is spent ("length"). ``info`` then also has
+    ``response`` (the text without the eos token or stop string that ended it), ``reward_terms``
+    (each term before weighting) and the row's own columns. The environment itself never truncates.
+
+    ## Arguments
+    prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), the
+        path of a .txt, .jsonl, .csv or .parquet file, ``"hf:NAME[:CONFIG][:SPLIT]"``,
+        ``"reasoning_gym:DATASET"``, a function of a numpy Generator that returns a dictionary, or a
+        Task. None: the task's, or the built-in ones.
+    reward: A registered name, a function ``(prompts, completions, **columns) -> list[float]``, or a
+        dictionary of either to its weight. None: the task's; without a task, similarity to the
+        reference, or the share of distinct bigrams where there is no reference.
+    tokenizer: None (built-in), a list of words (a closed vocabulary, ``"<eos>"`` is appended if
+        it has no eos and needs one), a path, a hub id, a ``tokenizers.Tokenizer``, or a
+        transformers tokenizer.
+    max_prompt_tokens, max_new_tokens: The budgets; None: the task's, or 64.
+    stop: Stop strings, which may span tokens.
+    prompt_overflow: What to do with a prompt of more than ``max_prompt_tokens``: ``"error"``;
+        ``"left"`` or ``"right"`` cuts that side off; ``"skip"`` takes another prompt.
+    stop_at_eos: False makes eos a token like any other. None: the task's, or True.
+    split: ``"train"`` or ``"eval"``, where the task or the data has them.
+    level: A built-in task's difficulty.
+    group_size: 1; other sizes are for the batch, ``gymnasium.make_vec``.
+    step_reward: A potential function over partial texts, with a reward's signature
+        (potential-based shaping, Ng et al. 1999; the potential after the end counts as 0).
+    step_reward_gamma: The discount factor of that shaping, 0 to 1; use the agent's.
+    costs: ``{"name": function}`` with a reward's signature: their sum is ``info["cost"]`` in every
+        step (0 before the end), each one is in ``info["cost_terms"]``.
+    render_mode: ``"ansi"`` (the text as a string), ``"human"`` (printed as it is written) or
+        ``"rgb_array"`` (an image of the text, uint8 ``[H, W, 3]``).
+    task: Id of the registered task whose prompts, reward and budgets are the defaults; the ids
+        ``TextGen/...`` set it.
+
+    ## Version History
+    v0: First version.
+
+    Example:
+        >>> import gymnasium, textgym
+        >>> env = gymnasium.make(
+        ...     "TextGen-v0",
+        ...     prompts=["the cat"],
+        ...     tokenizer=["the", "cat", "sat", "ran", "<eos>"],
+        ...     reward=lambda prompts, completions, **columns: [c.count("sat") for c in completions],
+        ... )
+        >>> obs, info = env.reset(seed=1)
+        >>> obs[:4], info["prompt"]
+        (array([ 0,  1, -1, -1], dtype=int32), 'the cat')
+        >>> obs, reward, terminated, truncated, info = env.step(2)
+        >>> obs, reward, terminated, truncated, info = env.step(4)
+        >>> reward, terminated, info["response"], info["finish_reason"]
+        (1.0, True, 'sat', 'eos')
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": RENDER_MODES, "render_fps": 8}
+
+    def __init__(
+        self,
+        *,
+        task: str | None = None,
+        prompts: PromptSpec | None = None,
+        reward: RewardSpec | None = None,
+        tokenizer: TokenizerSpec = None,
+        max_prompt_tokens: int | None = None,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        prompt_overflow: PromptOverflow = "error",
+        stop_at_eos: bool | None = None,
+        split: str = "train",
+        level: int | None = None,
+        group_size: int = 1,
+        step_reward: RewardSpec | None = None,
+        step_reward_gamma: float = 1.0,
+        costs: Mapping[str, Any] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.settings = resolve(
+            task=task,
+            prompts=prompts,
+            reward=reward,
+            tokenizer=tokenizer,
+            max_prompt_tokens=max_prompt_tokens,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            prompt_overflow=prompt_overflow,
+            stop_at_eos=stop_at_eos,
+            split=split,
+            level=level,
+            step_reward=step_reward,
+            step_reward_gamma=step_reward_gamma,
+            costs=costs,
+        )
+        if group_size != 1:
+            raise SettingsError(
+                f"{self.settings.name}: group_size={group_size!r} needs a batch; use "
+                "gymnasium.make_vec(..., num_envs=N), or group_size=1 here"
+            )
+        self.tokenizer = self.settings.tokenizer
+        self.render_mode = check_render_mode(self.settings.name, render_mode)
+        size = self.tokenizer.vocab_size
+        self.observation_space = gym.spaces.Box(-1, size - 1, (self.settings.width,), np.int32)
+        self.action_space = gym.spaces.Discrete(size)  # type: ignore[assignment]
+        self._batch = TextBatch(1, self.settings)
+        self._over = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Seeds the stream of prompts; None goes on with the present one.
+            options: ``{"prompt": "..."}``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start.
+
+        Returns:
+            The observation ``[L]`` int32, and ``info`` with ``prompt`` and ``prompt_tokens``.
+
+        Raises:
+            TextGymError: If seed or options are wrong, or the prompt does not fit.
+        """
+        self._batch.seed(0, seed)
+        # Gymnasium's own record of the generator and the seed.
+        self._np_random = self._batch.rngs[0]
+        if seed is not None or self._np_random_seed is None:
+            self._np_random_seed = -1 if seed is None else seed
+        (info,) = self._batch.begin([0], [self._batch.prepare(0, options)])
+        self._over = False
+        if self.render_mode == "human":
+            self._show()
+        return self._batch.tokens[0].copy(), info
+
+    def step(
+        self, action: np.integer[Any] | int
+    ) -> tuple[NDArray[np.int32], float, bool, bool, dict[str, Any]]:
+        """Append one token.
+
+        Args:
+            action: A token id.
+
+        Returns:
+            Observation ``[L]`` int32, reward, terminated, truncated (never), and ``info``.
+
+        Raises:
+            ActionError: If the action is no token id; nothing changes.
+            RewardError: If a reward function fails; nothing changes.
+            ResetNeededError: If the episode is over or never began.
+        """
+        if self._over:
+            raise ResetNeededError(
+                f"{self.settings.name}: the episode is over, or never began; call reset()"
+            )
+        if np.ndim(action) > 1 or np.size(action) != 1:
+            raise ActionError(
+                f"{self.settings.name}: the action {action!r} has shape {np.shape(action)}; "
+                "an action is one token id"
+            )
+        checked = self._batch.check_actions(np.reshape(action, 1), _ALL)
+        outcome = self._batch.step(checked, _ALL)
+        self._over = bool(outcome.terminated[0])
+        info = outcome.reports[0] if outcome.reports else {}
+        if self.settings.costs is not None:
+            info.setdefault("cost", 0.0)
+        if self.render_mode == "human":
+            self._show()
+        return self._batch.tokens[0].copy(), float(outcome.rewards[0]), self._over, False, info
+
+    def render(self) -> Frame | list[Frame] | None:  # type: ignore[override]
+        """The text as a string ("ansi") or an image ("rgb_array"); None in the mode "human"."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() was called without a render mode; make the environment with "
+                "render_mode='ansi', 'human' or 'rgb_array'"
+            )
+            return None
+        if self.render_mode == "human":
+            return None
+        return frame(self.render_mode, self._prompt, self._batch.response(0))
+
+    @property
+    def _prompt(self) -> str:
+        return cast(str, self._batch.rows[0]["prompt"])
+
+    def _show(self) -> None:
+        show(self._prompt, self._batch.response(0))

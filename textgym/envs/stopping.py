@@ -1,0 +1,112 @@
+"""Stop strings, found while text is written token by token.
+
+A stop string may begin in one token and end in a later one, or lie inside one token. Where a
+tokenizer decodes context-free (byte-level BPE) an Aho-Corasick automaton over bytes is composed
+with the vocabulary once, so that a step of the whole batch is one table look-up. Other tokenizers
+are decoded at every step, which is slower and just as right.
+
+Source of the automaton: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic
+search".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.errors import SettingsError
+from textgym.tokenization import Tokenizer
+
+
+class StopStrings:
+    """Detects when the text of a response has come to hold one of some strings.
+
+    Args:
+        stops: The stop strings.
+        tokenizer: The tokenizer whose tokens make up the text.
+
+    Attributes:
+        table: Automaton over tokens, ``[S, V]`` int32: the state after a token; state 0 is the
+            start, and the last one is final. None if the tokenizer does not decode context-free.
+
+    Raises:
+        SettingsError: If a stop string is empty or no string.
+    """
+
+    def __init__(self, stops: Sequence[str], tokenizer: Tokenizer) -> None:
+        for stop in stops:
+            if not isinstance(stop, str) or not stop:
+                raise SettingsError(f"{stop!r} is no stop string; give non-empty strings")
+        self.stops = tuple(stops)
+        self.table: NDArray[np.int32] | None = None
+        if self.stops and tokenizer.token_bytes is not None:
+            over_bytes = _automaton([stop.encode() for stop in self.stops])
+            self.table = _over_tokens(over_bytes, tokenizer.token_bytes)
+
+    def __bool__(self) -> bool:
+        return bool(self.stops)
+
+    def found_in(self, text: str) -> bool:
+        """Whether a text holds a stop string."""
+        return any(stop in text for stop in self.stops)
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string in it."""
+        ends = [end for stop in self.stops if (end := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
+
+
+def _automaton(stops: list[bytes]) -> NDArray[np.int32]:
+    """Aho-Corasick over bytes, ``[S, 256]``; the last state is final and absorbs."""
+    children: list[dict[int, int]] = [{}]
+    final: set[int] = set()
+    for stop in stops:
+        state = 0
+        for byte in stop:
+            if byte not in children[state]:
+                children[state][byte] = len(children)
+                children.append({})
+            state = children[state][byte]
+        final.add(state)
+    table = np.zeros((len(children), 256), dtype=np.int32)
+    for byte, child in children[0].items():
+        table[0, byte] = child
+    # Breadth first, so that the state to fall back to is complete before it is copied from.
+    queue = [(child, 0) for child in children[0].values()]
+    for state, fallback in queue:
+        if fallback in final:
+            final.add(state)
+        table[state] = table[fallback]
+        for byte, child in children[state].items():
+            queue.append((child, int(table[fallback, byte])))
+            table[state, byte] = child
+    # All final states become one, the last.
+    renamed = np.cumsum([state not in final for state in range(len(children))]) - 1
+    accept = int(renamed.max()) + 1
+    renamed[list(final)] = accept
+    merged = np.full((accept + 1, 256), accept, dtype=np.int32)
+    for state in range(len(children)):
+        if state not in final:
+            merged[renamed[state]] = renamed[table[state]]
+    return merged
+
+
+def _over_tokens(automaton: NDArray[np.int32], token_bytes: list[bytes]) -> NDArray[np.int32]:
+    """The automaton's state after a whole token, ``[S, V]``."""
+    states = len(automaton)
+    lengths = np.array([len(piece) for piece in token_bytes])
+    order = np.argsort(-lengths, kind="stable")  # Longest first: each byte column is a prefix.
+    width = int(lengths.max())
+    padded = np.zeros((len(token_bytes), width), dtype=np.intp)
+    for row, index in enumerate(order):
+        piece = token_bytes[index]
+        padded[row, : len(piece)] = list(piece)
+    reached = np.repeat(np.arange(states, dtype=np.int32)[:, None], len(token_bytes), axis=1)
+    for column in range(width):
+        having = int((lengths > column).sum())
+        reached[:, :having] = automaton[reached[:, :having], padded[:having, column]]
+    table = np.empty_like(reached)
+    table[:, order] = reached
+    return table

@@ -1,0 +1,308 @@
+"""The native batch: many text-generation episodes behind one ``step``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from textgym.envs.batch import TextBatch
+from textgym.envs.infos import add_infos
+from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
+from textgym.envs.settings import PromptOverflow, resolve
+from textgym.errors import ResetNeededError, SettingsError
+from textgym.rewards.combine import RewardSpec
+from textgym.tasks.sources import PromptSpec
+from textgym.tokenization import TokenizerSpec
+
+Observations = NDArray[np.int32]
+Actions = NDArray[np.integer[Any]]
+
+
+class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
+    """Text generation as a Markov decision process, N episodes at once.
+
+    ``gymnasium.make_vec("TextGen-v0", num_envs=N, ...)`` makes one. It equals Gymnasium's
+    ``SyncVectorEnv`` over :class:`textgym.envs.TextGenEnv`, dtypes and infos included, at a fraction
+    of the time: arrays only, and one reward call for all rows that end in a step. See
+    :class:`textgym.envs.TextGenEnv` for the process and the arguments; what differs is here.
+
+    ## Observation Space
+    int32 ``[N, L]``, a fresh array from every call.
+
+    ## Action Space
+    One token id a row, integers ``[N]``.
+
+    ## Arguments
+    num_envs: Number of rows N.
+    group_size: So many neighbouring rows get the same prompts in the same order (for algorithms
+        that compare several responses to one prompt, GRPO and RLOO). It divides ``num_envs``.
+    autoreset_mode: When a row whose episode is over starts the next one: ``"NextStep"`` (in the
+        next call of ``step``, which ignores the row's action), ``"SameStep"`` (at once; the end is
+        in ``final_obs`` and ``final_info``) or ``"Disabled"`` (``reset`` with
+        ``options={"reset_mask": mask}``); or Gymnasium's ``AutoresetMode``.
+    max_episode_steps: Truncate longer episodes. What ``gymnasium.make`` does with a wrapper.
+
+    The options of ``reset`` may be lists here, with one value a row: ``{"index": [0, 1, 2]}``.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": RENDER_MODES, "render_fps": 8}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        task: str | None = None,
+        prompts: PromptSpec | None = None,
+        reward: RewardSpec | None = None,
+        tokenizer: TokenizerSpec = None,
+        max_prompt_tokens: int | None = None,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        prompt_overflow: PromptOverflow = "error",
+        stop_at_eos: bool | None = None,
+        split: str = "train",
+        level: int | None = None,
+        group_size: int = 1,
+        step_reward: RewardSpec | None = None,
+        step_reward_gamma: float = 1.0,
+        costs: Mapping[str, Any] | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        self.settings = resolve(
+            task=task,
+            prompts=prompts,
+            reward=reward,
+            tokenizer=tokenizer,
+            max_prompt_tokens=max_prompt_tokens,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            prompt_overflow=prompt_overflow,
+            stop_at_eos=stop_at_eos,
+            split=split,
+            level=level,
+            step_reward=step_reward,
+            step_reward_gamma=step_reward_gamma,
+            costs=costs,
+            max_episode_steps=max_episode_steps,
+        )
+        name = self.settings.name
+        for argument, value in (("num_envs", num_envs), ("group_size", group_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"{name}: {argument}={value!r} has to be a whole number above 0")
+        if num_envs % group_size:
+            raise SettingsError(
+                f"{name}: group_size={group_size} does not divide num_envs={num_envs}"
+            )
+        self.tokenizer = self.settings.tokenizer
+        self.num_envs = num_envs
+        self.render_mode = check_render_mode(name, render_mode)
+        self.autoreset_mode = _autoreset_mode(name, autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        size = self.tokenizer.vocab_size
+        self.single_observation_space = gym.spaces.Box(
+            -1, size - 1, (self.settings.width,), np.int32
+        )
+        self.single_action_space = gym.spaces.Discrete(size)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._batch = TextBatch(num_envs, self.settings, group_size)
+        self._seeds: list[int | None] = [None] * num_envs
+        self._over = np.ones(num_envs, dtype=np.bool_)  # The episode is over, or never began.
+        self._begun = False
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start new episodes, in all rows or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: Row i is seeded with ``seed + i``, or with its entry of a list; None goes on with
+                the rows' present streams of prompts.
+            options: ``{"prompt": "..."}``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start;
+                each value may be a list with one entry a row.
+
+        Returns:
+            The observations ``[N, L]`` of all rows, and the infos of those that were reset.
+
+        Raises:
+            TextGymError: If seed or options are wrong, or a prompt does not fit; nothing changes.
+        """
+        rows = self._rows_to_reset(options)
+        seeds = self._seeds_of_rows(seed)
+        for row in rows:
+            leader = row - row % self._batch.group_size
+            self._batch.seed(row, seeds[leader])
+            if seeds[leader] is not None:
+                self._seeds[row] = seeds[leader]
+        starts = [self._batch.prepare(row, options) for row in rows]
+        infos: dict[str, Any] = {}
+        at = np.asarray(rows, dtype=np.intp)
+        add_infos(infos, self.num_envs, at, self._batch.begin(rows, starts))
+        self._over[at] = False
+        self._begun = True
+        if self.render_mode == "human":
+            self._show()
+        return self._batch.tokens.copy(), infos
+
+    def step(
+        self, actions: Actions
+    ) -> tuple[
+        Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Append one token to every row.
+
+        Args:
+            actions: Token ids, integers ``[N]``.
+
+        Returns:
+            Observations ``[N, L]`` int32, rewards ``[N]`` float64, terminations ``[N]`` bool,
+            truncations ``[N]`` bool, and infos.
+
+        Raises:
+            ActionError: If the actions are wrong; nothing changes.
+            RewardError: If a reward function fails; nothing changes.
+            ResetNeededError: If ``reset`` is due.
+        """
+        if not self._begun:
+            raise ResetNeededError(f"{self.settings.name}: call reset() before the first step()")
+        over = self._over
+        stepping = np.flatnonzero(~over)
+        if self.autoreset_mode is AutoresetMode.DISABLED and len(stepping) < self.num_envs:
+            raise ResetNeededError(
+                f"{self.settings.name}: the episodes of rows {np.flatnonzero(over).tolist()} are "
+                "over, and autoreset is disabled; call reset(options={'reset_mask': mask})"
+            )
+        batch = self._batch
+        checked = batch.check_actions(actions, stepping)
+        # Prompts are drawn before anything is stepped, so that a bad one leaves nothing half done.
+        waiting = np.flatnonzero(over).tolist()
+        starts = [batch.prepare(row) for row in waiting]
+        outcome = batch.step(checked, stepping)
+
+        infos: dict[str, Any] = {}
+        now_over = outcome.terminated | outcome.truncated
+        ended = np.flatnonzero(now_over)
+        reports = self._reports(stepping, outcome.scored, outcome.reports)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
+            finals = [
+                {"final_obs": batch.tokens[row].copy(), "final_info": reports.pop(row, {})}
+                for row in ended.tolist()
+            ]
+            add_infos(infos, self.num_envs, ended, finals)
+            self._over = now_over
+            waiting = ended.tolist()
+            starts = [batch.prepare(row) for row in waiting]
+        if reports:
+            add_infos(
+                infos, self.num_envs, np.array(sorted(reports)), [reports[r] for r in sorted(reports)]
+            )
+        if waiting:
+            at = np.asarray(waiting, dtype=np.intp)
+            add_infos(infos, self.num_envs, at, batch.begin(waiting, starts))
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self._over = np.zeros(self.num_envs, dtype=np.bool_) if same_step else now_over
+        if self.render_mode == "human":
+            self._show()
+        return (
+            batch.tokens.copy(),
+            outcome.rewards,
+            outcome.terminated,
+            outcome.truncated,
+            infos,
+        )
+
+    def render(self) -> tuple[Frame, ...] | None:
+        """One frame a row in the mode "ansi" or "rgb_array"; None in the mode "human"."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() was called without a render mode; make the environment with "
+                "render_mode='ansi', 'human' or 'rgb_array'"
+            )
+            return None
+        if self.render_mode == "human":
+            return None
+        return tuple(self._frame(row) for row in range(self.num_envs))
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators of the rows, from which their prompts are drawn."""
+        for row in range(self.num_envs):
+            self._batch.seed(row, None)
+        return tuple(rng for rng in self._batch.rngs if rng is not None)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seeds of the rows; -1 where a row has never been seeded."""
+        return tuple(-1 if seed is None else seed for seed in self._seeds)
+
+    def _rows_to_reset(self, options: Mapping[str, Any] | None) -> list[int]:
+        mask = None if options is None else options.get("reset_mask")
+        if mask is None:
+            return list(range(self.num_envs))
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.dtype != np.bool_
+            or mask.shape != (self.num_envs,)
+            or not mask.any()
+        ):
+            raise SettingsError(
+                f"{self.settings.name}: reset_mask has to be a boolean numpy array of shape "
+                f"({self.num_envs},) with at least one True, not {mask!r}"
+            )
+        if not self._begun and not mask.all():
+            raise ResetNeededError(
+                f"{self.settings.name}: the first reset starts all rows; call it without reset_mask"
+            )
+        return [int(row) for row in np.flatnonzero(mask)]
+
+    def _seeds_of_rows(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+            return [int(seed) + row for row in range(self.num_envs)]
+        if not isinstance(seed, (list, tuple)) or len(seed) != self.num_envs:
+            raise SettingsError(
+                f"{self.settings.name}: seed={seed!r} has to be a whole number, or a list of "
+                f"{self.num_envs} of them"
+            )
+        return list(seed)
+
+    def _reports(
+        self, stepping: NDArray[np.intp], scored: NDArray[np.intp], reports: list[dict[str, Any]]
+    ) -> dict[int, dict[str, Any]]:
+        """What the stepped rows report, by row; with costs, every step reports one."""
+        found = dict(zip(scored.tolist(), reports, strict=True))
+        if self.settings.costs is not None:
+            return {row: found.get(row, {"cost": 0.0}) for row in stepping.tolist()}
+        return found
+
+    def _frame(self, row: int) -> Frame:
+        batch = self._batch
+        return frame(str(self.render_mode), str(batch.rows[row]["prompt"]), batch.response(row))
+
+    def _show(self) -> None:
+        for row in range(self.num_envs):
+            show(str(self._batch.rows[row]["prompt"]), self._batch.response(row), label=f"[{row}] ")
+
+
+def _autoreset_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    for known in AutoresetMode:
+        if isinstance(mode, str) and mode.replace("_", "").lower() == known.value.lower():
+            return known
+    raise SettingsError(
+        f"{name}: autoreset_mode={mode!r} is unknown; use one of "
+        f"{[known.value for known in AutoresetMode]}"
+    )

@@ -1,0 +1,86 @@
+"""The exceptions of textgym: each message names the cause and the fix.
+
+Every exception derives from :class:`TextGymError`, so ``except textgym.TextGymError`` catches
+them all, and also from the built-in class that a caller would expect (``ValueError``, ...).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium
+
+
+class TextGymError(Exception):
+    """Base class of all errors that textgym raises on purpose."""
+
+
+class ActionError(TextGymError, ValueError):
+    """An action is out of range, or has the wrong dtype or shape."""
+
+
+class PromptError(TextGymError, ValueError):
+    """A prompt does not fit into the environment or cannot be tokenized."""
+
+
+class TokenizerError(TextGymError, ValueError):
+    """A tokenizer cannot be loaded or lacks what the environment needs."""
+
+
+class DataError(TextGymError, ValueError):
+    """Prompt data cannot be read or has the wrong form."""
+
+
+class TaskError(TextGymError, ValueError):
+    """A task is unknown, misconfigured, or breaks the task contract."""
+
+
+class RewardError(TextGymError, RuntimeError):
+    """A reward function is unknown, raised, or returned something that is no reward."""
+
+
+class SettingsError(TextGymError, ValueError):
+    """An argument of an environment, a policy or a buffer has an impossible value."""
+
+
+class ModelError(TextGymError, ValueError):
+    """A language model cannot be loaded, or does not fit the environment."""
+
+
+class ResetNeededError(TextGymError, gymnasium.error.ResetNeeded):
+    """``step`` was called before ``reset``, or on an episode that is over."""
+
+
+class MissingDependencyError(TextGymError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def require(module: str, extra: str) -> Any:
+    """Import an optional dependency.
+
+    Args:
+        module: Dotted name of the module, e.g. ``"sacrebleu"``.
+        extra: The extra of textgym that installs it, e.g. ``"metrics"``.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this needs the package {module.partition('.')[0]!r}, which could not be imported "
+            f"({error}); install it with: pip install 'textgym[{extra}]'"
+        ) from error
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """Say what was probably meant by a mistyped name: ``"; did you mean 'rouge'?"`` or ``""``."""
+    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
