@@ -1,0 +1,155 @@
+"""What may go wrong in a reward function, said with the row and the fix.
+
+The messages are the second half of a sentence that :class:`RewardSum` begins with the names of the
+environment and of the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from textgym.errors import RewardError
+from textgym.rewards.signature import Call
+
+Rows = Sequence[int] | np.ndarray | None
+
+# Errors that usually come from one text, so that looking for that text pays. Anything else (a
+# dropped connection, an out-of-memory GPU) would only happen again, slowly.
+_FROM_ONE_TEXT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+def checked_values(result: Any, completions: list[str], rows: Rows) -> list[float]:
+    """Turn what a reward function returned into N floats; None becomes 0.
+
+    Args:
+        result: A sequence, or a one-dimensional array or tensor, of N finite numbers or Nones.
+        completions: The N texts, for errors.
+        rows: Their row numbers, for errors; their positions if None.
+
+    Returns:
+        N finite floats.
+
+    Raises:
+        RewardError: If the result is anything else.
+    """
+    count = len(completions)
+    if type(result) is list:
+        pass
+    elif hasattr(result, "ndim") and hasattr(result, "tolist"):  # NumPy's arrays, torch's tensors
+        if result.ndim != 1:
+            raise RewardError(
+                f"returned shape {tuple(result.shape)}; return one number a text, shape ({count},)"
+            )
+        result = result.tolist()
+    elif not isinstance(result, Sequence) or isinstance(result, str | bytes):
+        raise RewardError(
+            f"returned {type(result).__name__} {_excerpt(result)}; "
+            f"return a list of {count} numbers, one a text"
+        )
+    if len(result) != count:
+        raise RewardError(
+            f"returned {len(result)} values for {count} texts; "
+            "return one a text, None where the reward does not apply"
+        )
+    try:
+        if all(map(isfinite, result)):
+            return list(map(float, result))
+    except (TypeError, OverflowError):  # a None, or something that is no number
+        pass
+    return [_checked_value(value, i, completions, rows) for i, value in enumerate(result)]
+
+
+def _checked_value(value: Any, index: int, completions: list[str], rows: Rows) -> float:
+    if value is None:
+        return 0.0
+    try:
+        if isfinite(value):
+            return float(value)
+    except (TypeError, OverflowError):
+        pass
+    raise RewardError(
+        f"returned {type(value).__name__} {_excerpt(value)} for row {row_number(index, rows)} "
+        f"(completion {_excerpt(completions[index])}); "
+        "return a finite number, or None where the reward does not apply"
+    )
+
+
+def explain(
+    error: Exception,
+    call: Call,
+    prompts: list[str],
+    completions: list[str],
+    columns: Mapping[str, list[Any]],
+    rows: Rows,
+) -> str:
+    """Say what a reward function raised, and on which row.
+
+    A function sees the whole batch, so its exception does not tell the row. It is called again on
+    parts of the batch to find out, where the exception looks like one that a text caused.
+
+    Args:
+        error: What it raised.
+        call: The function.
+        prompts: The N prompts that it was called with.
+        completions: The N completions.
+        columns: The other columns, N values each.
+        rows: The row numbers of the N texts; their positions if None.
+
+    Returns:
+        The second half of a sentence.
+    """
+    count = len(completions)
+    index = 0 if count == 1 else None
+    if count > 1 and isinstance(error, _FROM_ONE_TEXT) and not isinstance(error, OSError):
+        index = _failing(call, prompts, completions, columns)
+    if index is not None:
+        place = f"row {row_number(index, rows)} (completion {_excerpt(completions[index])})"
+    else:
+        some = ", ".join(str(row_number(i, rows)) for i in range(min(count, 8)))
+        place = f"a batch of {count} texts (rows {some}{', ...' if count > 8 else ''})"
+    return (
+        f"raised {type(error).__name__}: {error} on {place}; a policy can write any text: "
+        "return a low reward, or None, for one that cannot be judged"
+    )
+
+
+def _failing(
+    call: Call, prompts: list[str], completions: list[str], columns: Mapping[str, list[Any]]
+) -> int | None:
+    """Find one text that a function raises on by itself, in about ``log2(N)`` calls."""
+    low, high = 0, len(completions)
+    while True:
+        # The last one left is called too: perhaps no text fails on its own.
+        middle = (low + high) // 2 if high - low > 1 else high
+        part = {column: values[low:middle] for column, values in columns.items()}
+        try:
+            call(prompts[low:middle], completions[low:middle], part)
+        except Exception:
+            if middle - low == 1:
+                return low
+            high = middle
+        else:
+            if high - low == 1:
+                return None
+            low = middle
+
+
+def row_number(index: int, rows: Rows) -> int:
+    """Return the row to name in an error for a text of the batch."""
+    return index if rows is None else int(rows[index])
+
+
+def _excerpt(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,85 @@
+"""What a comparison of texts may ignore, and how a text is cut into words.
+
+Everything works for any script: punctuation is what Unicode calls punctuation or a symbol.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from textgym.errors import RewardError
+
+IGNORABLE = ("unicode", "case", "punctuation", "articles", "whitespace")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
+
+
+class _Punctuation(dict[int, str | int]):
+    """A table for ``str.translate`` that replaces punctuation; it fills as it is used."""
+
+    def __init__(self, replacement: str) -> None:
+        self._replacement = replacement
+
+    def __missing__(self, code: int) -> str | int:
+        is_mark = unicodedata.category(chr(code))[0] in "PS"
+        self[code] = self._replacement if is_mark else code
+        return self[code]
+
+
+_DROP = _Punctuation("")
+_SPACE = _Punctuation(" ")
+
+
+def checked_ignore(ignore: Iterable[str], name: str) -> tuple[str, ...]:
+    """Check the differences that a reward is told to ignore.
+
+    Args:
+        ignore: Some of :data:`IGNORABLE`.
+        name: The reward, for the error.
+
+    Returns:
+        The same as a tuple.
+
+    Raises:
+        RewardError: If one of them is unknown.
+    """
+    chosen = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    for one in chosen:
+        if one not in IGNORABLE:
+            raise RewardError(
+                f"{name}: ignore= takes some of {', '.join(map(repr, IGNORABLE))}, not {one!r}"
+            )
+    return chosen
+
+
+def normalize(text: str, ignore: tuple[str, ...]) -> str:
+    """Remove the differences that are to be ignored.
+
+    With ``("case", "punctuation", "articles", "whitespace")`` this is the normalisation of the
+    SQuAD evaluation (Rajpurkar et al. 2016), extended to all of Unicode's punctuation.
+
+    Args:
+        text: Any text.
+        ignore: ``unicode`` (NFKC), ``case`` (case folding), ``punctuation`` (dropped), ``articles``
+            (a, an, the), ``whitespace`` (runs become one space, none at the ends).
+
+    Returns:
+        The normalised text.
+    """
+    if "unicode" in ignore:
+        text = unicodedata.normalize("NFKC", text)
+    if "case" in ignore:
+        text = text.casefold()
+    if "punctuation" in ignore:
+        text = text.translate(_DROP)
+    if "articles" in ignore:
+        text = _ARTICLES.sub(" ", text)
+    if "whitespace" in ignore:
+        text = " ".join(text.split())
+    return text
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, case-folded, punctuation and symbols taken for spaces."""
+    return text.casefold().translate(_SPACE).split()

@@ -1,0 +1,304 @@
+"""Rewards from n-gram overlap with references: BLEU, chrF, TER and ROUGE.
+
+sacrebleu and rouge-score compute them. A library's scorer is made once with the reward, not for
+every text, and what several references mean is the library's own definition where it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from textgym.errors import RewardError, require
+from textgym.rewards.normalize import words_of
+from textgym.rewards.references import against_references
+from textgym.rewards.registry import register_reward
+
+
+@register_reward("bleu")
+@dataclass(frozen=True, eq=False)
+class Bleu:
+    """Sentence BLEU (Papineni et al. 2002) as sacrebleu computes it, divided by 100.
+
+    Range: [0, 1], higher is better.
+    Needs: the column ``column``; the package sacrebleu (``textgym[metrics]``).
+    Cost: 300 us a text of 20 words.
+    Gaming: frequent n-grams of the references in any order; meaning is not looked at. Texts that
+    are too short pay a penalty, too long ones only through precision.
+
+    Args:
+        column: The column of references: a string, or a list of alternatives, whose n-grams
+            count together.
+        lowercase: Whether case is ignored.
+        tokenize: sacrebleu's tokenizer, e.g. ``"13a"``, ``"intl"``, ``"zh"``, ``"char"``.
+        smooth_method: ``"exp"``, ``"floor"``, ``"add-k"`` or ``"none"`` (Chen and Cherry 2014).
+        smooth_value: The value of ``floor`` and ``add-k``.
+        max_ngram_order: The longest n-gram, at least 1.
+        effective_order: Whether orders that the completion is too short for are left out. Without
+            it a text of fewer than ``max_ngram_order`` words can hardly be rewarded.
+
+    Raises:
+        RewardError: If sacrebleu does not take the options, or the column is missing.
+        MissingDependencyError: If sacrebleu is not installed.
+    """
+
+    column: str = "reference"
+    lowercase: bool = False
+    tokenize: str = "13a"
+    smooth_method: str = "exp"
+    smooth_value: float | None = None
+    max_ngram_order: int = 4
+    effective_order: bool = True
+    name: ClassVar[str] = "bleu"
+    _scorer: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.max_ngram_order < 1:
+            raise RewardError(
+                f"{self.name}: max_ngram_order must be at least 1, not {self.max_ngram_order!r}"
+            )
+        scorer = _sacrebleu(
+            "BLEU",
+            self.name,
+            lowercase=self.lowercase,
+            tokenize=self.tokenize,
+            smooth_method=self.smooth_method,
+            smooth_value=self.smooth_value,
+            max_ngram_order=self.max_ngram_order,
+            effective_order=self.effective_order,
+        )
+        object.__setattr__(self, "_scorer", scorer)
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        # The exponential of a mean of logarithms: a perfect text gets a hair more than 100.
+        return min(float(self._scorer.sentence_score(completion, references).score) / 100.0, 1.0)
+
+
+@register_reward("chrf")
+@dataclass(frozen=True, eq=False)
+class Chrf:
+    """Sentence chrF (Popovic 2015) as sacrebleu computes it, divided by 100.
+
+    Range: [0, 1], higher is better.
+    Needs: the column ``column``; the package sacrebleu (``textgym[metrics]``).
+    Cost: 500 us a text of 20 words.
+    Gaming: words that share their letters with the reference's; being the F2 score it favours
+    recall, so that longer texts than the reference lose little.
+
+    Args:
+        column: The column of references: a string, or a list of alternatives (the best counts).
+        char_order: The longest character n-gram, at least 1.
+        word_order: The longest word n-gram: 0 is chrF, 2 is chrF++ (Popovic 2017).
+        beta: How much more recall weighs than precision.
+        lowercase: Whether case is ignored.
+        whitespace: Whether spaces count among the characters.
+        eps_smoothing: Whether orders that a text is too short for count as (nearly) 0 and are not
+            left out, as in the original chrF++ script.
+
+    Raises:
+        RewardError: If sacrebleu does not take the options, or the column is missing.
+        MissingDependencyError: If sacrebleu is not installed.
+    """
+
+    column: str = "reference"
+    char_order: int = 6
+    word_order: int = 0
+    beta: int = 2
+    lowercase: bool = False
+    whitespace: bool = False
+    eps_smoothing: bool = False
+    name: ClassVar[str] = "chrf"
+    _scorer: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.char_order < 1:
+            raise RewardError(
+                f"{self.name}: char_order must be at least 1, not {self.char_order!r}"
+            )
+        scorer = _sacrebleu(
+            "CHRF",
+            self.name,
+            char_order=self.char_order,
+            word_order=self.word_order,
+            beta=self.beta,
+            lowercase=self.lowercase,
+            whitespace=self.whitespace,
+            eps_smoothing=self.eps_smoothing,
+        )
+        object.__setattr__(self, "_scorer", scorer)
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        return min(float(self._scorer.sentence_score(completion, references).score) / 100.0, 1.0)
+
+
+@register_reward("ter")
+@dataclass(frozen=True, eq=False)
+class Ter:
+    """1 minus the translation edit rate (Snover et al. 2006) as sacrebleu computes it.
+
+    The rate is the number of edits, shifts of phrases among them, for each reference word. It is
+    not clipped: a text with more errors than the reference has words gets less than 0, so that
+    among bad texts the shorter one is still better.
+
+    Range: (-inf, 1], higher is better; silence gets 0.
+    Needs: the column ``column``; the package sacrebleu (``textgym[metrics]``).
+    Cost: 1 to 3 ms a text of 20 words, as it looks for shifts.
+    Gaming: silence is better than a wrong text; the reference's words in another order cost little.
+
+    Args:
+        column: The column of references: a string, or a list of alternatives (the fewest edits,
+            divided by the mean length).
+        normalized: Whether punctuation becomes words of its own.
+        no_punct: Whether punctuation is removed.
+        asian_support: Whether Asian characters become words of their own.
+        case_sensitive: Whether case counts.
+
+    Raises:
+        RewardError: If the column is missing.
+        MissingDependencyError: If sacrebleu is not installed.
+    """
+
+    column: str = "reference"
+    normalized: bool = False
+    no_punct: bool = False
+    asian_support: bool = False
+    case_sensitive: bool = False
+    name: ClassVar[str] = "ter"
+    _scorer: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        scorer = _sacrebleu(
+            "TER",
+            self.name,
+            normalized=self.normalized,
+            no_punct=self.no_punct,
+            asian_support=self.asian_support,
+            case_sensitive=self.case_sensitive,
+        )
+        object.__setattr__(self, "_scorer", scorer)
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        return 1.0 - float(self._scorer.sentence_score(completion, references).score) / 100.0
+
+
+def _sacrebleu(metric: str, name: str, **options: Any) -> Any:
+    metrics = require("sacrebleu.metrics", "metrics")
+    try:
+        return getattr(metrics, metric)(**options)
+    # sacrebleu checks some options with assert, some by a look-up, some by an import.
+    except (AssertionError, KeyError, ValueError, RuntimeError, ImportError) as error:
+        raise RewardError(
+            f"{name}: sacrebleu does not take {options} ({type(error).__name__}: "
+            f"{str(error).strip()})"
+        ) from error
+
+
+_ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+@register_reward("rouge")
+@dataclass(frozen=True, eq=False)
+class Rouge:
+    """ROUGE (Lin 2004) as rouge-score computes it, the best over the references.
+
+    Range: [0, 1], higher is better.
+    Needs: the column ``column``; the package rouge-score (``textgym[metrics]``).
+    Cost: 120 us a text of 20 words for ROUGE-1, 250 us for ROUGE-L, which grows with the product
+    of the lengths; stemming adds 25 us a word.
+    Gaming: recall rewards long texts without end, precision rewards one sure word; the F measure
+    rewards frequent words of the reference in any order (ROUGE-1) or copied phrases of the prompt.
+
+    Args:
+        variant: ``"rouge1"`` to ``"rouge9"`` (n-grams), ``"rougeL"`` (longest common subsequence),
+            ``"rougeLsum"`` (the same by sentences, one a line), or ``"rouge"``: the mean of
+            ROUGE-1, -2 and -L.
+        measure: ``"fmeasure"``, ``"precision"`` or ``"recall"``.
+        column: The column of references: a string, or a list of alternatives. The best value
+            of the measure counts, for each variant by itself.
+        stemmer: Whether words are stemmed first (Porter's, for English).
+        tokenizer: ``"rouge"`` is the original's, which keeps only the letters a to z and digits, so
+            that texts in other scripts get 0. ``"words"`` takes the words of any script (there is
+            no stemming with it).
+
+    Raises:
+        RewardError: If an option is unknown, or the column is missing.
+        MissingDependencyError: If rouge-score is not installed.
+    """
+
+    variant: str = "rouge"
+    measure: str = "fmeasure"
+    column: str = "reference"
+    stemmer: bool = False
+    tokenizer: str = "rouge"
+    _variants: tuple[str, ...] = field(init=False, repr=False)
+    _scorer: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        known = ("rouge", "rougeL", "rougeLsum", *(f"rouge{n}" for n in range(1, 10)))
+        if self.variant not in known:
+            raise RewardError(f"rouge: variant must be one of {known}, not {self.variant!r}")
+        if self.measure not in ("fmeasure", "precision", "recall"):
+            raise RewardError(
+                f"rouge: measure must be 'fmeasure', 'precision' or 'recall', not {self.measure!r}"
+            )
+        if self.tokenizer not in ("rouge", "words"):
+            raise RewardError(
+                f"rouge: tokenizer must be 'rouge' or 'words', not {self.tokenizer!r}"
+            )
+        if self.stemmer and self.tokenizer == "words":
+            raise RewardError("rouge: stemmer=True needs tokenizer='rouge'")
+        variants = _ROUGE if self.variant == "rouge" else (self.variant,)
+        scorer = require("rouge_score.rouge_scorer", "metrics").RougeScorer(
+            list(variants),
+            use_stemmer=self.stemmer,
+            tokenizer=_Words() if self.tokenizer == "words" else None,
+        )
+        object.__setattr__(self, "_variants", variants)
+        object.__setattr__(self, "_scorer", scorer)
+
+    @property
+    def name(self) -> str:
+        """The variant."""
+        return self.variant
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        scores = [self._scorer.score(reference, completion) for reference in references]
+        best = [max(getattr(one[kind], self.measure) for one in scores) for kind in self._variants]
+        return float(sum(best) / len(best))
+
+
+class _Words:
+    """The tokenizer that rouge-score is given for other scripts than the Latin."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words_of(text)
+
+
+for _variant in (*_ROUGE, "rougeLsum"):
+    register_reward(_variant, partial(Rouge, _variant))

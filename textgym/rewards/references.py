@@ -1,0 +1,63 @@
+"""How rewards that compare a completion with references get at the references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from textgym.errors import RewardError
+from textgym.rewards.signature import missing_column
+
+
+def column_of(columns: Mapping[str, Sequence[Any]], column: str) -> Sequence[Any]:
+    """Return a column that a reward needs.
+
+    Raises:
+        RewardError: If it is not there; the message names those that are.
+    """
+    try:
+        return columns[column]
+    except KeyError:
+        raise RewardError(missing_column(column, columns)) from None
+
+
+def against_references(
+    score: Callable[[str, list[str]], float],
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+    column: str,
+) -> list[float | None]:
+    """Score each completion against its own references.
+
+    Args:
+        score: ``(completion, references) -> float``; there is at least one reference.
+        completions: N texts.
+        columns: The rows' columns.
+        column: The one that holds the references: a string, or a sequence of alternative strings.
+
+    Returns:
+        N scores; None for a row without references (None or an empty list).
+
+    Raises:
+        RewardError: If the column is not there.
+        TypeError: If a row's references are no strings.
+    """
+    return [
+        score(completion, references) if (references := _strings(value, column)) else None
+        for completion, value in zip(completions, column_of(columns, column), strict=True)
+    ]
+
+
+def _strings(value: Any, column: str) -> list[str] | None:
+    if isinstance(value, str):
+        return [value]
+    if value is None:
+        return None
+    if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
+        value = value.tolist()
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return list(value)
+    raise TypeError(
+        f"the column {column!r} must hold a string or a list of strings, not "
+        f"{type(value).__name__} {value!r:.80}"
+    )

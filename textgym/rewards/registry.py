@@ -1,0 +1,124 @@
+"""Rewards by name: what ``reward="bleu"`` stands for.
+
+A name maps to a *factory*, which makes a reward function from keyword arguments. The registry holds
+no reward of its own: each family's file registers what it defines.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from textgym.errors import RewardError, near_matches
+
+RewardFunction = Callable[..., Sequence[float | None]]
+"""``(prompts, completions, **columns) -> one number a text``: the signature that TRL uses.
+
+``prompts`` and ``completions`` are lists of N strings, each column is a list of N values. The
+result has N numbers; ``None`` says that the reward does not apply to that text, and counts as 0.
+"""
+
+RewardFactory = Callable[..., RewardFunction]
+_Factory = TypeVar("_Factory", bound=RewardFactory)
+
+_FACTORIES: dict[str, RewardFactory] = {}
+
+
+@overload
+def register_reward(name: str, factory: None = None) -> Callable[[_Factory], _Factory]: ...
+@overload
+def register_reward(name: str, factory: _Factory) -> _Factory: ...
+def register_reward(name: str, factory: Any = None) -> Any:
+    """Register a reward under a name, so that ``reward="NAME"`` works in every environment.
+
+    Use it as a call or as a decorator of a factory (a class with ``__call__`` is one)::
+
+        @register_reward("shouting")
+        class Shouting:
+            def __call__(self, prompts, completions, **columns):
+                return [float(text.isupper()) for text in completions]
+
+    Args:
+        name: The name; it is also the term's name in ``info["reward_terms"]``.
+        factory: Called as ``factory(**kwargs)``, returns a reward function.
+
+    Returns:
+        The factory, or a decorator where ``factory`` is left out.
+
+    Raises:
+        RewardError: If the name is empty or taken by another factory, or if ``factory`` is itself
+            a reward function.
+    """
+    if factory is None:
+        return lambda decorated: register_reward(name, decorated)
+    if not isinstance(name, str) or not name:
+        raise RewardError(f"a reward's name must be a non-empty string, not {name!r}")
+    if not callable(factory):
+        raise RewardError(f"the factory of the reward {name!r} must be callable, not {factory!r}")
+    if "completions" in _parameters(factory):
+        raise RewardError(
+            f"{factory!r} is a reward function, but register_reward({name!r}, ...) takes a factory "
+            "that makes one: register `lambda: function`, or a class with __call__"
+        )
+    taken = _FACTORIES.get(name)
+    if taken is not None and taken is not factory and not _same_definition(taken, factory):
+        raise RewardError(
+            f"the reward {name!r} is already registered as {taken!r}; use another name"
+        )
+    _FACTORIES[name] = factory
+    return factory
+
+
+def make_reward(name: str, **kwargs: Any) -> RewardFunction:
+    """Make a registered reward function.
+
+    Args:
+        name: A name from :func:`registered_rewards`.
+        **kwargs: The options of that reward, e.g. ``make_reward("rouge", variant="rouge2")``.
+
+    Returns:
+        The reward function.
+
+    Raises:
+        RewardError: If the name is unknown (near matches are named), or if it does not take these
+            options or values.
+        MissingDependencyError: If the reward needs a library that is not installed.
+    """
+    factory = _FACTORIES.get(name)
+    if factory is None:
+        raise RewardError(
+            f"there is no reward {name!r}{near_matches(str(name), _FACTORIES) or '.'} "
+            f"Known: {', '.join(registered_rewards())}; add your own with textgym.register_reward"
+        )
+    try:
+        inspect.signature(factory).bind(**kwargs)
+    except TypeError as error:
+        options = inspect.signature(factory).replace(return_annotation=inspect.Signature.empty)
+        raise RewardError(f"the reward {name!r} takes the options {options}: {error}") from error
+    reward = factory(**kwargs)
+    if not callable(reward):
+        raise RewardError(f"the factory of the reward {name!r} returned {reward!r}, not a function")
+    return reward
+
+
+def registered_rewards() -> list[str]:
+    """Return the names of all registered rewards, sorted."""
+    return sorted(_FACTORIES)
+
+
+def _parameters(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError:  # some functions written in C tell nothing about themselves
+        return []
+
+
+def _same_definition(one: Any, other: Any) -> bool:
+    # Running a notebook's cell again makes a new object of the same definition: not a clash.
+    name = getattr(one, "__qualname__", None)
+    return (
+        name is not None
+        and name == getattr(other, "__qualname__", None)
+        and one.__module__ == other.__module__
+    )
