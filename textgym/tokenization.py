@@ -85,7 +85,8 @@ class Tokenizer(ABC):
         """Hash of the vocabulary (id by id) and of eos: equal hashes speak the same token ids."""
         digest = hashlib.sha256(f"{self.vocab_size}:{self.eos_id}".encode())
         for index in range(self.vocab_size):
-            digest.update(self.token(index).encode() + b"\0")
+            token = self.token(index).encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%b" % (len(token), token))
         return digest.hexdigest()[:16]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tokenizer:
@@ -190,23 +191,39 @@ class FastTokenizer(Tokenizer):
         for token, index in vocabulary.items():
             self._tokens[index] = token
         self._added = frozenset(token.content for token in backend.get_added_tokens_decoder().values())
-        state = json.loads(backend.to_str())
+        # A file may ask for these; an environment says itself how long a prompt may be.
+        backend.no_truncation()
+        backend.no_padding()
+        state = json.loads(_serialized(backend, name))
         self.token_bytes = self._byte_table(state)
-        self._pieces: dict[str, tuple[int, ...]] | None = {} if self._cuts_like_gpt2(state) else None
+        self._pieces: dict[str, list[int]] | None = {} if self._cuts_like_gpt2(state) else None
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens around it."""
+        """Token ids of a text, without special tokens around it.
+
+        Raises:
+            TokenizerError: If the text is not Unicode: if it holds a lone surrogate.
+        """
         pieces = self._pieces
-        if pieces is None or not text.isascii() or any(token in text for token in self._added):
-            return list(self.backend.encode(text, add_special_tokens=False).ids)
+        if pieces is None or not text.isascii() or self._holds_added(text):
+            try:
+                return list(self.backend.encode(text, add_special_tokens=False).ids)
+            except TypeError as error:
+                raise TokenizerError(
+                    f"{text!r} cannot be tokenized: it holds half of a surrogate pair; "
+                    "read the text as UTF-8, or drop the character"
+                ) from error
+        found = _GPT2_PIECES(text)
         ids: list[int] = []
-        for piece in _GPT2_PIECES(text):
-            known = pieces.get(piece)
-            if known is None:
-                known = tuple(self.backend.encode(piece, add_special_tokens=False).ids)
-                if len(pieces) < _MAX_PIECES:
-                    pieces[piece] = known
-            ids += known
+        try:
+            for piece in found:
+                ids += pieces[piece]
+        except KeyError:
+            if len(pieces) > _MAX_PIECES:
+                pieces.clear()
+            for piece in set(found).difference(pieces):
+                pieces[piece] = self.backend.encode(piece, add_special_tokens=False).ids
+            return [index for piece in found for index in pieces[piece]]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -220,13 +237,17 @@ class FastTokenizer(Tokenizer):
         """The vocabulary entry of one id, as the vocabulary spells it."""
         return self._tokens[index]
 
+    def _holds_added(self, text: str) -> bool:
+        """Whether a text spells an added token, which the library cuts out before anything else."""
+        for token in self._added:
+            if token in text:
+                return True
+        return False
+
     def _byte_table(self, state: dict[str, Any]) -> list[bytes] | None:
         if (state.get("decoder") or {}).get("type") != "ByteLevel":
             return None
-        return [
-            token.encode() if token in self._added else _unmap_bytes(token)
-            for token in self._tokens
-        ]
+        return [_unmap_bytes(token) for token in self._tokens]
 
     @staticmethod
     def _cuts_like_gpt2(state: dict[str, Any]) -> bool:
@@ -234,8 +255,6 @@ class FastTokenizer(Tokenizer):
         cutter = state.get("pre_tokenizer") or {}
         return (
             state.get("normalizer") is None
-            and state.get("truncation") is None
-            and state.get("padding") is None
             and cutter.get("type") == "ByteLevel"
             and bool(cutter.get("use_regex", True))
             and not cutter.get("add_prefix_space", True)
@@ -295,13 +314,17 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
     if isinstance(spec, (list, tuple)):
         return WordTokenizer(spec, add_eos=add_eos)
     if isinstance(spec, tokenizers.Tokenizer):
-        return FastTokenizer(spec, "a tokenizers.Tokenizer")
+        name = "a tokenizers.Tokenizer"
+        return FastTokenizer(_copy(spec, name), name)
     if isinstance(spec, (str, Path)):
-        path = Path(spec).expanduser()
-        if path.is_file():
-            return _load_file(path, str(spec), eos=_named_eos(path.parent))
-        if path.is_dir():
-            return _load_folder(path, str(spec))
+        try:
+            path = Path(spec).expanduser()
+            if path.is_file():
+                return _load_file(path, str(spec), eos=_named_eos(path.parent))
+            if path.is_dir():
+                return _load_folder(path, str(spec))
+        except (OSError, RuntimeError):  # No name that a file could have.
+            pass
         return _load_hub(str(spec))
     if callable(getattr(spec, "convert_ids_to_tokens", None)):
         return _from_transformers(spec, str(getattr(spec, "name_or_path", "")) or "a tokenizer")
@@ -349,7 +372,7 @@ def _load_hub(name: str) -> Tokenizer:
     except Exception as error:
         raise TokenizerError(
             f"no tokenizer could be loaded from {name!r}: it is neither a file or folder here nor "
-            f"a hub id that can be reached ({str(error).splitlines()[0]})"
+            f"a hub id that can be reached ({str(error).partition(chr(10))[0]})"
         ) from error
     return _from_transformers(tokenizer, name)
 
@@ -357,11 +380,26 @@ def _load_hub(name: str) -> Tokenizer:
 def _from_transformers(tokenizer: Any, name: str) -> Tokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, tokenizers.Tokenizer):
-        fast = FastTokenizer(backend, name, tokenizer.eos_token)
+        fast = FastTokenizer(_copy(backend, name), name, tokenizer.eos_token)
         if tokenizer.eos_token is None:
             fast.eos_id = None  # The tokenizer's own word counts, also when it says "none".
         return fast
     return SlowTokenizer(tokenizer, name)
+
+
+def _copy(backend: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
+    """A tokenizer of our own: its owner may add tokens to the first, or make it truncate."""
+    return tokenizers.Tokenizer.from_str(_serialized(backend, name))
+
+
+def _serialized(backend: tokenizers.Tokenizer, name: str) -> str:
+    try:
+        return str(backend.to_str())
+    except Exception as error:  # The library raises bare Exception.
+        raise TokenizerError(
+            f"the tokenizer {name!r} has parts written in Python ({error}), so it cannot be sent "
+            "to worker processes; build it from the library's own parts"
+        ) from error
 
 
 # GPT-2's pre-tokenization expression, restricted to ASCII, where \p{L} is [A-Za-z] and \p{N} [0-9]
@@ -390,5 +428,5 @@ def _unmap_bytes(token: str) -> bytes:
     """The bytes of one byte-level vocabulary entry."""
     try:
         return bytes([_BYTE_OF[character] for character in token])
-    except KeyError:  # An entry that was added without being declared as an added token.
+    except KeyError:  # An added token with, say, a space in it: the library takes it as it is.
         return token.encode()
