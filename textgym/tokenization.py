@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -161,10 +160,11 @@ class WordTokenizer(Tokenizer):
 class FastTokenizer(Tokenizer):
     """A ``tokenizers.Tokenizer``, with short cuts for byte-level BPE (GPT-2, Llama 3, Qwen, ...).
 
-    Byte-level BPE is context-free in both directions up to its regular expression: text is cut
-    into pieces, and each piece is merged on its own. So pieces are cached for encoding (ASCII texts
-    under GPT-2's expression), and decoding is a join of bytes. Every other tokenizer goes through
-    the library.
+    Byte-level BPE cuts text into pieces by GPT-2's expression (Radford et al. 2019, "Language Models
+    are Unsupervised Multitask Learners") and merges each piece on its own. The expression always
+    cuts before a single space, other than between white space, so the token ids of " word" are the
+    same in every text, and are looked up once. Decoding is a join of bytes. Every other tokenizer
+    goes through the library.
 
     Args:
         backend: The tokenizer.
@@ -196,7 +196,9 @@ class FastTokenizer(Tokenizer):
         backend.no_padding()
         state = json.loads(_serialized(backend, name))
         self.token_bytes = self._byte_table(state)
-        self._pieces: dict[str, list[int]] | None = {} if self._cuts_like_gpt2(state) else None
+        # Token ids of words, at the start of a text and after a space.
+        self._first: dict[str, list[int]] = {}
+        self._spaced: dict[str, list[int]] | None = {} if self._cuts_like_gpt2(state) else None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens around it.
@@ -204,34 +206,43 @@ class FastTokenizer(Tokenizer):
         Raises:
             TokenizerError: If the text is not Unicode: if it holds a lone surrogate.
         """
-        pieces = self._pieces
-        if pieces is None or not text.isascii() or self._holds_added(text):
-            try:
-                return list(self.backend.encode(text, add_special_tokens=False).ids)
-            except TypeError as error:
-                raise TokenizerError(
-                    f"{text!r} cannot be tokenized: it holds half of a surrogate pair; "
-                    "read the text as UTF-8, or drop the character"
-                ) from error
-        found = _GPT2_PIECES(text)
-        ids: list[int] = []
+        spaced = self._spaced
+        words = text.split(" ")
+        if spaced is None or "" in words or self._holds_added(text):
+            return self._encode(text)
         try:
-            for piece in found:
-                ids += pieces[piece]
+            ids = list(self._first[words[0]])
+            for word in words[1:]:
+                ids += spaced[word]
         except KeyError:
-            if len(pieces) > _MAX_PIECES:
-                pieces.clear()
-            for piece in set(found).difference(pieces):
-                pieces[piece] = self.backend.encode(piece, add_special_tokens=False).ids
-            return [index for piece in found for index in pieces[piece]]
+            # A space before other white space may belong to a longer run: no such word is kept.
+            if any(word[0].isspace() for word in words[1:]):
+                return self._encode(text)
+            if len(spaced) + len(self._first) > _MAX_WORDS:
+                spaced.clear()
+                self._first.clear()
+            self._first[words[0]] = self._encode(words[0])
+            ids = list(self._first[words[0]])
+            for word in words[1:]:
+                spaced[word] = spaced.get(word) or self._encode(f" {word}")
+                ids += spaced[word]
         return ids
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return list(self.backend.encode(text, add_special_tokens=False).ids)
+        except TypeError as error:
+            raise TokenizerError(
+                f"{text!r} cannot be tokenized: it holds half of a surrogate pair; "
+                "read the text as UTF-8, or drop the character"
+            ) from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids; special tokens are visible, broken UTF-8 becomes U+FFFD."""
         table = self.token_bytes
         if table is None:
             return str(self.backend.decode(list(ids), skip_special_tokens=False))
-        return b"".join([table[index] for index in ids]).decode("utf-8", "replace")
+        return b"".join(map(table.__getitem__, ids)).decode("utf-8", "replace")
 
     def token(self, index: int) -> str:
         """The vocabulary entry of one id, as the vocabulary spells it."""
@@ -251,7 +262,7 @@ class FastTokenizer(Tokenizer):
 
     @staticmethod
     def _cuts_like_gpt2(state: dict[str, Any]) -> bool:
-        """Whether cutting ASCII text with GPT-2's expression gives the library's own pieces."""
+        """Whether text is cut into pieces by GPT-2's expression, and by nothing before it."""
         cutter = state.get("pre_tokenizer") or {}
         return (
             state.get("normalizer") is None
@@ -402,14 +413,8 @@ def _serialized(backend: tokenizers.Tokenizer, name: str) -> str:
         ) from error
 
 
-# GPT-2's pre-tokenization expression, restricted to ASCII, where \p{L} is [A-Za-z] and \p{N} [0-9]
-# (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2).
-_GPT2_PIECES: Callable[[str], list[str]] = re.compile(
-    r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII
-).findall
-
-# Bounds the piece cache: a vocabulary of natural text has far fewer, junk has no end.
-_MAX_PIECES = 200_000
+# Bounds the words remembered: natural text has far fewer, junk has no end.
+_MAX_WORDS = 200_000
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -39,10 +39,11 @@ _MAX_SKIPS = 1000
 
 @dataclass(frozen=True)
 class Start:
-    """A prompt that is ready to start an episode."""
+    """A prompt that is ready to start an episode, and the potential of an empty response to it."""
 
     row: Row
     ids: list[int]
+    potential: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Outcome:
         truncated: ``[N]`` bool.
         scored: Indices of the rows that terminated, ``[E]``.
         reports: What each of these reports in its ``info``, E dictionaries.
+        starts: A prompt for each row that was to get one, by row.
     """
 
     rewards: NDArray[np.float64]
@@ -62,6 +64,7 @@ class Outcome:
     truncated: NDArray[np.bool_]
     scored: Rows
     reports: list[Info]
+    starts: dict[int, Start]
 
 
 class TextBatch:
@@ -114,20 +117,43 @@ class TextBatch:
         key = [zlib.crc32(word.encode()) for word in words]
         self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, int(seed)]))
 
-    def prepare(self, row: int, options: Mapping[str, Any] | None = None) -> Start:
-        """Draw and tokenize a row's next prompt, or the one that the options name.
+    def align_groups(self) -> None:
+        """Let all rows of a group go on with the prompts of its first one."""
+        for row, rng in enumerate(self.rngs):
+            leader = row - row % self.group_size
+            if row != leader and rng is not None:
+                rng.bit_generator.state = cast(
+                    np.random.Generator, self.rngs[leader]
+                ).bit_generator.state
+
+    def prepare(
+        self, rows: Sequence[int], options: Mapping[str, Any] | None = None
+    ) -> dict[int, Start]:
+        """Draw and tokenize the next prompts of some rows, or the ones that the options name.
+
+        Everything that can go wrong with a start goes wrong here: `begin` raises nothing.
 
         Raises:
-            PromptError: If the prompt does not fit, or cannot be tokenized.
+            PromptError: If a prompt does not fit, or cannot be tokenized.
             DataError: If the source has no such row.
             SettingsError: If the options are unknown.
+            RewardError: If the potential function fails.
         """
+        drawn = [self._prepare_row(row, options) for row in rows]
+        at = np.asarray(rows, dtype=np.intp)
+        potentials = self._potential_of(at, [row for row, _ in drawn], [[] for _ in drawn])
+        return {
+            row: Start(*start, potential)
+            for row, start, potential in zip(rows, drawn, potentials.tolist(), strict=True)
+        }
+
+    def _prepare_row(self, row: int, options: Mapping[str, Any] | None) -> tuple[Row, list[int]]:
         fixed = self._named_row(row, options) if options else None
         for _ in range(_MAX_SKIPS):
             chosen = self._draw(row) if fixed is None else fixed
             ids = self._fit(row, chosen["prompt"])
             if ids is not None:
-                return Start(chosen, ids)
+                return chosen, ids
             if fixed is not None:
                 raise PromptError(
                     f"{self._where(row, chosen)}: the prompt has more than max_prompt_tokens="
@@ -141,22 +167,21 @@ class TextBatch:
             "or cut prompts with prompt_overflow='left' or 'right'"
         )
 
-    def begin(self, rows: Sequence[int], starts: Sequence[Start]) -> list[Info]:
+    def begin(self, starts: Mapping[int, Start]) -> list[Info]:
         """Start episodes, and return what each reports in its ``info``."""
-        at = np.asarray(rows, dtype=np.intp)
-        potential = self._potential_of(at, [start.row for start in starts], [[] for _ in starts])
-        counts = [len(start.ids) for start in starts]
+        at = np.array(list(starts), dtype=np.intp)
+        counts = [len(start.ids) for start in starts.values()]
         self.tokens[at] = -1
-        for row, start, count in zip(rows, starts, counts, strict=True):
+        for (row, start), count in zip(starts.items(), counts, strict=True):
             self.tokens[row, :count] = start.ids
             self.rows[row] = start.row
         self.length[at] = self.prompt_length[at] = counts
         self.stop_state[at] = 0
-        self.potential[at] = potential
+        self.potential[at] = [start.potential for start in starts.values()]
         self.shaping[at] = 0.0
         return [
             {"prompt": start.row["prompt"], "prompt_tokens": count}
-            for start, count in zip(starts, counts, strict=True)
+            for start, count in zip(starts.values(), counts, strict=True)
         ]
 
     def _draw(self, row: int) -> Row:
@@ -235,7 +260,13 @@ class TextBatch:
         Raises:
             ActionError: If their shape or dtype is wrong, or one is out of range.
         """
-        array = np.asarray(actions)
+        try:
+            array = np.asarray(actions)
+        except ValueError as error:
+            raise ActionError(
+                f"{self.settings.name}: the actions are no array ({error}); the batch takes one "
+                f"token id a row, shape {self.length.shape}"
+            ) from error
         if array.shape != self.length.shape:
             raise ActionError(
                 f"{self.settings.name}: actions have shape {array.shape}; the batch takes one token "
@@ -255,17 +286,23 @@ class TextBatch:
             )
         return array.astype(np.intp, copy=False)
 
-    def step(self, actions: NDArray[np.intp], stepping: Rows) -> Outcome:
+    def step(
+        self, actions: NDArray[np.intp], stepping: Rows, waiting: Sequence[int] | None = ()
+    ) -> Outcome:
         """Append one token to some rows; ended rows are scored.
 
-        Nothing changes if an error is raised, a reward function's included.
+        Nothing changes if an error is raised, a reward function's included. (A prompt that does not
+        fit counts as drawn, though: the next call does not meet it again.)
 
         Args:
             actions: Token ids, ``[N]``, checked.
             stepping: Indices of the rows that step, ``[S]``.
+            waiting: The rows that get a new prompt (see `Outcome.starts`); None: those that end.
 
         Raises:
             RewardError: If a reward function raises or returns something that is no reward.
+            PromptError: If a new prompt does not fit, or cannot be tokenized.
+            DataError: If the source cannot make a row.
         """
         settings = self.settings
         taken = actions[stepping]
@@ -286,6 +323,13 @@ class TextBatch:
             if len(over):
                 scores, reports = self._score(scored, reason[over], position[over] + 1)
                 rewards[over] += scores
+            # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on,
+            # so the text is not judged.
+            limit = settings.max_episode_steps
+            truncated = written >= (settings.width + 1 if limit is None else limit)
+            if waiting is None:
+                waiting = stepping[terminated | truncated].tolist()
+            starts = self.prepare(waiting) if waiting else {}
         except BaseException:
             self.tokens[stepping, position] = -1
             raise
@@ -297,16 +341,13 @@ class TextBatch:
             self.shaping[stepping] += shaping
             for row, report in zip(scored, reports, strict=True):
                 report["reward_terms"]["step_reward"] = float(self.shaping[row])
-        # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on, so
-        # the text is not judged.
-        limit = settings.max_episode_steps
-        truncated = np.zeros(len(stepping), dtype=np.bool_) if limit is None else written >= limit
         return Outcome(
             self._spread(stepping, rewards),
             self._spread(stepping, terminated),
             self._spread(stepping, truncated),
             scored,
             reports,
+            starts,
         )
 
     def _finish_reasons(

@@ -48,19 +48,23 @@ def _fill(
 ) -> dict[str, Any] | NDArray[Any]:
     """The array (or nested ``info``) of one key, with the values written at the rows."""
     first = values[0]
-    if isinstance(first, dict):
+    if isinstance(first, dict) and all(isinstance(value, dict) for value in values):
         nested: dict[str, Any] = {} if array is None else array
         add_infos(nested, num_envs, rows, values)
         return nested
     kind = type(first)
+    alike = all(type(value) is kind for value in values)
+    if kind is np.ndarray and alike:
+        alike = all((value.shape, value.dtype) == (first.shape, first.dtype) for value in values)
+    # A column of mixed types or shapes, as data files have them, can only be told apart as objects.
+    wanted = _empty(num_envs, key, first) if alike else np.full(num_envs, None, dtype=object)
     if array is None:
-        array = _empty(num_envs, key, first)
-    elif array.dtype != object and array.dtype != np.dtype(kind):
-        array = array.astype(object)
-    # A column of mixed types, as data files have them, can only be told apart as objects.
-    if array.dtype != object and any(type(value) is not kind for value in values):
-        array = np.full(num_envs, None, dtype=object)
-    if array.dtype == object and not isinstance(first, str):
+        array = wanted
+    elif (array.dtype, array.shape) != (wanted.dtype, wanted.shape):
+        earlier, array = array, np.full(num_envs, None, dtype=object)
+        for row, value in enumerate(earlier):
+            array[row] = value
+    if array.dtype == object and not (alike and kind is str):
         for row, value in zip(rows, values, strict=True):
             array[row] = value  # One by one: numpy would spread lists over the array.
     else:

@@ -17,6 +17,10 @@ Frame: TypeAlias = "str | NDArray[np.uint8]"
 
 # An image of constant size, as video recorders want it.
 _COLUMNS, _LINES = 64, 12
+# Every character stays where it is, so that positions tell the prompt from the response.
+_WRAPPER = textwrap.TextWrapper(
+    _COLUMNS, expand_tabs=False, replace_whitespace=False, drop_whitespace=False
+)
 _BACKGROUND, _PROMPT_COLOR, _RESPONSE_COLOR = (250, 249, 245), (110, 110, 110), (20, 70, 150)
 
 
@@ -72,7 +76,7 @@ def _layout(prompt: str, response: str) -> list[list[tuple[str, bool]]]:
     position = 0
     for paragraph in (prompt + response).split("\n"):
         start = 0
-        for line in textwrap.wrap(paragraph, _COLUMNS, drop_whitespace=False) or [""]:
+        for line in _WRAPPER.wrap(paragraph) or [""]:
             begin = position + start
             lines.append(
                 [(char, begin + offset >= len(prompt)) for offset, char in enumerate(line)]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from textgym.envs.stopping import StopStrings
-from textgym.errors import SettingsError, TextGymError, TokenizerError
+from textgym.errors import SettingsError, TextGymError, TokenizerError, near_matches
 from textgym.rewards.combine import RewardSpec, RewardSum
-from textgym.tasks.base import Task
+from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.registry import make_task
 from textgym.tasks.sources import PromptSpec, Source, TaskSource, make_source
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
@@ -75,6 +75,13 @@ def resolve(
         TextGymError: If an argument has an impossible value; the message says which.
     """
     name = task or "TextGen-v0"
+    if split not in SPLITS:
+        raise SettingsError(
+            f"{name}: there is no split {split!r}{near_matches(str(split), SPLITS)}; "
+            f"use one of {list(SPLITS)}"
+        )
+    if stop_at_eos not in (None, False, True):
+        raise SettingsError(f"{name}: stop_at_eos={stop_at_eos!r} has to be True or False")
     defaults = _task_of(task, prompts, level, split)
     if level is not None and prompts is not None:
         raise SettingsError(
@@ -101,8 +108,8 @@ def resolve(
             f"{name}: prompt_overflow={prompt_overflow!r} is unknown; use 'error', 'left' or "
             "'right' (cut that side off) or 'skip' (take another prompt)"
         )
-    if isinstance(stop, str):
-        raise SettingsError(f"{name}: stop={stop!r} is a string; give a list of stop strings")
+    if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
+        raise SettingsError(f"{name}: stop={stop!r} is no list; give a list of stop strings")
     if max_episode_steps is not None:
         max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
     return Settings(

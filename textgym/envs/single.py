@@ -171,7 +171,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         self._np_random = self._batch.rngs[0]
         if seed is not None or self._np_random_seed is None:
             self._np_random_seed = -1 if seed is None else seed
-        (info,) = self._batch.begin([0], [self._batch.prepare(0, options)])
+        (info,) = self._batch.begin(self._batch.prepare([0], options))
         self._over = False
         if self.render_mode == "human":
             self._show()
@@ -197,12 +197,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             raise ResetNeededError(
                 f"{self.settings.name}: the episode is over, or never began; call reset()"
             )
-        if np.ndim(action) > 1 or np.size(action) != 1:
-            raise ActionError(
-                f"{self.settings.name}: the action {action!r} has shape {np.shape(action)}; "
-                "an action is one token id"
-            )
-        checked = self._batch.check_actions(np.reshape(action, 1), _ALL)
+        checked = self._batch.check_actions(self._as_batch(action), _ALL)
         outcome = self._batch.step(checked, _ALL)
         self._over = bool(outcome.terminated[0])
         info = outcome.reports[0] if outcome.reports else {}
@@ -223,6 +218,19 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         if self.render_mode == "human":
             return None
         return frame(self.render_mode, self._prompt, self._batch.response(0))
+
+    def _as_batch(self, action: Any) -> Any:
+        """An action as an array of one; SB3 hands over arrays of one already."""
+        try:
+            array = np.asarray(action)
+        except ValueError:  # Nested lists of different lengths, which the batch refuses.
+            return action
+        if array.ndim > 1 or array.size != 1:
+            raise ActionError(
+                f"{self.settings.name}: the action {action!r} has shape {array.shape}; "
+                "an action is one token id"
+            )
+        return array.reshape(1)
 
     @property
     def _prompt(self) -> str:

@@ -11,6 +11,7 @@ search".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 
 from textgym.errors import SettingsError
 from textgym.tokenization import Tokenizer
+
+
+# Halves of surrogate pairs, which no text has.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class StopStrings:
@@ -37,8 +42,8 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str], tokenizer: Tokenizer) -> None:
         for stop in stops:
-            if not isinstance(stop, str) or not stop:
-                raise SettingsError(f"{stop!r} is no stop string; give non-empty strings")
+            if not isinstance(stop, str) or not stop or _SURROGATES.search(stop):
+                raise SettingsError(f"{stop!r} is no stop string; give non-empty Unicode strings")
         self.stops = tuple(stops)
         self.table: NDArray[np.int32] | None = None
         if self.stops and tokenizer.token_bytes is not None:

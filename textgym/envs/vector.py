@@ -136,7 +136,8 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             The observations ``[N, L]`` of all rows, and the infos of those that were reset.
 
         Raises:
-            TextGymError: If seed or options are wrong, or a prompt does not fit; nothing changes.
+            TextGymError: If seed or options are wrong, or a prompt does not fit; the episodes go on
+                as they were.
         """
         rows = self._rows_to_reset(options)
         seeds = self._seeds_of_rows(seed)
@@ -145,10 +146,13 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             self._batch.seed(row, seeds[leader])
             if seeds[leader] is not None:
                 self._seeds[row] = seeds[leader]
-        starts = [self._batch.prepare(row, options) for row in rows]
+        if len(rows) == self.num_envs:
+            # Rows of a group may have drawn differently often; from here on they agree again.
+            self._batch.align_groups()
+        starts = self._batch.prepare(rows, options)
         infos: dict[str, Any] = {}
         at = np.asarray(rows, dtype=np.intp)
-        add_infos(infos, self.num_envs, at, self._batch.begin(rows, starts))
+        add_infos(infos, self.num_envs, at, self._batch.begin(starts))
         self._over[at] = False
         self._begun = True
         if self.render_mode == "human":
@@ -172,6 +176,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         Raises:
             ActionError: If the actions are wrong; nothing changes.
             RewardError: If a reward function fails; nothing changes.
+            PromptError: If the next prompt of a row does not fit; no episode changes.
             ResetNeededError: If ``reset`` is due.
         """
         if not self._begun:
@@ -185,32 +190,28 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             )
         batch = self._batch
         checked = batch.check_actions(actions, stepping)
-        # Prompts are drawn before anything is stepped, so that a bad one leaves nothing half done.
-        waiting = np.flatnonzero(over).tolist()
-        starts = [batch.prepare(row) for row in waiting]
-        outcome = batch.step(checked, stepping)
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        outcome = batch.step(
+            checked, stepping, waiting=None if same_step else np.flatnonzero(over).tolist()
+        )
 
         infos: dict[str, Any] = {}
         now_over = outcome.terminated | outcome.truncated
         ended = np.flatnonzero(now_over)
         reports = self._reports(stepping, outcome.scored, outcome.reports)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
+        if same_step and len(ended):
             finals = [
                 {"final_obs": batch.tokens[row].copy(), "final_info": reports.pop(row, {})}
                 for row in ended.tolist()
             ]
             add_infos(infos, self.num_envs, ended, finals)
-            self._over = now_over
-            waiting = ended.tolist()
-            starts = [batch.prepare(row) for row in waiting]
         if reports:
             add_infos(
                 infos, self.num_envs, np.array(sorted(reports)), [reports[r] for r in sorted(reports)]
             )
-        if waiting:
-            at = np.asarray(waiting, dtype=np.intp)
-            add_infos(infos, self.num_envs, at, batch.begin(waiting, starts))
-        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        if outcome.starts:
+            at = np.array(list(outcome.starts), dtype=np.intp)
+            add_infos(infos, self.num_envs, at, batch.begin(outcome.starts))
         self._over = np.zeros(self.num_envs, dtype=np.bool_) if same_step else now_over
         if self.render_mode == "human":
             self._show()

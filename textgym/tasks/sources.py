@@ -9,8 +9,10 @@ What this module does not do: tokenize, or cut prompts to size (the environment 
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +67,9 @@ RESERVED_COLUMNS = {
     "final_info",
 }
 """Keys of the environments' ``info`` (or of Gymnasium's wrappers) that a column cannot have."""
+
+
+_PLAIN = (str, int, float, bool, type(None))
 
 
 class Source(ABC):
@@ -135,7 +140,12 @@ class ListSource(Source):
         """
         if not 0 <= index < len(self._rows):
             raise DataError(f"{self.name} has rows 0 to {len(self._rows) - 1}, but not {index}")
-        return as_row(self._rows[index], f"row {index} of {self.name}")
+        row = as_row(self._rows[index], f"row {index} of {self.name}")
+        # Lists in a row go to whoever reads info: they get their own, not the data set's.
+        return {
+            name: value if isinstance(value, _PLAIN) else copy.deepcopy(value)
+            for name, value in row.items()
+        }
 
 
 class CallableSource(Source):
@@ -356,9 +366,13 @@ def _of_split(rows: Sequence[Any], name: str, split: str) -> ListSource:
 
 
 def _read_file(path: Path) -> Sequence[Any]:
-    if not path.is_file():
+    try:
+        exists = path.is_file()
+    except OSError:  # A text that is too long for the name of a file.
+        exists = False
+    if not exists:
         raise DataError(
-            f"there is no file {path}; prompts given as a string are a path, "
+            f"there is no file {str(path)[:200]}; prompts given as a string are a path, "
             "'hf:NAME' or 'reasoning_gym:DATASET' (for one prompt give a list: ['...'])"
         )
     suffix = path.suffix.lower()
@@ -372,7 +386,7 @@ def _read_file(path: Path) -> Sequence[Any]:
     try:
         with path.open(encoding="utf-8-sig", newline="" if suffix == ".csv" else None) as file:
             if suffix == ".csv":
-                return list(csv.DictReader(file))
+                return _read_csv(path, csv.DictReader(file))
             lines = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as UTF-8 {suffix} text: {error}") from error
@@ -380,6 +394,18 @@ def _read_file(path: Path) -> Sequence[Any]:
     if suffix == ".txt":
         return [line for _, line in filled]
     return [_parse_json(line, f"{path}, line {number}") for number, line in filled]
+
+
+def _read_csv(path: Path, reader: csv.DictReader[str]) -> list[Row]:
+    rows = []
+    for row in reader:
+        if reader.restkey in row:
+            raise DataError(
+                f"{path}, line {reader.line_num} has more fields than the header has columns; "
+                "put quotes around a field that holds a comma"
+            )
+        rows.append(dict(row))
+    return rows
 
 
 def _parse_json(line: str, where: str) -> Any:
@@ -391,7 +417,7 @@ def _parse_json(line: str, where: str) -> Any:
 
 def _from_hub(spec: str, split: str) -> ListSource:
     """Read ``"hf:NAME[:CONFIG][:SPLIT]"`` with the ``datasets`` package."""
-    name, *rest = spec.removeprefix("hf:").split(":")
+    name, *rest = re.split(r":(?![^\[]*\])", spec.removeprefix("hf:"))  # "train[:100]" stays whole.
     if not name or len(rest) > 2:
         raise DataError(f"{spec!r} is not of the form 'hf:NAME[:CONFIG][:SPLIT]'")
     library = require("datasets", "data")
@@ -405,7 +431,9 @@ def _from_hub(spec: str, split: str) -> ListSource:
             wanted = ("train",) if split == "train" else ("validation", "test", "dev", "eval")
             chosen = next((part for part in wanted if part in offered), None)
             if chosen is None:
-                raise DataError(f"{spec!r} has no {split!r} split, only {offered}; name one of them")
+                raise DataError(
+                    f"{spec!r} has no {split!r} split, only {offered}; name one of them"
+                )
         rows = library.load_dataset(name, config, split=chosen)
     except DataError:
         raise

@@ -7,6 +7,7 @@ environments: observations, rewards, flags and infos, dtypes and masks included.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,7 +81,7 @@ def _check_episodes(batch: Any, loop: Any, num_steps: int, seed: int, where: str
     eos = getattr(getattr(batch.unwrapped, "tokenizer", None), "eos_id", None)
     ours, theirs = batch.reset(seed=seed), loop.reset(seed=seed)
     assert_same(ours, theirs, f"{where}, reset")
-    earlier = [ours[0], ours[0].copy()]
+    earlier = [ours, copy.deepcopy(ours)]
     over = np.zeros(batch.num_envs, dtype=np.bool_)
     for step in range(num_steps):
         if mode is AutoresetMode.DISABLED and over.any():
@@ -93,8 +94,8 @@ def _check_episodes(batch: Any, loop: Any, num_steps: int, seed: int, where: str
             chosen[actions.random(batch.num_envs) < 1 / 3] = eos
         ours, theirs = batch.step(chosen), loop.step(chosen)
         assert_same(ours, theirs, f"{where}, step {step}")
-        assert_same(earlier[0], earlier[1], f"{where}, step {step}: an earlier observation changed")
-        earlier = [ours[0], ours[0].copy()]
+        assert_same(*earlier, f"{where}, step {step}: what the call before returned has changed")
+        earlier = [ours, copy.deepcopy(ours)]
         over = ours[2] | ours[3]
 
 

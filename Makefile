@@ -1,0 +1,46 @@
+# Every target installs what it needs first. Nothing but python3 (3.11 or newer, with venv) is expected.
+PYTHON ?= python3
+VENV ?= .venv
+# More extras: make setup EXTRAS=dev,data,reasoning-gym
+EXTRAS ?= dev
+
+BIN := $(VENV)/bin
+comma := ,
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## create .venv with the tested versions of everything; nothing to do when up to date
+
+# One pip call with the constraints: torch is chosen once, and never upgraded behind our back.
+# Compiling all of it to bytecode would double the time; Python compiles what it imports.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("textgym needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Use: make PYTHON=/path/to/python3.11")'
+	@echo "Installing textgym[$(EXTRAS)] into $(VENV) (some minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP)  ## train PPO on TextGen/Sentiment-v0 for about two minutes, show texts before and after
+	$(BIN)/python -m agents.demo
+
+# Two worker processes with one thread each: more threads than cores are slower than one.
+test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict textgym agents
+
+format: $(STAMP)  ## let ruff fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv, caches and build outputs; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""A2C on tokens: Stable-Baselines3's own A2C, with a language model as its policy.
+
+    python -m agents.a2c --env TextGen/Sentiment-v0
+    python -m agents.a2c --help
+
+Synchronous advantage actor-critic (Mnih et al. 2016, https://arxiv.org/abs/1602.01783): one
+gradient step on each rollout, which is then thrown away. Simpler than PPO, and it makes less of
+each token. The KL penalty is the one of agents/ppo.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.common import RunSettings, parse, run
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of A2C."""
+
+    lm: str = "textgym/tiny"
+    """Language model to train: a folder or hub name. The environment uses its tokenizer too."""
+    n_steps: int = 32
+    """Tokens per row and gradient step."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.95
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.01
+    """Weight of the KL penalty; the first one if --kl-target is given."""
+    kl_target: float | None = None
+    """Adapt the weight so that the KL per token stays near this value."""
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C:
+    """Build the agent: `learn` trains it, `predict` writes tokens.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of initial weights and sampling.
+        settings: Settings; the defaults if None.
+    """
+    s = settings or Settings()
+    return A2C(
+        LMPolicy,
+        venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        # RMSprop, A2C's default, is tuned for small convolutional networks.
+        use_rms_prop=False,
+        normalize_advantage=True,
+        policy_kwargs={"lm": s.lm},
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target,
+            "reference": s.lm,
+        },
+        seed=seed,
+        device=s.device,
+    )
+
+
+if __name__ == "__main__":
+    run("a2c", parse("agents.a2c", Settings, __doc__), make_agent)

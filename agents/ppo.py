@@ -1,0 +1,93 @@
+"""PPO on tokens: Stable-Baselines3's own PPO, with a language model as its policy.
+
+    python -m agents.ppo --env TextGen/Sentiment-v0
+    python -m agents.ppo --prompts my.jsonl --reward my_module:my_reward
+    python -m agents.ppo --help
+
+Proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347) with a penalty
+on the KL divergence from the frozen initial model (Ziegler et al. 2019,
+https://arxiv.org/abs/1909.08593), which keeps the text fluent while the reward rises.
+
+Nothing is hidden elsewhere: `make_agent` is all it takes, and `agents.common.run` around it
+evaluates, logs and saves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.common import RunSettings, parse, run
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of PPO; the defaults are those of `make demo`."""
+
+    lm: str = "textgym/tiny"
+    """Language model to train: a folder or hub name. The environment uses its tokenizer too."""
+    n_steps: int = 32
+    """Tokens per row and rollout: an update sees n_steps * n_envs tokens."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.95
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    clip_range: float = 0.2
+    """How far the probability ratio of a token may move before its gradient is cut."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.01
+    """Weight of the KL penalty; the first one if --kl-target is given."""
+    kl_target: float | None = None
+    """Adapt the weight so that the KL per token stays near this value."""
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO:
+    """Build the agent: `learn` trains it, `predict` writes tokens.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of initial weights and sampling.
+        settings: Settings; the defaults if None.
+    """
+    s = settings or Settings()
+    return PPO(
+        LMPolicy,
+        venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=s.n_steps * venv.num_envs // s.minibatches,
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        policy_kwargs={"lm": s.lm},
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target,
+            "reference": s.lm,
+        },
+        seed=seed,
+        device=s.device,
+    )
+
+
+if __name__ == "__main__":
+    run("ppo", parse("agents.ppo", Settings, __doc__), make_agent)

@@ -1,0 +1,69 @@
+"""Uniformly random tokens: the floor that every agent has to beat, measured by the same code.
+
+    python -m agents.random_tokens --env TextGen/Sentiment-v0
+
+It is also the shortest agent there is: copy this file to start one that owes nothing to
+Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.common import RunSettings as Settings
+from agents.common import parse, run
+
+
+class RandomTokens:
+    """Every token of the vocabulary is equally likely, whatever the text so far.
+
+    Args:
+        venv: Any vector environment with a `Discrete` action space.
+        seed: Seed of the tokens.
+    """
+
+    def __init__(self, venv: VecEnv, seed: int) -> None:
+        if not isinstance(venv.action_space, spaces.Discrete):
+            raise TypeError(f"RandomTokens needs Discrete actions, not {venv.action_space}")
+        self.vocab_size = int(venv.action_space.n)
+        self.seed = seed
+        self._rng = np.random.default_rng(seed)
+
+    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> RandomTokens:
+        """Do nothing: there is nothing to learn, and no environment step is taken."""
+        return self
+
+    def predict(
+        self,
+        observation: NDArray[np.int32],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.int64], None]:
+        """Draw one token for each of the N rows, int64 `[N]`.
+
+        `deterministic` changes nothing: a uniform distribution has no likeliest token.
+        """
+        return self._rng.integers(self.vocab_size, size=len(observation)), None
+
+    def save(self, path: str) -> None:
+        """Write what there is to know about the agent, to ``path`` with the ending .json."""
+        known = {"vocab_size": self.vocab_size, "seed": self.seed}
+        Path(path).with_suffix(".json").write_text(json.dumps(known) + "\n")
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RandomTokens:
+    """Build the agent; it has no settings of its own."""
+    return RandomTokens(venv, seed)
+
+
+if __name__ == "__main__":
+    run("random", parse("agents.random_tokens", Settings, __doc__), make_agent)

@@ -1,0 +1,123 @@
+"""What a run shows: progress and logged numbers during training, then a curve and sample texts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # Writes files only; no display is needed.
+
+import numpy as np
+from matplotlib import pyplot as plt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from agents.common import Evaluation
+
+
+class TrainingLog(BaseCallback):
+    """Progress bar, learning curve and logged numbers: one record per rollout.
+
+    Args:
+        total_steps: Length of the training, for the progress bar.
+
+    Attributes:
+        steps: Environment steps at the end of each rollout.
+        rewards: Mean return of the episodes that ended in each rollout, without KL penalty.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+        self.rewards: list[float] = []
+        self._total_steps = total_steps
+        self._bar: tqdm[Any] | None = None
+        self._ended: list[dict[str, Any]] = []
+
+    def _on_training_start(self) -> None:
+        rollout = self.locals["self"].n_steps * self.training_env.num_envs
+        self._bar = tqdm(
+            total=-(-self._total_steps // rollout) * rollout,  # Training ends with a whole rollout.
+            desc="training",
+            unit=" tokens",
+            unit_scale=True,
+            smoothing=0.0,  # Writing is fast and learning slow: only their average means anything.
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+        )
+        self._began = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        for row in np.flatnonzero(self.locals["dones"]):
+            self._ended.append(self.locals["infos"][row])
+        if self._bar is not None:
+            self._bar.update(self.training_env.num_envs)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        elapsed = time.perf_counter() - self._began
+        self.logger.record("time/tokens_per_second", self.num_timesteps / elapsed)
+        for name, value in self.locals["rollout_buffer"].stats.items():
+            self.logger.record(f"rollout/{name}", value)
+        if not self._ended:
+            return
+        reward = float(np.mean([info["episode"]["r"] for info in self._ended]))
+        self.steps.append(self.num_timesteps)
+        self.rewards.append(reward)
+        if self._bar is not None:
+            self._bar.set_postfix(reward=f"{reward:.3f}")
+        lengths = [info["episode"]["l"] for info in self._ended]
+        self.logger.record("rollout/reward", reward)
+        self.logger.record("rollout/response_tokens", float(np.mean(lengths)))
+        for term in self._ended[0]["reward_terms"]:
+            mean = float(np.mean([info["reward_terms"][term] for info in self._ended]))
+            self.logger.record(f"reward_terms/{term}", mean)
+        last = self._ended[-1]
+        text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"
+        self.logger.record("samples/last", text, exclude=("csv", "stdout", "log"))
+        self._ended.clear()
+
+    def close(self) -> None:
+        """End the progress bar. It never began if the agent did not call back."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def plot(path: Path, title: str, log: TrainingLog, before: Evaluation, after: Evaluation) -> None:
+    """Draw the learning curve, with the evaluations at both ends and their 95% intervals."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(log.steps, log.rewards, color="tab:blue", label="training, mean of each rollout")
+    axes.errorbar(
+        [0, log.num_timesteps],
+        [before.mean, after.mean],
+        yerr=[before.half_width, after.half_width],
+        fmt="o",
+        capsize=4,
+        color="tab:orange",
+        label="evaluation, 95% interval",
+    )
+    axes.set(xlabel="environment steps (tokens)", ylabel="reward", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:
+    """Print some prompts with the text before and after training, and their rewards."""
+    table = Table(show_lines=True, expand=True)
+    for heading in ("prompt", "before training", "after training"):
+        table.add_column(heading, ratio=1)
+    for row in range(min(count, len(before.prompts))):
+        table.add_row(
+            Text(before.prompts[row]),
+            *(Text(f"{e.responses[row].strip()}\n({e.returns[row]:.2f})") for e in (before, after)),
+        )
+    console.print(table)

@@ -1,0 +1,233 @@
+"""The agents' command lines: what they write, what they refuse, and what they learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.vec_env import VecEnv
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from agents import a2c, common, ppo, random_tokens
+from textgym.errors import RewardError
+from textgym.sb3 import make_vec_env
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {"n_envs": 4, "eval_episodes": 6, "threads": 1, "device": "cpu"}
+
+
+def cli(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *args],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with prompts and a reward function of a user's own."""
+    folder = tmp_path_factory.mktemp("own")
+    rows = [{"prompt": "The food was", "wanted": " good"}, {"prompt": "It is", "wanted": " bad"}]
+    (folder / "my.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my_module.py").write_text(
+        "def my_reward(prompts, completions, wanted, **columns):\n"
+        "    return [float(word in text) for word, text in zip(wanted, completions)]\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A language model with random weights that knows "good", "bad" and an end of sequence."""
+    words = {"good": 0, "bad": 1, "<eos>": 2}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<eos>"))
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=3, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=2, eos_token_id=2
+    )
+    folder = str(tmp_path_factory.mktemp("two_words"))
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", bos_token="<eos>")
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ppo_run(own_data: Path) -> tuple[Path, str]:
+    """One short run from the command line, on prompts and a reward of the user's own."""
+    flags = "--prompts my.jsonl --reward my_module:my_reward --max-new-tokens 8 --lr 0"
+    sizes = "--steps 128 --n-envs 4 --n-steps 16 --eval-episodes 6 --threads 1 --device cpu"
+    done = cli("agents.ppo", *flags.split(), *sizes.split(), cwd=own_data)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (own_data / "runs").iterdir()
+    return folder, done.stdout
+
+
+def test_run_writes_everything(ppo_run: tuple[Path, str]) -> None:
+    folder, output = ppo_run
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["env"] == "TextGen-v0"
+    assert record["settings"]["reward"] == "my_module:my_reward"
+    assert record["settings"]["gamma"] == ppo.Settings().gamma  # defaults are written out too
+    assert record["results"]["steps"] == 128
+    assert record["results"]["eval_split"] == "train"  # this file has no eval split
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert {path.name for path in (folder / "lm").iterdir()} >= {"model.safetensors", "config.json"}
+    columns = (folder / "progress.csv").read_text().splitlines()[0].split(",")
+    assert {
+        "eval/reward",
+        "reward_terms/my_reward",
+        "rollout/response_tokens",
+        "rollout/reward",
+        "time/tokens_per_second",
+    } <= set(columns)
+    assert str(folder.relative_to(folder.parents[1])) in output
+
+
+def test_evaluations_share_their_prompts_and_match_the_samples(ppo_run: tuple[Path, str]) -> None:
+    """The learning rate was 0, and rewards can be worked out from the texts alone."""
+    folder, output = ppo_run
+    results = json.loads((folder / "run.json").read_text())["results"]
+    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len(rows) == 6
+    for row in rows:
+        wanted = {"The food was": " good", "It is": " bad"}[row["prompt"]]
+        assert row["reward_before"] == float(wanted in row["before"])
+        assert row["reward_after"] == float(wanted in row["after"])
+        assert row["prompt"] in output
+    for when in ("before", "after"):
+        rewards = [row[f"reward_{when}"] for row in rows]
+        assert results[f"eval_{when}"]["mean"] == pytest.approx(np.mean(rewards))
+
+
+def test_saved_agent_and_language_model_load(ppo_run: tuple[Path, str]) -> None:
+    from textgym.lm import LanguageModel
+
+    folder, _ = ppo_run
+    agent = PPO.load(folder / "model.zip", device="cpu")
+    venv = make_vec_env("TextGen-v0", n_envs=2, seed=0, prompts=["The food was"], max_new_tokens=8)
+    actions, _ = agent.predict(venv.reset())
+    assert actions.shape == (2,)
+    assert isinstance(LanguageModel.load(folder / "lm"), LanguageModel)
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [(ppo, PPO), (a2c, A2C), (random_tokens, random_tokens.RandomTokens)],
+    ids=["ppo", "a2c", "random_tokens"],
+)
+def test_make_agent_needs_only_an_environment_and_a_seed(module: Any, kind: type) -> None:
+    venv: VecEnv = make_vec_env("TextGen/Sentiment-v0", n_envs=3, seed=0)
+    agent = module.make_agent(venv, 0)
+    assert isinstance(agent, kind)
+    actions, _ = agent.predict(venv.reset())
+    assert actions.shape == (3,)
+    assert all(venv.action_space.contains(action) for action in actions)
+
+
+@pytest.mark.parametrize(("module", "lr"), [(ppo, 3e-3), (a2c, 3e-2)], ids=["ppo", "a2c"])
+def test_learns_to_say_good(module: Any, lr: float, two_words: str, tmp_path: Path) -> None:
+    """One word an episode, +1 for "good" and -1 for "bad": a uniform policy gets 0."""
+    settings = module.Settings(
+        env="TextGen/GoodBad-v0",
+        lm=two_words,
+        lr=lr,
+        kl_coef=0.0,
+        steps=2048,
+        n_steps=16,
+        n_envs=16,
+        eval_episodes=64,
+        threads=1,
+        device="cpu",
+        out=tmp_path,
+    )
+    folder = common.run("test", settings, module.make_agent)
+    results = json.loads((folder / "run.json").read_text())["results"]
+    assert results["eval_before"]["mean"] < 0.5
+    assert results["eval_after"]["mean"] > 0.9
+
+
+def test_random_agent_is_uniform_and_reproducible() -> None:
+    venv = make_vec_env("TextGen/GoodBad-v0", n_envs=4, seed=0)
+    obs = np.repeat(venv.reset(), 1000, axis=0)
+    agents = [random_tokens.make_agent(venv, seed) for seed in (1, 1, 2)]
+    draws = [agent.learn(10_000).predict(obs)[0] for agent in agents]
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    # Binomial(4000, 1/2): six standard deviations are 190.
+    assert abs(np.bincount(draws[0])[0] - 2000) < 190
+
+
+def test_random_agent_runs_through_the_same_evaluation(tmp_path: Path) -> None:
+    settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
+    folder = common.run("random", settings, random_tokens.make_agent)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["results"]["steps"] == 0
+    assert {path.name for path in folder.iterdir()} >= {"model.json", "curve.png", "samples.jsonl"}
+    assert not (folder / "lm").exists()
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:
+    settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
+    folders = {common.run("random", settings, random_tokens.make_agent) for _ in range(3)}
+    assert len(folders) == 3
+
+
+class Scripted:
+    """An agent that writes "good" in even rows and "bad" in odd ones."""
+
+    def learn(self, total_timesteps: int, callback: Any = None) -> Scripted:
+        raise KeyboardInterrupt
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
+        return np.arange(len(observation)) % 2, None
+
+    def save(self, path: str) -> None:
+        Path(path).with_suffix(".saved").touch()
+
+
+def test_evaluation_counts_every_row_once() -> None:
+    settings = common.RunSettings(env="TextGen/GoodBad-v0", n_envs=4, eval_episodes=7)
+    result = common.evaluate(Scripted(), settings, "eval")
+    # Batches of 4 and 3 rows.
+    assert result.responses == ["good", "bad", "good", "bad", "good", "bad", "good"]
+    assert result.returns == [1, -1, 1, -1, 1, -1, 1]
+    assert result.mean == pytest.approx(1 / 7)
+    # Sample variance 8 (1 - 1/49) / 7 ... = 48/42; the interval is 1.96 standard errors.
+    assert result.half_width == pytest.approx(1.96 * np.sqrt(48 / 42 / 7))
+
+
+def test_interrupt_still_evaluates_and_saves(tmp_path: Path) -> None:
+    settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
+    folder = common.run("scripted", settings, lambda *_: Scripted())
+    assert (folder / "model.saved").exists()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["results"]["interrupted"] is True
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 6
+
+
+def test_unknown_flag_names_the_nearest(tmp_path: Path) -> None:
+    done = cli("agents.ppo", "--kl-coeff", "0.1", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "--kl-coef" in (done.stdout + done.stderr).replace("--kl-coeff", "")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("spec", ["no_such_module:reward", "json:no_such_function"])
+def test_missing_reward_function_is_explained(spec: str) -> None:
+    with pytest.raises(RewardError, match=r"module:function.*registered name"):
+        common.load_reward(spec)

@@ -1,0 +1,42 @@
+"""What every test shares: no network, no deadline, and environments that leave no trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Before any test imports huggingface_hub: a test never waits for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gymnasium
+import hypothesis
+import pytest
+
+# Timings vary on a shared machine, and an assertion about them would be no property of the code.
+hypothesis.settings.register_profile(
+    "textgym",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("textgym")
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[..., str]]:
+    """Register environments for the length of one test; returns the id."""
+    before = dict(gymnasium.registry)
+
+    def add(id: str, **arguments: Any) -> str:
+        gymnasium.register(id=id, **arguments)
+        return id
+
+    yield add
+    gymnasium.registry.clear()
+    gymnasium.registry.update(before)

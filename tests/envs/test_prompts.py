@@ -1,0 +1,207 @@
+"""How prompts come into an episode: fitting them, and naming them in ``reset``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgym import load_tokenizer
+from textgym.envs import TextGenEnv
+from textgym.errors import DataError, PromptError, SettingsError, TextGymError
+
+LONG = "the cat sat on a mat and the dog ran after it"
+TINY = load_tokenizer()
+
+
+def env_of(prompts: Any, **arguments: Any) -> TextGenEnv:
+    defaults = {"max_prompt_tokens": 5, "max_new_tokens": 2, "reward": "distinct"}
+    return TextGenEnv(prompts=prompts, **{**defaults, **arguments})
+
+
+# ------------------------------------------------------------------ prompts that do not fit
+
+
+def test_overflow_is_an_error_by_default() -> None:
+    env = env_of([LONG])
+    count = len(TINY.encode(LONG))
+    with pytest.raises(PromptError, match=rf"row 0 \(prompt 'the cat.*has {count} tokens.*is 5"):
+        env.reset(seed=0)
+
+
+@settings(max_examples=50)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=20), room=st.integers(0, 6))
+def test_overflow_cuts_a_side_off(text: str, room: int) -> None:
+    ids = TINY.encode(text)
+    for side, kept in (("left", ids[max(len(ids) - room, 0) :]), ("right", ids[:room])):
+        env = env_of([text], tokenizer=TINY, max_prompt_tokens=room, prompt_overflow=side)
+        obs, info = env.reset(seed=0)
+        assert obs.tolist() == kept + [-1] * (room + 2 - len(kept))
+        assert info == {"prompt": text, "prompt_tokens": len(kept)}, "the text stays whole"
+        assert env.step(1)[0][len(kept)] == 1
+
+
+def test_overflow_skips_a_row() -> None:
+    env = env_of([LONG, "a", LONG, "b"], prompt_overflow="skip")
+    env.reset(seed=0)
+    assert {env.reset()[1]["prompt"] for _ in range(50)} == {"a", "b"}
+
+
+def test_nothing_is_left_after_skipping() -> None:
+    env = env_of([LONG], prompt_overflow="skip")
+    with pytest.raises(PromptError, match="1000 prompts in a row"):
+        env.reset(seed=0)
+    env.reset(options={"prompt": "a"})
+    with pytest.raises(PromptError, match="cannot skip the prompt that reset's options name"):
+        env.reset(options={"prompt": LONG})
+
+
+def test_a_prompt_of_exactly_the_budget_fits() -> None:
+    room = len(TINY.encode(LONG))
+    obs, info = env_of([LONG], max_prompt_tokens=room).reset(seed=0)
+    assert info["prompt_tokens"] == room == len(obs) - 2
+    with pytest.raises(PromptError):
+        env_of([LONG], max_prompt_tokens=room - 1).reset(seed=0)
+
+
+def test_words_that_are_not_in_the_vocabulary(words_env: Any) -> None:
+    env = words_env(prompts=["the cat", "the dog"])
+    with pytest.raises(PromptError, match=r"row 0 \(prompt 'the dog'\).*'dog' is not in the closed"):
+        env.reset(options={"index": 1})
+    assert env.reset(options={"index": 0})[1]["prompt_tokens"] == 2
+
+
+def test_half_a_surrogate_pair() -> None:
+    with pytest.raises(PromptError, match="surrogate"):
+        env_of(["a\ud83d"]).reset(seed=0)
+
+
+# ------------------------------------------------------------------ reset(options=...)
+
+
+ROWS = [{"prompt": "the", "reference": "a"}, {"prompt": "cat", "reference": "b"}]
+
+
+def test_prompt(words_env: Any, play: Any) -> None:
+    env = words_env(prompts=ROWS)
+    obs, info = env.reset(options={"prompt": "sat ran"})
+    assert obs.tolist()[:3] == [2, 3, -1]
+    assert info["prompt"] == "sat ran"
+    _, info = play(env, [4])
+    assert "reference" not in info
+
+
+def test_row(words_env: Any, play: Any) -> None:
+    env = words_env(prompts=ROWS)
+    given_row = {"question": "ran", "answer": "c", "extra": 1}
+    env.reset(options={"row": given_row})
+    _, info = play(env, [4])
+    assert (info["prompt"], info["reference"], info["extra"]) == ("ran", "c", 1)
+    assert given_row == {"question": "ran", "answer": "c", "extra": 1}, "the caller's own"
+    assert env.reset(options={"row": "sat"})[1]["prompt"] == "sat"
+
+
+def test_index(words_env: Any) -> None:
+    env = words_env(prompts=ROWS)
+    for index in (0, 1, np.int64(1)):
+        for _ in range(2):
+            _, info = env.reset(options={"index": index})
+            assert info["prompt"] == ROWS[index]["prompt"]
+
+
+@pytest.mark.parametrize("env_id", ["TextGen-v0", "TextGen/Sentiment-v0"])
+def test_index_of_an_endless_task_is_always_the_same_row(env_id: str) -> None:
+    import gymnasium
+
+    first, second = gymnasium.make(env_id), gymnasium.make(env_id)
+    second.reset(seed=99)
+    prompts = [first.reset(seed=1, options={"index": index})[1]["prompt"] for index in range(20)]
+    again = [second.reset(options={"index": index})[1]["prompt"] for index in range(20)]
+    assert prompts == again
+    assert len(set(prompts)) > 10
+
+
+def test_options_do_not_disturb_the_stream_of_prompts(words_env: Any) -> None:
+    plain, other = words_env(), words_env()
+    plain.reset(seed=5)
+    other.reset(seed=5, options={"prompt": "sat"})
+    expected = [plain.reset(seed=5)[1]["prompt"]] + [plain.reset()[1]["prompt"] for _ in range(9)]
+    found = []
+    for _ in range(10):
+        found.append(other.reset()[1]["prompt"])
+        other.reset(options={"index": 0})
+    assert found == expected
+
+
+def test_options_are_the_callers_own(words_batch: Any) -> None:
+    envs = words_batch(autoreset_mode="Disabled")
+    options = {"prompt": "sat"}
+    envs.reset(seed=0, options=options)
+    assert options == {"prompt": "sat"}
+    mask = np.array([True, False, True])
+    options = {"reset_mask": mask, "index": [0, 1, 2]}
+    envs.reset(options=options)
+    assert list(options) == ["reset_mask", "index"]
+    assert mask.tolist() == [True, False, True]
+
+
+def test_empty_options_are_none(words_env: Any, words_batch: Any) -> None:
+    assert words_env().reset(seed=0, options={})[1] == words_env().reset(seed=0)[1]
+    words_batch().reset(seed=0, options={})
+
+
+def test_lists_name_one_value_a_row(words_batch: Any) -> None:
+    envs = words_batch(prompts=ROWS)
+    obs, infos = envs.reset(options={"index": [1, 0, 1]})
+    assert infos["prompt"].tolist() == ["cat", "the", "cat"]
+    _, infos = envs.reset(options={"prompt": ["sat", "", "ran ran"]})
+    assert infos["prompt_tokens"].tolist() == [1, 0, 2]
+    envs.reset(options={"row": [{"prompt": "the", "x": i} for i in range(3)]})
+    assert envs.step([4, 4, 4])[4]["x"].tolist() == [0, 1, 2]
+    _, infos = envs.reset(options={"prompt": "sat"})
+    assert infos["prompt"].tolist() == ["sat"] * 3
+    obs, infos = envs.reset(
+        options={"reset_mask": np.array([False, True, False]), "prompt": ["the", "cat", "ran"]}
+    )
+    assert obs[:, 0].tolist() == [2, 1, 2]
+    assert infos["_prompt"].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"promt": "the"}, SettingsError, "'promt'; did you mean 'prompt'"),
+        ({"prompt": "the", "index": 0}, SettingsError, "contradict"),
+        ({"prompt": 3}, SettingsError, "has to be a string"),
+        ({"prompt": None}, SettingsError, "has to be a string"),
+        ({"prompt": ["the"]}, SettingsError, "lists 1 values for 3 rows"),
+        ({"index": "0"}, SettingsError, "whole number"),
+        ({"index": 1.0}, SettingsError, "whole number"),
+        ({"index": True}, SettingsError, "whole number"),
+        ({"index": 2}, DataError, "rows 0 to 1, but not 2"),
+        ({"index": -1}, DataError, "not -1"),
+        ({"row": {"reference": "x"}}, DataError, "has no prompt"),
+        ({"row": {"prompt": "the", "cost": 1}}, DataError, "'cost'"),
+        ({"row": 3}, DataError, "is a int"),
+        ({"prompt": "the dog"}, PromptError, "dog"),
+        ({"prompt": "the the the the the"}, PromptError, "5 tokens"),
+    ],
+)
+def test_options_that_cannot_be(words_batch: Any, options: Any, error: Any, message: str) -> None:
+    envs = words_batch(prompts=ROWS, max_new_tokens=2)
+    with pytest.raises(error, match=message) as caught:
+        envs.reset(seed=1, options=options)
+    assert isinstance(caught.value, TextGymError)
+    envs.reset(seed=1)
+    envs.step([0, 0, 0])
+    with pytest.raises(error):
+        envs.reset(options=options)
+    assert envs.step([1, 1, 1])[2].all(), "the episodes go on as they were"
+
+
+def test_endless_sources_have_no_negative_index() -> None:
+    with pytest.raises(DataError, match="-1"):
+        TextGenEnv().reset(options={"index": -1})

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.lm.checkpoints import EOS, WORDS
+from textgym.lm import SequenceBatch, last_hidden, score_actions, scoring
+from textgym.lm.scoring import _cuts, sequence_hidden
+
+
+def brute_force(lm, texts: list[list[int]]) -> torch.Tensor:
+    """One unpadded forward pass a text."""
+    return torch.stack([lm.hidden(torch.tensor([text or [EOS]]))[0, -1] for text in texts])
+
+
+def padded(texts: list[list[int]], width: int) -> torch.Tensor:
+    return torch.tensor([text + [-1] * (width - len(text)) for text in texts])
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "grouped"])
+def test_last_hidden_is_one_pass_a_text(load, kind):
+    lm = load(kind)
+    generator = torch.Generator().manual_seed(0)
+    texts = [
+        torch.randint(0, len(WORDS), (n,), generator=generator).tolist()
+        for n in (1, 30, 2, 0, 29, 7, 7, 0, 15)
+    ]
+    torch.testing.assert_close(
+        last_hidden(lm, padded(texts, 32)), brute_force(lm, texts), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_decisions_share_their_text(load, kind):
+    lm = load(kind)
+    long = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9]
+    short = [2, 7, 1]
+    decisions = [(1, 0), (0, 14), (0, 2), (1, -1), (1, 2), (0, 2), (0, -1)]
+    rows, positions = map(torch.tensor, zip(*decisions, strict=True))
+    batch = SequenceBatch(padded([long, short], 16).int(), rows, positions)
+    texts = [(long, short)[row][: at + 1] for row, at in decisions]
+    torch.testing.assert_close(
+        sequence_hidden(lm, batch), brute_force(lm, texts), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_a_batch_of_empty_texts_alone(load):
+    lm = load("gpt2")
+    zeros = torch.zeros(3, dtype=torch.long)
+    batch = SequenceBatch(torch.empty(1, 0, dtype=torch.int32), zeros, zeros - 1)
+    torch.testing.assert_close(sequence_hidden(lm, batch), brute_force(lm, [[], [], []]))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=100)
+def test_cuts_cover_every_text_and_never_lose(lengths):
+    lengths = sorted(lengths, reverse=True)
+    groups = sorted(_cuts(lengths))
+    covered = [at for first, stop, _ in groups for at in range(first, stop)]
+    assert covered == list(range(len(lengths)))
+    assert all(width == lengths[first] for first, _, width in groups)
+    size = sum((stop - first) * width for first, stop, width in groups)
+    assert size <= len(lengths) * lengths[0]
+
+
+def test_cuts_leave_no_large_waste():
+    (big, small) = sorted(_cuts([60] * 4 + [5] * 60))
+    assert (big, small) == ((0, 4, 60), (4, 64, 5))
+
+
+@pytest.mark.parametrize("limit", [10**9, 60])
+def test_scores_and_gradients_are_those_of_the_distribution(load, monkeypatch, limit):
+    monkeypatch.setattr(scoring, "MAX_LOGITS", limit)
+    lm = load("gpt2")
+    torch.manual_seed(0)
+    hidden = torch.randn(11, lm.hidden_size, requires_grad=True)
+    actions = torch.randint(0, lm.vocab_size, (11,))
+    weights = torch.randn(2, 11)
+    head = lm.model.get_output_embeddings().weight
+
+    log_probs, entropy = score_actions(lm, hidden, actions)
+    ours = torch.autograd.grad(
+        (weights[0] * log_probs + weights[1] * entropy).sum(), [hidden, head]
+    )
+    distribution = torch.distributions.Categorical(logits=lm.logits(hidden))
+    expected = (distribution.log_prob(actions), distribution.entropy())
+    torch.testing.assert_close((log_probs, entropy), expected, atol=1e-5, rtol=1e-5)
+    theirs = torch.autograd.grad(
+        (weights[0] * expected[0] + weights[1] * expected[1]).sum(), [hidden, head]
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+    log_probs, entropy = score_actions(lm, hidden, actions)
+    alone = torch.autograd.grad(log_probs.sum() + 0.0 * entropy.sum(), hidden)
+    distribution = torch.distributions.Categorical(logits=lm.logits(hidden))
+    theirs = torch.autograd.grad(distribution.log_prob(actions).sum(), hidden)
+    torch.testing.assert_close(alone, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_logits_of_a_large_batch_are_never_whole(load, monkeypatch):
+    lm = load("gpt2")
+    monkeypatch.setattr(scoring, "MAX_LOGITS", 8 * lm.vocab_size)
+    rows = []
+    plain = lm.logits
+    monkeypatch.setattr(lm, "logits", lambda hidden: rows.append(len(hidden)) or plain(hidden))
+    hidden = torch.randn(50, lm.hidden_size, requires_grad=True)
+    log_probs, entropy = score_actions(lm, hidden, torch.zeros(50, dtype=torch.long))
+    (log_probs.sum() + entropy.sum()).backward()
+    assert max(rows) == 8
+    assert sum(rows) == 100  # Once forward, once again for the gradient.
+
+
+def test_impossible_tokens_have_no_entropy():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    log_probs, entropy = scoring._LogProbAndEntropy.apply(logits, torch.tensor([1]))
+    half = torch.tensor([0.5]).log()
+    torch.testing.assert_close((log_probs, entropy), (half, -half))
+    (gradient,) = torch.autograd.grad((log_probs + entropy).sum(), logits)
+    torch.testing.assert_close(gradient, torch.tensor([[-0.5, 0.5, 0.0]]))

@@ -1,0 +1,154 @@
+"""Training of the built-in model: deterministic, resumable, and loadable by plain transformers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from textgym.errors import SettingsError
+from textgym.lm import train as training
+from textgym.lm.train import (
+    TrainSettings,
+    by_length,
+    documents,
+    encode_batch,
+    learning_rate_at,
+    loss_of,
+    train,
+)
+from textgym.tokenization import load_tokenizer
+
+SMALL = dict(
+    steps=6,
+    batch_size=4,
+    warmup=2,
+    vocab_size=400,
+    layers=1,
+    width=32,
+    heads=2,
+    tokenizer_documents=50,
+    save_every=3,
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return out, train(TrainSettings(out=str(out), **SMALL))
+
+
+def test_checkpoint_loads_with_plain_transformers(finished):
+    _, folder = finished
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = "The room was clean."
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    assert tokenizer.decode(ids[0]) == text
+    assert ids[0].tolist() == load_tokenizer(folder).encode(text)
+    assert torch.isfinite(model(ids).logits).all()
+    assert tokenizer.eos_token_id == model.config.eos_token_id
+
+
+def test_card_names_the_settings_and_every_task(finished):
+    _, folder = finished
+    card = (folder / "README.md").read_text()
+    assert "--steps 6" in card
+    for task in training.training_tasks("eval"):
+        assert task.id in card
+
+
+def test_killed_training_goes_on_as_if_nothing_had_happened(finished, tmp_path, monkeypatch):
+    whole, _ = finished
+    settings = TrainSettings(out=str(tmp_path / "killed"), **SMALL)
+    draw = training.documents
+
+    def killed_in_step_4(stream, seed, step, count, split="train"):
+        if stream == training._TRAIN_STREAM and step == 4:
+            raise KeyboardInterrupt
+        return draw(stream, seed, step, count, split)
+
+    monkeypatch.setattr(training, "documents", killed_in_step_4)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings)
+    monkeypatch.setattr(training, "documents", draw)
+    torch.manual_seed(123)  # What happened to the global generator in between does not matter.
+    train(settings)
+    one, other = (
+        load_file(folder / "training.safetensors") for folder in (whole, tmp_path / "killed")
+    )
+    assert one.keys() == other.keys()
+    assert any(name.startswith("adam.exp_avg_sq.") for name in one)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_other_settings_are_refused_in_the_same_folder(finished):
+    out, _ = finished
+    with pytest.raises(SettingsError, match="width"):
+        train(TrainSettings(out=str(out), **{**SMALL, "width": 64}))
+
+
+def test_training_lowers_the_loss(tmp_path):
+    settings = TrainSettings(out=str(tmp_path), **{**SMALL, "steps": 40, "batch_size": 8})
+    train(settings)
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="float32")
+    uniform = np.log(tokenizer.vocab_size)
+    assert training.validation_loss(model, tokenizer, settings.context) < 0.85 * uniform
+
+
+def test_documents_are_a_function_of_seed_and_step():
+    assert documents(1, 0, 5, 3) == documents(1, 0, 5, 3)
+    assert documents(1, 0, 5, 3) != documents(1, 0, 6, 3)
+    assert documents(1, 0, 5, 3) != documents(1, 1, 5, 3)
+
+
+def test_batches_begin_at_position_0_and_end_with_eos():
+    tokenizer = load_tokenizer()
+    texts = documents(1, 0, 0, 9)
+    batch = encode_batch(texts, tokenizer, context=256)
+    for number, (text, row) in enumerate(zip(texts, batch, strict=True)):
+        ids = row[row >= 0].tolist()
+        begins_with_eos = number % 8 == 0
+        assert (ids[0] == tokenizer.eos_id) == begins_with_eos
+        assert ids[-1] == tokenizer.eos_id
+        assert tokenizer.decode(ids[begins_with_eos:-1]) == text
+        assert (row[len(ids) :] == -100).all()
+    with pytest.raises(SettingsError, match="context"):
+        encode_batch(texts, tokenizer, context=8)
+
+
+def test_parts_of_a_batch_add_up_to_its_loss():
+    tokenizer = load_tokenizer()
+    batch = encode_batch(documents(1, 0, 0, 10), tokenizer, context=256)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=tokenizer.vocab_size, n_positions=256, n_embd=8, n_layer=1, n_head=1)
+    model = GPT2LMHeadModel(config).eval()
+    parts = list(by_length(batch))
+    assert sum(len(part) for part, _ in parts) == 10
+    total = sum(float(loss_of(model, part)) * share for part, share in parts)
+    assert total == pytest.approx(float(loss_of(model, batch)), rel=1e-5)
+
+
+def test_learning_rate_rises_then_falls():
+    settings = TrainSettings(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate_at(step, settings) for step in range(100)]
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)
+
+
+def test_settings_of_the_built_in_model_are_in_its_card():
+    from textgym.tokenization import TINY_DIR
+
+    config = json.loads((TINY_DIR / "config.json").read_text())
+    card = (TINY_DIR / "README.md").read_text()
+    assert f"--width {config['n_embd']}" in card
+    assert f"--layers {config['n_layer']}" in card
+    weights = load_file(TINY_DIR / "model.safetensors")
+    assert 1e6 <= sum(tensor.numel() for tensor in weights.values()) <= 4e6

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecMonitor
+
+from tests.lm.checkpoints import EOS, WORDS
+from textgym.errors import SettingsError
+from textgym.sb3 import TextVecEnv, make_vec_env
+from textgym.tokenization import load_tokenizer
+
+PROMPTS = ["w1 w2", "w3", "w4 w5 w6"]
+
+
+def reward(prompts, completions, **columns):
+    return [float(len(text.split())) for text in completions]
+
+
+def make(n_envs=4, seed=0, **kwargs):
+    settings = {"prompts": PROMPTS, "tokenizer": WORDS, "reward": reward} | kwargs
+    return make_vec_env(
+        "TextGen-v0", n_envs, seed, max_prompt_tokens=4, max_new_tokens=5, **settings
+    )
+
+
+def test_it_agrees_with_single_environments():
+    """Row by row against gymnasium.make, seeds, ends and new starts included."""
+    n_envs = 3
+    venv = make(n_envs, seed=7)
+    envs = [
+        gym.make(
+            "TextGen-v0", prompts=PROMPTS, tokenizer=WORDS, reward=reward,
+            max_prompt_tokens=4, max_new_tokens=5,
+        )
+        for _ in range(n_envs)
+    ]  # fmt: skip
+    texts = venv.reset()
+    starts = [env.reset(seed=7 + row) for row, env in enumerate(envs)]
+    assert np.array_equal(texts, [obs for obs, _ in starts])
+    assert venv.unwrapped.reset_infos == [info for _, info in starts]
+    rng = np.random.default_rng(0)
+    totals, ends = np.zeros(n_envs), 0
+    for _ in range(40):
+        actions = rng.choice([1, 2, 3, EOS], n_envs, p=[0.3, 0.3, 0.2, 0.2])
+        texts, rewards, dones, infos = venv.step(actions)
+        assert (rewards.dtype, dones.dtype, texts.dtype) == (np.float32, bool, np.int32)
+        for row, env in enumerate(envs):
+            obs, expected, terminated, truncated, info = env.step(actions[row])
+            totals[row] += expected
+            assert rewards[row] == np.float32(expected)
+            assert dones[row] == (terminated or truncated)
+            if not dones[row]:
+                assert np.array_equal(texts[row], obs)
+                assert infos[row] == {}
+                continue
+            ends += 1
+            told = dict(infos[row])
+            assert np.array_equal(told.pop("terminal_observation"), obs)
+            assert told.pop("TimeLimit.truncated") is False
+            episode = told.pop("episode")
+            assert episode["r"] == pytest.approx(totals[row])
+            assert told == info
+            assert set(told) >= {"response", "finish_reason", "reward_terms"}
+            totals[row] = 0
+            obs, info = env.reset()
+            assert np.array_equal(texts[row], obs)
+            assert venv.unwrapped.reset_infos[row] == info
+    assert ends > 20
+
+
+def test_observations_are_fresh_arrays():
+    venv = make()
+    first = venv.reset()
+    kept = first.copy()
+    venv.step(np.ones(4, dtype=np.int64))
+    assert np.array_equal(first, kept)
+
+
+def test_truncation_is_told_apart():
+    venv = make(2, max_episode_steps=2)
+    venv.reset()
+    venv.step(np.array([1, 1]))
+    _, _, dones, infos = venv.step(np.array([1, EOS]))
+    assert dones.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
+    assert [info["terminal_observation"].shape for info in infos] == [(9,), (9,)]
+
+
+def test_costs_reach_every_row():
+    venv = make(2, costs={"long": lambda prompts, completions, **columns: [3.0 for _ in prompts]})
+    venv.reset()
+    assert [info["cost"] for info in venv.step(np.array([1, 1]))[3]] == [0.0, 0.0]
+    infos = venv.step(np.array([1, EOS]))[3]
+    assert [info["cost"] for info in infos] == [0.0, 3.0]
+
+
+def test_seeds_fix_the_prompts():
+    many = [str(WORDS[at % 22]) for at in range(200)]
+
+    def starts(venv):
+        return np.concatenate([venv.reset() for _ in range(4)])
+
+    first = starts(make(seed=3, prompts=many))
+    assert np.array_equal(first, starts(make(seed=3, prompts=many)))
+    assert not np.array_equal(first, starts(make(seed=4, prompts=many)))
+    venv = make(seed=None, prompts=many)
+    assert venv.seed(3) == [3, 4, 5, 6]
+    assert np.array_equal(first, starts(venv))
+
+
+def test_options_are_used_once():
+    venv = make(3)
+    venv.set_options({"prompt": "w9"})
+    assert venv.reset()[:, :2].tolist() == [[9, -1]] * 3
+    venv.set_options([{"prompt": "w9"}, {"prompt": "w8 w8"}, {"prompt": "w7"}])
+    assert venv.reset()[:, 0].tolist() == [9, 8, 7]
+    assert [info["prompt"] for info in venv.unwrapped.reset_infos] == ["w9", "w8 w8", "w7"]
+    assert venv.reset()[0, 0] != 9
+
+
+def test_options_for_some_rows():
+    venv = make(4, seed=5)
+    plain = venv.reset()
+    venv.seed(5)
+    venv.set_options([{}, {"prompt": "w9"}, {"index": 1}, {}])
+    mixed = venv.reset()
+    assert np.array_equal(mixed[[0, 3]], plain[[0, 3]])
+    assert mixed[1:3, 0].tolist() == [9, 3]
+    assert venv.unwrapped.reset_infos[1]["prompt"] == "w9"
+
+
+def test_attributes_are_shared_by_the_rows():
+    venv = make()
+    assert isinstance(venv, VecMonitor)
+    assert isinstance(venv.unwrapped, TextVecEnv)
+    assert venv.get_attr("tokenizer", [0, 2]) == [venv.tokenizer] * 2
+    assert venv.tokenizer.content_hash() == load_tokenizer(WORDS).content_hash()
+    venv.set_attr("mark", 3)
+    assert venv.get_attr("mark") == [3, 3, 3, 3]
+    with pytest.raises(SettingsError, match="share the attribute 'mark'"):
+        venv.set_attr("mark", 4, indices=[1])
+    with pytest.raises(AttributeError):
+        venv.get_attr("nothing")
+    assert not venv.has_attr("nothing")
+    assert venv.env_is_wrapped(Monitor) == [False] * 4
+    assert venv.env_is_wrapped(Monitor, indices=0) == [False]
+
+
+def test_what_is_per_row_is_split():
+    venv = make()
+    venv.reset()
+    generators = venv.get_attr("np_random")
+    assert len({id(generator) for generator in generators}) == 4
+    assert venv.get_attr("np_random_seed", [1, 3]) == [1, 3]
+    envs = venv.unwrapped.envs
+    envs.double = lambda value: np.array([value * row for row in range(4)])
+    assert venv.env_method("double", 2, indices=[1, 3]) == [2, 6]
+    envs.total = lambda: 5
+    assert venv.env_method("total") == [5, 5, 5, 5]
+
+
+def test_the_action_space_says_which_tokenizer_it_is():
+    venv = make()
+    for space in (venv.action_space, copy.deepcopy(venv.action_space)):
+        assert space.tokenizer_hash == load_tokenizer(WORDS).content_hash()
+    again = pickle.loads(pickle.dumps(venv.action_space))
+    assert again.tokenizer_hash == load_tokenizer(WORDS).content_hash()
+    assert venv.action_space == gym.spaces.Discrete(len(WORDS))
+
+
+def test_rendering():
+    texts = make(2, render_mode="ansi")
+    texts.reset()
+    assert len(texts.render()) == 2
+    images = make(4, render_mode="rgb_array")
+    images.reset()
+    tiles = images.get_images()
+    height, width, _ = tiles[0].shape
+    assert images.render().shape == (2 * height, 2 * width, 3)
+    assert make(2).get_images() == [None, None]
+
+
+def test_other_autoreset_modes_are_refused():
+    envs = gym.make_vec("TextGen-v0", num_envs=2)
+    with pytest.raises(SettingsError, match="SAME_STEP"):
+        TextVecEnv(envs)
+    with pytest.raises(SettingsError, match="SAME_STEP"):
+        make(autoreset_mode="Disabled")
+
+
+def test_ids_with_their_module_work_in_a_fresh_process():
+    code = (
+        "from textgym.sb3 import make_vec_env\n"
+        "venv = make_vec_env('textgym:TextGen-v0', 2, prompts=['a'], tokenizer=['a', 'b'],\n"
+        "                    reward=lambda prompts, completions, **c: [0.0 for _ in prompts])\n"
+        "print(venv.reset()[0, :2].tolist()); venv.close()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[0, -1]"

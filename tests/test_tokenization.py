@@ -1,0 +1,448 @@
+"""Tokenizers: what the library says is the truth, for any text and any ids."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+
+from textgym import load_tokenizer
+from textgym.errors import TextGymError, TokenizerError
+from textgym.tokenization import TINY, TINY_DIR, Tokenizer, WordTokenizer
+
+CORPUS = ["the cat sat on the mat", "a dog, 3 dogs and 42 cats' tails", "naïve café — 日本語 🙂"] * 3
+EOS = "<|endoftext|>"
+
+
+def byte_level(**options: Any) -> tokenizers.Tokenizer:
+    """A byte-level BPE that was trained on a few words."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(**{"add_prefix_space": False, **options})
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return backend
+
+
+def white_space() -> tokenizers.Tokenizer:
+    """Has merges within runs of white space, which the expression cuts in ways of its own."""
+    backend = byte_level()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(["a\n \n b \n\t c\u00a0 \u00a0d \r\n  e\n\n \t"] * 9, trainer)
+    return backend
+
+
+def with_odd_added_tokens() -> tokenizers.Tokenizer:
+    """Added tokens that the byte alphabet spells, half spells, and cannot spell."""
+    backend = byte_level()
+    backend.add_tokens(["é", "Ġthe", "日本", "two words", AddedToken("strip", lstrip=True)])
+    backend.add_special_tokens(["<tool>", "[PAD]"])
+    return backend
+
+
+def with_holes() -> tokenizers.Tokenizer:
+    """A vocabulary whose ids leave gaps, as padded vocabularies do."""
+    backend = tokenizers.Tokenizer(models.WordLevel({"a": 0, "b": 3, "[UNK]": 7}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return backend
+
+
+def metaspace() -> tokenizers.Tokenizer:
+    """What SentencePiece's unigram models look like in the library."""
+    backend = tokenizers.Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=80, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return backend
+
+
+BACKENDS = {
+    "tiny": lambda: tokenizers.Tokenizer.from_file(str(TINY_DIR / "tokenizer.json")),
+    "byte-level": byte_level,
+    "white-space": white_space,
+    "no-regex": lambda: byte_level(use_regex=False),
+    "prefix-space": lambda: byte_level(add_prefix_space=True),
+    "added": with_odd_added_tokens,
+    "holes": with_holes,
+    "metaspace": metaspace,
+}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """One of ours, and the library's own that it was made from."""
+    backend = BACKENDS[request.param]()
+    return load_tokenizer(backend), backend
+
+
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(string.printable + "\x00\x1c\x1f\x7f"),
+    st.lists(
+        st.sampled_from([EOS, "<tool>", "strip", "é", "日本", "two words", " the", "'ll", " \n", "a"])
+    ).map("".join),
+    st.lists(st.sampled_from([" ", " ", "\n", "\t", "\u00a0", "\r", "a", "b", "'s", "1"])
+    ).map("".join),
+)
+
+
+@settings(max_examples=60)
+@given(text=texts)
+@example(text="we'll  \t go\r\n ' 'S 12 ab12 \x0b\x1c ")
+@example(text=f"a{EOS}b {EOS} <|endoftext|")
+def test_encode_is_the_librarys_own(
+    pair: tuple[Tokenizer, tokenizers.Tokenizer], text: str
+) -> None:
+    ours, backend = pair
+    expected = backend.encode(text, add_special_tokens=False).ids
+    assert ours.encode(text) == expected
+    again = ours.encode(text)
+    assert again == expected, "the second time, from the cache"
+    again.append(-1)
+    assert ours.encode(text) == expected, "what the caller does to the list stays outside"
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_decode_is_the_librarys_own(
+    pair: tuple[Tokenizer, tokenizers.Tokenizer], data: st.DataObject
+) -> None:
+    ours, backend = pair
+    ids = data.draw(st.lists(st.integers(0, ours.vocab_size - 1)))
+    assert ours.decode(ids) == backend.decode(ids, skip_special_tokens=False)
+    if ours.token_bytes is not None:
+        joined = b"".join(ours.token_bytes[index] for index in ids)
+        assert ours.decode(ids) == joined.decode("utf-8", "replace")
+
+
+def test_every_token_alone_decodes_as_the_library_says(
+    pair: tuple[Tokenizer, tokenizers.Tokenizer],
+) -> None:
+    ours, backend = pair
+    for index in range(ours.vocab_size):
+        assert ours.decode([index]) == backend.decode([index], skip_special_tokens=False)
+        assert ours.token(index) == (backend.id_to_token(index) or "")
+
+
+def test_the_vocabulary_covers_every_id(pair: tuple[Tokenizer, tokenizers.Tokenizer]) -> None:
+    ours, backend = pair
+    assert ours.vocab_size == max(backend.get_vocab().values()) + 1
+    if ours.token_bytes is not None:
+        assert len(ours.token_bytes) == ours.vocab_size
+
+
+@settings(max_examples=60)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_byte_level_text_survives_the_round_trip(text: str) -> None:
+    tiny = load_tokenizer()
+    assert tiny.decode(tiny.encode(text)) == text
+
+
+def test_the_owners_later_changes_are_not_ours() -> None:
+    backend = byte_level()
+    ours = load_tokenizer(backend)
+    before = ours.encode("the cat sat on the mat")
+    backend.enable_truncation(2)
+    backend.enable_padding(length=50)
+    backend.add_tokens(["cat sat"])
+    assert ours.encode("the cat sat on the mat") == before
+    assert ours.decode(before) == "the cat sat on the mat"
+
+
+def test_a_tokenizer_that_truncates_and_pads_does_neither_here(tmp_path: Path) -> None:
+    backend = byte_level()
+    expected = backend.encode("the cat sat on the mat").ids
+    backend.enable_truncation(2)
+    backend.enable_padding(length=50)
+    assert load_tokenizer(backend).encode("the cat sat on the mat") == expected
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).encode("the cat sat on the mat") == expected
+
+
+# ------------------------------------------------------------------ words
+
+
+WORDS = ["the", "cat", "sat", "<eos>"]
+
+
+def test_words() -> None:
+    ours = load_tokenizer(WORDS)
+    assert ours.vocab_size == 4
+    assert ours.eos_id == 3
+    assert ours.token_bytes is None
+    assert ours.encode(" the\tcat \n sat ") == [0, 1, 2]
+    assert ours.encode("") == []
+    assert ours.decode([2, 3, 0]) == "sat <eos> the"
+    assert ours.decode([]) == ""
+
+
+@given(
+    words=st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1),
+        min_size=1,
+        unique=True,
+    ),
+    data=st.data(),
+)
+def test_words_survive_the_round_trip(words: list[str], data: st.DataObject) -> None:
+    ours = load_tokenizer(words)
+    ids = data.draw(st.lists(st.integers(0, ours.vocab_size - 1)))
+    assert ours.encode(ours.decode(ids)) == ids
+
+
+def test_eos_is_appended_only_if_there_is_none_and_one_is_needed() -> None:
+    words = ["a", "b"]
+    ours = load_tokenizer(words)
+    assert (ours.decode([2]), ours.eos_id) == ("<eos>", 2)
+    assert words == ["a", "b"], "the caller's list"
+    assert load_tokenizer(["a", "</s>", "b"]).eos_id == 1
+    bare = load_tokenizer(words, add_eos=False)
+    assert (bare.vocab_size, bare.eos_id) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "at least one word"),
+        (["a", "a"], "'a' is in the list twice"),
+        (["a", ""], "''"),
+        (["a", "b c"], "'b c'"),
+        (["a", "b\u00a0c"], "white space"),
+        (["a", 3], "3 cannot be a word"),
+    ],
+)
+def test_word_lists_that_cannot_be(words: list[Any], message: str) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        load_tokenizer(words)
+
+
+def test_an_unknown_word_is_named() -> None:
+    with pytest.raises(TokenizerError, match="'dog' is not in the closed vocabulary"):
+        load_tokenizer(WORDS).encode("the dog")
+
+
+# ------------------------------------------------------------------ where tokenizers come from
+
+
+def test_the_built_in_one() -> None:
+    tiny = load_tokenizer()
+    vocabulary = json.loads((TINY_DIR / "tokenizer.json").read_text())["model"]["vocab"]
+    assert (tiny.name, tiny.vocab_size, tiny.eos_id) == (TINY, len(vocabulary), 0)
+    assert tiny.decode([0]) == EOS
+    assert tiny.content_hash() == load_tokenizer(TINY).content_hash()
+    assert load_tokenizer(tiny) is tiny
+
+
+def save(folder: Path, config: dict[str, Any] | None, name: str = "tokenizer_config.json") -> Path:
+    backend = byte_level()
+    backend.add_special_tokens(["<stop>", "</s>"])
+    backend.save(str(folder / "tokenizer.json"))
+    if config is not None:
+        (folder / name).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "eos"),
+    [
+        (None, EOS),  # Guessed by name, the commonest first.
+        ({"eos_token": "<stop>"}, "<stop>"),
+        ({"eos_token": {"content": "</s>", "lstrip": False}}, "</s>"),
+        ({"model_max_length": 5}, EOS),
+    ],
+)
+def test_eos_of_a_file_and_of_its_folder(
+    tmp_path: Path, config: dict[str, Any] | None, eos: str
+) -> None:
+    save(tmp_path, config)
+    for spec in (tmp_path, str(tmp_path), tmp_path / "tokenizer.json"):
+        ours = load_tokenizer(spec)
+        assert ours.eos_id is not None
+        assert ours.token(ours.eos_id) == eos
+
+
+def test_eos_of_special_tokens_map(tmp_path: Path) -> None:
+    ours = load_tokenizer(save(tmp_path, {"eos_token": "<stop>"}, "special_tokens_map.json"))
+    assert ours.decode([ours.eos_id or 0]) == "<stop>"
+
+
+def test_an_eos_that_the_vocabulary_lacks(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"'<gone>'.*lacks it"):
+        load_tokenizer(save(tmp_path, {"eos_token": "<gone>"}))
+
+
+def test_no_eos_at_all() -> None:
+    assert load_tokenizer(with_holes()).eos_id is None
+
+
+def test_transformers_fast_tokenizer() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token="<stop>")
+    ours = load_tokenizer(theirs)
+    assert ours.eos_id == theirs.eos_token_id
+    assert ours.vocab_size == len(theirs)
+    text = "the cat<stop> naïve <|endoftext|>"
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
+    ids = list(range(len(theirs)))
+    assert ours.decode(ids) == theirs.decode(
+        ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    theirs(["a", "the cat sat on the mat"], truncation=True, max_length=2)
+    assert len(ours.encode("the cat sat on the mat")) > 2
+
+
+def test_a_transformers_tokenizer_without_eos_has_none() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level())
+    assert load_tokenizer(theirs).eos_id is None, "although its vocabulary has a likely name"
+
+
+def test_transformers_tokenizer_written_in_python() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.ByT5Tokenizer()
+    ours = load_tokenizer(theirs)
+    assert ours.eos_id == theirs.eos_token_id
+    assert ours.vocab_size == len(theirs.get_vocab())
+    text = "naïve 日本"
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
+    assert ours.decode(ours.encode(text)) == text
+    assert theirs.eos_token in ours.decode([*ours.encode(text), theirs.eos_token_id])
+    assert ours.content_hash() == load_tokenizer(transformers.ByT5Tokenizer()).content_hash()
+
+
+def test_remote_code_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    seen: list[dict[str, Any]] = []
+
+    def from_pretrained(name: str, **options: Any) -> Any:
+        seen.append(options)
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token=EOS)
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    load_tokenizer("someone/something")
+    assert seen == [{"trust_remote_code": False}]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "no/such-tokenizer",
+        "x" * 5000,
+        "~nobody-of-that-name/x",
+        "a\0b",
+        3,
+        object(),
+        tokenizers.Tokenizer(models.BPE()),
+    ],
+    ids=["hub", "long", "home", "nul", "int", "object", "empty"],
+)
+def test_what_is_no_tokenizer(spec: Any) -> None:
+    with pytest.raises(TokenizerError):
+        load_tokenizer(spec)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    broken = tmp_path / "tokenizer.json"
+    broken.write_text('{"model":')
+    with pytest.raises(TokenizerError, match="not a tokenizer.json"):
+        load_tokenizer(broken)
+    with pytest.raises(TokenizerError, match="not a tokenizer.json"):
+        load_tokenizer(tmp_path)
+    broken.unlink()
+    with pytest.raises(TokenizerError, match="no tokenizer could be loaded"):
+        load_tokenizer(tmp_path)
+
+
+def test_parts_written_in_python_are_refused_by_name() -> None:
+    class Cutter:
+        def pre_tokenize(self, text: Any) -> None: ...
+
+    backend = with_holes()
+    backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(Cutter())
+    with pytest.raises(TokenizerError, match="written in Python"):
+        load_tokenizer(backend)
+
+
+def test_half_a_surrogate_pair() -> None:
+    with pytest.raises(TokenizerError, match="surrogate"):
+        load_tokenizer().encode("a\ud83d")
+
+
+def test_errors_are_value_errors_of_textgym() -> None:
+    with pytest.raises(TextGymError) as caught:
+        load_tokenizer([])
+    assert isinstance(caught.value, ValueError)
+
+
+# ------------------------------------------------------------------ identity
+
+
+@pytest.mark.parametrize(
+    "make", [load_tokenizer, lambda: load_tokenizer(WORDS), lambda: load_tokenizer(metaspace())]
+)
+def test_pickling_and_copying(make: Any) -> None:
+    ours = make()
+    other = pickle.loads(pickle.dumps(ours))
+    assert other.content_hash() == ours.content_hash()
+    assert (other.name, other.vocab_size, other.eos_id) == (ours.name, ours.vocab_size, ours.eos_id)
+    ids = ours.encode("the cat sat")
+    assert other.encode("the cat sat") == ids
+    assert other.decode(ids) == ours.decode(ids)
+    assert copy.deepcopy(ours) is ours
+    assert copy.deepcopy({"tokenizer": [ours]})["tokenizer"][0] is ours
+
+
+def test_content_hash_tells_vocabularies_apart() -> None:
+    vocabularies = [
+        ["a", "b", "c"],
+        ["b", "a", "c"],
+        ["a", "b", "d"],
+        ["a", "b", "c", "d"],
+        ["ab", "c", "d"],
+        ["a", "bc", "d"],
+        ["a\0b", "c"],
+        ["a", "b\0c"],
+        ["\ud800"],
+        ["a", "b", "<eos>", "c"],
+        ["a", "b", "</s>", "c"],
+    ]
+    hashes = {WordTokenizer(words).content_hash() for words in vocabularies}
+    assert len(hashes) == len(vocabularies)
+    assert WordTokenizer(["a", "b"]).content_hash() == WordTokenizer(["a", "b"]).content_hash()
+    # The same entries mean the same ids, whatever kind of tokenizer holds them.
+    level = tokenizers.Tokenizer(models.WordLevel({"a": 0, "<eos>": 1}, unk_token="a"))
+    assert load_tokenizer(level).content_hash() == load_tokenizer(["a", "<eos>"]).content_hash()
+
+
+def test_content_hash_does_not_depend_on_the_process_or_path(tmp_path: Path) -> None:
+    save(tmp_path, {"eos_token": EOS})
+    first = load_tokenizer(tmp_path)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (moved / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
+    assert load_tokenizer(moved).content_hash() == first.content_hash()
+    assert load_tokenizer(save(tmp_path, {"eos_token": "<stop>"})).content_hash() != (
+        first.content_hash()
+    ), "another eos is another language of ids"

@@ -1,0 +1,173 @@
+"""A key/value cache of slots: the rows of a batch stand at different lengths.
+
+Transformers' own caches share one length among all rows, so one row cannot start over while the
+others go on. Here each row has its place, and a forward pass says which rows it feeds and at which
+positions (:meth:`SlotCache.decode`, :meth:`SlotCache.fill`, :meth:`SlotCache.extend`). Memory is
+allocated once. This is the continuous batching of Orca (Yu et al. 2022) with one slot a row.
+
+What this module does not do: remember which tokens a slot holds (:mod:`textgym.lm.decoding` does).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+
+from textgym.errors import ModelError
+
+
+class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Keys and values of one layer, ``[slots, heads, length, head_dim]``.
+
+    Attention of one token is bound by reading them, so a head's positions lie side by side.
+    """
+
+    is_compileable = False
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        slots, length = self.cache.slots, self.cache.length
+        # Never inference tensors: later calls under no_grad must be able to write to them.
+        with torch.inference_mode(False):
+            for name, states in (("keys", key_states), ("values", value_states)):
+                shape = (slots, states.shape[1], length, states.shape[3])
+                # Zeros, not garbage: a masked NaN is still NaN.
+                setattr(self, name, torch.zeros(shape, dtype=states.dtype, device=states.device))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Store new states ``[n, heads, q, head_dim]`` and return all that they attend to."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        store = self.cache.store
+        return store(self.keys, key_states), store(self.values, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self.cache.length
+
+
+class SlotCache(Cache):
+    """A transformers ``Cache`` with preallocated keys and values per slot.
+
+    Before each forward pass, say what it feeds: :meth:`decode`, :meth:`fill` or :meth:`extend`.
+
+    Args:
+        config: The model's configuration.
+        slots: Number of rows B.
+        length: Longest sequence in tokens.
+    """
+
+    def __init__(self, config: PreTrainedConfig, slots: int, length: int) -> None:
+        self.slots = slots
+        self.length = length
+        super().__init__(layers=[_SlotLayer(self) for _ in range(config.num_hidden_layers)])
+        self._mode = "fill"
+        self._rows = self._positions = self._valid = torch.empty(0, dtype=torch.long)
+        self._live = 0
+        # Where a decode step writes in the memory of a layer with so many heads.
+        self._places: dict[int, Tensor] = {}
+
+    def decode(self, positions: Tensor, live: int) -> None:
+        """The next pass feeds one token to every slot.
+
+        Args:
+            positions: ``[slots]``, where the token of each slot stands.
+            live: Attention sees positions below this; ``max(positions) + 1``.
+        """
+        self._mode, self._live = "decode", live
+        self._rows = torch.arange(self.slots, device=positions.device)
+        self._positions = positions
+        self._places.clear()
+
+    def fill(self, rows: Tensor) -> None:
+        """The next pass feeds whole sequences, padded on the right, to the slots ``rows`` ``[n]``.
+
+        Attention stays within the pass, so causal attention without a mask is enough.
+        """
+        self._mode, self._rows = "fill", rows
+
+    def extend(self, rows: Tensor, positions: Tensor, valid: Tensor, live: int) -> None:
+        """The next pass appends several tokens to the slots ``rows`` ``[n]``.
+
+        Args:
+            rows: The slots, ``[n]``.
+            positions: ``[n, q]``, where each token stands.
+            valid: ``[n, q]``, False at padding, which is not stored.
+            live: Attention sees positions below this.
+        """
+        self._mode, self._rows, self._live = "extend", rows, live
+        self._positions, self._valid = positions, valid
+
+    def store(self, memory: Tensor, states: Tensor) -> Tensor:
+        """Write states ``[n, heads, q, head_dim]`` into a layer's memory; return what is seen."""
+        rows, positions = self._rows, self._positions
+        if self._mode == "decode":
+            count = memory.shape[1]
+            if count not in self._places:
+                heads = torch.arange(count, device=memory.device)
+                starts = (rows[:, None] * count + heads) * self.length
+                self._places[count] = (starts + positions[:, None]).view(-1)
+            flat = memory.view(-1, memory.shape[3])
+            flat.index_copy_(0, self._places[count], states.flatten(0, 2))
+            return memory[:, :, : self._live]
+        if self._mode == "fill":
+            # Padding is stored too: it lies beyond the sequence and is overwritten before use.
+            memory[rows, :, : states.shape[2]] = states
+            return states
+        valid = self._valid
+        repeated = rows[:, None].expand_as(positions)[valid]
+        memory[repeated, :, positions[valid]] = states.transpose(1, 2)[valid]
+        return memory[rows, :, : self._live]
+
+
+def check_cacheable(config: PreTrainedConfig, name: str, width: int) -> None:
+    """Refuse architectures whose cache is not one key and value a layer, head and position.
+
+    Args:
+        config: The model's configuration.
+        name: Its name, for the message.
+        width: Longest sequence that will be decoded.
+
+    Raises:
+        ModelError: If keys and values in slots are not enough to decode with this architecture.
+    """
+    kinds = {type(layer) for layer in DynamicCache(config=config).layers} - {DynamicLayer}
+    declared = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+    reason = None
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        reason = f"attends within a sliding window of {config.sliding_window} tokens"
+    elif kinds or declared:
+        what = sorted(declared) or sorted(kind.__name__ for kind in kinds)
+        reason = f"has layers of the kind {', '.join(what)}"
+    elif not getattr(config, "num_attention_heads", None) or not hasattr(
+        config, "num_hidden_layers"
+    ):
+        reason = "is no stack of attention layers"
+    elif getattr(config, "add_cross_attention", False):
+        reason = "has cross-attention"
+    else:
+        rope = getattr(config, "rope_parameters", None) or {}
+        limit = getattr(config, "max_position_embeddings", width)
+        original = rope.get("original_max_position_embeddings") or limit
+        if rope.get("rope_type") in ("dynamic", "longrope") and width > original:
+            reason = f"changes its position encoding beyond {original} tokens"
+    if reason is not None:
+        raise ModelError(
+            f"{name!r} ({config.model_type}) {reason}, which the slot cache cannot hold; use it "
+            "without: policy_kwargs=dict(lm=..., cache=False)"
+        )

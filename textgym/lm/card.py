@@ -1,0 +1,154 @@
+"""The model card of a trained model: what it is, how it was made, and how well it writes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from textgym.lm.decoding import MemoDecoder
+from textgym.lm.model import LanguageModel
+from textgym.lm.sampling import sample_tokens
+from textgym.tasks import Task
+
+_SAMPLES = 256
+
+
+def write_card(
+    folder: Path,
+    *,
+    tasks: list[Task],
+    settings: Mapping[str, Any],
+    parameters: int,
+    cpu_seconds: float,
+    validation_loss: float,
+) -> None:
+    """Write ``README.md`` beside a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        tasks: The tasks (eval split) whose prompts it is judged on.
+        settings: The settings of the training.
+        parameters: Number of weights.
+        cpu_seconds: CPU time of the training, all threads together.
+        validation_loss: Nats a token on documents of the eval split.
+    """
+    lm = LanguageModel.load(str(folder), device="cpu")
+    torch.manual_seed(0)
+    rows, examples = [], []
+    for task in tasks:
+        written = list(write(lm, task, _SAMPLES))
+        scores = np.array([score for _, _, score in written])
+        error = 1.96 * scores.std(ddof=1) / len(scores) ** 0.5
+        empty = np.mean([task.score("", task.item(index)) for index in range(_SAMPLES)])
+        rows.append(
+            f"| {task.id} | {task.level} | {empty:.2f} | {scores.mean():.2f} ± {error:.2f} | 1.00 |"
+        )
+        prompt, response, score = written[0]
+        examples.append(f"* {task.id}, level {task.level}, score {score:.2f}: {prompt} **{response}**")
+    text = _TEMPLATE.format(
+        parameters=f"{parameters:,}",
+        command=_command(settings),
+        minutes=f"{cpu_seconds / 60:.0f}",
+        torch=version("torch"),
+        transformers=version("transformers"),
+        python=platform.python_version(),
+        validation_loss=f"{validation_loss:.3f}",
+        perplexity=f"{np.exp(validation_loss):.2f}",
+        vocabulary=lm.tokenizer.vocab_size,
+        context=lm.context_length,
+        layers=settings["layers"],
+        width=settings["width"],
+        heads=settings["heads"],
+        samples=_SAMPLES,
+        scores="\n".join(rows),
+        examples="\n".join(examples),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write(lm: LanguageModel, task: Task, count: int) -> Iterator[tuple[str, str, float]]:
+    """Sample one response to each of the first ``count`` items of a task, at temperature 1.
+
+    Yields:
+        Prompt, response and score.
+    """
+    envs = gym.make_vec(
+        "textgym:TextGen-v0",
+        num_envs=count,
+        prompts=task,
+        tokenizer=lm.tokenizer,
+        autoreset_mode="NextStep",
+    )
+    observations, _ = envs.reset(seed=0, options={"index": list(range(count))})
+    decoder = MemoDecoder(lm, observations.shape[1])
+    found: dict[int, tuple[str, str, float]] = {}
+    while len(found) < count:
+        with torch.no_grad():
+            logits = lm.logits(decoder(torch.from_numpy(observations)))
+        actions, _ = sample_tokens(logits, deterministic=False)
+        observations, rewards, ended, _, infos = envs.step(actions.numpy())
+        for row in np.flatnonzero(ended):
+            # Rows that are done early play on with other prompts; only the first episode counts.
+            found.setdefault(
+                int(row), (infos["prompt"][row], infos["response"][row], float(rewards[row]))
+            )
+    envs.close()
+    for row in range(count):
+        yield found[row]
+
+
+def _command(settings: Mapping[str, Any]) -> str:
+    words = [
+        f"--{name} {value}"
+        for name, value in settings.items()
+        if name not in ("out", "threads", "install")
+    ]
+    return "python -m textgym.lm.train " + " ".join(words)
+
+
+_TEMPLATE = """---
+library_name: transformers
+license: mit
+language: en
+---
+# textgym/tiny
+
+The language model that ships with textgym: a GPT-2 of {parameters} weights ({layers} layers, width
+{width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary} tokens. It
+writes the small English of textgym's built-in tasks, fluently and with mediocre success, and is meant
+as a starting policy for reinforcement learning on a laptop. It knows nothing else, and is of no use as
+a general language model.
+
+## How it was made
+
+From scratch, on documents that the tasks generate (`Task.document`, training split; no collected
+text), by
+
+    {command}
+
+which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
+{python}). Each document stands at position 0 and ends with `<|endoftext|>`; one in eight begins with it.
+The weights are stored in bfloat16.
+
+## How well it writes
+
+Cross-entropy on documents of the eval split: {validation_loss} nats a token (perplexity {perplexity}).
+
+Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
+interval of the mean, between the score of an empty text and the oracle's:
+
+| task | level | empty | textgym/tiny | oracle |
+|---|---:|---:|---:|---:|
+{scores}
+
+Samples (the model's part in bold):
+
+{examples}
+"""

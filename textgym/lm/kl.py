@@ -1,0 +1,77 @@
+"""The KL penalty that keeps a policy near a frozen reference model.
+
+Per token, as in Ziegler et al. 2019 ("Fine-Tuning Language Models from Human Preferences", section
+2.2): the reward is lowered by ``beta * (log pi(a|s) - log ref(a|s))``. With a target, beta follows
+the proportional controller of the same paper, once a rollout, with the rollout's mean KL a token:
+``beta *= 1 + 0.1 * clip((KL - target) / target, -0.2, 0.2)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textgym.errors import SettingsError
+from textgym.lm.model import LanguageModel
+from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+
+_GAIN = 0.1
+_CLIP = 0.2
+
+
+class KLPenalty:
+    """A frozen reference model and the coefficient of the penalty.
+
+    Args:
+        coef: The coefficient beta, or its first value; 0 only measures.
+        target: Mean KL a token, in nats, that an adaptive coefficient aims at; None keeps beta.
+        reference: Name or path of the reference model.
+        device: Where it runs.
+
+    Attributes:
+        coef: The current coefficient.
+        model: The reference model.
+
+    Raises:
+        SettingsError: If the coefficient is below 0, or there is a target without one above 0.
+        ModelError: If the reference cannot be loaded.
+    """
+
+    def __init__(
+        self, coef: float, target: float | None, reference: str, device: str | torch.device
+    ) -> None:
+        if not (np.isfinite(coef) and coef >= 0):
+            raise SettingsError(f"kl_coef is {coef}; give a finite number of at least 0")
+        if target is not None and not (np.isfinite(target) and target > 0 and coef > 0):
+            raise SettingsError(
+                f"kl_target is {target} and kl_coef {coef}; give a target above 0, in nats a "
+                "token, and a first coefficient above 0 (0.05, say); or no target, for a fixed one"
+            )
+        self.coef = float(coef)
+        self.target = target
+        self.model = LanguageModel.load(reference, device=device)
+        self.model.requires_grad_(False)
+
+    @torch.no_grad()
+    def log_ratios(self, batch: SequenceBatch, actions: Tensor, log_probs: Tensor) -> Tensor:
+        """``log pi(a|s) - log ref(a|s)`` of each decision, float32 ``[n]``.
+
+        Args:
+            batch: The texts and decisions.
+            actions: ``[n]`` token ids.
+            log_probs: ``[n]``, the policy's log-probabilities.
+        """
+        batch = batch.to(self.model.device)
+        hidden = sequence_hidden(self.model, batch)
+        reference, _ = score_actions(self.model, hidden, actions.to(self.model.device))
+        return log_probs - reference.to(log_probs.device)
+
+    def adapt(self, log_ratios: NDArray[np.float32]) -> float:
+        """Move an adaptive coefficient; call it once a rollout. Returns the rollout's mean KL."""
+        mean = float(np.mean(log_ratios, dtype=np.float64))
+        if self.target is not None:
+            error = float(np.clip((mean - self.target) / self.target, -_CLIP, _CLIP))
+            self.coef *= 1.0 + _GAIN * error
+        return mean

@@ -1,0 +1,242 @@
+"""A transformers causal language model with its tokenizer, split into body and head.
+
+The body maps token ids ``[B, L]`` to hidden states ``[B, L, d]``, the head maps hidden states to
+logits. Agents need the two apart: a prompt's positions never need logits (with a vocabulary of
+50,000, those are most of the memory), and a value head reads the same hidden state.
+
+What this module does not do: keep a cache (:mod:`textgym.lm.decoding` does), or sample.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedModel
+from transformers.activations import NewGELUActivation
+
+from textgym.errors import ModelError, TokenizerError
+from textgym.lm.loading import load_model, no_progress_bars, resolve
+from textgym.tokenization import TINY, Tokenizer, load_tokenizer
+
+
+class LanguageModel(nn.Module):
+    """A causal language model and its tokenizer; made by :meth:`load`.
+
+    Always in evaluation mode: with dropout on, the probabilities of a rollout and of its update
+    would differ, and the PPO ratio would not start at 1.
+
+    Args:
+        model: A transformers model with a language-model head.
+        tokenizer: The tokenizer of the model.
+        name: Where both come from.
+
+    Attributes:
+        model: The transformers model.
+        tokenizer: The textgym tokenizer.
+        name: The name or path that it was loaded from.
+        vocab_size: Number of usable logits: the tokenizer's vocabulary. Models pad theirs; the
+            padding is sliced off.
+        hidden_size: Width d of the hidden states.
+        context_length: Longest sequence in tokens, or None if the architecture has no limit.
+        start_id: The token that stands in for an empty text (bos, else eos), or None.
+
+    Raises:
+        ModelError: If the model is not a causal language model whose logits are a head on the
+            hidden states of a body.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.vocab_size = tokenizer.vocab_size
+        self._hf_tokenizer: Any = None
+        config = model.config
+        self.hidden_size = int(config.hidden_size)
+        self.context_length: int | None = getattr(config, "max_position_embeddings", None)
+        if int(config.vocab_size) < self.vocab_size:
+            raise ModelError(
+                f"{name!r} has {config.vocab_size} logits, but its tokenizer has "
+                f"{self.vocab_size} tokens; resize the model's embeddings, or load the tokenizer "
+                "that it was trained with"
+            )
+        bos = getattr(config, "bos_token_id", None)
+        has_bos = isinstance(bos, int) and 0 <= bos < self.vocab_size
+        self.start_id: int | None = bos if has_bos else tokenizer.eos_id
+        body = model.base_model
+        if hasattr(body, "warn_if_padding_and_no_attention_mask"):
+            # Padding stands on the right here, where causal attention never sees it.
+            body.warn_if_padding_and_no_attention_mask = _no_warning  # type: ignore[assignment]
+        _fuse_activations(model)
+        self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+        self.train(False)
+        self._check_split()
+
+    @staticmethod
+    def load(
+        name_or_path: str = TINY, device: str | torch.device = "auto", dtype: str = "auto"
+    ) -> LanguageModel:
+        """Load a causal language model with its tokenizer.
+
+        Only safetensors weights are read, and no code that comes with a checkpoint is run.
+
+        Args:
+            name_or_path: ``"textgym/tiny"`` (built in), a folder, or a hub id.
+            device: ``"auto"`` takes the GPU if there is one.
+            dtype: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a CPU and the
+                checkpoint's own elsewhere.
+
+        Raises:
+            ModelError: If there is no such checkpoint, it has no safetensors weights, it is an
+                encoder-decoder, or it is not a causal language model.
+            TokenizerError: If it has no tokenizer that can be loaded.
+        """
+        if not isinstance(name_or_path, (str, Path)):
+            raise ModelError(
+                f"a language model is named by a string (a path or a hub id), not by a "
+                f"{type(name_or_path).__name__}; save a live model with save_pretrained(folder) "
+                "and give the folder, so that saved agents can be loaded again"
+            )
+        name = str(name_or_path)
+        source = resolve(name)
+        if str(device) == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(device)
+        if dtype == "auto" and device.type == "cpu":
+            dtype = "float32"
+        model = load_model(name, source, dtype)
+        try:
+            tokenizer = load_tokenizer(source if name != TINY else TINY)
+        except TokenizerError as error:
+            raise TokenizerError(f"the model {name!r} has no usable tokenizer: {error}") from error
+        lm = LanguageModel(model, tokenizer, name)
+        lm._source = source
+        return lm.to(device)
+
+    _source: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def body(self) -> nn.Module:
+        """The model without its language-model head."""
+        return self.model.base_model
+
+    @property
+    def hf_tokenizer(self) -> Any:
+        """The transformers tokenizer, loaded on first use."""
+        if self._hf_tokenizer is None:
+            self._hf_tokenizer = AutoTokenizer.from_pretrained(
+                self._source or resolve(self.name), trust_remote_code=False
+            )
+        return self._hf_tokenizer
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """Keep the model in evaluation mode, whatever is asked for: dropout stays off."""
+        super().train(mode)
+        self.model.eval()  # type: ignore[no-untyped-call]
+        return self
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Hidden states of whole sequences, without a cache.
+
+        Args:
+            tokens: Integer ids ``[B, L]``, padded on the right with any valid id.
+
+        Returns:
+            ``[B, L, d]``; what stands at padded positions means nothing.
+        """
+        output = self.body(input_ids=tokens, use_cache=False)
+        return cast(Tensor, output.last_hidden_state)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits ``[..., V]`` of hidden states ``[..., d]``."""
+        head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        size = self.vocab_size
+        if type(head) is nn.Linear and head.out_features > size:
+            bias = None if head.bias is None else head.bias[:size]
+            return functional.linear(hidden, head.weight[:size], bias).float()
+        return cast(Tensor, head(hidden))[..., :size].float()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer."""
+        with no_progress_bars():
+            self.model.save_pretrained(str(folder))
+            self.hf_tokenizer.save_pretrained(str(folder))
+
+    def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
+        """Check that an environment speaks this model's tokens and fits into its context.
+
+        Args:
+            width: Longest text of the environment in tokens, prompt included.
+            vocab_size: Number of the environment's actions.
+            tokenizer_hash: ``content_hash()`` of the environment's tokenizer, where it is known.
+
+        Raises:
+            ModelError: If it does not.
+        """
+        if vocab_size != self.vocab_size:
+            raise ModelError(
+                f"the environment has {vocab_size} actions, but the tokenizer of {self.name!r} has "
+                f"{self.vocab_size} tokens; make the environment with tokenizer={self.name!r}"
+            )
+        if tokenizer_hash is not None and tokenizer_hash != self.tokenizer.content_hash():
+            raise ModelError(
+                f"the environment's tokenizer and that of {self.name!r} are of the same size, but "
+                f"their vocabularies differ; make the environment with tokenizer={self.name!r}"
+            )
+        if self.context_length is not None and width > self.context_length:
+            raise ModelError(
+                f"{self.name!r} reads at most {self.context_length} tokens, but the environment's "
+                f"texts have up to {width} (max_prompt_tokens + max_new_tokens); make them smaller"
+            )
+
+    @torch.no_grad()
+    def _check_split(self) -> None:
+        """Run a few tokens through: is head(body(x)) the model, and is it causal?"""
+        length = min(5, self.context_length or 5)
+        tokens = torch.arange(length, device=self.device)[None] % self.vocab_size
+        kind = type(self.model).__name__
+        try:
+            expected = self.model(input_ids=tokens, use_cache=False).logits
+            expected = expected[..., : self.vocab_size].float()
+            hidden = self.hidden(tokens)
+            split = self.logits(hidden)
+            prefix = self.logits(self.hidden(tokens[:, :-1]))
+        except Exception as error:
+            raise ModelError(
+                f"{self.name!r} is a {kind}, which cannot be run as body and head ({error}); "
+                "use a decoder such as GPT-2, Llama or Qwen2"
+            ) from error
+        scale = 1e-3 if expected.abs().max() < 50 and hidden.dtype == torch.float32 else 0.1
+        if not torch.allclose(split, expected, atol=scale, rtol=scale):
+            raise ModelError(
+                f"{self.name!r} is a {kind}, whose logits are more than a head on the last hidden "
+                "state; use a decoder such as GPT-2, Llama or Qwen2"
+            )
+        if not torch.allclose(split[:, :-1], prefix, atol=scale, rtol=scale):
+            raise ModelError(
+                f"{self.name!r} is a {kind} that looks ahead: it is not a causal language model; "
+                "use a decoder such as GPT-2, Llama or Qwen2"
+            )
+
+
+def _no_warning(*_: Any, **__: Any) -> None:
+    """Stand in for a warning about padding that does not apply."""
+
+
+def _fuse_activations(model: nn.Module) -> None:
+    """Replace GPT-2's activation, eight passes over memory in Python, by the same in one kernel."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, nn.GELU(approximate="tanh"))

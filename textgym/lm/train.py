@@ -1,0 +1,340 @@
+"""Train the built-in language model on the built-in tasks' own texts.
+
+``python -m textgym.lm.train --out runs/tiny`` draws documents from every task, trains a byte-level
+BPE tokenizer on them, then a small GPT-2 from scratch, and writes a checkpoint that plain
+transformers loads, with a model card. ``--install`` puts it into the package as ``textgym/tiny``.
+
+The documents are fluent and mediocre on purpose (see ``Task.document``): a policy should start as a
+writer that masters the language and not the task.
+
+Everything is seeded, and step n draws its batch from the seed and n alone, so a run that is killed
+and started again goes on as if nothing had happened (``--out`` holds its last checkpoint).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tokenizers
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from tqdm.auto import tqdm
+from transformers import GPT2Config, GPT2LMHeadModel, HfArgumentParser, PreTrainedTokenizerFast
+
+from textgym.errors import SettingsError
+from textgym.lm.card import write_card
+from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tokenization import TINY_DIR, Tokenizer, load_tokenizer
+
+EOS = "<|endoftext|>"
+
+# One document in so many begins with eos, so that the model can also write from nothing.
+_FROM_NOTHING = 8
+
+# Streams of random numbers, told apart by the first word of their seed.
+_TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
+
+
+@dataclass
+class TrainSettings:
+    """Settings of a training; the defaults made ``textgym/tiny``."""
+
+    out: str = field(default="runs/tiny", metadata={"help": "folder of the checkpoints"})
+    steps: int = field(default=2000, metadata={"help": "optimizer steps"})
+    batch_size: int = field(default=48, metadata={"help": "documents a step"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak, after warm-up"})
+    warmup: int = field(default=100, metadata={"help": "steps of linear warm-up"})
+    weight_decay: float = field(default=0.05, metadata={"help": "AdamW's, on matrices"})
+    vocab_size: int = field(default=1536, metadata={"help": "at most so many tokens"})
+    layers: int = field(default=3, metadata={"help": "Transformer blocks"})
+    width: int = field(default=192, metadata={"help": "size of a hidden state"})
+    heads: int = field(default=6, metadata={"help": "attention heads"})
+    context: int = field(default=256, metadata={"help": "longest text in tokens"})
+    tokenizer_documents: int = field(default=20_000, metadata={"help": "documents for the BPE"})
+    save_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
+    seed: int = field(default=0, metadata={"help": "of the data and of the initial weights"})
+    threads: int = field(default=0, metadata={"help": "CPU threads; 0: torch's choice"})
+    install: bool = field(default=False, metadata={"help": "make it the package's textgym/tiny"})
+
+
+def training_tasks(split: str) -> list[Task]:
+    """Every registered task, at each of its levels, that is written in open text."""
+    tasks = [make_task(name, split=split) for name in registered_tasks()]
+    return [
+        type(task)(level=level, split=split)
+        for task in tasks
+        if task.tokenizer is None
+        for level in task.levels
+    ]
+
+
+def documents(stream: int, seed: int, step: int, count: int, split: str = "train") -> list[str]:
+    """Some documents, from all tasks in equal shares; a function of its arguments alone."""
+    rng = np.random.default_rng(np.random.SeedSequence([stream, seed, step]))
+    tasks = training_tasks(split)
+    return [tasks[int(rng.random() * len(tasks))].document(rng) for _ in range(count)]
+
+
+def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
+    """Train a byte-level BPE tokenizer: every byte is a token, so every text can be written."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = documents(_TOKENIZER_STREAM, settings.seed, 0, settings.tokenizer_documents)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def encode_batch(texts: list[str], tokenizer: Tokenizer, context: int) -> torch.Tensor:
+    """Token ids of documents, each from position 0 and with eos at its end.
+
+    Returns:
+        int64 ``[len(texts), longest]``; -100, which the loss ignores, after the end.
+
+    Raises:
+        SettingsError: If a document is longer than the context.
+    """
+    eos = cast(int, tokenizer.eos_id)
+    rows = [
+        [eos] * (number % _FROM_NOTHING == 0) + tokenizer.encode(text) + [eos]
+        for number, text in enumerate(texts)
+    ]
+    longest = max(map(len, rows))
+    if longest > context:
+        raise SettingsError(
+            f"a document has {longest} tokens, but the context is {context}; raise --context"
+        )
+    batch = torch.full((len(rows), longest), -100)
+    for row, ids in enumerate(rows):
+        batch[row, : len(ids)] = torch.tensor(ids)
+    return batch
+
+
+def by_length(batch: torch.Tensor, parts: int = 4) -> Iterator[tuple[torch.Tensor, float]]:
+    """Cut a batch ``[B, T]`` into parts of like length, each with its share of the predictions.
+
+    Mean losses weighted by these shares add up to the mean loss of the batch, for less padding.
+    """
+    lengths = (batch >= 0).sum(1)
+    total = int((lengths - 1).sum())
+    for rows in lengths.argsort().chunk(parts):
+        yield batch[rows, : int(lengths[rows].max())], int((lengths[rows] - 1).sum()) / total
+
+
+def loss_of(model: GPT2LMHeadModel, batch: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy a token, in nats, of a batch ``[B, T]`` with -100 where there is none."""
+    # Padding lies to the right of every document, where causal attention cannot see it.
+    logits = model(input_ids=batch.clamp(min=0)).logits
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), ignore_index=-100
+    )
+
+
+def learning_rate_at(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a cosine down to a twentieth."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def train(settings: TrainSettings) -> Path:
+    """Train, or go on with a training that was interrupted.
+
+    Returns:
+        The folder of the finished checkpoint.
+
+    Raises:
+        SettingsError: If the folder holds a training with other settings.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    out = Path(settings.out)
+    _claim(out, settings)
+    tokenizer_file = out / "tokenizer.json"
+    if not tokenizer_file.exists():
+        train_tokenizer(settings).save(str(tokenizer_file))
+    tokenizer = load_tokenizer(tokenizer_file)
+
+    torch.manual_seed(settings.seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=tokenizer.vocab_size,
+            n_positions=settings.context,
+            n_embd=settings.width,
+            n_layer=settings.layers,
+            n_head=settings.heads,
+            activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel.
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.eos_id,
+            eos_token_id=tokenizer.eos_id,
+        )
+    )
+    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
+    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=settings.weight_decay,
+    )
+    progress = _resume(out, model, optimizer)
+    bar = tqdm(
+        range(progress["step"], settings.steps),
+        initial=progress["step"],
+        total=settings.steps,
+        unit="step",
+    )
+    started = time.process_time() - progress["cpu_seconds"]
+    model.train()
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, settings)
+        texts = documents(_TRAIN_STREAM, settings.seed, step, settings.batch_size)
+        batch = encode_batch(texts, tokenizer, settings.context)
+        optimizer.zero_grad()
+        total = 0.0
+        for part, share in by_length(batch):
+            loss = loss_of(model, part) * share
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 10 == 0:
+            bar.set_postfix(loss=f"{total:.3f}")
+        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+            progress = {"step": step + 1, "cpu_seconds": time.process_time() - started}
+            _checkpoint(out, model, optimizer, progress)
+    return _finish(out, model, tokenizer, settings, progress["cpu_seconds"])
+
+
+def validation_loss(model: GPT2LMHeadModel, tokenizer: Tokenizer, context: int) -> float:
+    """Cross-entropy a token, in nats, on 512 documents of the eval split."""
+    texts = documents(_VALIDATION_STREAM, 0, 0, 512, split="eval")
+    model.eval()
+    with torch.no_grad():
+        return float(loss_of(model, encode_batch(texts, tokenizer, context)))
+
+
+def _claim(out: Path, settings: TrainSettings) -> None:
+    """Make the folder this training's own, or find that it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "settings.json"
+    # Where it runs and where it goes does not change what is trained.
+    mine = {key: value for key, value in asdict(settings).items() if key not in _FREE}
+    if not file.exists():
+        file.write_text(json.dumps(mine, indent=1))
+        return
+    theirs = json.loads(file.read_text())
+    if theirs != mine:
+        changed = [key for key in mine if theirs.get(key) != mine[key]]
+        raise SettingsError(
+            f"{out} holds a training with other settings ({', '.join(changed)}); "
+            "choose another --out, or delete the folder to start anew"
+        )
+
+
+_FREE = ("out", "threads", "install", "save_every")
+
+
+def _state_tensors(
+    model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights and Adam's moments under flat names: safetensors, not pickle."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    for name, weight in model.named_parameters():
+        yield f"model.{name}", weight.detach()
+    for weight, state in optimizer.state.items():
+        for key, value in state.items():
+            yield f"adam.{key}.{names[id(weight)]}", value
+
+
+def _checkpoint(
+    out: Path,
+    model: GPT2LMHeadModel,
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in _state_tensors(model, optimizer)}
+    metadata = {"progress": json.dumps(progress)}
+    partial = out / "training.partial"
+    save_file(tensors, str(partial), metadata=metadata)
+    partial.replace(out / "training.safetensors")  # A kill in mid-write leaves the last one whole.
+
+
+def _resume(
+    out: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Load the last checkpoint, if there is one, and say how far it is."""
+    file = out / "training.safetensors"
+    if not file.exists():
+        return {"step": 0, "cpu_seconds": 0.0}
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as opened:
+        progress = cast(dict[str, Any], json.loads(opened.metadata()["progress"]))
+    tensors = load_file(str(file))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(tensors[f"model.{name}"])
+            optimizer.state[weight] = {
+                key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return progress
+
+
+def _finish(
+    out: Path,
+    model: GPT2LMHeadModel,
+    tokenizer: Tokenizer,
+    settings: TrainSettings,
+    cpu_seconds: float,
+) -> Path:
+    """Write the checkpoint that is used, and its card."""
+    folder = TINY_DIR if settings.install else out / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Half the bytes in the package; loaded as float32 on a CPU. The figures are the rounded model's.
+    model.to(torch.bfloat16).save_pretrained(folder)
+    model.float()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_file(str(out / "tokenizer.json")),
+        eos_token=EOS,
+        bos_token=EOS,
+        pad_token=EOS,
+        model_max_length=settings.context,
+    ).save_pretrained(folder)
+    write_card(
+        folder,
+        tasks=training_tasks("eval"),
+        settings=asdict(settings),
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        cpu_seconds=cpu_seconds,
+        validation_loss=validation_loss(model, tokenizer, settings.context),
+    )
+    return folder
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    (settings,) = HfArgumentParser(TrainSettings).parse_args_into_dataclasses()  # type: ignore[arg-type]
+    print(f"wrote {train(settings)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A rollout buffer of whole sequences for Stable-Baselines3's PPO and A2C.
+
+SB3's own buffer holds one row a timestep, with the whole text so far in it: T tokens of a response
+cost T texts of memory and T forward passes. This one stores each token once and yields minibatches
+of whole sequences, in which all decisions of a text share one forward pass. Losses and gradients
+are the same, because a loss is a mean over decisions and does not ask how they were computed.
+
+A minibatch is a random set of fragments. They are not sorted by length, although that would save
+padding: a batch of short texts alone would have its advantages normalised among themselves, and the
+difference between short and long texts would be lost. Padding is saved within the batch instead
+(:func:`textgym.lm.scoring.sequence_hidden`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch import Tensor
+
+from textgym.errors import SettingsError
+from textgym.lm.kl import KLPenalty
+from textgym.lm.scoring import SequenceBatch
+from textgym.sb3.fragments import FragmentStore, Ints
+
+# Decisions that the reference model scores at once.
+_KL_CHUNK = 4096
+
+
+class LMRolloutBuffer(RolloutBuffer):
+    """Stores texts once, yields whole sequences, and charges the KL to a reference model.
+
+    ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
+
+    Args:
+        buffer_size: Timesteps T a rollout.
+        observation_space: The environment's.
+        action_space: The environment's.
+        device: Where minibatches go, and where the reference model runs.
+        gae_lambda: Lambda of generalised advantage estimation.
+        gamma: Discount.
+        n_envs: Number of environments N.
+        kl_coef: Coefficient of the per-token penalty (see :class:`textgym.lm.kl.KLPenalty`);
+            at 0 a reference is only compared with.
+        kl_target: Mean KL a token that an adaptive coefficient aims at; None keeps it fixed.
+        reference: Name or path of the reference model.
+
+    Attributes:
+        stats: What a callback may log about the last rollout: ``kl`` (mean nats a token),
+            ``kl_coef`` (that it was charged with), ``kl_penalty`` (mean a token) and
+            ``task_reward`` (mean a token, without the penalty). Empty without a reference.
+        task_rewards: ``[T, N]`` rewards before the penalty, once a rollout is complete.
+
+    Raises:
+        SettingsError: If the arguments of the penalty contradict each other.
+        ModelError: If the reference cannot be loaded or does not fit the environment.
+    """
+
+    task_rewards: np.ndarray
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        gae_lambda: float = 1,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+        kl_coef: float = 0.0,
+        kl_target: float | None = None,
+        reference: str | None = None,
+    ) -> None:
+        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+            raise SettingsError(
+                f"LMRolloutBuffer stores token ids [L], but the observations are "
+                f"{observation_space}; use SB3's RolloutBuffer for this environment"
+            )
+        self.stats: dict[str, float] = {}
+        self._fragments = FragmentStore(n_envs, observation_space.shape[0])
+        super().__init__(
+            buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
+        )
+        self.kl = _make_penalty(kl_coef, kl_target, reference, self.device)
+        if self.kl is not None:
+            assert isinstance(action_space, spaces.Discrete)
+            tokenizer_hash = getattr(action_space, "tokenizer_hash", None)
+            width = observation_space.shape[0]
+            self.kl.model.check_fits(width, int(action_space.n), tokenizer_hash)
+
+    def reset(self) -> None:
+        """Empty the buffer."""
+        shape = (self.buffer_size, self.n_envs)
+        self.actions = np.zeros((*shape, self.action_dim), dtype=np.int64)
+        for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
+            setattr(self, name, np.zeros(shape, dtype=np.float32))
+        self._fragment = np.zeros(shape, dtype=np.int64)
+        self._length = np.zeros(shape, dtype=np.int64)
+        self._fragments.clear()
+        self.generator_ready = False
+        BaseBuffer.reset(self)
+
+    @property
+    def observations(self) -> np.ndarray:  # type: ignore[override]
+        """The observations ``[T, N, L]`` int32, put together from the fragments."""
+        texts = self._fragments.tokens[self._fragment]
+        written = np.arange(texts.shape[-1]) < self._length[..., None]
+        return np.where(written, texts, -1)
+
+    def add(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        episode_start: np.ndarray,
+        value: Tensor,
+        log_prob: Tensor,
+    ) -> None:
+        """Add one timestep of all environments (as in SB3).
+
+        Args:
+            obs: ``[N, L]`` token ids.
+            action: ``[N]`` or ``[N, 1]``.
+            reward: ``[N]``.
+            episode_start: ``[N]``, whether ``obs`` begins an episode.
+            value: ``[N, 1]``.
+            log_prob: ``[N]``.
+        """
+        at = self.pos
+        starts = np.asarray(episode_start, dtype=bool)
+        self._fragment[at], self._length[at] = self._fragments.add(obs, starts)
+        self.actions[at] = np.asarray(action).reshape(self.n_envs, self.action_dim)
+        self.rewards[at] = reward
+        self.episode_starts[at] = episode_start
+        self.values[at] = value.detach().cpu().numpy().flatten()
+        self.log_probs[at] = log_prob.detach().cpu().numpy().flatten()
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
+        """Charge the KL penalty, then estimate advantages and returns (as in SB3)."""
+        self._index()
+        self.task_rewards = self.rewards.copy()
+        if self.kl is not None:
+            self._charge(self.kl)
+        super().compute_returns_and_advantage(last_values, dones)
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """Yield every decision once, in minibatches of whole sequences.
+
+        Args:
+            batch_size: About this many decisions each; None is everything at once.
+
+        Yields:
+            SB3's samples: flat vectors of the ``n`` decisions, and the sequences in
+            ``observations`` (a :class:`SequenceBatch`).
+        """
+        assert self.full, "the rollout is not complete"
+        for fragments in self._pack(batch_size):
+            batch, which = self._sequences(fragments)
+            columns = (self.values, self.log_probs, self.advantages, self.returns)
+            yield RolloutBufferSamples(
+                batch.to(self.device),  # type: ignore[arg-type]
+                self.to_torch(self.actions.reshape(-1, self.action_dim)[which]),
+                *(self.to_torch(column.reshape(-1)[which]) for column in columns),
+            )
+
+    def _index(self) -> None:
+        """List the decisions of each fragment, in the order of time."""
+        flat = self._fragment.reshape(-1)
+        self._decisions = flat.argsort(kind="stable")
+        self._counts = np.bincount(flat, minlength=len(self._fragments.tokens))
+        self._stops = self._counts.cumsum()
+
+    def _pack(self, batch_size: int | None) -> list[Ints]:
+        """Deal the fragments out to minibatches, at random and balanced in decisions."""
+        total = self.buffer_size * self.n_envs
+        batches = 1 if batch_size is None else max(1, round(total / batch_size))
+        order = np.random.permutation(len(self._counts))
+        # The longest first, each to the batch that has the fewest: what is left evens out.
+        order = order[np.argsort(-self._counts[order], kind="stable")]
+        heap = [(0, at) for at in range(min(batches, len(order)))]
+        dealt: list[list[int]] = [[] for _ in heap]
+        for fragment in order.tolist():
+            size, at = heap[0]
+            dealt[at].append(fragment)
+            heapq.heapreplace(heap, (size + int(self._counts[fragment]), at))
+        return [np.array(dealt[at]) for at in np.random.permutation(len(dealt))]
+
+    def _sequences(self, fragments: Ints) -> tuple[SequenceBatch, Ints]:
+        """The texts of some fragments, and the flat indices ``[n]`` of their decisions."""
+        stops = self._stops[fragments]
+        spans = zip(stops - self._counts[fragments], stops, strict=True)
+        which = np.concatenate([self._decisions[first:stop] for first, stop in spans])
+        positions = self._length.reshape(-1)[which] - 1
+        tokens = self._fragments.tokens[fragments, : int(positions.max()) + 1]
+        rows = np.repeat(np.arange(len(fragments)), self._counts[fragments])
+        batch = SequenceBatch(*(torch.from_numpy(part) for part in (tokens, rows, positions)))
+        return batch, which
+
+    def _charge(self, kl: KLPenalty) -> None:
+        """Lower the rewards by the penalty, in few batched passes of the reference model."""
+        ratios = np.zeros(self.buffer_size * self.n_envs, dtype=np.float32)
+        actions = self.actions.reshape(-1)
+        log_probs = self.log_probs.reshape(-1)
+        for fragments in self._chunks():
+            batch, which = self._sequences(fragments)
+            parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
+            ratios[which] = kl.log_ratios(batch, *parts).numpy()
+        coef = kl.coef
+        mean = kl.adapt(ratios)
+        self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)
+        self.stats = {
+            "kl": mean,
+            "kl_coef": coef,
+            "kl_penalty": coef * mean,
+            "task_reward": float(self.task_rewards.mean()),
+        }
+
+    def _chunks(self) -> Iterator[Ints]:
+        """All fragments, in runs of about :data:`_KL_CHUNK` decisions."""
+        chunk = (self._stops - 1) // _KL_CHUNK
+        edges = np.flatnonzero(np.diff(chunk)) + 1
+        yield from np.split(np.arange(len(self._counts)), edges)
+
+
+def _make_penalty(
+    coef: float, target: float | None, reference: str | None, device: torch.device
+) -> KLPenalty | None:
+    if reference is None:
+        if coef == 0 and target is None:
+            return None
+        raise SettingsError(
+            f"kl_coef is {coef} and kl_target {target}, but there is no reference model to stay "
+            "near; give reference=NAME_OR_PATH, usually the policy's own lm"
+        )
+    return KLPenalty(coef, target, reference, device)

@@ -1,0 +1,73 @@
+"""The texts of a rollout, each token stored once.
+
+Observations of an episode are prefixes of one another, so the longest one holds them all. A
+*fragment* is the part of an episode that lies in one rollout.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+
+
+class FragmentStore:
+    """Takes observations step by step, and keeps one text a fragment.
+
+    Args:
+        rows: Number of environments N.
+        width: Longest text L.
+
+    Attributes:
+        tokens: ``[F, L]`` int32, the longest observation of each fragment, padded with -1.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        self._store = np.full((2 * rows, width), -1, dtype=np.int32)
+        self._current = np.zeros(rows, dtype=np.int64)
+        self._count = 0
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The fragments' texts ``[F, L]``."""
+        return self._store[: self._count]
+
+    def clear(self) -> None:
+        """Forget all fragments."""
+        self._count = 0
+
+    def add(self, observations: NDArray[np.int32], starts: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Add one step.
+
+        A row goes on with its fragment if its text only grew; else it starts a new one. So
+        environments that rewrite their text are stored right too, only less compactly.
+
+        Args:
+            observations: ``[N, L]``.
+            starts: ``[N]``, True where an episode begins.
+
+        Returns:
+            The fragment of each row and the length of its observation, both ``[N]``.
+        """
+        if self._count == 0:
+            new = np.ones(len(observations), dtype=bool)
+        else:
+            before = self._store[self._current]
+            grew = ((before == observations) | (before < 0)).all(1)
+            new = starts | ~grew
+        if new.any():
+            self._open(new)
+        self._store[self._current] = observations
+        return self._current.copy(), (observations >= 0).sum(1)
+
+    def _open(self, new: NDArray[np.bool_]) -> None:
+        stop = self._count + int(new.sum())
+        if stop > len(self._store):
+            more = np.full((max(stop, 2 * len(self._store)), self._store.shape[1]), -1, np.int32)
+            more[: self._count] = self.tokens
+            self._store = more
+        self._current[new] = np.arange(self._count, stop)
+        self._count = stop

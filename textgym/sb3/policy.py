@@ -1,0 +1,239 @@
+"""A Stable-Baselines3 policy whose action logits are a language model's.
+
+PPO and A2C use it as they use ``MlpPolicy``. The value head reads the hidden state that the logits
+come from, so acting costs one pass for both, and one new token a row thanks to
+:class:`textgym.lm.decoding.MemoDecoder`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from textgym.errors import ModelError, SettingsError
+from textgym.lm.decoding import MemoDecoder
+from textgym.lm.model import LanguageModel
+from textgym.lm.sampling import sample_tokens
+from textgym.lm.scoring import SequenceBatch, last_hidden, score_actions, sequence_hidden
+from textgym.tokenization import TINY
+
+
+class LMPolicy(ActorCriticPolicy):
+    """Actor and critic on one language model.
+
+    Args:
+        observation_space: The environment's: token ids ``[L]``, -1 where nothing is written.
+        action_space: The environment's: one action a token.
+        lr_schedule: Learning rate, set by the algorithm.
+        lm: Name or path of the language model, as :meth:`LanguageModel.load` takes it. Never a live
+            module: the algorithm saves this argument, and loads the model again by it.
+        cache: Decode with a key/value cache. False recomputes every text whole, which any causal
+            architecture can do.
+        net_arch: Hidden layers of the value head (``[64]``, or ``dict(vf=[64])``); none by default.
+        activation_fn: Their activation.
+        use_sde: Must be False: actions are discrete.
+        optimizer_class: The optimizer.
+        optimizer_kwargs: Its arguments other than the learning rate.
+
+    Attributes:
+        lm: The :class:`LanguageModel`; ``policy.lm.save_pretrained(folder)`` exports it.
+
+    Raises:
+        ModelError: If the model cannot be loaded or does not fit the environment.
+        SettingsError: If the spaces are not those of a text environment, or an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        lm: str = TINY,
+        cache: bool = True,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.Tanh,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(lm, str):
+            raise ModelError(
+                f"lm must be a name or path, not a {type(lm).__name__}: the algorithm saves it, "
+                "and loads the model again by it; write a live model with "
+                "save_pretrained(folder) and give lm=folder"
+            )
+        if use_sde:
+            raise SettingsError("use_sde needs continuous actions; tokens are discrete")
+        _check_spaces(observation_space, action_space)
+        self.lm_name = lm
+        self.use_cache = cache
+        self.decoder: MemoDecoder | None = None
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=_value_layers(net_arch),
+            activation_fn=activation_fn,
+            ortho_init=False,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Load the language model, build the value head and the optimizer."""
+        width = cast(tuple[int, ...], self.observation_space.shape)[0]
+        actions = int(cast("spaces.Discrete", self.action_space).n)
+        # The algorithm moves the policy to its device afterwards.
+        self.lm = LanguageModel.load(self.lm_name, device="cpu")
+        self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
+        layers = cast(list[int], self.net_arch)
+        head = _value_head(self.lm.hidden_size, layers, self.activation_fn)
+        self.value_net = head  # type: ignore[assignment]
+        if self.use_cache:
+            self.decoder = MemoDecoder(self.lm, width)
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Act.
+
+        Args:
+            obs: ``[B, L]`` token ids.
+            deterministic: Take the likeliest token instead of a random one.
+
+        Returns:
+            Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32).
+        """
+        hidden = self._hidden(obs)
+        logits = self.lm.logits(hidden)
+        actions, log_probs = sample_tokens(logits.detach(), deterministic)
+        if torch.is_grad_enabled():
+            log_probs, _ = score_actions(self.lm, hidden, actions)
+        return actions, self._values(hidden), log_probs
+
+    def evaluate_actions(  # type: ignore[override]
+        self, obs: Tensor | SequenceBatch, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Score given actions; differentiable, and never from the cache.
+
+        Args:
+            obs: Observations ``[n, L]``, or whole sequences from :class:`LMRolloutBuffer`.
+            actions: ``[n]`` token ids.
+
+        Returns:
+            Values ``[n, 1]``, log-probabilities ``[n]`` and entropies ``[n]`` (float32).
+        """
+        if isinstance(obs, SequenceBatch):
+            hidden = sequence_hidden(self.lm, obs)
+        else:
+            hidden = last_hidden(self.lm, obs)
+        log_probs, entropy = score_actions(self.lm, hidden, actions.long().flatten())
+        return self._values(hidden), log_probs, entropy
+
+    def get_distribution(  # type: ignore[override]
+        self, obs: Tensor | SequenceBatch
+    ) -> Distribution:
+        """The categorical distribution over tokens after each observation."""
+        return self._get_action_dist_from_latent(self._hidden(obs))
+
+    def predict_values(  # type: ignore[override]
+        self, obs: Tensor | SequenceBatch
+    ) -> Tensor:
+        """Value ``[B, 1]`` of each observation."""
+        return self._values(self._hidden(obs))
+
+    def train(self, mode: bool = True) -> LMPolicy:
+        """Switch modes, as ``set_training_mode`` does.
+
+        Training changes the weights, so the cache is dropped. The language model's dropout stays
+        off in both modes.
+        """
+        super().train(mode)
+        if mode and self.decoder is not None:
+            self.decoder.invalidate()
+        return self
+
+    def _predict(  # type: ignore[override]
+        self, observation: Tensor, deterministic: bool = False
+    ) -> Tensor:
+        logits = self.lm.logits(self._hidden(observation)).detach()
+        return sample_tokens(logits, deterministic)[0]
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
+        return self.action_dist.proba_distribution(self.lm.logits(latent_pi))
+
+    def _hidden(self, obs: Tensor | SequenceBatch) -> Tensor:
+        """Hidden state ``[B, d]`` after each observation: from the cache unless differentiated."""
+        if isinstance(obs, SequenceBatch):
+            return sequence_hidden(self.lm, obs)
+        if self.decoder is None or torch.is_grad_enabled():
+            return last_hidden(self.lm, obs)
+        return self.decoder(obs)
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        return cast(Tensor, self.value_net(hidden.float()))
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "lm": self.lm_name,
+            "cache": self.use_cache,
+            "net_arch": self.net_arch,
+            "activation_fn": self.activation_fn,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+
+def _value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn.Sequential:
+    """A small network from hidden state to value, 0 everywhere at first.
+
+    Hidden states differ in scale from model to model, so they are normalised first. The last layer
+    starts at zero: a random first guess would be the whole of the first advantages, and its
+    gradient would disturb the language model before the value means anything.
+    """
+    modules: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
+    for size in layers:
+        modules += [nn.Linear(width, size), activation()]
+        width = size
+    last = nn.Linear(width, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*modules, last)
+
+
+def _value_layers(net_arch: list[int] | dict[str, list[int]] | None) -> list[int]:
+    if isinstance(net_arch, dict):
+        if net_arch.get("pi"):
+            raise SettingsError(
+                "net_arch has layers for 'pi', but the actor is the language model; "
+                "give layers for the value head alone: net_arch=dict(vf=[64])"
+            )
+        return list(net_arch.get("vf", []))
+    return list(net_arch or [])
+
+
+def _check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    texts = (
+        isinstance(observation_space, spaces.Box)
+        and len(observation_space.shape) == 1
+        and observation_space.dtype is not None
+        and observation_space.dtype.kind == "i"
+    )
+    if not texts or not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
+        raise SettingsError(
+            "LMPolicy acts in text environments (a Box of token ids and Discrete tokens), but the "
+            f"observations are {observation_space} and the actions {action_space}; use an "
+            "environment such as textgym:TextGen-v0"
+        )

@@ -1,0 +1,247 @@
+"""Stable-Baselines3's ``VecEnv`` over the native batch of text environments.
+
+SB3 takes no gymnasium ``VectorEnv``. The two differ in where the end of an episode is told: here a
+row starts anew in the step in which it ends (``SAME_STEP``), and the end is in its ``info``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+import textgym  # noqa: F401  # registers the environment ids
+from textgym.errors import SettingsError
+
+
+def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
+    """Make a batch of text environments for Stable-Baselines3.
+
+    Args:
+        env_id: ``"TextGen-v0"``, ``"TextGen/Sentiment-v0"``, ...; ``"module:id"`` imports first.
+        n_envs: Number of rows N.
+        seed: Seed of the first row; row i gets ``seed + i``. The algorithm's own ``seed``
+            argument overrides it.
+        **env_kwargs: The environment's arguments, as for ``gymnasium.make_vec``.
+
+    Returns:
+        A :class:`TextVecEnv` inside SB3's ``VecMonitor``, which logs returns and lengths.
+
+    Raises:
+        SettingsError: If ``autoreset_mode`` is given: SB3 needs SAME_STEP.
+    """
+    if "autoreset_mode" in env_kwargs:
+        raise SettingsError(
+            "autoreset_mode is not yours to choose here: Stable-Baselines3 needs SAME_STEP; "
+            "leave it out"
+        )
+    envs = gym.make_vec(
+        env_id, num_envs=n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs
+    )
+    venv = VecMonitor(TextVecEnv(envs))
+    if seed is not None:
+        venv.seed(seed)
+    return venv
+
+
+class TextVecEnv(VecEnv):
+    """The native batch as a ``VecEnv``.
+
+    Rows share one environment object, so attributes are the same for all rows; a tuple or array
+    with one entry a row is split among them.
+
+    Args:
+        envs: A text environment from ``gymnasium.make_vec``, in the mode SAME_STEP.
+
+    Attributes:
+        envs: The same.
+        spec: Its specification.
+
+    Raises:
+        SettingsError: If it is in another autoreset mode.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+        if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+            raise SettingsError(
+                "Stable-Baselines3 needs the autoreset mode SAME_STEP; make the batch with "
+                "gymnasium.make_vec(..., autoreset_mode='SameStep'), or use make_vec_env"
+            )
+        # The base class asks for attributes of the environment while it is set up.
+        self.envs = envs
+        self.spec = envs.spec
+        self._actions: Any = None
+        action_space = copy.deepcopy(envs.single_action_space)
+        # A policy sees the spaces alone: this lets it check that it speaks the same tokens.
+        tokenizer = getattr(envs.unwrapped, "tokenizer", None)
+        if tokenizer is not None:
+            action_space.tokenizer_hash = tokenizer.content_hash()  # type: ignore[attr-defined]
+        super().__init__(envs.num_envs, envs.single_observation_space, action_space)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The environment's tokenizer."""
+        return self.envs.unwrapped.tokenizer  # type: ignore[attr-defined]
+
+    def reset(self) -> np.ndarray:
+        """Start new episodes in all rows; returns observations ``[N, L]``."""
+        seeds = None if self._seeds[0] is None else list(self._seeds)
+        observations: Any = None
+        for rows, options in self._option_groups():
+            observations, infos = self.envs.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+            for row, info in zip(rows, _rows_of(infos, rows), strict=True):
+                self.reset_infos[row] = info
+        # Seeds and options are used once.
+        self._reset_seeds()
+        self._reset_options()
+        return np.asarray(observations)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions ``[N]`` of the next step."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step.
+
+        Returns:
+            Observations ``[N, L]`` int32, rewards ``[N]`` float32, dones ``[N]`` bool, and one info
+            a row. Rows that end have ``terminal_observation`` ``[L]``, ``TimeLimit.truncated`` and
+            what the environment reports at the end (``response``, ``finish_reason``, ...). The
+            info of the episode that then starts is in ``reset_infos``.
+        """
+        observations, rewards, terminated, truncated, vector = self.envs.step(self._actions)
+        dones = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if vector:
+            self._tell(infos, vector, dones, truncated & ~terminated)
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def _tell(
+        self,
+        infos: list[dict[str, Any]],
+        vector: dict[str, Any],
+        dones: np.ndarray,
+        cut: np.ndarray,
+    ) -> None:
+        """Distribute a vector info: the ends of episodes, the starts of the next, and the rest."""
+        ended = np.flatnonzero(dones).tolist()
+        if ended:
+            finals = vector["final_obs"]
+            reports = _rows_of(vector.get("final_info", {}), ended)
+            for row, report in zip(ended, reports, strict=True):
+                report["terminal_observation"] = finals[row]
+                report["TimeLimit.truncated"] = bool(cut[row])
+                infos[row] = report
+        rest = {
+            key: value
+            for key, value in vector.items()
+            if key.removeprefix("_") not in ("final_obs", "final_info")
+        }
+        told = np.zeros(self.num_envs, dtype=bool)
+        for key, mask in rest.items():
+            if key.startswith("_"):
+                told |= mask
+        rows = np.flatnonzero(told).tolist()
+        for row, report in zip(rows, _rows_of(rest, rows), strict=True):
+            if dones[row]:
+                self.reset_infos[row] = report
+            else:
+                infos[row] = report
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.envs.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of the environment, once for each of the rows ``indices``."""
+        return self._split(getattr(self.envs, attr_name), indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute for all rows.
+
+        Raises:
+            SettingsError: If ``indices`` leaves some out.
+        """
+        if set(self._get_indices(indices)) != set(range(self.num_envs)):
+            raise SettingsError(
+                f"the rows of a text environment share the attribute {attr_name!r}, so it cannot "
+                "be set for some of them; leave indices out"
+            )
+        setattr(self.envs.unwrapped, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method of the environment once; its result, for each of the rows ``indices``."""
+        result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
+        return self._split(result, indices)
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Whether each row is wrapped: never, as rows are no environments of their own."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """One image a row, uint8 ``[H, W, 3]``, in the render mode "rgb_array"."""
+        if self.render_mode != "rgb_array":
+            return [None] * self.num_envs
+        return list(self.envs.render())  # type: ignore[arg-type]
+
+    def render(self, mode: str | None = None) -> Any:
+        """Tile the rows' images, or give their texts in the mode "ansi"."""
+        if self.render_mode == "ansi" and mode in (None, "ansi"):
+            return self.envs.render()
+        return super().render(mode)
+
+    def _split(self, value: Any, indices: VecEnvIndices) -> list[Any]:
+        per_row = isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        if per_row and len(value) == self.num_envs:
+            return [value[row] for row in self._get_indices(indices)]
+        return [value for _ in self._get_indices(indices)]
+
+    def _option_groups(self) -> list[tuple[list[int], dict[str, Any] | None]]:
+        """The resets to make, each with its rows and options."""
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for row, options in enumerate(self._options):
+            kinds.setdefault(tuple(sorted(options)), []).append(row)
+        everyone = list(range(self.num_envs))
+        groups: list[tuple[list[int], dict[str, Any] | None]] = []
+        if () in kinds or len(kinds) > 1:
+            # The first reset must start all rows; those with options then start once more.
+            groups.append((everyone, None))
+        for keys, rows in kinds.items():
+            if not keys:
+                continue
+            own = self._options[rows[0]]
+            merged: dict[str, Any] = {
+                key: [self._options[row].get(key, own[key]) for row in everyone] for key in keys
+            }
+            if len(rows) < self.num_envs:
+                merged["reset_mask"] = np.isin(everyone, rows)
+            groups.append((rows, merged))
+        return groups
+
+
+def _rows_of(vector: dict[str, Any], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """One dictionary for each of some rows out of Gymnasium's vector info."""
+    reports: list[dict[str, Any]] = [{} for _ in rows]
+    for key, value in vector.items():
+        if key.startswith("_") and key[1:] in vector:
+            continue
+        mask = vector.get(f"_{key}")
+        nested = _rows_of(value, rows) if isinstance(value, dict) else None
+        for at, row in enumerate(rows):
+            if mask is None or mask[row]:
+                reports[at][key] = value[row] if nested is None else nested[at]
+    return reports

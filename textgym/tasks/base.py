@@ -1,0 +1,181 @@
+"""The task interface: prompts, a verifier, a budget and baselines, in one class.
+
+A task is what the environment asks for its starts and its default reward. Writing one takes two
+methods::
+
+    class Parity(Task):
+        id = "TextGen/Parity-v0"
+        max_prompt_tokens = 16
+        max_new_tokens = 4
+        cheat_ceiling = 0.6
+
+        def generate(self, rng):
+            number = int(rng.integers(10_000))
+            return {"prompt": f"{number} is", "reference": " odd" if number % 2 else " even"}
+
+        def score(self, completion, row):
+            return float(completion == row["reference"])
+
+        def baselines(self):
+            return {"coin": lambda row, rng: (" odd", " even")[int(rng.integers(2))]}
+
+``textgym.register_task("TextGen/Parity-v0", Parity)`` makes an environment of it, and
+``textgym.testing.check_task`` says whether it keeps the task contract. A task knows nothing of
+tokens, environments or agents.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from textgym.errors import TaskError, near_matches
+
+Row = dict[str, Any]
+"""One start of an episode, JSON-able: ``prompt``, ``reference``, and what the verifier needs."""
+
+Baseline = Callable[[Row, np.random.Generator], str]
+"""Writes a completion for a row without learning anything."""
+
+SPLITS = ("train", "eval")
+
+_EVAL_SHARE = 8
+"""One prompt in this many belongs to the eval split."""
+
+_MAX_DRAWS = 10_000
+"""Draws in search of a prompt of the right split before `Task.sample` gives up."""
+
+
+class Task(ABC):
+    """Prompts with a verifiable score.
+
+    A subclass sets the class attributes and defines `generate` and `score`; everything else has a
+    default. A task holds no mutable state, so that the same generator gives the same rows in any
+    process.
+
+    Args:
+        level: Difficulty, one of `levels`; None is `default_level`.
+        split: ``"train"`` or ``"eval"``. No prompt belongs to both (see `sample`).
+
+    Attributes:
+        id: Name of the task and of its environment, such as ``"TextGen/Sentiment-v0"``.
+        max_prompt_tokens: No prompt has more tokens.
+        max_new_tokens: Tokens that the policy may write; every oracle fits, eos included.
+        stop: Strings that end the text.
+        tokenizer: A closed vocabulary, or None for the built-in tokenizer.
+        stop_at_eos: False where end-of-sequence is no action of its own.
+        levels: The known difficulties.
+        default_level: The difficulty when none is given.
+        cheat_ceiling: No text of the task contract's list of cheats scores this much or more.
+        disjoint_splits: False where the prompt space is too small to divide.
+
+    Raises:
+        TaskError: On an unknown level or split.
+    """
+
+    id: ClassVar[str]
+    max_prompt_tokens: ClassVar[int]
+    max_new_tokens: ClassVar[int]
+    stop: ClassVar[tuple[str, ...]] = ()
+    tokenizer: ClassVar[tuple[str, ...] | None] = None
+    stop_at_eos: ClassVar[bool] = True
+    levels: ClassVar[tuple[int, ...]] = (1,)
+    default_level: ClassVar[int] = 1
+    cheat_ceiling: ClassVar[float]
+    disjoint_splits: ClassVar[bool] = True
+
+    def __init__(self, level: int | None = None, split: str = "train") -> None:
+        level = self.default_level if level is None else level
+        if level not in self.levels:
+            known = ", ".join(map(str, self.levels))
+            raise TaskError(f"{self.id} has no level {level!r}; its levels are: {known}")
+        if split not in SPLITS:
+            raise TaskError(
+                f"{self.id} has no split {split!r}; the splits are: {', '.join(SPLITS)}"
+                f"{near_matches(str(split), SPLITS)}"
+            )
+        self.level = level
+        self.split = split
+
+    @abstractmethod
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw a row, of either split, with `rng` as the only source of chance.
+
+        Returns:
+            ``{"prompt": str, "reference": str, ...}``. All values are JSON-able.
+        """
+
+    @abstractmethod
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """Judge a completion: a float in [0, 1], deterministic, for any string at all."""
+
+    def oracle(self, row: Mapping[str, Any]) -> str:
+        """A completion that scores exactly 1.0."""
+        return str(row["reference"])
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Honest writers that learn nothing, by name: what an agent has to beat."""
+        return {}
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A text to train a language model on: prompt and continuation, from this split."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + self.oracle(row)
+
+    def sample(self, rng: np.random.Generator) -> Row:
+        """Draw a row of this split.
+
+        A hash of the prompt says which split it belongs to, so the two share none whatever the
+        seeds are; 1 in 8 belongs to ``"eval"``.
+
+        Raises:
+            TaskError: If the prompts are too few to divide and `disjoint_splits` is not False.
+        """
+        if not self.disjoint_splits:
+            return self.generate(rng)
+        wants_eval = self.split == "eval"
+        for _ in range(_MAX_DRAWS):
+            row = self.generate(rng)
+            digest = zlib.crc32(row["prompt"].encode("utf-8", "surrogatepass"))
+            if (digest % _EVAL_SHARE == 0) == wants_eval:
+                return row
+        raise TaskError(
+            f"{self.id}: none of {_MAX_DRAWS} generated prompts fell into the {self.split!r} "
+            "split; generate more varied prompts, or set disjoint_splits = False"
+        )
+
+    def item(self, index: int) -> Row:
+        """The row number `index` (>= 0) of this split and level, the same on every platform."""
+        entropy = [zlib.crc32(self.id.encode()), SPLITS.index(self.split), self.level, index]
+        return self.sample(np.random.default_rng(np.random.SeedSequence(entropy)))
+
+    def reward(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float]:
+        """The default reward, in TRL's signature: the score of each completion.
+
+        Args:
+            prompts: Prompts, one per text.
+            completions: What was written after each.
+            columns: The rows' other columns, one sequence each.
+
+        Raises:
+            TaskError: If the columns lack one that the verifier needs.
+        """
+        names = list(columns)
+        try:
+            return [
+                self.score(completion, {"prompt": prompt, **dict(zip(names, values, strict=True))})
+                for prompt, completion, *values in zip(
+                    prompts, completions, *columns.values(), strict=True
+                )
+            ]
+        except KeyError as error:
+            raise TaskError(
+                f"{self.id} cannot judge a row without the column {error}: it knows its own rows "
+                "alone; take a row from the task (generate, sample, item), or give another reward"
+            ) from error

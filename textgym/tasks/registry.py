@@ -1,0 +1,91 @@
+"""Names of tasks: which class belongs to which id, imported when it is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from textgym.errors import TaskError, near_matches
+from textgym.tasks.base import Task
+
+_TASKS: dict[str, type[Task] | str] = {
+    "TextGen/GoodBad-v0": "textgym.tasks.goodbad:GoodBad",
+    "TextGen/Sentiment-v0": "textgym.tasks.sentiment:Sentiment",
+    "TextGen/Story-v0": "textgym.tasks.story:Story",
+}
+
+
+def register_task(id: str, task: type[Task] | str) -> None:
+    """Keep a task under a name, so that `make_task` finds it.
+
+    This knows nothing of Gymnasium; ``textgym.register_task`` also registers the environment.
+
+    Args:
+        id: Name with a version, such as ``"TextGen/MyTask-v0"``. The same class may be registered
+            again (a notebook's cell is run twice); the newer one counts.
+        task: The class, or ``"module:Class"`` to import it when it is needed.
+
+    Raises:
+        TaskError: If `task` is neither, its own `id` is another one, or the id is another task's.
+    """
+    if isinstance(task, str):
+        module, colon, name = task.partition(":")
+        if not (module and colon and name):
+            raise TaskError(f"cannot register {id!r}: {task!r} does not read 'module:Class'")
+    else:
+        _check_class(id, task)
+    if id in _TASKS and _address(_TASKS[id]) != _address(task):
+        raise TaskError(
+            f"cannot register {_address(task)} as {id!r}: that is {_address(_TASKS[id])}; "
+            "choose another name or a new version"
+        )
+    _TASKS[id] = task
+
+
+def registered_tasks() -> list[str]:
+    """The known task ids, sorted."""
+    return sorted(_TASKS)
+
+
+def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
+    """Build a task by name.
+
+    Args:
+        id: A registered id.
+        level: Difficulty; None is the task's default.
+        split: ``"train"`` or ``"eval"``.
+
+    Raises:
+        TaskError: On an unknown id (with near matches), level or split, or when a registered
+            ``"module:Class"`` cannot be imported.
+    """
+    if id not in _TASKS:
+        raise TaskError(
+            f"there is no task {id!r}{near_matches(id, _TASKS)}; "
+            f"registered tasks: {', '.join(registered_tasks())}"
+        )
+    target = _TASKS[id]
+    if isinstance(target, str):
+        module, _, name = target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise TaskError(f"task {id!r} is registered as {target!r}: {error}") from error
+        _check_class(id, found)
+        # The class itself replaces its address: the next call need not look it up.
+        _TASKS[id] = target = found
+    return target(level=level, split=split)
+
+
+def _address(task: type[Task] | str) -> str:
+    return task if isinstance(task, str) else f"{task.__module__}:{task.__qualname__}"
+
+
+def _check_class(id: str, task: object) -> None:
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise TaskError(f"cannot register {id!r}: {task!r} is not a subclass of textgym.tasks.Task")
+    own = getattr(task, "id", None)
+    if own != id:
+        raise TaskError(
+            f"cannot register {task.__name__} as {id!r}: its own id is {own!r}; "
+            f"write `id = {id!r}` in the class"
+        )

@@ -1,0 +1,286 @@
+"""Continue a review so that it speaks well of its subject: compositional polarity, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.sentiment_lexicon import SUBJECTS
+from textgym.tasks.sentiment_reader import read
+from textgym.tasks.sentiment_writer import Clause, Said, phrases_of, verb_of
+
+_NAMES = tuple(SUBJECTS)
+
+# How a prompt may break off in mid-sentence, by level. The polarity of the words that have to
+# follow is the opposite of the wanted one wherever the opening negates.
+_OPENINGS = {
+    2: ("but", "although", "not", "never"),
+    3: ("nobody", "neither", "although not", "hardly but"),
+}
+
+Draw = Callable[[], float]
+"""The next of the uniform numbers in [0, 1) of one text, which were drawn at once."""
+
+
+class Sentiment(Task):
+    """Continue a review so that it speaks well of its subject.
+
+    ## Description
+
+    The prompt is the beginning of a review of a hotel, a restaurant, a film, a book, a phone, a
+    museum, a concert or a train journey. The policy goes on with it. A full review says something
+    of three aspects that were not mentioned yet, in words that are not used twice, and ends with a
+    verdict. The score says how positive it is.
+
+    Polarity is composed, not counted: "not bad" is mildly good and "never bad" wholly, "a bit
+    slow" is less bad than "very slow", and in "X, but Y" it is Y that counts more. Only sentences
+    of a grammar count at all: number has to agree ("the beds were", "a great owner", "an awful
+    meal"), an aspect has to belong to the subject (a phone has no waiter) and an adjective to the
+    aspect (a waiter is not sturdy). Chanting, keyword dumps and copies of the prompt are no
+    sentences; sentences said twice are worth nothing the second time.
+
+    ## Observation Space
+
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
+    written.
+
+    ## Action Space
+
+    ``Discrete(V)``: the next token.
+
+    ## Rewards
+
+    The score, in [0, 1], once at the end:
+
+        score = (earned points) / max(4, points)
+
+    * An opinion is one point. It earns (value + 1) / 2, where the value in [-1, 1] is the one of
+      its words: 0.75 for "clean", 1 for "superb" and "very clean", 0.55 for "not bad", negative
+      for their opposites. It earns half of that if its words were used before, and nothing if the
+      aspect was mentioned before. In a contrast ("X, but Y", "Although X, Y") the points are 0.5
+      for X and 1.5 for Y, and Y earns nothing if it is on X's side.
+    * A verdict ("Overall, ...") is one point. It earns its value likewise, but no more than the
+      share of all other points that was earned, since it follows from them.
+    * Whatever is no sentence of the grammar, and whatever follows the verdict, is one point not
+      earned, and one more for every four words. A last sentence that breaks off in the middle is
+      one point not earned.
+
+    A fluent writer who is as often displeased as pleased gets about 0.45 (the ``mediocre``
+    baseline), one sentence of praise 0.25 (``brief``).
+
+    ## Starting State
+
+    A prompt of `generate`, by level:
+
+    1. The first sentence, and one opinion, either way.
+    2. The first sentence, and one that breaks off: a contrast that has to be turned ("The room was
+       dirty, but"), or a negation after which only a bad word is good ("The room was never").
+    3. The first sentence, an opinion, and a sentence that breaks off with more between the negation
+       and the word ("Nobody could say that the room was", "The room was neither"), or with a
+       contrast to a negation ("Although the room was not clean,").
+
+    ``item(0)`` at level 1::
+
+        I went to a small concert in Lisbon in October. The drinks were worse than
+        expected.
+
+        -> The sound was never poor, the drummer was really pleasant and we loved the
+        tickets. Overall, it was a great evening.
+
+    ``item(0)`` at level 2::
+
+        I took a night train to Lisbon last spring. Although the corridor was dark,
+
+        -> the tickets were fantastic. The coffee was really warm and I really liked the
+        carriage. Overall, it was well worth the money.
+
+    ``item(1)`` at level 2::
+
+        We went to a new museum in Seville in May. The staff was not
+
+        -> at all careless. The entrance was very clean and we loved the guide. In short,
+        I would gladly come back.
+
+    ``item(0)`` at level 3::
+
+        I stayed at a small hotel in Madrid in May. The room was nicer than expected.
+        Nobody could say that the beds were
+
+        -> bad. The breakfast really impressed us and the owner was very polite. In short,
+        I was very happy.
+
+    The row's other columns are ``subject``, ``opening`` (the unfinished sentence) and ``mentioned``
+    (aspects on which an opinion is nothing new).
+
+    ## Episode End
+
+    End-of-sequence, or 32 tokens: a termination. Continuations begin with a space.
+
+    ## Arguments
+
+    ``level``: 1 (default), 2 or 3. ``split``: ``"train"`` or ``"eval"``.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Sentiment-v0"
+    max_prompt_tokens = 40
+    max_new_tokens = 32
+    levels = (1, 2, 3)
+    cheat_ceiling = 0.5
+
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw the beginning of a review, and a wholly positive continuation."""
+        # One call for all the choices of a row: several times faster than a call for each.
+        draw = iter(rng.random(20).tolist()).__next__
+        subject = _NAMES[int(draw() * len(_NAMES))]
+        aspects, said, heads, tails, praise, _, _ = phrases_of(subject)
+        pool = list(aspects)
+        prompt = f"{heads[int(draw() * len(heads))]} {tails[int(draw() * len(tails))]}."
+        mentioned = []
+        opening = reference = ""
+        if self.level != 2:
+            aspect = pool.pop(int(draw() * len(pool)))
+            mentioned.append(aspect)
+            clauses = said[aspect].good if draw() < 0.5 else said[aspect].bad
+            prompt += f" {clauses[int(draw() * len(clauses))][1]}."
+        if self.level > 1:
+            kinds = _OPENINGS[self.level]
+            kind = kinds[int(draw() * len(kinds))]
+            aspect = pool.pop(int(draw() * len(pool)))
+            was = f"{aspect} {verb_of(subject, aspect)}"
+            opening, reference = _open(kind, said[aspect], was, draw)
+            prompt = f"{prompt} {opening}"
+        warmly = said[pool.pop(int(draw() * len(pool)))].warmly
+        warm, warm_first = warmly[int(draw() * len(warmly))]
+        gladly = said[pool.pop(int(draw() * len(pool)))].gladly
+        glad, glad_first = gladly[int(draw() * len(gladly))]
+        verdict = praise[int(draw() * len(praise))]
+        form = draw()
+        if reference:
+            if form < 0.5:
+                reference += f" {warm_first} and {glad}. {verdict}"
+            else:
+                reference += f" {glad_first} and {warm}. {verdict}"
+        else:
+            strongly = said[pool.pop(int(draw() * len(pool)))].strongly
+            strong, strong_first = strongly[int(draw() * len(strongly))]
+            if opening:
+                mentioned.append(aspect)
+                reference = f" {strong}. {warm_first} and {glad}. {verdict}"
+            elif form < 0.33:
+                reference = f" {warm_first}, {glad} and {strong}. {verdict}"
+            elif form < 0.67:
+                reference = f" {strong_first}, {warm} and {glad}. {verdict}"
+            else:
+                reference = f" {glad_first}, {strong} and {warm}. {verdict}"
+        return {
+            "prompt": prompt,
+            "reference": reference,
+            "subject": subject,
+            "opening": opening,
+            "mentioned": mentioned,
+        }
+
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """How positive the continuation is, if it is a fluent review at all."""
+        return read(completion, row["subject"], row["opening"]).score(row["mentioned"])
+
+    def baselines(self) -> dict[str, Baseline]:
+        """``mediocre`` is fluent and as often bad as good; ``brief`` writes one good sentence."""
+        return {"mediocre": _mediocre, "brief": _brief}
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A review of mixed polarity: the prompt and what the ``mediocre`` baseline makes of it."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + _mediocre(row, rng)
+
+
+def _open(kind: str, said: Said, was: str, draw: Draw) -> tuple[str, str]:
+    """The beginning of a sentence, and what makes a good one of it, if no clause has to follow."""
+    bad, good = said.bad_words, said.good_words
+    number = int(draw() * len(bad))
+    if kind == "but":
+        return f"The {was} {bad[number]}, but", ""
+    if kind == "although":
+        return f"Although the {was} {bad[number]},", ""
+    if kind == "although not":
+        return f"Although the {was} not {good[int(draw() * len(good))]},", ""
+    if kind == "hardly but":
+        return f"The {was} hardly {good[int(draw() * len(good))]}, but", ""
+    if kind == "not":
+        return f"The {was} not", f" at all {bad[number]}."
+    if kind == "never":
+        return f"The {was} never", f" {bad[number]}."
+    if kind == "nobody":
+        return f"Nobody could say that the {was}", f" {bad[number]}."
+    return f"The {was} neither", f" {bad[number]} nor {bad[number - 1]}."
+
+
+def _mediocre(row: Row, rng: np.random.Generator) -> str:
+    """Go on fluently, with no regard to what the words say."""
+    draw = iter(rng.random(32).tolist()).__next__
+    phrases = phrases_of(row["subject"])
+    said = phrases.said
+    pool = [aspect for aspect in phrases.aspects if aspect not in row["mentioned"]]
+    goodness = draw()  # some writers like more than others
+    likes: list[bool] = []
+
+    def clause() -> Clause:
+        aspect = pool[number := int(draw() * len(pool))]
+        if draw() < 0.95:
+            del pool[number]  # else it may be named again: not every writer takes care
+        likes.append(draw() < goodness)
+        clauses = said[aspect].good if likes[-1] else said[aspect].bad
+        return clauses[int(draw() * len(clauses))]
+
+    text = ""
+    opening = row["opening"]
+    if opening.endswith(("but", ",")):
+        text = f" {clause()[0]}."
+    elif opening:
+        aspect = next(word for word in opening.split() if word in said)
+        likes.append(draw() < goodness)
+        # What the sentence says is the opposite of the word, since all these openings negate.
+        words = said[aspect].bad_words if likes[-1] else said[aspect].good_words
+        text = _finish(opening, words, draw)
+    while (room := 3 - len(likes)) > 0:
+        first, capital = clause()
+        form = draw()
+        if room == 1 or form < 0.3 or " but " in capital:
+            text += f" {capital}."
+            continue
+        second, _ = clause()
+        if likes[-1] != likes[-2]:
+            text += f" {capital}, but {second}." if form < 0.8 else f" Although {first}, {second}."
+        elif room == 2 or form < 0.6:
+            text += f" {capital} and {second}."
+        else:
+            text += f" {capital}, {second} and {clause()[0]}."
+    if draw() < 0.9:
+        fair = draw() < sum(likes) / len(likes)
+        verdicts = phrases.good_verdicts if fair else phrases.bad_verdicts
+        text += f" {verdicts[int(draw() * len(verdicts))]}"
+    return text
+
+
+def _finish(opening: str, words: tuple[str, ...], draw: Draw) -> str:
+    """Finish a sentence that broke off before an adjective."""
+    number = int(draw() * len(words))
+    word = words[number]
+    if opening.endswith("neither"):
+        return f" {word} nor {words[number - 1]}."
+    if opening.endswith("not") and (emphasis := draw()) < 0.4:
+        return f" {'at all' if emphasis < 0.2 else 'very'} {word}."
+    return f" {word}."
+
+
+def _brief(row: Row, rng: np.random.Generator) -> str:
+    """One sentence of praise, which fits wherever the prompt ends in a full sentence."""
+    aspects = phrases_of(row["subject"]).aspects
+    return f" I loved the {aspects[int(rng.integers(len(aspects)))]}."
