@@ -8,7 +8,7 @@ from __future__ import annotations
 from agents.common import run
 from agents.ppo import Settings, make_agent
 
-SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=60_000, eval_episodes=256)
+SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=50_000, eval_episodes=256)
 """Chosen to end within about two minutes on two CPU cores."""
 
 if __name__ == "__main__":

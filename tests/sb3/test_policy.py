@@ -130,6 +130,25 @@ def test_weights_that_change_change_the_policy(checkpoint):
     torch.testing.assert_close(logits(), before)
 
 
+def test_training_mode_drops_the_cache(checkpoint):
+    policy = policy_of(checkpoint())
+    texts = texts_of(3, 4)
+    passes = []
+    policy.lm.body.register_forward_hook(lambda *_: passes.append(1))
+
+    def ask():
+        passes.clear()
+        policy.predict(texts.numpy())
+        return len(passes)
+
+    assert [ask(), ask()] == [1, 0]
+    policy.set_training_mode(False)
+    assert ask() == 0
+    policy.set_training_mode(True)
+    policy.set_training_mode(False)
+    assert ask() == 1
+
+
 def test_predict_takes_one_text_or_many(checkpoint):
     policy = policy_of(checkpoint())
     texts = texts_of(3, 4).numpy()

@@ -93,8 +93,8 @@ class Reading(NamedTuple):
         Each opinion on a new aspect earns ``(value + 1) / 2`` times its weight, half of it when its
         words were used before; an opinion on an aspect that was `mentioned` earns nothing. The
         verdict earns what it says, but no more than the share of all other points that was earned,
-        since it follows from them. The sum is divided by the points that were there to earn: at least `NEEDED`, and one more for each
-        slip.
+        since it follows from them. The sum is divided by the points that were there to earn: at
+        least `NEEDED`, and one more for each slip.
 
         Args:
             mentioned: Aspects on which an opinion would be nothing new.

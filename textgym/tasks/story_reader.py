@@ -104,7 +104,7 @@ def _understand(
     Args:
         words: Its words, without the full stop.
         nearby: The one man and the one woman of the story.
-        known: Who was named in the sentence before: a pronoun may stand for them.
+        known: Who was named in the sentence before: "he" and "she" may stand for them.
         it: The thing or box named last.
 
     Returns:
@@ -123,7 +123,7 @@ def _understand(
         elif kind in (_PERSON, _SUBJECT):
             if meaning in nearby:
                 person = nearby[meaning]
-                if person not in known and person not in named:
+                if kind == _SUBJECT and person not in known and person not in named:
                     reason = f"nobody knows who {word} is"
                 meaning = person
             named.append(meaning)
