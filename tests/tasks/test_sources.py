@@ -438,3 +438,32 @@ def test_reasoning_gym_names(reasoning: Any) -> None:
         reasoning("reasoning_gym:chainsum")
     with pytest.raises(TextGymError):
         reasoning("reasoning_gym:")
+
+
+def test_reasoning_gym_scorers_that_raise_on_junk(reasoning: Any) -> None:
+    source = reasoning("reasoning_gym:prime_factorization")
+    row = source.item(0)
+    columns = {name: [row[name]] for name in ("reference", "metadata")}
+    assert source.score([row["prompt"]], ["🙂 x"], **columns) == [0.0]
+    assert source.score([row["prompt"]], [row["reference"]], **columns) == [1.0]
+
+    def broken(answer: str, entry: Any) -> float:
+        raise KeyError("broken")
+
+    source._items.score_answer = broken
+    with pytest.raises(KeyError):
+        source.score([row["prompt"]], ["🙂 x"], **columns)
+
+
+@pytest.mark.parametrize("name", ["gsm_symbolic", "list_functions", "word_ladder"])
+def test_reasoning_gym_data_sets_that_prepare_their_items(reasoning: Any, name: str) -> None:
+    rng = np.random.default_rng(0)
+    prompts = [
+        reasoning(f"reasoning_gym:{name}", split).draw(rng)["prompt"] for split in ("train", "eval")
+    ]
+    assert prompts[0] != prompts[1]
+
+
+def test_reasoning_gym_data_sets_that_need_options(reasoning: Any) -> None:
+    with pytest.raises(DataError, match="reasoning_gym:composite cannot be made"):
+        reasoning("reasoning_gym:composite")

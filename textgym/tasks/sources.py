@@ -208,10 +208,15 @@ class ReasoningGymSource(Source):
     That package makes item i from ``Random(seed + i)``, so data sets with neighbouring seeds share
     nearly all of their items. Here all draws are indices into one data set with seed 0, and the
     two splits take disjoint halves of the indices.
+
+    Raises:
+        DataError: If the package has no such data set, or cannot make it with its default options.
     """
 
     size = None
-    _HALF = 2**30
+
+    # Some data sets prepare all of their items at once, and one cannot make more than 20,000.
+    _SIZES = (2**21, 2**14)
 
     def __init__(self, dataset: str, split: str) -> None:
         library = require("reasoning_gym", "reasoning-gym")
@@ -222,20 +227,29 @@ class ReasoningGymSource(Source):
             )
         self.name = self.seed_key = f"reasoning_gym:{dataset}"
         self._dataset = dataset
-        self._offset = self._HALF if split == "eval" else 0
+        self._split = split
         self._open()
 
     def _open(self) -> None:
         library = require("reasoning_gym", "reasoning-gym")
-        self._items = library.create_dataset(self._dataset, seed=0, size=2 * self._HALF)
+        for size in self._SIZES:
+            try:
+                self._items = library.create_dataset(self._dataset, seed=0, size=size)
+                break
+            except (AssertionError, ValueError) as error:
+                problem = error
+        else:
+            raise DataError(f"{self.name} cannot be made: {problem}; use another data set")
+        self._half = size // 2
+        self._offset = self._half if self._split == "eval" else 0
 
     def draw(self, rng: np.random.Generator) -> Row:
         """A random item of the split."""
-        return self.item(int(rng.random() * self._HALF))
+        return self.item(int(rng.random() * self._half))
 
     def item(self, index: int) -> Row:
         """The index-th item of the split, with columns ``reference``, ``metadata``."""
-        entry = self._items[self._offset + _natural(self, index) % self._HALF]
+        entry = self._items[self._offset + _natural(self, index) % self._half]
         metadata = entry["metadata"]
         return {"prompt": entry["question"], "reference": entry["answer"], "metadata": metadata}
 
@@ -246,13 +260,26 @@ class ReasoningGymSource(Source):
     def score(
         self, prompts: list[str], completions: list[str], **columns: list[Any]
     ) -> list[float]:
-        """The data set's own score of each completion, in [0, 1]."""
+        """The data set's own score of each completion, in [0, 1].
+
+        Some of the package's scorers raise on a text that they cannot read; that text gets 0.
+        """
         rows = zip(prompts, columns["reference"], columns["metadata"], strict=True)
         entries = [{"question": q, "answer": a, "metadata": m} for q, a, m in rows]
         return [
-            float(self._items.score_answer(completion.strip(), entry=entry))
+            self._score_one(completion.strip(), entry)
             for completion, entry in zip(completions, entries, strict=True)
         ]
+
+    def _score_one(self, answer: str, entry: dict[str, Any]) -> float:
+        try:
+            return float(self._items.score_answer(answer, entry=entry))
+        except Exception:
+            if answer == entry["answer"]:
+                raise
+            # A scorer that fails on the reference too is broken, and must not pass for a low score.
+            self._score_one(entry["answer"], entry)
+            return 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_items"}
