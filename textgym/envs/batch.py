@@ -222,7 +222,8 @@ class TextBatch:
             raise SettingsError(
                 f"{self.settings.name}: reset's option 'prompt' has to be a string, not {value!r}"
             )
-        return as_row(value, f"{self.settings.name}: reset's option {named[0]!r}")
+        written = as_row(value, f"{self.settings.name}: reset's option {named[0]!r}")
+        return self.settings.source.adopt(written)
 
     def _fit(self, row: int, prompt: str) -> list[int] | None:
         """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
@@ -269,8 +270,8 @@ class TextBatch:
             ) from error
         if array.shape != self.length.shape:
             raise ActionError(
-                f"{self.settings.name}: actions have shape {array.shape}; the batch takes one token "
-                f"id a row, shape {self.length.shape}"
+                f"{self.settings.name}: actions have shape {array.shape}; the batch takes one "
+                f"token id a row, shape {self.length.shape}"
             )
         if array.dtype.kind not in "iu":
             raise ActionError(
@@ -278,7 +279,7 @@ class TextBatch:
             )
         size = self.settings.tokenizer.vocab_size
         taken = array[stepping]
-        if len(taken) and not (0 <= int(taken.min()) and int(taken.max()) < size):
+        if len(taken) and not (int(taken.min()) >= 0 and int(taken.max()) < size):
             row = int(stepping[(taken < 0) | (taken >= size)][0])
             raise ActionError(
                 f"{self._where(row, self.rows[row])}: action {int(array[row])} is no token id; the "
@@ -367,7 +368,9 @@ class TextBatch:
                 stop_state = table[self.stop_state[stepping], taken]
                 stopped = stop_state == len(table) - 1
             else:
-                texts = [self.response(row, end) for row, end in zip(stepping, position + 1)]
+                texts = [
+                    self.response(row, end) for row, end in zip(stepping, position + 1, strict=True)
+                ]
                 stopped = np.array([settings.stops.found_in(text) for text in texts], dtype=bool)
             reason[stopped] = _STOP
         if settings.stop_at_eos:

@@ -51,7 +51,10 @@ def write_card(
             f"| {task.id} | {task.level} | {empty:.2f} | {scores.mean():.2f} ± {error:.2f} | 1.00 |"
         )
         prompt, response, score = written[0]
-        examples.append(f"* {task.id}, level {task.level}, score {score:.2f}: {prompt} **{response}**")
+        prompt = prompt.replace("\n", " / ")
+        examples.append(
+            f"* {task.id}, level {task.level}, score {score:.2f}: {prompt} **{response.strip()}**"
+        )
     text = _TEMPLATE.format(
         parameters=f"{parameters:,}",
         command=_command(settings),

@@ -153,6 +153,13 @@ class Task(ABC):
         entropy = [zlib.crc32(self.id.encode()), SPLITS.index(self.split), self.level, index]
         return self.sample(np.random.default_rng(np.random.SeedSequence(entropy)))
 
+    def adopt(self, row: Row) -> Row:
+        """Give a row that a user wrote (``reset(options=...)``) the columns that `score` reads.
+
+        The default adds nothing; a task that can read its prompts overrides it.
+        """
+        return row
+
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -190,6 +191,19 @@ class Sentiment(Task):
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
         """How positive the continuation is, if it is a fluent review at all."""
         return read(completion, row["subject"], row["opening"]).score(row["mentioned"])
+
+    def adopt(self, row: Row) -> Row:
+        """Read subject, opening and mentioned aspects out of a prompt that a user wrote."""
+        *_, opening = re.split(r"[.!?]\s*", row["prompt"])
+        words = set(re.findall(r"[a-z]+", row["prompt"].lower()))
+        # Its own name says what a review is of; failing that, what it speaks of.
+        subject = max(
+            _NAMES, key=lambda name: (name in words, len(words & SUBJECTS[name].aspects.keys()))
+        )
+        said = row["prompt"].removesuffix(opening) + opening.rpartition(",")[0]
+        mentioned = [word for word in re.findall(r"[a-z]+", said) if word in SUBJECTS[subject].aspects]
+        found = {"subject": subject, "opening": opening.rstrip(), "mentioned": mentioned}
+        return {**found, **row}
 
     def baselines(self) -> dict[str, Baseline]:
         """``mediocre`` is fluent and as often bad as good; ``brief`` writes one good sentence."""

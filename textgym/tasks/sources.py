@@ -98,6 +98,10 @@ class Source(ABC):
             DataError: If a finite source has no such row.
         """
 
+    def adopt(self, row: Row) -> Row:
+        """Complete a row that did not come from this source, so that its reward can judge it."""
+        return row
+
     def default_reward(self) -> RewardSpec:
         """What to score with when the user names no reward.
 
@@ -196,6 +200,10 @@ class TaskSource(Source):
     def item(self, index: int) -> Row:
         """The index-th row of the task's split."""
         return self.task.item(_natural(self, index))
+
+    def adopt(self, row: Row) -> Row:
+        """Let the task read its columns out of the prompt."""
+        return self.task.adopt(row)
 
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
@@ -346,7 +354,8 @@ def as_row(value: Any, where: str) -> Row:
         return {"prompt": value}
     if not isinstance(value, Mapping):
         raise DataError(
-            f"{where} is a {type(value).__name__}; a row is a string or a dictionary with a 'prompt'"
+            f"{where} is a {type(value).__name__}; a row is a string, or a dictionary with a "
+            "'prompt'"
         )
     prompt = next((name for name in PROMPT_COLUMNS if name in value), None)
     if prompt is None:
@@ -466,7 +475,7 @@ def _from_hub(spec: str, split: str) -> ListSource:
         raise
     except Exception as error:
         raise DataError(
-            f"the data set {spec!r} could not be loaded ({type(error).__name__}: {error}); check the "
-            "name, configuration and split, and that the hub or the local folder can be reached"
+            f"the data set {spec!r} could not be loaded ({type(error).__name__}: {error}); check "
+            "the name, configuration and split, and that the hub or the local folder can be reached"
         ) from error
     return ListSource(rows, f"{spec} ({chosen})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -282,12 +283,28 @@ class Story(Task):
                 events += 1
                 told.update(event)
                 verbs.add(event.verb)
-        if not events:
-            return 0.0
         words = row["words"]
+        if not events or not words:
+            return 0.0
         used = sum([word in told for word in words]) / len(words)
         enough = min(1.0, events / _EVENTS[self.level]) * min(1.0, len(verbs) / _VERBS)
         return (_FLOOR + (1 - _FLOOR) * used) * enough / (1 + faults)
+
+    def adopt(self, row: Row) -> Row:
+        """Read words, facts and boxes out of a prompt that a user wrote; what is not there is none."""
+        listed, _, scene = row["prompt"].partition("\n")
+        words = listed.removeprefix("Words: ").rstrip(".").split(", ") if scene else []
+        facts, boxes = [], []
+        for one, other, place in re.findall(r"(\w+) and (\w+) were in the (\w+)", scene):
+            facts += [[one, place], [other, place]]
+        facts += map(list, re.findall(r"(\w+) was in the (\w+)", scene))
+        facts += map(list, re.findall(r"There was an? (\w+) in the (\w+)", scene))
+        inside = r"There was an? (\w+) in an? (\w+) (\w+) in the (\w+)"
+        for thing, state, box, place in re.findall(inside, scene):
+            facts += [[thing, box], [box, place]]
+            boxes.append([box, state])
+        facts += [["key", keeper] for keeper in re.findall(r"(\w+) had the key", scene)]
+        return {"words": words, "facts": facts, "boxes": boxes, **row}
 
     def baselines(self) -> dict[str, Baseline]:
         """``formula`` uses the words in a fixed way, ``ramble`` tells things at random."""
