@@ -74,7 +74,9 @@ except gymnasium.error.NameNotFound:
     assert run(code) == ["TextGen-v0"]
 
 
-@pytest.mark.parametrize("module", ["tasks", "rewards", "envs", "testing", "errors", "tokenization"])
+@pytest.mark.parametrize(
+    "module", ["tasks", "rewards", "envs", "testing", "errors", "tokenization"]
+)
 def test_each_room_can_be_imported_alone(module: str) -> None:
     code = f"import textgym.{module}\nimport sys\nanswer = 'torch' in sys.modules"
     assert run(code) is False

@@ -46,8 +46,8 @@ EOS_NAMES = (
 """Names under which end-of-sequence is looked for where a tokenizer does not say which it is."""
 
 TokenizerSpec: TypeAlias = (
-    "None | list[str] | tuple[str, ...] | str | Path | tokenizers.Tokenizer "
-    "| PreTrainedTokenizerBase | Tokenizer"
+    "list[str] | tuple[str, ...] | str | Path | tokenizers.Tokenizer "
+    "| PreTrainedTokenizerBase | Tokenizer | None"
 )
 
 
@@ -160,11 +160,11 @@ class WordTokenizer(Tokenizer):
 class FastTokenizer(Tokenizer):
     """A ``tokenizers.Tokenizer``, with short cuts for byte-level BPE (GPT-2, Llama 3, Qwen, ...).
 
-    Byte-level BPE cuts text into pieces by GPT-2's expression (Radford et al. 2019, "Language Models
-    are Unsupervised Multitask Learners") and merges each piece on its own. The expression always
-    cuts before a single space, other than between white space, so the token ids of " word" are the
-    same in every text, and are looked up once. Decoding is a join of bytes. Every other tokenizer
-    goes through the library.
+    Byte-level BPE cuts text into pieces by GPT-2's expression (Radford et al. 2019, "Language
+    Models are Unsupervised Multitask Learners") and merges each piece on its own. The expression
+    always cuts before a single space, other than between white space, so the token ids of " word"
+    are the same in every text, and are looked up once. Decoding is a join of bytes. Every other
+    tokenizer goes through the library.
 
     Args:
         backend: The tokenizer.
@@ -190,7 +190,9 @@ class FastTokenizer(Tokenizer):
         self._tokens = [""] * self.vocab_size
         for token, index in vocabulary.items():
             self._tokens[index] = token
-        self._added = frozenset(token.content for token in backend.get_added_tokens_decoder().values())
+        self._added = frozenset(
+            token.content for token in backend.get_added_tokens_decoder().values()
+        )
         # A file may ask for these; an environment says itself how long a prompt may be.
         backend.no_truncation()
         backend.no_padding()
@@ -250,7 +252,7 @@ class FastTokenizer(Tokenizer):
 
     def _holds_added(self, text: str) -> bool:
         """Whether a text spells an added token, which the library cuts out before anything else."""
-        for token in self._added:
+        for token in self._added:  # noqa: SIM110 (a generator would cost more than the search)
             if token in text:
                 return True
         return False

@@ -127,7 +127,9 @@ def test_the_last_token_stays_in_the_observation(words_env: Any) -> None:
     assert env.step(2)[0].tolist()[:3] == [0, 2, -1]
 
 
-def test_rewards_see_eos_in_completion_ids_but_not_in_completions(words_env: Any, play: Any) -> None:
+def test_rewards_see_eos_in_completion_ids_but_not_in_completions(
+    words_env: Any, play: Any
+) -> None:
     seen: list[Any] = []
 
     def reward(completions: list[str], completion_ids: Any, finish_reason: Any) -> list[float]:
@@ -145,7 +147,13 @@ def test_rewards_see_eos_in_completion_ids_but_not_in_completions(words_env: Any
 
 
 def test_the_rows_columns_are_in_the_last_info(words_env: Any, play: Any) -> None:
-    row = {"prompt": "the", "reference": "cat", "number": 3, "nested": {"deep": [1, 2]}, "none": None}
+    row = {
+        "prompt": "the",
+        "reference": "cat",
+        "number": 3,
+        "nested": {"deep": [1, 2]},
+        "none": None,
+    }
     env = words_env(prompts=[row])
     _, info = env.reset(seed=0)
     assert info == {"prompt": "the", "prompt_tokens": 1}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import textgym
 from textgym import load_tokenizer
 from textgym.envs import TextGenEnv
 from textgym.errors import DataError, PromptError, SettingsError, TextGymError
@@ -69,7 +71,9 @@ def test_a_prompt_of_exactly_the_budget_fits() -> None:
 
 def test_words_that_are_not_in_the_vocabulary(words_env: Any) -> None:
     env = words_env(prompts=["the cat", "the dog"])
-    with pytest.raises(PromptError, match=r"row 0 \(prompt 'the dog'\).*'dog' is not in the closed"):
+    with pytest.raises(
+        PromptError, match=r"row 0 \(prompt 'the dog'\).*'dog' is not in the closed"
+    ):
         env.reset(options={"index": 1})
     assert env.reset(options={"index": 0})[1]["prompt_tokens"] == 2
 
@@ -114,14 +118,25 @@ def test_index(words_env: Any) -> None:
 
 @pytest.mark.parametrize("env_id", ["TextGen-v0", "TextGen/Sentiment-v0"])
 def test_index_of_an_endless_task_is_always_the_same_row(env_id: str) -> None:
-    import gymnasium
-
     first, second = gymnasium.make(env_id), gymnasium.make(env_id)
     second.reset(seed=99)
     prompts = [first.reset(seed=1, options={"index": index})[1]["prompt"] for index in range(20)]
     again = [second.reset(options={"index": index})[1]["prompt"] for index in range(20)]
     assert prompts == again
     assert len(set(prompts)) > 10
+
+
+@pytest.mark.parametrize("env_id", ["TextGen-v0", *textgym.registered_tasks()])
+def test_a_prompt_of_ones_own_is_judged_by_any_task(env_id: str) -> None:
+    """Also where the task's score reads columns that such a prompt does not come with."""
+    env = gymnasium.make(env_id)
+    for options in ({"prompt": "good"}, {"row": {"prompt": "good"}}):
+        env.reset(seed=0, options=options)
+        terminated = False
+        while not terminated:
+            _, reward, terminated, _, info = env.step(1)
+        assert np.isfinite(reward)
+        assert info["prompt"] == "good"
 
 
 def test_options_do_not_disturb_the_stream_of_prompts(words_env: Any) -> None:

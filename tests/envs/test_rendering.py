@@ -22,6 +22,12 @@ def test_ansi_is_the_text(words_env: Any) -> None:
     assert env.render() == "The cat sat."
 
 
+def test_ansi_of_nothing_is_an_empty_line(words_env: Any) -> None:
+    env = words_env(prompts=[""], render_mode="ansi")
+    env.reset(seed=0)
+    assert env.render() == "\n"
+
+
 def test_human_prints_the_text_as_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
     env = gym.make("TextGen-v0", prompts=["The cat"], render_mode="human")
     env.reset(seed=0)
@@ -83,6 +89,8 @@ def test_layout_draws_every_character_once(prompt: str, response: str) -> None:
     assert max((len(line) for line in _layout(prompt, response)), default=0) <= 64
 
 
-@pytest.mark.parametrize("text", ["", "\n" * 50, "x" * 5000, "日本 🙂 \x00\x1b[31m\u202e", "\ufffd"])
+@pytest.mark.parametrize(
+    "text", ["", "\n" * 50, "x" * 5000, "日本 🙂 \x00\x1b[31m\u202e", "\ufffd"]
+)
 def test_any_text_can_be_drawn(text: str) -> None:
     assert frame("rgb_array", text, text).shape == frame("rgb_array", "", "").shape

@@ -142,11 +142,11 @@ def test_numpy_integers_are_seeds() -> None:
 def global_state() -> Iterator[None]:
     """Fails if the test changes, or depends on, the global random state."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)
+    before = random.getstate(), np.random.get_state()
     yield
     assert random.getstate() == before[0]
-    after = np.random.get_state()  # noqa: NPY002
+    after = np.random.get_state()
     assert (before[1][1] == after[1]).all()  # type: ignore[index]
     assert before[1][2] == after[2]  # type: ignore[index]
 
@@ -160,7 +160,7 @@ def test_global_random_state_is_never_touched(env_id: str, global_state: None) -
     envs.reset(seed=1)
     first = [envs.step(np.zeros(3, dtype=int))[0] for _ in range(5)]
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     envs.reset(seed=1)
     again = [envs.step(np.zeros(3, dtype=int))[0] for _ in range(5)]
     assert np.array_equal(first, again)

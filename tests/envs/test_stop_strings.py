@@ -16,7 +16,7 @@ from textgym.tokenization import Tokenizer
 
 
 def letters() -> tokenizers.Tokenizer:
-    """Byte-level BPE whose tokens overlap in every way: a, b, ab, ba, aab, and halves of letters."""
+    """Byte-level BPE whose tokens overlap: a, b, ab, ba, aab, and parts of letters."""
     alphabet = {token: index for index, token in enumerate(["a", "b", "Ã", "©", "â", "ł", "Ģ"])}
     vocabulary = dict(alphabet)
     for token in ("ab", "ba", "aab", "Ã©", "©a", "</s>"):

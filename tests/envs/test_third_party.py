@@ -140,7 +140,9 @@ def test_the_replay_buffer_of_cleanrl_takes_the_spaces() -> None:
     from stable_baselines3.common.buffers import ReplayBuffer
 
     env = gym.make("TextGen-v0", **WORDS)
-    buffer = ReplayBuffer(10, env.observation_space, env.action_space, handle_timeout_termination=False)
+    buffer = ReplayBuffer(
+        10, env.observation_space, env.action_space, handle_timeout_termination=False
+    )
     obs, _ = env.reset(seed=0)
     next_obs, reward, terminated, _, info = env.step(4)
     buffer.add(obs, next_obs, np.array([4]), np.array([reward]), np.array([terminated]), [info])

@@ -23,7 +23,9 @@ MODES = list(AutoresetMode)
 
 
 def letters(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-    return [len(prompt) + 0.1 * len(text) for prompt, text in zip(prompts, completions, strict=True)]
+    return [
+        len(prompt) + 0.1 * len(text) for prompt, text in zip(prompts, completions, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)

@@ -281,7 +281,7 @@ def test_functions_that_are_objects() -> None:
             return "made"
 
     assert make_source(Maker()).item(0) == {"prompt": "made"}
-    with pytest.raises(DataError, match="raised TypeError.*takes a numpy Generator"):
+    with pytest.raises(DataError, match=r"raised TypeError.*takes a numpy Generator"):
         make_source(lambda: "x").item(0)
 
 
@@ -415,7 +415,12 @@ def test_reasoning_gym_seeds_do_not_overlap(reasoning: Any) -> None:
 def test_reasoning_gym_as_an_environment(reasoning: Any) -> None:
     from textgym.testing import check_vector_env
 
-    env = gym.make("TextGen-v0", prompts="reasoning_gym:chain_sum", max_new_tokens=8)
+    env = gym.make(
+        "TextGen-v0",
+        prompts="reasoning_gym:chain_sum",
+        max_prompt_tokens=128,
+        max_new_tokens=8,
+    )
     _, info = env.reset(seed=1)
     answer = env.unwrapped._batch.rows[0]["reference"]
     for index in env.unwrapped.tokenizer.encode(answer):
@@ -428,7 +433,7 @@ def test_reasoning_gym_as_an_environment(reasoning: Any) -> None:
         num_steps=20,
         prompts="reasoning_gym:chain_sum",
         max_new_tokens=3,
-        max_prompt_tokens=99,
+        max_prompt_tokens=128,
     )
     assert pickle.loads(pickle.dumps(env)).reset(seed=1)[1] == info
 

@@ -57,19 +57,20 @@ def _fill(
     if kind is np.ndarray and alike:
         alike = all((value.shape, value.dtype) == (first.shape, first.dtype) for value in values)
     # A column of mixed types or shapes, as data files have them, can only be told apart as objects.
-    wanted = _empty(num_envs, key, first) if alike else np.full(num_envs, None, dtype=object)
-    if array is None:
-        array = wanted
-    elif (array.dtype, array.shape) != (wanted.dtype, wanted.shape):
-        earlier, array = array, np.full(num_envs, None, dtype=object)
-        for row, value in enumerate(earlier):
-            array[row] = value
-    if array.dtype == object and not (alike and kind is str):
+    filled = _empty(num_envs, key, first) if alike else np.full(num_envs, None, dtype=object)
+    if array is not None:
+        if (array.dtype, array.shape) == (filled.dtype, filled.shape):
+            filled = array
+        else:
+            filled = np.full(num_envs, None, dtype=object)
+            for row, value in enumerate(array):
+                filled[row] = value
+    if filled.dtype == object and not (alike and kind is str):
         for row, value in zip(rows, values, strict=True):
-            array[row] = value  # One by one: numpy would spread lists over the array.
+            filled[row] = value  # One by one: numpy would spread lists over the array.
     else:
-        array[rows] = values
-    return array
+        filled[rows] = values
+    return filled
 
 
 def _empty(num_envs: int, key: str, first: Any) -> NDArray[Any]:

@@ -39,12 +39,12 @@ def frame(mode: str, prompt: str, response: str) -> Frame:
     """A text as a string (mode "ansi") or as an image (mode "rgb_array").
 
     Returns:
-        The prompt and the response, or uint8 ``[H, W, 3]``.
+        The prompt and the response (an empty line if both are empty), or uint8 ``[H, W, 3]``.
 
     Raises:
         MissingDependencyError: If images are asked for without Pillow.
     """
-    return prompt + response if mode == "ansi" else _image(prompt, response)
+    return (prompt + response or "\n") if mode == "ansi" else _image(prompt, response)
 
 
 def show(prompt: str, response: str, label: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from textgym.envs.stopping import StopStrings
 from textgym.errors import SettingsError, TextGymError, TokenizerError, near_matches
@@ -169,7 +169,7 @@ def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
         return None
     if not isinstance(costs, Mapping) or not costs:
         raise SettingsError(f"{name}: costs={costs!r} is no dictionary of a name and a function")
-    return RewardSum.named(cast("Mapping[str, Any]", costs), f"{name}, costs")
+    return RewardSum.named(costs, f"{name}, costs")
 
 
 def _positive(name: str, argument: str, value: Any) -> int:

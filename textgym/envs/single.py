@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -89,7 +89,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         ...     "TextGen-v0",
         ...     prompts=["the cat"],
         ...     tokenizer=["the", "cat", "sat", "ran", "<eos>"],
-        ...     reward=lambda prompts, completions, **columns: [c.count("sat") for c in completions],
+        ...     reward=lambda completions: [text.count("sat") for text in completions],
         ... )
         >>> obs, info = env.reset(seed=1)
         >>> obs[:4], info["prompt"]
@@ -100,7 +100,8 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         (1.0, True, 'sat', 'eos')
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": RENDER_MODES, "render_fps": 8}
+    # An instance variable in Gymnasium's own class.
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         self.render_mode = check_render_mode(self.settings.name, render_mode)
         size = self.tokenizer.vocab_size
         self.observation_space = gym.spaces.Box(-1, size - 1, (self.settings.width,), np.int32)
-        self.action_space = gym.spaces.Discrete(size)  # type: ignore[assignment]
+        self.action_space = gym.spaces.Discrete(size)
         self._batch = TextBatch(1, self.settings)
         self._over = True
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from textgym.errors import SettingsError
 from textgym.tokenization import Tokenizer
 
-
 # Halves of surrogate pairs, which no text has.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,8 +28,8 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
     """Text generation as a Markov decision process, N episodes at once.
 
     ``gymnasium.make_vec("TextGen-v0", num_envs=N, ...)`` makes one. It equals Gymnasium's
-    ``SyncVectorEnv`` over :class:`textgym.envs.TextGenEnv`, dtypes and infos included, at a fraction
-    of the time: arrays only, and one reward call for all rows that end in a step. See
+    ``SyncVectorEnv`` over :class:`textgym.envs.TextGenEnv`, dtypes and infos included, at a
+    fraction of the time: arrays only, and one reward call for all rows that end in a step. See
     :class:`textgym.envs.TextGenEnv` for the process and the arguments; what differs is here.
 
     ## Observation Space
@@ -51,7 +51,8 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
     The options of ``reset`` may be lists here, with one value a row: ``{"index": [0, 1, 2]}``.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": RENDER_MODES, "render_fps": 8}
+    # An instance variable in Gymnasium's own class.
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
     def __init__(
         self,
@@ -96,7 +97,9 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         name = self.settings.name
         for argument, value in (("num_envs", num_envs), ("group_size", group_size)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SettingsError(f"{name}: {argument}={value!r} has to be a whole number above 0")
+                raise SettingsError(
+                    f"{name}: {argument}={value!r} has to be a whole number above 0"
+                )
         if num_envs % group_size:
             raise SettingsError(
                 f"{name}: group_size={group_size} does not divide num_envs={num_envs}"
@@ -207,7 +210,10 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             add_infos(infos, self.num_envs, ended, finals)
         if reports:
             add_infos(
-                infos, self.num_envs, np.array(sorted(reports)), [reports[r] for r in sorted(reports)]
+                infos,
+                self.num_envs,
+                np.array(sorted(reports)),
+                [reports[r] for r in sorted(reports)],
             )
         if outcome.starts:
             at = np.array(list(outcome.starts), dtype=np.intp)
@@ -235,7 +241,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             return None
         return tuple(self._frame(row) for row in range(self.num_envs))
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators of the rows, from which their prompts are drawn."""
         for row in range(self.num_envs):

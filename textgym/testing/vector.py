@@ -81,7 +81,8 @@ def _check_episodes(batch: Any, loop: Any, num_steps: int, seed: int, where: str
     eos = getattr(getattr(batch.unwrapped, "tokenizer", None), "eos_id", None)
     ours, theirs = batch.reset(seed=seed), loop.reset(seed=seed)
     assert_same(ours, theirs, f"{where}, reset")
-    earlier = [ours, copy.deepcopy(ours)]
+    kept: Any = ours
+    as_it_was = copy.deepcopy(ours)
     over = np.zeros(batch.num_envs, dtype=np.bool_)
     for step in range(num_steps):
         if mode is AutoresetMode.DISABLED and over.any():
@@ -94,8 +95,8 @@ def _check_episodes(batch: Any, loop: Any, num_steps: int, seed: int, where: str
             chosen[actions.random(batch.num_envs) < 1 / 3] = eos
         ours, theirs = batch.step(chosen), loop.step(chosen)
         assert_same(ours, theirs, f"{where}, step {step}")
-        assert_same(*earlier, f"{where}, step {step}: what the call before returned has changed")
-        earlier = [ours, copy.deepcopy(ours)]
+        assert_same(kept, as_it_was, f"{where}, step {step}: what an earlier call returned changed")
+        kept, as_it_was = ours, copy.deepcopy(ours)
         over = ours[2] | ours[3]
 
 
