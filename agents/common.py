@@ -1,8 +1,8 @@
-"""What every agent's command line shares: settings, environments, evaluation, and a run's files.
+"""What every agent's command line shares: settings, environments, and the course of a run.
 
 An agent's own file holds its algorithm and settings, and hands a factory ``make_agent(venv, seed,
 settings)`` to :func:`run`. An agent is anything with the interface of Stable-Baselines3: see
-:class:`Agent`.
+:class:`agents.evaluation.Agent`.
 
 A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 
@@ -23,30 +23,25 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
+from agents.evaluation import Agent, Evaluation, evaluate
 from agents.report import TrainingLog, plot, side_by_side
-from textgym.errors import DataError, RewardError
+from textgym.errors import DataError, RewardError, SettingsError
 from textgym.rewards import registered_rewards
 from textgym.sb3 import LMPolicy, make_vec_env
-from textgym.tasks.sources import make_source
-
-EVAL_SEED = 1_000_000
-"""Seed of the evaluation prompts: the same before and after training, for every training seed."""
+from textgym.tasks.loading import make_source
 
 
 @dataclass
@@ -89,25 +84,6 @@ class RunSettings:
 
 
 SettingsT = TypeVar("SettingsT", bound=RunSettings)
-
-
-class Agent(Protocol):
-    """The part of Stable-Baselines3's interface that a run uses."""
-
-    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
-        """Train for this many environment steps."""
-
-    def predict(
-        self,
-        observation: NDArray[np.int32],
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
-        """Choose one action per row, and carry the agent's own state on."""
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file, whose ending is the agent's own."""
 
 
 def parse(
@@ -172,66 +148,6 @@ def make_env(settings: RunSettings, n_envs: int, seed: int, split: str) -> VecEn
     return make_vec_env(settings.env_id, n_envs=n_envs, seed=seed, split=split, **given)
 
 
-# ---------------------------------------------------------------- evaluation
-
-
-@dataclass
-class Evaluation:
-    """Finished episodes, in an order that depends on the seed alone.
-
-    Attributes:
-        prompts: The prompts, one per episode.
-        responses: What the agent wrote.
-        returns: Sum of the rewards of each episode. A KL penalty is the training algorithm's own
-            and not part of it.
-    """
-
-    prompts: list[str] = field(default_factory=list)
-    responses: list[str] = field(default_factory=list)
-    returns: list[float] = field(default_factory=list)
-
-    @property
-    def mean(self) -> float:
-        """Mean return."""
-        return float(np.mean(self.returns))
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of the 95% confidence interval of the mean (normal approximation)."""
-        return float(1.96 * np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
-
-
-def evaluate(agent: Agent, settings: RunSettings, split: str) -> Evaluation:
-    """Let the agent write one response to each of ``settings.eval_episodes`` prompts.
-
-    The prompts are always the same, whatever the agent writes. Each row of the environment counts
-    with its first episode only: the episodes that end first of all would mostly be short ones.
-    Actions are sampled, as in training.
-    """
-    result = Evaluation()
-    for start in range(0, settings.eval_episodes, settings.n_envs):
-        rows = min(settings.n_envs, settings.eval_episodes - start)
-        venv = make_env(settings, rows, EVAL_SEED + start, split)
-        obs: Any = venv.reset()
-        state, episode_start = None, np.ones(rows, dtype=np.bool_)
-        final: list[dict[str, Any] | None] = [None] * rows
-        while not all(final):
-            actions, state = agent.predict(obs, state, episode_start, deterministic=False)
-            obs, _, episode_start, infos = venv.step(actions)
-            for row in np.flatnonzero(episode_start):
-                final[row] = final[row] or infos[row]
-        venv.close()
-        for info in final:
-            assert info is not None
-            result.prompts.append(info["prompt"])
-            result.responses.append(info["response"])
-            result.returns.append(round(float(info["episode"]["r"]), 6))  # It was a float32.
-    return result
-
-
 # ---------------------------------------------------------------- a run
 
 
@@ -249,7 +165,14 @@ def run(
 
     Returns:
         The run's folder.
+
+    Raises:
+        SettingsError: If there are too few evaluation episodes for an interval.
     """
+    if settings.eval_episodes < 2:
+        raise SettingsError(
+            f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
+        )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     console = Console()
@@ -261,7 +184,10 @@ def run(
     if isinstance(agent, BaseAlgorithm):
         agent.set_logger(logger)
 
-    before = evaluate(agent, settings, split)
+    def make_eval_env(n_envs: int, seed: int) -> VecEnv:
+        return make_env(settings, n_envs, seed, split)
+
+    before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
     logger.record("eval/reward", before.mean)
     logger.dump(0)
     console.print(f"{settings.env_id}: reward before training {before} ({split} prompts)")
@@ -274,7 +200,7 @@ def run(
     seconds = time.perf_counter() - began
     if interrupted:
         console.print("Interrupted: evaluating and saving what was learned so far.")
-    after = evaluate(agent, settings, split)
+    after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
     logger.record("eval/reward", after.mean)
     logger.dump(log.num_timesteps)
     logger.close()
@@ -301,7 +227,7 @@ def run(
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
         f"{log.num_timesteps:,} tokens in {seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
-        f"model:  {folder / 'model.zip'}\n"
+        f"model:  {next(folder.glob('model.*'))}\n"
         f"logs:   tensorboard --logdir {folder}",
         soft_wrap=True,
     )

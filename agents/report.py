@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 
@@ -19,8 +19,7 @@ from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from agents.common import Evaluation
+from agents.evaluation import Evaluation
 
 
 class TrainingLog(BaseCallback):

@@ -1,9 +1,9 @@
 """How fast are the environments? The native batch beside Gymnasium's SyncVectorEnv.
 
-``python -m benchmarks.environments`` steps both with the same random actions, in turn, several times,
-and prints medians as a Markdown table; ``--out FOLDER`` also writes it there, with the raw figures,
-the machine and the versions as JSON. Rewards, resets and infos are included: rows end, are scored
-and start anew. A token-step is one row that takes one action.
+``python -m benchmarks.environments`` steps both with the same random actions, in turn, several
+times, and prints medians as a Markdown table; ``--out FOLDER`` also writes it there, with the raw
+figures, the machine and the versions as JSON. Rewards, resets and infos are included: rows end, are
+scored and start anew. A token-step is one row that takes one action.
 """
 
 from __future__ import annotations

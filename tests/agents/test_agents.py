@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from agents import a2c, common, ppo, random_tokens
+from agents import a2c, common, evaluation, ppo, random_tokens
 from textgym.errors import RewardError
 from textgym.sb3 import make_vec_env
 
@@ -172,13 +173,17 @@ def test_random_agent_is_uniform_and_reproducible() -> None:
     assert abs(np.bincount(draws[0])[0] - 2000) < 190
 
 
-def test_random_agent_runs_through_the_same_evaluation(tmp_path: Path) -> None:
+def test_random_agent_runs_through_the_same_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
     folder = common.run("random", settings, random_tokens.make_agent)
     record = json.loads((folder / "run.json").read_text())
     assert record["results"]["steps"] == 0
     assert {path.name for path in folder.iterdir()} >= {"model.json", "curve.png", "samples.jsonl"}
     assert not (folder / "lm").exists()
+    printed = re.findall(r"^(?:curve|model): +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert [Path(path).is_file() for path in printed] == [True, True]
 
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:
@@ -201,13 +206,15 @@ class Scripted:
 
 
 def test_evaluation_counts_every_row_once() -> None:
-    settings = common.RunSettings(env="TextGen/GoodBad-v0", n_envs=4, eval_episodes=7)
-    result = common.evaluate(Scripted(), settings, "eval")
+    def make_venv(n_envs: int, seed: int) -> VecEnv:
+        return make_vec_env("TextGen/GoodBad-v0", n_envs=n_envs, seed=seed)
+
+    result = evaluation.evaluate(Scripted(), make_venv, episodes=7, batch=4)
     # Batches of 4 and 3 rows.
     assert result.responses == ["good", "bad", "good", "bad", "good", "bad", "good"]
     assert result.returns == [1, -1, 1, -1, 1, -1, 1]
     assert result.mean == pytest.approx(1 / 7)
-    # Sample variance 8 (1 - 1/49) / 7 ... = 48/42; the interval is 1.96 standard errors.
+    # Sum of squares 7 - 7 (1/7)^2 = 48/7, sample variance 48/42; 1.96 standard errors.
     assert result.half_width == pytest.approx(1.96 * np.sqrt(48 / 42 / 7))
 
 

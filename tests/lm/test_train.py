@@ -21,18 +21,18 @@ from textgym.lm.train import (
 )
 from textgym.tokenization import load_tokenizer
 
-SMALL = dict(
-    steps=6,
-    batch_size=4,
-    warmup=2,
-    vocab_size=400,
-    layers=1,
-    width=32,
-    heads=2,
-    tokenizer_documents=50,
-    save_every=3,
-    threads=1,
-)
+SMALL = {
+    "steps": 6,
+    "batch_size": 4,
+    "warmup": 2,
+    "vocab_size": 400,
+    "layers": 1,
+    "width": 32,
+    "heads": 2,
+    "tokenizer_documents": 50,
+    "save_every": 3,
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,9 @@ def test_parts_of_a_batch_add_up_to_its_loss():
     tokenizer = load_tokenizer()
     batch = encode_batch(documents(1, 0, 0, 10), tokenizer, context=256)
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=tokenizer.vocab_size, n_positions=256, n_embd=8, n_layer=1, n_head=1)
+    config = GPT2Config(
+        vocab_size=tokenizer.vocab_size, n_positions=256, n_embd=8, n_layer=1, n_head=1
+    )
     model = GPT2LMHeadModel(config).eval()
     parts = list(by_length(batch))
     assert sum(len(part) for part, _ in parts) == 10

@@ -29,7 +29,9 @@ def test_given_columns_are_kept(name):
     assert task.adopt(row) == row
 
 
-@pytest.mark.parametrize("prompt", ["Hello", "", "Once upon a time, in a land far away,", "A.\nB, c"])
+@pytest.mark.parametrize(
+    "prompt", ["Hello", "", "Once upon a time, in a land far away,", "A.\nB, c"]
+)
 @pytest.mark.parametrize("name", ["TextGen-v0", *textgym.registered_tasks()])
 def test_any_prompt_can_be_played_to_its_end(name, prompt):
     env = gym.make(name, max_new_tokens=3)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import textgym  # noqa: F401  (registers the ids)
 from textgym.errors import DataError, TextGymError
 from textgym.tasks import make_task
-from textgym.tasks.sources import RESERVED_COLUMNS, as_row, make_source
+from textgym.tasks.loading import make_source
+from textgym.tasks.rows import RESERVED_COLUMNS, as_row
 
 ROWS = [
     {"prompt": "eins", "reference": "one"},
@@ -90,7 +91,9 @@ def test_the_position_of_a_bad_row_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [[], (), 3, None, {"prompt": "a"}, {"a", "b"}, iter("ab")], ids=str
+    "spec",
+    [[], (), 3, None, {"prompt": "a"}, {"a", "b"}, iter("ab")],
+    ids=["empty", "tuple", "number", "none", "dict", "set", "iterator"],
 )
 def test_what_is_no_source(spec: Any) -> None:
     with pytest.raises(DataError):

@@ -28,7 +28,8 @@ from textgym.errors import (
 )
 from textgym.rewards.combine import RewardSum
 from textgym.tasks.base import Row
-from textgym.tasks.sources import as_row
+from textgym.tasks.rows import as_row
+from textgym.tokenization import WordTokenizer
 
 Rows = NDArray[np.intp]
 Info = dict[str, Any]
@@ -414,6 +415,13 @@ class TextBatch:
         """The text that a row's policy has written, up to a position in its tokens."""
         stop = int(self.length[row]) if end is None else end
         return self._text(self.tokens[row, self.prompt_length[row] : stop].tolist(), "")
+
+    def shown(self, row: int) -> tuple[str, str]:
+        """A row's prompt and response as they read side by side."""
+        prompt, response = str(self.rows[row]["prompt"]), self.response(row)
+        # Decoding puts spaces between the words of a closed vocabulary, but none before the first.
+        apart = isinstance(self.settings.tokenizer, WordTokenizer) and prompt and response
+        return (f"{prompt} " if apart else prompt), response
 
     def _text(self, ids: list[int], reason: str) -> str:
         """A response's text: without the eos token or stop string that ended it."""

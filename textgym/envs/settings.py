@@ -10,8 +10,9 @@ from textgym.envs.stopping import StopStrings
 from textgym.errors import SettingsError, TextGymError, TokenizerError, near_matches
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
+from textgym.tasks.loading import PromptSpec, make_source
 from textgym.tasks.registry import make_task
-from textgym.tasks.sources import PromptSpec, Source, TaskSource, make_source
+from textgym.tasks.sources import Source, TaskSource
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
 PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
@@ -123,7 +124,12 @@ def resolve(
         max_prompt_tokens=_natural(
             name,
             "max_prompt_tokens",
-            _first(max_prompt_tokens, defaults and defaults.max_prompt_tokens, DEFAULT_BUDGET),
+            _first(
+                max_prompt_tokens,
+                defaults and defaults.max_prompt_tokens,
+                source.prompt_budget(words),
+                DEFAULT_BUDGET,
+            ),
         ),
         max_new_tokens=_positive(
             name,

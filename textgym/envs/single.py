@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.errors import ActionError, ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
-from textgym.tasks.sources import PromptSpec
+from textgym.tasks.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
 
 _ALL = np.zeros(1, dtype=np.intp)
@@ -218,7 +218,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             return None
         if self.render_mode == "human":
             return None
-        return frame(self.render_mode, self._prompt, self._batch.response(0))
+        return frame(self.render_mode, *self._batch.shown(0))
 
     def _as_batch(self, action: Any) -> Any:
         """An action as an array of one; SB3 hands over arrays of one already."""
@@ -233,9 +233,5 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             )
         return array.reshape(1)
 
-    @property
-    def _prompt(self) -> str:
-        return cast(str, self._batch.rows[0]["prompt"])
-
     def _show(self) -> None:
-        show(self._prompt, self._batch.response(0))
+        show(*self._batch.shown(0))

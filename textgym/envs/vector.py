@@ -17,7 +17,7 @@ from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
-from textgym.tasks.sources import PromptSpec
+from textgym.tasks.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
 
 Observations = NDArray[np.int32]
@@ -215,12 +215,12 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
                 np.array(sorted(reports)),
                 [reports[r] for r in sorted(reports)],
             )
+        if self.render_mode == "human":
+            self._show()  # Before rows start anew: their last words are to be seen.
         if outcome.starts:
             at = np.array(list(outcome.starts), dtype=np.intp)
             add_infos(infos, self.num_envs, at, batch.begin(outcome.starts))
         self._over = np.zeros(self.num_envs, dtype=np.bool_) if same_step else now_over
-        if self.render_mode == "human":
-            self._show()
         return (
             batch.tokens.copy(),
             outcome.rewards,
@@ -295,12 +295,11 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         return found
 
     def _frame(self, row: int) -> Frame:
-        batch = self._batch
-        return frame(str(self.render_mode), str(batch.rows[row]["prompt"]), batch.response(row))
+        return frame(str(self.render_mode), *self._batch.shown(row))
 
     def _show(self) -> None:
         for row in range(self.num_envs):
-            show(str(self._batch.rows[row]["prompt"]), self._batch.response(row), label=f"[{row}] ")
+            show(*self._batch.shown(row), label=f"[{row}] ")
 
 
 def _autoreset_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:

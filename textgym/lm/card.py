@@ -97,10 +97,10 @@ def write(lm: LanguageModel, task: Task, count: int) -> Iterator[tuple[str, str,
             logits = lm.logits(decoder(torch.from_numpy(observations)))
         actions, _ = sample_tokens(logits, deterministic=False)
         observations, rewards, ended, _, infos = envs.step(actions.numpy())
-        for row in np.flatnonzero(ended):
+        for row in np.flatnonzero(ended).tolist():
             # Rows that are done early play on with other prompts; only the first episode counts.
             found.setdefault(
-                int(row), (infos["prompt"][row], infos["response"][row], float(rewards[row]))
+                row, (infos["prompt"][row], infos["response"][row], float(rewards[row]))
             )
     envs.close()
     for row in range(count):
@@ -123,11 +123,11 @@ language: en
 ---
 # textgym/tiny
 
-The language model that ships with textgym: a GPT-2 of {parameters} weights ({layers} layers, width
-{width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary} tokens. It
-writes the small English of textgym's built-in tasks, fluently and with mediocre success, and is meant
-as a starting policy for reinforcement learning on a laptop. It knows nothing else, and is of no use as
-a general language model.
+The language model that ships with textgym: a GPT-2 of {parameters} weights ({layers} layers,
+width {width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary}
+tokens. It writes the small English of textgym's built-in tasks, fluently and with mediocre success,
+and is meant as a starting policy for reinforcement learning on a laptop. It knows nothing else, and
+is of no use as a general language model.
 
 ## How it was made
 
@@ -137,12 +137,13 @@ text), by
     {command}
 
 which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
-{python}). Each document stands at position 0 and ends with `<|endoftext|>`; one in eight begins with it.
-The weights are stored in bfloat16.
+{python}). Each document stands at position 0 and ends with `<|endoftext|>`; one in eight begins
+with it. The weights are stored in bfloat16.
 
 ## How well it writes
 
-Cross-entropy on documents of the eval split: {validation_loss} nats a token (perplexity {perplexity}).
+Cross-entropy on documents of the eval split: {validation_loss} nats a token (perplexity
+{perplexity}).
 
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
 interval of the mean, between the score of an empty text and the oracle's:

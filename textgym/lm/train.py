@@ -186,10 +186,15 @@ def train(settings: TrainSettings) -> Path:
             eos_token_id=tokenizer.eos_id,
         )
     )
-    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in model.parameters() if weight.dim() > 1]},
+        {
+            "params": [weight for weight in model.parameters() if weight.dim() < 2],
+            "weight_decay": 0.0,
+        },
+    ]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        groups,
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
@@ -227,7 +232,7 @@ def train(settings: TrainSettings) -> Path:
 def validation_loss(model: GPT2LMHeadModel, tokenizer: Tokenizer, context: int) -> float:
     """Cross-entropy a token, in nats, on 512 documents of the eval split."""
     texts = documents(_VALIDATION_STREAM, 0, 0, 512, split="eval")
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return float(loss_of(model, encode_batch(texts, tokenizer, context)))
 
@@ -260,9 +265,9 @@ def _state_tensors(
     names = {id(weight): name for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
         yield f"model.{name}", weight.detach()
-    for weight, state in optimizer.state.items():
+    for owner, state in optimizer.state.items():
         for key, value in state.items():
-            yield f"adam.{key}.{names[id(weight)]}", value
+            yield f"adam.{key}.{names[id(owner)]}", value
 
 
 def _checkpoint(
@@ -278,9 +283,7 @@ def _checkpoint(
     partial.replace(out / "training.safetensors")  # A kill in mid-write leaves the last one whole.
 
 
-def _resume(
-    out: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def _resume(out: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load the last checkpoint, if there is one, and say how far it is."""
     file = out / "training.safetensors"
     if not file.exists():
@@ -309,10 +312,10 @@ def _finish(
     """Write the checkpoint that is used, and its card."""
     folder = TINY_DIR if settings.install else out / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    # Half the bytes in the package; loaded as float32 on a CPU. The figures are the rounded model's.
-    model.to(torch.bfloat16).save_pretrained(folder)
-    model.float()
-    PreTrainedTokenizerFast(
+    # Half the bytes in the package; loaded as float32 on a CPU. The card judges the rounded model.
+    model.bfloat16().save_pretrained(folder)
+    model.float()  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizers.Tokenizer.from_file(str(out / "tokenizer.json")),
         eos_token=EOS,
         bos_token=EOS,

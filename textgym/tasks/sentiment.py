@@ -201,7 +201,9 @@ class Sentiment(Task):
             _NAMES, key=lambda name: (name in words, len(words & SUBJECTS[name].aspects.keys()))
         )
         said = row["prompt"].removesuffix(opening) + opening.rpartition(",")[0]
-        mentioned = [word for word in re.findall(r"[a-z]+", said) if word in SUBJECTS[subject].aspects]
+        mentioned = [
+            word for word in re.findall(r"[a-z]+", said) if word in SUBJECTS[subject].aspects
+        ]
         found = {"subject": subject, "opening": opening.rstrip(), "mentioned": mentioned}
         return {**found, **row}
 

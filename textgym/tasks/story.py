@@ -291,7 +291,7 @@ class Story(Task):
         return (_FLOOR + (1 - _FLOOR) * used) * enough / (1 + faults)
 
     def adopt(self, row: Row) -> Row:
-        """Read words, facts and boxes out of a prompt that a user wrote; what is not there is none."""
+        """Read words, facts and boxes out of a prompt that a user wrote."""
         listed, _, scene = row["prompt"].partition("\n")
         words = listed.removeprefix("Words: ").rstrip(".").split(", ") if scene else []
         facts, boxes = [], []

@@ -1,0 +1,99 @@
+"""How good an agent is: one response to each of a fixed set of prompts, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+EVAL_SEED = 1_000_000
+"""Seed of the evaluation prompts: the same before and after training, for every training seed."""
+
+
+class Agent(Protocol):
+    """The part of Stable-Baselines3's interface that a run uses."""
+
+    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
+        """Train for this many environment steps."""
+
+    def predict(
+        self,
+        observation: NDArray[np.int32],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Choose one action per row, and carry the agent's own state on."""
+
+    def save(self, path: str) -> None:
+        """Write the agent to a file, whose ending is the agent's own."""
+
+
+@dataclass
+class Evaluation:
+    """Finished episodes, in an order that depends on the seed alone.
+
+    Attributes:
+        prompts: The prompts, one per episode.
+        responses: What the agent wrote.
+        returns: Sum of the rewards of each episode. A KL penalty is the training algorithm's own
+            and not part of it.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+    responses: list[str] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 95% confidence interval of the mean (normal approximation)."""
+        return float(1.96 * np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+def evaluate(
+    agent: Agent, make_venv: Callable[[int, int], VecEnv], episodes: int, batch: int
+) -> Evaluation:
+    """Let an agent write one response to each of the first `episodes` prompts.
+
+    The prompts are the same whatever the agent writes: each row of an environment counts with its
+    first episode only. (The episodes that end first of all would mostly be short ones.) Actions
+    are sampled, as in training.
+
+    Args:
+        agent: The agent.
+        make_venv: From number of rows and seed to an environment of `textgym.sb3.make_vec_env`.
+        episodes: Number of episodes.
+        batch: At most so many are written side by side.
+    """
+    result = Evaluation()
+    for start in range(0, episodes, batch):
+        rows = min(batch, episodes - start)
+        venv = make_venv(rows, EVAL_SEED + start)
+        obs: Any = venv.reset()
+        state, episode_start = None, np.ones(rows, dtype=np.bool_)
+        final: list[dict[str, Any] | None] = [None] * rows
+        while not all(final):
+            actions, state = agent.predict(obs, state, episode_start, deterministic=False)
+            obs, _, episode_start, infos = venv.step(actions)
+            for row in np.flatnonzero(episode_start):
+                final[row] = final[row] or infos[row]
+        venv.close()
+        for info in final:
+            assert info is not None
+            result.prompts.append(info["prompt"])
+            result.responses.append(info["response"])
+            result.returns.append(round(float(info["episode"]["r"]), 6))  # It was a float32.
+    return result

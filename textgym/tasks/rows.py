@@ -1,0 +1,88 @@
+"""What a row of prompts looks like, and how other people's rows are brought into that form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textgym.errors import DataError
+from textgym.tasks.base import Row
+
+PROMPT_COLUMNS = (
+    "prompt",
+    "text",
+    "question",
+    "query",
+    "instruction",
+    "article",
+    "document",
+    "dialogue",
+    "source",
+    "input",
+)
+"""The prompt is the first of these columns that a data set has."""
+
+REFERENCE_COLUMNS = (
+    "reference",
+    "references",
+    "answer",
+    "summary",
+    "highlights",
+    "target",
+    "completion",
+    "response",
+    "output",
+)
+"""The reference is the first of these columns that a data set has (it need not have any)."""
+
+RESERVED_COLUMNS = {
+    "response",
+    "finish_reason",
+    "reward_terms",
+    "cost",
+    "cost_terms",
+    "prompt_tokens",
+    "completion_ids",
+    "episode",
+    "final_obs",
+    "final_info",
+}
+"""Keys of the environments' ``info`` (or of Gymnasium's wrappers) that a column cannot have."""
+
+
+def as_row(value: Any, where: str) -> Row:
+    """Bring one prompt or row into the form ``{"prompt": str, ...}``.
+
+    Raises:
+        DataError: If it is neither a string nor a dictionary with a prompt, or a column has a name
+            that environments use themselves.
+    """
+    if isinstance(value, str):
+        return {"prompt": value}
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"{where} is a {type(value).__name__}; a row is a string, or a dictionary with a "
+            "'prompt'"
+        )
+    prompt = next((name for name in PROMPT_COLUMNS if name in value), None)
+    if prompt is None:
+        raise DataError(
+            f"{where} has no prompt: its columns are {sorted(map(str, value))}; name one of them "
+            f"'prompt' (or {', '.join(PROMPT_COLUMNS[1:])})"
+        )
+    if not isinstance(value[prompt], str):
+        raise DataError(
+            f"{where} has a {type(value[prompt]).__name__} as its {prompt!r}; a prompt is a string"
+        )
+    row = dict(value)
+    row["prompt"] = row.pop(prompt)
+    reference = next((name for name in REFERENCE_COLUMNS if name in row), None)
+    if reference is not None:
+        row["reference"] = row.pop(reference)
+    reserved = RESERVED_COLUMNS.intersection(row)
+    if reserved:
+        raise DataError(
+            f"{where} has a column {min(reserved)!r}, a name that environments use themselves; "
+            "rename the column"
+        )
+    return row
