@@ -132,8 +132,8 @@ def test_parts_of_a_batch_add_up_to_its_loss():
     model = GPT2LMHeadModel(config).eval()
     parts = list(by_length(batch))
     assert sum(len(part) for part, _ in parts) == 10
-    total = sum(float(loss_of(model, part)) * share for part, share in parts)
-    assert total == pytest.approx(float(loss_of(model, batch)), rel=1e-5)
+    total = sum(loss_of(model, part).item() * share for part, share in parts)
+    assert total == pytest.approx(loss_of(model, batch).item(), rel=1e-5)
 
 
 def test_learning_rate_rises_then_falls():

@@ -87,6 +87,8 @@ def write(lm: LanguageModel, task: Task, count: int) -> Iterator[tuple[str, str,
         num_envs=count,
         prompts=task,
         tokenizer=lm.tokenizer,
+        # A smaller vocabulary needs more tokens than the task allows for.
+        max_prompt_tokens=(lm.context_length or 1024) - task.max_new_tokens,
         autoreset_mode="NextStep",
     )
     observations, _ = envs.reset(seed=0, options={"index": list(range(count))})

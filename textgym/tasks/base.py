@@ -6,7 +6,7 @@ methods::
     class Parity(Task):
         id = "TextGen/Parity-v0"
         max_prompt_tokens = 16
-        max_new_tokens = 4
+        max_new_tokens = 8
         cheat_ceiling = 0.6
 
         def generate(self, rng):
