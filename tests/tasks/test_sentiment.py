@@ -298,3 +298,12 @@ def test_nothing_is_gained_by_a_tail(tail, index):
     task = make_task("TextGen/Sentiment-v0")
     row = task.item(index)
     assert task.score(row["reference"] + tail, row) < 1.0
+
+
+@given(st.text(alphabet=st.sampled_from("The I.W,eoaInlr dwsv"), max_size=120), st.integers(0, 50))
+def test_what_is_not_read_would_have_scored_nothing(text: str, index: int) -> None:
+    task = make_task("TextGen/Sentiment-v0")
+    row = task.item(index)
+    for completion in (text, row["reference"] + text, text + row["reference"]):
+        whole = read(completion, row["subject"], row["opening"]).score(row["mentioned"])
+        assert task.score(completion, row) == whole

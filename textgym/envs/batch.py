@@ -13,7 +13,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,7 @@ Info = dict[str, Any]
 _MAX_SKIPS = 1000
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """A prompt that is ready to start an episode, and the potential of an empty response to it."""
 
     row: Row
@@ -140,21 +140,22 @@ class TextBatch:
             SettingsError: If the options are unknown.
             RewardError: If the potential function fails.
         """
-        drawn = [self._prepare_row(row, options) for row in rows]
-        at = np.asarray(rows, dtype=np.intp)
-        potentials = self._potential_of(at, [row for row, _ in drawn], [[] for _ in drawn])
-        return {
-            row: Start(*start, potential)
-            for row, start, potential in zip(rows, drawn, potentials.tolist(), strict=True)
-        }
+        starts = {row: self._prepare_row(row, options) for row in rows}
+        if self.settings.step_reward is not None:
+            at = np.asarray(rows, dtype=np.intp)
+            drawn = [start.row for start in starts.values()]
+            potentials = self._potential_of(at, drawn, [[] for _ in rows]).tolist()
+            for row, potential in zip(rows, potentials, strict=True):
+                starts[row] = starts[row]._replace(potential=potential)
+        return starts
 
-    def _prepare_row(self, row: int, options: Mapping[str, Any] | None) -> tuple[Row, list[int]]:
+    def _prepare_row(self, row: int, options: Mapping[str, Any] | None) -> Start:
         fixed = self._named_row(row, options) if options else None
         for _ in range(_MAX_SKIPS):
             chosen = self._draw(row) if fixed is None else fixed
             ids = self._fit(row, chosen["prompt"])
             if ids is not None:
-                return chosen, ids
+                return Start(chosen, ids, 0.0)
             if fixed is not None:
                 raise PromptError(
                     f"{self._where(row, chosen)}: the prompt has more than max_prompt_tokens="
@@ -172,9 +173,12 @@ class TextBatch:
         """Start episodes, and return what each reports in its ``info``."""
         at = np.array(list(starts), dtype=np.intp)
         counts = [len(start.ids) for start in starts.values()]
-        self.tokens[at] = -1
-        for (row, start), count in zip(starts.items(), counts, strict=True):
-            self.tokens[row, :count] = start.ids
+        written = np.arange(self.tokens.shape[1]) < np.array(counts)[:, None]
+        ids = chain.from_iterable(start.ids for start in starts.values())
+        prompts = np.full(written.shape, -1, dtype=np.int32)
+        prompts[written] = np.fromiter(ids, np.int32, sum(counts))
+        self.tokens[at] = prompts
+        for row, start in starts.items():
             self.rows[row] = start.row
         self.length[at] = self.prompt_length[at] = counts
         self.stop_state[at] = 0
@@ -280,7 +284,8 @@ class TextBatch:
             )
         size = self.settings.tokenizer.vocab_size
         taken = array[stepping]
-        if len(taken) and not (int(taken.min()) >= 0 and int(taken.max()) < size):
+        # Seen as unsigned numbers, the negative ones are too large as well.
+        if len(taken) and taken.astype(np.int64, copy=False).view(np.uint64).max() >= size:
             row = int(stepping[(taken < 0) | (taken >= size)][0])
             raise ActionError(
                 f"{self._where(row, self.rows[row])}: action {int(array[row])} is no token id; the "
@@ -314,7 +319,7 @@ class TextBatch:
             written = position + 1 - self.prompt_length[stepping]
             reason, stop_state = self._finish_reasons(stepping, taken, position, written)
             terminated = reason != _GOES_ON
-            over = np.flatnonzero(terminated)
+            over = terminated.nonzero()[0]
             scored = stepping[over]
             rewards = np.zeros(len(stepping))
             reports: list[Info] = []
@@ -328,7 +333,7 @@ class TextBatch:
             # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on,
             # so the text is not judged.
             limit = settings.max_episode_steps
-            truncated = written >= (settings.width + 1 if limit is None else limit)
+            truncated = np.zeros(len(stepping), np.bool_) if limit is None else written >= limit
             if waiting is None:
                 waiting = stepping[terminated | truncated].tolist()
             starts = self.prepare(waiting) if waiting else {}
@@ -361,7 +366,7 @@ class TextBatch:
     ) -> tuple[NDArray[np.intp], NDArray[np.int32] | None]:
         """Why each stepping row ends, an index into the reasons, and its stop automaton's state."""
         settings = self.settings
-        reason = np.where(written >= settings.max_new_tokens, _LENGTH, _GOES_ON)
+        reason = (written >= settings.max_new_tokens).astype(np.intp)  # _LENGTH or _GOES_ON
         stop_state = None
         if settings.stops:
             table = settings.stops.table
@@ -383,12 +388,10 @@ class TextBatch:
     ) -> tuple[NDArray[np.float64], list[Info]]:
         """Rewards and reports of rows whose episode is over."""
         settings = self.settings
-        rows = [self.rows[row] for row in ended]
-        ids = [
-            self.tokens[row, start:end].tolist()
-            for row, start, end in zip(ended, self.prompt_length[ended], ends, strict=True)
-        ]
-        reasons_list = [_REASONS[reason] for reason in reasons]
+        spans = zip(ended.tolist(), self.prompt_length[ended].tolist(), ends.tolist(), strict=True)
+        ids = [self.tokens[row, start:end].tolist() for row, start, end in spans]
+        rows = [self.rows[row] for row in ended.tolist()]
+        reasons_list = [_REASONS[reason] for reason in reasons.tolist()]
         responses = [
             self._text(row_ids, reason) for row_ids, reason in zip(ids, reasons_list, strict=True)
         ]

@@ -26,17 +26,16 @@ def add_infos(
     """
     if not reports:
         return
-    keys = reports[0].keys()
-    alike = all(report.keys() == keys for report in reports)
-    if not alike:
-        keys = dict.fromkeys(key for report in reports for key in report).keys()
-    for key in keys:
-        if alike:
-            at, values = rows, [report[key] for report in reports]
-        else:
+    columns: dict[str, tuple[NDArray[np.intp], Sequence[Any]]] = {}
+    if len(set(map(tuple, reports))) == 1:  # All have the same keys in the same order.
+        values = zip(*map(dict.values, reports), strict=True)
+        columns = {key: (rows, column) for key, column in zip(reports[0], values, strict=True)}
+    else:
+        for key in dict.fromkeys(key for report in reports for key in report):
             having = [number for number, report in enumerate(reports) if key in report]
-            at, values = rows[having], [reports[number][key] for number in having]
-        infos[key] = _fill(infos.get(key), num_envs, key, at, values)
+            columns[key] = (rows[having], [reports[number][key] for number in having])
+    for key, (at, column) in columns.items():
+        infos[key] = _fill(infos.get(key), num_envs, key, at, column)
         mask = infos.get(f"_{key}")
         if mask is None:
             mask = infos[f"_{key}"] = np.zeros(num_envs, dtype=np.bool_)
@@ -44,29 +43,29 @@ def add_infos(
 
 
 def _fill(
-    array: Any, num_envs: int, key: str, rows: NDArray[np.intp], values: list[Any]
+    array: Any, num_envs: int, key: str, rows: NDArray[np.intp], values: Sequence[Any]
 ) -> dict[str, Any] | NDArray[Any]:
     """The array (or nested ``info``) of one key, with the values written at the rows."""
     first = values[0]
-    if isinstance(first, dict) and all(isinstance(value, dict) for value in values):
+    kind = type(first)
+    alike = len(set(map(type, values))) == 1
+    if alike and kind is dict:
         nested: dict[str, Any] = {} if array is None else array
         add_infos(nested, num_envs, rows, values)
         return nested
-    kind = type(first)
-    alike = all(type(value) is kind for value in values)
     if kind is np.ndarray and alike:
         alike = all((value.shape, value.dtype) == (first.shape, first.dtype) for value in values)
     # A column of mixed types or shapes, as data files have them, can only be told apart as objects.
-    filled = _empty(num_envs, key, first) if alike else np.full(num_envs, None, dtype=object)
+    filled = _empty(num_envs, key, first) if alike else np.empty(num_envs, dtype=object)
     if array is not None:
         if (array.dtype, array.shape) == (filled.dtype, filled.shape):
             filled = array
         else:
-            filled = np.full(num_envs, None, dtype=object)
+            filled = np.empty(num_envs, dtype=object)
             for row, value in enumerate(array):
                 filled[row] = value
     if filled.dtype == object and not (alike and kind is str):
-        for row, value in zip(rows, values, strict=True):
+        for row, value in zip(rows.tolist(), values, strict=True):
             filled[row] = value  # One by one: numpy would spread lists over the array.
     else:
         filled[rows] = values
@@ -79,4 +78,4 @@ def _empty(num_envs: int, key: str, first: Any) -> NDArray[Any]:
             return np.zeros(num_envs, dtype=type(first))
         if isinstance(first, np.ndarray):
             return np.zeros((num_envs, *first.shape), dtype=first.dtype)
-    return np.full(num_envs, None, dtype=object)
+    return np.empty(num_envs, dtype=object)  # All None.

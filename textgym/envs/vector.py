@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgym.envs.batch import TextBatch
+from textgym.envs.batch import Outcome, TextBatch
 from textgym.envs.infos import add_infos
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
@@ -185,7 +185,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         if not self._begun:
             raise ResetNeededError(f"{self.settings.name}: call reset() before the first step()")
         over = self._over
-        stepping = np.flatnonzero(~over)
+        stepping = (~over).nonzero()[0]
         if self.autoreset_mode is AutoresetMode.DISABLED and len(stepping) < self.num_envs:
             raise ResetNeededError(
                 f"{self.settings.name}: the episodes of rows {np.flatnonzero(over).tolist()} are "
@@ -195,26 +195,24 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         checked = batch.check_actions(actions, stepping)
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
         outcome = batch.step(
-            checked, stepping, waiting=None if same_step else np.flatnonzero(over).tolist()
+            checked, stepping, waiting=None if same_step else over.nonzero()[0].tolist()
         )
 
         infos: dict[str, Any] = {}
         now_over = outcome.terminated | outcome.truncated
-        ended = np.flatnonzero(now_over)
-        reports = self._reports(stepping, outcome.scored, outcome.reports)
-        if same_step and len(ended):
+        told, reports = outcome.scored, outcome.reports
+        if self.settings.costs is not None:  # Then every step reports one.
+            told, reports = stepping, _with_costs(stepping, outcome)
+        if same_step and now_over.any():
+            ended = now_over.nonzero()[0]
+            by_row = dict(zip(told.tolist(), reports, strict=True))
             finals = [
-                {"final_obs": batch.tokens[row].copy(), "final_info": reports.pop(row, {})}
+                {"final_obs": batch.tokens[row].copy(), "final_info": by_row.pop(row, {})}
                 for row in ended.tolist()
             ]
             add_infos(infos, self.num_envs, ended, finals)
-        if reports:
-            add_infos(
-                infos,
-                self.num_envs,
-                np.array(sorted(reports)),
-                [reports[r] for r in sorted(reports)],
-            )
+            told, reports = np.array(list(by_row), dtype=np.intp), list(by_row.values())
+        add_infos(infos, self.num_envs, told, reports)
         if self.render_mode == "human":
             self._show()  # Before rows start anew: their last words are to be seen.
         if outcome.starts:
@@ -285,21 +283,18 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             )
         return list(seed)
 
-    def _reports(
-        self, stepping: NDArray[np.intp], scored: NDArray[np.intp], reports: list[dict[str, Any]]
-    ) -> dict[int, dict[str, Any]]:
-        """What the stepped rows report, by row; with costs, every step reports one."""
-        found = dict(zip(scored.tolist(), reports, strict=True))
-        if self.settings.costs is not None:
-            return {row: found.get(row, {"cost": 0.0}) for row in stepping.tolist()}
-        return found
-
     def _frame(self, row: int) -> Frame:
         return frame(str(self.render_mode), *self._batch.shown(row))
 
     def _show(self) -> None:
         for row in range(self.num_envs):
             show(*self._batch.shown(row), label=f"[{row}] ")
+
+
+def _with_costs(stepping: NDArray[np.intp], outcome: Outcome) -> list[dict[str, Any]]:
+    """What each stepped row reports: no cost before its end."""
+    found = dict(zip(outcome.scored.tolist(), outcome.reports, strict=True))
+    return [found.get(row, {"cost": 0.0}) for row in stepping.tolist()]
 
 
 def _autoreset_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:

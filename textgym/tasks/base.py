@@ -173,13 +173,12 @@ class Task(ABC):
         Raises:
             TaskError: If the columns lack one that the verifier needs.
         """
-        names = list(columns)
+        names = ["prompt", *columns]
+        rows = zip(prompts, *columns.values(), strict=True)
         try:
             return [
-                self.score(completion, {"prompt": prompt, **dict(zip(names, values, strict=True))})
-                for prompt, completion, *values in zip(
-                    prompts, completions, *columns.values(), strict=True
-                )
+                self.score(completion, dict(zip(names, values, strict=True)))
+                for completion, values in zip(completions, rows, strict=True)
             ]
         except KeyError as error:
             raise TaskError(

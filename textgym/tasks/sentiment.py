@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.sentiment_grammar import grammar_of
 from textgym.tasks.sentiment_lexicon import SUBJECTS
 from textgym.tasks.sentiment_reader import read
 from textgym.tasks.sentiment_writer import Clause, Said, phrases_of, verb_of
@@ -21,6 +24,11 @@ _OPENINGS = {
     2: ("but", "although", "not", "never"),
     3: ("nobody", "neither", "although not", "hardly but"),
 }
+
+Find = Callable[[str], re.Match[str] | None]
+
+_PRAISES = 512
+"""References for each subject and mentioned aspect, at level 1."""
 
 Draw = Callable[[], float]
 """The next of the uniform numbers in [0, 1) of one text, which were drawn at once."""
@@ -88,22 +96,22 @@ class Sentiment(Task):
         I went to a small concert in Lisbon in October. The drinks were worse than
         expected.
 
-        -> The sound was never poor, the drummer was really pleasant and we loved the
-        tickets. Overall, it was a great evening.
+        -> The drummer was fantastic, the tickets were really reasonable and the crowd
+        never disappointed us. Overall, it was a fantastic evening.
 
     ``item(0)`` at level 2::
 
-        I took a night train to Lisbon last spring. Although the corridor was dark,
+        I took a night train to Lisbon last spring. The engine was not
 
-        -> the tickets were fantastic. The coffee was really warm and I really liked the
-        carriage. Overall, it was well worth the money.
+        -> at all slow. The seats were very clean and the corridor never disappointed us.
+        Overall, it was a great journey.
 
     ``item(1)`` at level 2::
 
-        We went to a new museum in Seville in May. The staff was not
+        We went to a new museum in Seville in May. Although the entrance was bad,
 
-        -> at all careless. The entrance was very clean and we loved the guide. In short,
-        I would gladly come back.
+        -> the tickets were never mediocre. The staff was very helpful and the paintings
+        really impressed us. Overall, we would gladly go there again.
 
     ``item(0)`` at level 3::
 
@@ -118,7 +126,8 @@ class Sentiment(Task):
 
     ## Episode End
 
-    End-of-sequence, or 32 tokens: a termination. Continuations begin with a space.
+    End-of-sequence, or 64 tokens (the oracle needs at most 30): a termination. Continuations begin
+    with a space.
 
     ## Arguments
 
@@ -131,57 +140,56 @@ class Sentiment(Task):
 
     id = "TextGen/Sentiment-v0"
     max_prompt_tokens = 40
-    max_new_tokens = 32
+    max_new_tokens = 64
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw the beginning of a review, and a wholly positive continuation."""
         # One call for all the choices of a row: several times faster than a call for each.
-        draw = iter(rng.random(20).tolist()).__next__
-        subject = _NAMES[int(draw() * len(_NAMES))]
+        draws = rng.random(8 if self.level == 1 else 20).tolist()
+        subject = _NAMES[int(draws[0] * len(_NAMES))]
         aspects, said, heads, tails, praise, _, _ = phrases_of(subject)
-        pool = list(aspects)
-        prompt = f"{heads[int(draw() * len(heads))]} {tails[int(draw() * len(tails))]}."
-        mentioned = []
-        opening = reference = ""
+        prompt = f"{heads[int(draws[1] * len(heads))]} {tails[int(draws[2] * len(tails))]}."
+        aspect = aspects[int(draws[3] * len(aspects))]
+        clauses = said[aspect].good if draws[4] < 0.5 else said[aspect].bad
         if self.level != 2:
-            aspect = pool.pop(int(draw() * len(pool)))
+            prompt += f" {clauses[int(draws[5] * len(clauses))][1]}."
+        if self.level == 1:
+            praises = _praises(subject, aspect)
+            return {
+                "prompt": prompt,
+                "reference": praises[int(draws[6] * len(praises))],
+                "subject": subject,
+                "opening": "",
+                "mentioned": [aspect],
+            }
+        draw = iter(draws[6:]).__next__
+        pool = list(aspects)
+        mentioned = []
+        if self.level != 2:
+            pool.remove(aspect)
             mentioned.append(aspect)
-            clauses = said[aspect].good if draw() < 0.5 else said[aspect].bad
-            prompt += f" {clauses[int(draw() * len(clauses))][1]}."
-        if self.level > 1:
-            kinds = _OPENINGS[self.level]
-            kind = kinds[int(draw() * len(kinds))]
-            aspect = pool.pop(int(draw() * len(pool)))
-            was = f"{aspect} {verb_of(subject, aspect)}"
-            opening, reference = _open(kind, said[aspect], was, draw)
-            prompt = f"{prompt} {opening}"
+        kinds = _OPENINGS[self.level]
+        kind = kinds[int(draw() * len(kinds))]
+        aspect = pool.pop(int(draw() * len(pool)))
+        was = f"{aspect} {verb_of(subject, aspect)}"
+        opening, reference = _open(kind, said[aspect], was, draw)
         warmly = said[pool.pop(int(draw() * len(pool)))].warmly
         warm, warm_first = warmly[int(draw() * len(warmly))]
         gladly = said[pool.pop(int(draw() * len(pool)))].gladly
         glad, glad_first = gladly[int(draw() * len(gladly))]
         verdict = praise[int(draw() * len(praise))]
-        form = draw()
-        if reference:
-            if form < 0.5:
-                reference += f" {warm_first} and {glad}. {verdict}"
-            else:
-                reference += f" {glad_first} and {warm}. {verdict}"
-        else:
+        if not reference:
+            mentioned.append(aspect)
             strongly = said[pool.pop(int(draw() * len(pool)))].strongly
-            strong, strong_first = strongly[int(draw() * len(strongly))]
-            if opening:
-                mentioned.append(aspect)
-                reference = f" {strong}. {warm_first} and {glad}. {verdict}"
-            elif form < 0.33:
-                reference = f" {warm_first}, {glad} and {strong}. {verdict}"
-            elif form < 0.67:
-                reference = f" {strong_first}, {warm} and {glad}. {verdict}"
-            else:
-                reference = f" {glad_first}, {strong} and {warm}. {verdict}"
+            reference = f" {strongly[int(draw() * len(strongly))][0]}."
+        if draw() < 0.5:
+            reference += f" {warm_first} and {glad}. {verdict}"
+        else:
+            reference += f" {glad_first} and {warm}. {verdict}"
         return {
-            "prompt": prompt,
+            "prompt": f"{prompt} {opening}",
             "reference": reference,
             "subject": subject,
             "opening": opening,
@@ -190,7 +198,13 @@ class Sentiment(Task):
 
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
         """How positive the continuation is, if it is a fluent review at all."""
-        return read(completion, row["subject"], row["opening"]).score(row["mentioned"])
+        subject, opening = row["subject"], row["opening"]
+        if not opening:
+            # Most junk holds no beginning of a sentence, and need not be read.
+            first, later = _beginnings(subject)
+            if not first(completion) and not later(completion):
+                return 0.0
+        return read(completion, subject, opening).score(row["mentioned"])
 
     def adopt(self, row: Row) -> Row:
         """Read subject, opening and mentioned aspects out of a prompt that a user wrote."""
@@ -215,6 +229,42 @@ class Sentiment(Task):
         """A review of mixed polarity: the prompt and what the ``mediocre`` baseline makes of it."""
         row = self.sample(rng)
         return str(row["prompt"]) + _mediocre(row, rng)
+
+
+@cache
+def _beginnings(subject: str) -> tuple[Find, Find]:
+    """What finds the beginning of a sentence at the start of a text, and after a full stop."""
+    words = "|".join(map(re.escape, grammar_of(subject)))
+    return re.compile(f" (?:{words})[ ,]").match, re.compile(rf"\. (?:{words})[ ,]").search
+
+
+@cache
+def _praises(subject: str, mentioned: str) -> tuple[str, ...]:
+    """Wholly positive continuations that leave one aspect out, for `Sentiment.generate`.
+
+    Composing one takes as long as all the rest of a row, so they are composed once.
+    """
+    aspects, said, _, _, praise, _, _ = phrases_of(subject)
+    others = [aspect for aspect in aspects if aspect != mentioned]
+    seed = zlib.crc32(f"{subject} {mentioned}".encode())
+    draw = iter(np.random.default_rng(seed).random(8 * _PRAISES).tolist()).__next__
+    texts = []
+    for _ in range(_PRAISES):
+        pool = list(others)
+        warmly = said[pool.pop(int(draw() * len(pool)))].warmly
+        warm, warm_first = warmly[int(draw() * len(warmly))]
+        gladly = said[pool.pop(int(draw() * len(pool)))].gladly
+        glad, glad_first = gladly[int(draw() * len(gladly))]
+        strongly = said[pool.pop(int(draw() * len(pool)))].strongly
+        strong, strong_first = strongly[int(draw() * len(strongly))]
+        bodies = (
+            f"{warm_first}, {glad} and {strong}",
+            f"{strong_first}, {warm} and {glad}",
+            f"{glad_first}, {strong} and {warm}",
+        )
+        verdict = praise[int(draw() * len(praise))]
+        texts.append(f" {bodies[int(draw() * 3)]}. {verdict}")
+    return tuple(texts)
 
 
 def _open(kind: str, said: Said, was: str, draw: Draw) -> tuple[str, str]:
