@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # More extras: make setup EXTRAS=dev,data,reasoning-gym
 EXTRAS ?= dev
+# Settings of the demo: make demo DEMO_ARGS='--steps 10000 --seed 1'; all of them: DEMO_ARGS=--help
+DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
 comma := ,
@@ -26,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## train PPO on TextGen/Sentiment-v0 for about two minutes, show texts before and after
-	$(BIN)/python -m agents.demo
+	$(BIN)/python -m agents.demo $(DEMO_ARGS)
 
 # Two worker processes with one thread each: more threads than cores are slower than one.
 test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING
@@ -35,7 +37,7 @@ test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUT
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict textgym agents
+	$(BIN)/mypy --strict textgym agents benchmarks
 
 format: $(STAMP)  ## let ruff fix and format the code
 	$(BIN)/ruff check --fix .

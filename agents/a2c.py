@@ -11,11 +11,14 @@ each token. The KL penalty is the one of agents/ppo.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.common import RunSettings, parse, run
+from agents.cli import command_line
+from agents.common import RunSettings, run
+from agents.word_model import starting_model
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
@@ -23,25 +26,26 @@ from textgym.sb3 import LMPolicy, LMRolloutBuffer
 class Settings(RunSettings):
     """Settings of A2C."""
 
-    lm: str = "textgym/tiny"
-    """Language model to train: a folder or hub name. The environment uses its tokenizer too."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     n_steps: int = 32
     """Tokens per row and gradient step."""
     lr: float = 1e-3
     """Learning rate of Adam."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 1.0
     """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
+    vf_coef: float = 0.1
     """Weight of the value loss."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.01
+    kl_coef: float = 0.02
     """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = None
+    kl_target: float | None = 0.3
     """Adapt the weight so that the KL per token stays near this value."""
 
 
@@ -54,6 +58,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
         settings: Settings; the defaults if None.
     """
     s = settings or Settings()
+    lm = starting_model(venv, s.lm, seed, s.out)
     return A2C(
         LMPolicy,
         venv,
@@ -67,17 +72,22 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
         # RMSprop, A2C's default, is tuned for small convolutional networks.
         use_rms_prop=False,
         normalize_advantage=True,
-        policy_kwargs={"lm": s.lm},
+        policy_kwargs={"lm": lm},
         rollout_buffer_class=LMRolloutBuffer,
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
-            "reference": s.lm,
+            "reference": lm,
         },
         seed=seed,
         device=s.device,
     )
 
 
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("a2c", settings, partial(make_agent, settings=settings))
+
+
 if __name__ == "__main__":
-    run("a2c", parse("agents.a2c", Settings, __doc__), make_agent)
+    command_line("agents.a2c", Settings(), __doc__, main)

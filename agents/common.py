@@ -1,7 +1,7 @@
 """What every agent's command line shares: settings, environments, and the course of a run.
 
-An agent's own file holds its algorithm and settings, and hands a factory ``make_agent(venv, seed,
-settings)`` to :func:`run`. An agent is anything with the interface of Stable-Baselines3: see
+An agent's own file holds its algorithm and settings, and hands a factory ``make_agent(venv, seed)``
+to :func:`run`. An agent is anything with the interface of Stable-Baselines3: see
 :class:`agents.evaluation.Agent`.
 
 A run writes one folder, ``runs/<env>-<agent>-<time>/``:
@@ -10,38 +10,36 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 * ``curve.png``: reward during training, and the evaluations before and after;
 * ``samples.jsonl``: the evaluation prompts with the texts before and after;
 * ``progress.csv`` and TensorBoard events: every logged number, and sample texts;
-* ``model.zip`` (for ``PPO.load``) and ``lm/`` (for ``LanguageModel.load`` and transformers).
+* ``model.zip`` (for ``PPO.load``) and ``lm/`` (for ``LanguageModel.load`` and transformers), where
+  the agent has them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import tyro
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
+from agents.cli import Json
+from agents.environments import eval_split, make_env
 from agents.evaluation import Agent, Evaluation, evaluate
-from agents.report import TrainingLog, plot, side_by_side
-from textgym.errors import DataError, RewardError, SettingsError
-from textgym.rewards import registered_rewards
-from textgym.sb3 import LMPolicy, make_vec_env
-from textgym.tasks.loading import make_source
+from agents.report import StepCounter, TrainingLog, plot, side_by_side
+from agents.word_model import WORD_MODELS
+from textgym.errors import SettingsError
+from textgym.sb3 import LMPolicy
 
 
 @dataclass
@@ -62,9 +60,11 @@ class RunSettings:
     """Longest prompt. Default: the environment's own."""
     max_new_tokens: int | None = None
     """Token budget of a response. Default: the environment's own."""
+    env_kwargs: Json = field(default_factory=dict)
+    """Further arguments of the environment, as JSON: '{"stop": ["."], "stop_at_eos": false}'."""
     steps: int = 100_000
     """Length of training in environment steps: one step is one token of one episode."""
-    n_envs: int = 64
+    n_envs: int = 128
     """Number of episodes that are written side by side."""
     eval_episodes: int = 128
     """Number of evaluation episodes, before and after training."""
@@ -83,85 +83,16 @@ class RunSettings:
         return self.env or ("TextGen-v0" if self.prompts else "TextGen/Sentiment-v0")
 
 
-SettingsT = TypeVar("SettingsT", bound=RunSettings)
-
-
-def parse(
-    module: str, settings: type[SettingsT], doc: str | None, args: Sequence[str] | None = None
-) -> SettingsT:
-    """Read a command line into settings; an unknown flag is answered with the nearest names.
-
-    Args:
-        module: The module that is run, for the usage line.
-        settings: The dataclass of the agent's settings.
-        doc: The head of the help page.
-        args: The words of the command line; None takes the process's own.
-    """
-    return tyro.cli(settings, args=args, description=doc, prog=f"python -m {module}")
-
-
-# ---------------------------------------------------------------- environments
-
-
-def load_reward(spec: str | None) -> Any:
-    """Turn ``module:function`` into the function; a registered name stays a name.
-
-    Raises:
-        RewardError: If there is no such module or function.
-    """
-    if spec is None or ":" not in spec:
-        return spec
-    module, _, function = spec.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise RewardError(
-            f"--reward {spec}: {error}; give module:function with {module}.py in {os.getcwd()} or "
-            f"installed, or a registered name: {', '.join(registered_rewards())}"
-        ) from error
-
-
-def eval_split(settings: RunSettings) -> str:
-    """``"eval"`` where the prompts have such a split, else ``"train"``."""
-    if settings.prompts is None:
-        return "eval"
-    try:
-        make_source(settings.prompts, "eval")
-    except DataError:
-        return "train"
-    return "eval"
-
-
-def make_env(settings: RunSettings, n_envs: int, seed: int, split: str) -> VecEnv:
-    """Build the vector environment that the settings describe."""
-    kwargs: dict[str, Any] = {
-        "prompts": settings.prompts,
-        "reward": load_reward(settings.reward),
-        "tokenizer": settings.lm,
-        "level": settings.level,
-        "max_prompt_tokens": settings.max_prompt_tokens,
-        "max_new_tokens": settings.max_new_tokens,
-    }
-    given = {name: value for name, value in kwargs.items() if value is not None}
-    return make_vec_env(settings.env_id, n_envs=n_envs, seed=seed, split=split, **given)
-
-
-# ---------------------------------------------------------------- a run
-
-
-def run(
-    name: str, settings: SettingsT, make_agent: Callable[[VecEnv, int, SettingsT], Agent]
-) -> Path:
+def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:
     """Evaluate, train, evaluate again, and write everything down.
 
     Ctrl-C ends the training but not the run: what was learned so far is evaluated and saved.
 
     Args:
         name: The agent's name.
-        settings: The agent's settings.
-        make_agent: The agent's factory: vector environment, seed and settings to an agent.
+        settings: The settings of the run.
+        make_agent: The agent's factory, from vector environment and seed to an agent. One that
+            takes settings of its own gets them by `functools.partial`.
 
     Returns:
         The run's folder.
@@ -177,8 +108,8 @@ def run(
         torch.set_num_threads(settings.threads)
     console = Console()
     split = eval_split(settings)
-    venv = make_env(settings, settings.n_envs, settings.seed, "train")
-    agent = make_agent(venv, settings.seed, settings)
+    venv = StepCounter(make_env(settings, settings.n_envs, settings.seed, "train"))
+    agent = make_agent(venv, settings.seed)
     folder = _new_folder(settings, name)
     logger = configure(str(folder), ["csv", "tensorboard"])
     if isinstance(agent, BaseAlgorithm):
@@ -187,6 +118,9 @@ def run(
     def make_eval_env(n_envs: int, seed: int) -> VecEnv:
         return make_env(settings, n_envs, seed, split)
 
+    policy = getattr(agent, "policy", None)
+    if isinstance(policy, LMPolicy):
+        console.print(f"language model: {_origin(policy)}", soft_wrap=True)
     before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
     logger.record("eval/reward", before.mean)
     logger.dump(0)
@@ -196,23 +130,24 @@ def run(
         agent.learn(settings.steps, callback=log)
     except KeyboardInterrupt:
         interrupted = True
-    log.close()
+    finally:
+        log.close()
     seconds = time.perf_counter() - began
     if interrupted:
         console.print("Interrupted: evaluating and saving what was learned so far.")
     after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
     logger.record("eval/reward", after.mean)
-    logger.dump(log.num_timesteps)
+    logger.dump(venv.steps)
     logger.close()
 
-    agent.save(str(folder / "model"))
-    policy = getattr(agent, "policy", None)
+    if hasattr(agent, "save"):
+        agent.save(str(folder / "model"))
     if isinstance(policy, LMPolicy):
         policy.lm.save_pretrained(folder / "lm")
-    plot(folder / "curve.png", f"{name} on {settings.env_id}", log, before, after)
+    plot(folder / "curve.png", f"{name} on {settings.env_id}", venv.steps, log, before, after)
     _write_samples(folder / "samples.jsonl", before, after)
     results = {
-        "steps": log.num_timesteps,
+        "steps": venv.steps,
         "seconds": round(seconds, 1),
         "interrupted": interrupted,
         "eval_split": split,
@@ -222,16 +157,28 @@ def run(
     _write_json(folder, name, settings, results)
 
     side_by_side(console, before, after)
+    saved = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
     console.print(
         f"reward before {before}, after {after} "
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
-        f"{log.num_timesteps:,} tokens in {seconds:.0f} s\n"
+        f"{venv.steps:,} tokens in {seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
-        f"model:  {next(folder.glob('model.*'))}\n"
+        f"{saved}"
         f"logs:   tensorboard --logdir {folder}",
         soft_wrap=True,
     )
     return folder
+
+
+def _origin(policy: LMPolicy) -> str:
+    """Name a policy's language model, and say so if it has learned nothing yet."""
+    lm = policy.lm
+    if Path(lm.name).parent.name != WORD_MODELS:
+        return lm.name
+    return (
+        f"a small GPT-2 with random weights, made for the environment's {lm.vocab_size} words\n"
+        f"({lm.name})"
+    )
 
 
 def _new_folder(settings: RunSettings, name: str) -> Path:

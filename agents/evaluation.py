@@ -16,7 +16,10 @@ EVAL_SEED = 1_000_000
 
 
 class Agent(Protocol):
-    """The part of Stable-Baselines3's interface that a run uses."""
+    """The part of Stable-Baselines3's interface that a run needs.
+
+    An agent that has ``save(path)`` as well is saved; the ending of the file is the agent's own.
+    """
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
         """Train for this many environment steps."""
@@ -29,9 +32,6 @@ class Agent(Protocol):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], Any]:
         """Choose one action per row, and carry the agent's own state on."""
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file, whose ending is the agent's own."""
 
 
 @dataclass
@@ -83,6 +83,7 @@ def evaluate(
         rows = min(batch, episodes - start)
         venv = make_venv(rows, EVAL_SEED + start)
         obs: Any = venv.reset()
+        result.prompts += [info["prompt"] for info in venv.unwrapped.reset_infos]
         state, episode_start = None, np.ones(rows, dtype=np.bool_)
         final: list[dict[str, Any] | None] = [None] * rows
         while not all(final):
@@ -93,7 +94,7 @@ def evaluate(
         venv.close()
         for info in final:
             assert info is not None
-            result.prompts.append(info["prompt"])
-            result.responses.append(info["response"])
+            # A step limit of the user's own ends an episode without a verdict on its text.
+            result.responses.append(info.get("response", ""))
             result.returns.append(round(float(info["episode"]["r"]), 6))  # It was a float32.
     return result

@@ -15,31 +15,35 @@ evaluates, logs and saves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.common import RunSettings, parse, run
+from agents.cli import command_line
+from agents.common import RunSettings, run
+from agents.word_model import starting_model
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 @dataclass
 class Settings(RunSettings):
-    """Settings of PPO; the defaults are those of `make demo`."""
+    """Settings of PPO."""
 
-    lm: str = "textgym/tiny"
-    """Language model to train: a folder or hub name. The environment uses its tokenizer too."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     n_steps: int = 32
     """Tokens per row and rollout: an update sees n_steps * n_envs tokens."""
     minibatches: int = 2
     """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
     n_epochs: int = 2
     """Passes over each rollout."""
-    lr: float = 1e-3
+    lr: float = 5e-4
     """Learning rate of Adam."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.97
     """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
     clip_range: float = 0.2
     """How far the probability ratio of a token may move before its gradient is cut."""
@@ -49,9 +53,9 @@ class Settings(RunSettings):
     """Weight of the value loss."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.01
+    kl_coef: float = 0.02
     """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = None
+    kl_target: float | None = 0.3
     """Adapt the weight so that the KL per token stays near this value."""
 
 
@@ -64,6 +68,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO
         settings: Settings; the defaults if None.
     """
     s = settings or Settings()
+    lm = starting_model(venv, s.lm, seed, s.out)
     return PPO(
         LMPolicy,
         venv,
@@ -77,17 +82,22 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO
         ent_coef=s.ent_coef,
         vf_coef=s.vf_coef,
         max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": s.lm},
+        policy_kwargs={"lm": lm},
         rollout_buffer_class=LMRolloutBuffer,
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
-            "reference": s.lm,
+            "reference": lm,
         },
         seed=seed,
         device=s.device,
     )
 
 
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("ppo", settings, partial(make_agent, settings=settings))
+
+
 if __name__ == "__main__":
-    run("ppo", parse("agents.ppo", Settings, __doc__), make_agent)
+    command_line("agents.ppo", Settings(), __doc__, main)

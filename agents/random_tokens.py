@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.cli import command_line
 from agents.common import RunSettings as Settings
-from agents.common import parse, run
+from agents.common import run
 
 
 class RandomTokens:
@@ -60,10 +61,15 @@ class RandomTokens:
         Path(path).with_suffix(".json").write_text(json.dumps(known) + "\n")
 
 
-def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RandomTokens:
-    """Build the agent; it has no settings of its own."""
+def make_agent(venv: VecEnv, seed: int) -> RandomTokens:
+    """Build the agent."""
     return RandomTokens(venv, seed)
 
 
+def main(settings: Settings) -> None:
+    """Evaluate; there is nothing to train."""
+    run("random", settings, make_agent)
+
+
 if __name__ == "__main__":
-    run("random", parse("agents.random_tokens", Settings, __doc__), make_agent)
+    command_line("agents.random_tokens", Settings(), __doc__, main)

@@ -17,13 +17,40 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from tqdm import tqdm
 
 from agents.evaluation import Evaluation
 
 
+class StepCounter(VecEnvWrapper):
+    """Counts environment steps, also those of an agent that calls nobody back.
+
+    Attributes:
+        steps: Steps so far, those of all rows together.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.reset_infos = venv.reset_infos  # A wrapper's own list stays empty.
+        self.steps = 0
+
+    def reset(self) -> Any:
+        """Start new episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Count the step."""
+        self.steps += self.num_envs
+        return self.venv.step_wait()
+
+
 class TrainingLog(BaseCallback):
     """Progress bar, learning curve and logged numbers: one record per rollout.
+
+    It works with every algorithm of Stable-Baselines3, and logs what an algorithm has.
 
     Args:
         total_steps: Length of the training, for the progress bar.
@@ -42,9 +69,11 @@ class TrainingLog(BaseCallback):
         self._ended: list[dict[str, Any]] = []
 
     def _on_training_start(self) -> None:
-        rollout = self.locals["self"].n_steps * self.training_env.num_envs
+        rollout = self.training_env.num_envs
+        if isinstance(self.model, OnPolicyAlgorithm):
+            rollout *= self.model.n_steps
         self._bar = tqdm(
-            total=-(-self._total_steps // rollout) * rollout,  # Training ends with a whole rollout.
+            total=-(-self._total_steps // rollout) * rollout,  # A rollout is never cut short.
             desc="training",
             unit=" tokens",
             unit_scale=True,
@@ -63,7 +92,8 @@ class TrainingLog(BaseCallback):
     def _on_rollout_end(self) -> None:
         elapsed = time.perf_counter() - self._began
         self.logger.record("time/tokens_per_second", self.num_timesteps / elapsed)
-        for name, value in self.locals["rollout_buffer"].stats.items():
+        buffer = self.locals.get("rollout_buffer")  # A DQN has none; the stats are our buffer's.
+        for name, value in getattr(buffer, "stats", {}).items():
             self.logger.record(f"rollout/{name}", value)
         if not self._ended:
             return
@@ -75,12 +105,15 @@ class TrainingLog(BaseCallback):
         lengths = [info["episode"]["l"] for info in self._ended]
         self.logger.record("rollout/reward", reward)
         self.logger.record("rollout/response_tokens", float(np.mean(lengths)))
-        for term in self._ended[0]["reward_terms"]:
-            mean = float(np.mean([info["reward_terms"][term] for info in self._ended]))
+        # An episode that was truncated has no verdict, and so neither terms nor a response.
+        judged = [info for info in self._ended if "reward_terms" in info]
+        for term in judged[0]["reward_terms"] if judged else ():
+            mean = float(np.mean([info["reward_terms"][term] for info in judged]))
             self.logger.record(f"reward_terms/{term}", mean)
-        last = self._ended[-1]
-        text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"
-        self.logger.record("samples/last", text, exclude=("csv", "stdout", "log"))
+        if judged:
+            last = judged[-1]
+            text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"
+            self.logger.record("samples/last", text, exclude=("csv", "stdout", "log"))
         self._ended.clear()
 
     def close(self) -> None:
@@ -89,12 +122,15 @@ class TrainingLog(BaseCallback):
             self._bar.close()
 
 
-def plot(path: Path, title: str, log: TrainingLog, before: Evaluation, after: Evaluation) -> None:
+def plot(
+    path: Path, title: str, steps: int, log: TrainingLog, before: Evaluation, after: Evaluation
+) -> None:
     """Draw the learning curve, with the evaluations at both ends and their 95% intervals."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(log.steps, log.rewards, color="tab:blue", label="training, mean of each rollout")
+    if log.steps:
+        axes.plot(log.steps, log.rewards, color="tab:blue", label="training, mean of each rollout")
     axes.errorbar(
-        [0, log.num_timesteps],
+        [0, steps],
         [before.mean, after.mean],
         yerr=[before.half_width, after.half_width],
         fmt="o",

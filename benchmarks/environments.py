@@ -13,7 +13,6 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -49,8 +48,9 @@ def token_steps_per_second(
     envs: gym.vector.VectorEnv[Any, Any, Any], steps: int, seed: int
 ) -> float:
     """Step with random tokens, and count."""
+    assert isinstance(envs.single_action_space, gym.spaces.Discrete)
     actions = np.random.default_rng(seed).integers(
-        0, envs.single_action_space.n, (steps, envs.num_envs)
+        0, int(envs.single_action_space.n), (steps, envs.num_envs)
     )
     begin = time.perf_counter()
     for chosen in actions:
@@ -72,7 +72,7 @@ def measure(env_id: str, args: Args) -> dict[str, Any]:
         figures["loop"].append(token_steps_per_second(loop, max(1, args.steps // 20), repeat))
     ratios = [fast / slow for fast, slow in zip(figures["batch"], figures["loop"], strict=True)]
     neutral = {
-        name: _median(lambda envs=envs: benchmark_vector_step(envs, target_duration=2), 3)
+        name: statistics.median(benchmark_vector_step(envs, target_duration=2) for _ in range(3))
         for name, envs in (("batch", batch), ("loop", loop))
     }
     batch.close()
@@ -83,10 +83,6 @@ def measure(env_id: str, args: Args) -> dict[str, Any]:
         "ratio": ratios,
         "benchmark_vector_step": neutral,
     }
-
-
-def _median(function: Callable[[], float], repeats: int) -> float:
-    return statistics.median(function() for _ in range(repeats))
 
 
 def table(results: list[dict[str, Any]], num_envs: int) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -78,6 +79,21 @@ def require(module: str, extra: str) -> Any:
             f"this needs the package {module.partition('.')[0]!r}, which could not be imported "
             f"({error}); install it with: pip install 'textgym[{extra}]'"
         ) from error
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put a name in front of the message of a :class:`TextGymError` that lacks it.
+
+    Args:
+        where: The name, usually the environment's id.
+    """
+    try:
+        yield
+    except TextGymError as error:
+        if str(error).startswith(where):
+            raise
+        raise type(error)(f"{where}: {error}") from error
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -338,13 +339,28 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
                 return _load_folder(path, str(spec))
         except (OSError, RuntimeError):  # No name that a file could have.
             pass
-        return _load_hub(str(spec))
+        if isinstance(spec, Path) or looks_local(spec):
+            raise TokenizerError(
+                f"there is no tokenizer at {str(spec)[:200]!r}; give the path of a tokenizer.json "
+                f"or of a folder that holds one, a hub id, or {TINY!r}"
+            )
+        return _load_hub(spec)
     if callable(getattr(spec, "convert_ids_to_tokens", None)):
         return _from_transformers(spec, str(getattr(spec, "name_or_path", "")) or "a tokenizer")
     raise TokenizerError(
         f"a {type(spec).__name__} is no tokenizer; give None, a list of words, a path, a hub id, "
         "a tokenizers.Tokenizer or a transformers tokenizer"
     )
+
+
+# Letters, digits, "-", "_" and "."; at most one slash, between owner and name.
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?", re.ASCII)
+_FILE_TYPES = (".json", ".txt", ".model", ".safetensors", ".bin", ".gguf", ".pt")
+
+
+def looks_local(name: str) -> bool:
+    """Whether a name can only be meant for a file or folder: no id of the hub reads like it."""
+    return _HUB_ID.fullmatch(name) is None or name.lower().endswith(_FILE_TYPES)
 
 
 def _load_folder(folder: Path, name: str) -> Tokenizer:

@@ -69,6 +69,21 @@ def write_checkpoint(
     return str(folder)
 
 
+def write_good_bad(folder: Path) -> str:
+    """A random model of the closed vocabulary of GoodBad: two words, and no special token."""
+    config = GPT2Config(
+        vocab_size=2, n_embd=16, n_layer=1, n_head=2, n_positions=4, bos_token_id=0,
+        eos_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    backend = tokenizers.Tokenizer(WordLevel({"good": 0, "bad": 1}))
+    backend.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(folder)
+    return str(folder)
+
+
 def write_encoder_decoder(folder: Path) -> str:
     config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(config).save_pretrained(folder)

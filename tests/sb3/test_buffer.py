@@ -10,54 +10,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
-from transformers import AutoModelForCausalLM
 
-from tests.lm.checkpoints import EOS, WORDS
+from tests.lm.checkpoints import WORDS
+from tests.sb3.rollouts import collect, make_model, stock_twin
 from textgym.errors import ModelError, SettingsError
 from textgym.lm import scoring
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
-
-COLUMNS = ("actions", "values", "log_probs", "advantages", "returns")
-
-
-def make_model(algorithm: Any, env: Any, lm: str, buffer: Any = LMRolloutBuffer, **kwargs: Any):
-    settings = {"n_steps": 5, "device": "cpu", "seed": 0, "learning_rate": 1e-3} | kwargs
-    if algorithm is PPO:
-        settings = {"batch_size": 30, "n_epochs": 2} | settings
-    model = algorithm(
-        LMPolicy,
-        env,
-        policy_kwargs={"lm": lm},
-        rollout_buffer_class=buffer,
-        **settings,
-    )
-    # Values that are not all zero.
-    torch.manual_seed(5)
-    torch.nn.init.normal_(model.policy.value_net[-1].weight, std=0.1)
-    return model
-
-
-def collect(model: Any, rollouts: int = 1) -> Any:
-    """Fill the buffer; with several rollouts, episodes cross their borders."""
-    _, callback = model._setup_learn(10**6, None)
-    for _ in range(rollouts):
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-    return model.rollout_buffer
-
-
-def stock_twin(buffer: LMRolloutBuffer) -> RolloutBuffer:
-    """SB3's own buffer with the same rollout in it."""
-    twin = RolloutBuffer(
-        buffer.buffer_size, buffer.observation_space, buffer.action_space, "cpu",
-        buffer.gae_lambda, buffer.gamma, buffer.n_envs,
-    )  # fmt: skip
-    twin.observations = buffer.observations.copy()
-    for name in (*COLUMNS, "rewards", "episode_starts"):
-        setattr(twin, name, getattr(buffer, name).copy())
-    twin.pos, twin.full = buffer.pos, True
-    return twin
 
 
 def gradients(model: Any, buffer: RolloutBuffer, **kwargs: Any) -> tuple[float, list[torch.Tensor]]:
@@ -200,91 +159,6 @@ def test_explained_variance_can_be_computed(checkpoint, make_env):
     assert buffer.values.shape == buffer.returns.shape == (5, 6)
     np.testing.assert_allclose(buffer.advantages + buffer.values, buffer.returns)
     assert np.isfinite(explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
-
-
-def brute_force_log_probs(folder: str, buffer: LMRolloutBuffer) -> np.ndarray:
-    """One unpadded pass of plain transformers a decision, ``[T, N]``."""
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    found = np.zeros(buffer.rewards.shape)
-    for at in np.ndindex(*found.shape):
-        text = buffer.observations[at]
-        tokens = torch.tensor([text[text >= 0].tolist() or [EOS]])
-        with torch.no_grad():
-            logits = model(tokens).logits[0, -1]
-        found[at] = torch.log_softmax(logits, 0)[int(buffer.actions[at][0])]
-    return found
-
-
-def test_the_penalty_is_the_kl_to_the_reference(checkpoint, make_env):
-    reference = checkpoint(seed=1)
-    plain = collect(make_model(PPO, make_env(), checkpoint()), rollouts=2)
-    kwargs = {"kl_coef": 0.3, "reference": reference}
-    model = make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs)
-    buffer = collect(model, rollouts=2)
-    assert np.array_equal(buffer.task_rewards, plain.rewards)
-    ratio = buffer.log_probs - brute_force_log_probs(reference, buffer)
-    np.testing.assert_allclose(buffer.rewards, buffer.task_rewards - 0.3 * ratio, atol=1e-4)
-    assert buffer.stats["kl"] == pytest.approx(ratio.mean(), abs=1e-4)
-    assert buffer.stats["kl_penalty"] == pytest.approx(0.3 * ratio.mean(), abs=1e-4)
-    assert buffer.stats["task_reward"] == pytest.approx(buffer.task_rewards.mean(), abs=1e-6)
-    assert abs(ratio).max() > 1
-    # The advantages are those of the lowered rewards.
-    stock = stock_twin(buffer)
-    with torch.no_grad():
-        last = model.policy.predict_values(torch.from_numpy(model._last_obs))
-    stock.compute_returns_and_advantage(last, model._last_episode_starts)
-    np.testing.assert_allclose(buffer.advantages, stock.advantages, atol=1e-5)
-
-
-def test_the_kl_of_the_reference_to_itself_is_zero(checkpoint, make_env):
-    kwargs = {"kl_coef": 0.3, "reference": checkpoint()}
-    buffer = collect(make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs))
-    np.testing.assert_allclose(buffer.rewards, buffer.task_rewards, atol=1e-5)
-    assert abs(buffer.stats["kl"]) < 1e-5
-
-
-class Record(BaseCallback):
-    """What a user's logging callback sees."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[dict[str, float]] = []
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self.seen.append(dict(self.model.rollout_buffer.stats))
-
-
-def test_the_coefficient_adapts_once_a_rollout(checkpoint, make_env):
-    kwargs = {"kl_coef": 0.3, "kl_target": 0.05, "reference": checkpoint(seed=1)}
-    model = make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs)
-    record = Record()
-    model.learn(4 * 30, callback=record)
-    assert len(record.seen) == 4
-    for before, after in zip(record.seen, record.seen[1:], strict=False):
-        error = np.clip((before["kl"] - 0.05) / 0.05, -0.2, 0.2)
-        assert after["kl_coef"] == pytest.approx(before["kl_coef"] * (1 + 0.1 * error))
-    assert record.seen[0]["kl_coef"] == 0.3
-
-
-def test_a_reference_without_a_coefficient_only_measures(checkpoint, make_env):
-    kwargs = {"reference": checkpoint(seed=1)}
-    buffer = collect(make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs))
-    assert np.array_equal(buffer.rewards, buffer.task_rewards)
-    assert buffer.stats["kl"] > 0.1
-
-
-def test_the_reference_is_not_trained(checkpoint, make_env):
-    kwargs = {"kl_coef": 0.3, "reference": checkpoint()}
-    model = make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs)
-    before = [parameter.clone() for parameter in model.rollout_buffer.kl.model.parameters()]
-    model.learn(60)
-    after = model.rollout_buffer.kl.model.parameters()
-    assert all(map(torch.equal, before, after))
-    trained = {id(p) for group in model.policy.optimizer.param_groups for p in group["params"]}
-    assert trained == {id(parameter) for parameter in model.policy.parameters()}
 
 
 def test_impossible_settings(checkpoint):

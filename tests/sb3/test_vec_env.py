@@ -115,6 +115,16 @@ def test_seeds_fix_the_prompts():
     assert np.array_equal(first, starts(venv))
 
 
+def test_starts_are_told_through_the_monitor():
+    venv = make(3)
+    venv.set_options([{"prompt": "w9"}, {"prompt": "w8 w8"}, {"prompt": "w7"}])
+    venv.reset()
+    assert [info["prompt"] for info in venv.reset_infos] == ["w9", "w8 w8", "w7"]
+    venv.step(np.array([1, EOS, 1]))  # The second row starts anew.
+    assert venv.reset_infos[0]["prompt"] == "w9"
+    assert venv.reset_infos[1]["prompt"] in PROMPTS
+
+
 def test_options_are_used_once():
     venv = make(3)
     venv.set_options({"prompt": "w9"})
@@ -193,6 +203,17 @@ def test_other_autoreset_modes_are_refused():
         TextVecEnv(envs)
     with pytest.raises(SettingsError, match="SAME_STEP"):
         make(autoreset_mode="Disabled")
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "FrozenLake-v1"])
+def test_environments_that_are_not_of_text_are_sent_to_sb3(env_id):
+    with pytest.raises(SettingsError, match=rf"'{env_id}' is not a text.*env_util\.make_vec_env"):
+        make_vec_env(env_id, 2)
+
+
+def test_other_wrong_arguments_are_told_as_they_are():
+    with pytest.raises(TypeError, match="nonsense"):
+        make(nonsense=1)
 
 
 def test_ids_with_their_module_work_in_a_fresh_process():

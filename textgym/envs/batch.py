@@ -5,46 +5,29 @@ end-of-sequence, at a stop string, or when its token budget is spent, and a rewa
 judges the response. This is the one implementation: :class:`textgym.envs.TextGenVectorEnv` adds
 Gymnasium's autoreset and info to it, and :class:`textgym.envs.TextGenEnv` is a batch of one.
 
-What this module does not do: autoreset, rendering, vector infos.
+What this module does not do: draw prompts (:mod:`textgym.envs.starts` does), autoreset, rendering,
+vector infos.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.settings import Settings
-from textgym.errors import (
-    ActionError,
-    PromptError,
-    SettingsError,
-    TokenizerError,
-    near_matches,
-)
+from textgym.envs.starts import PromptStreams, Start, place
+from textgym.errors import ActionError
 from textgym.rewards.combine import RewardSum
 from textgym.tasks.base import Row
-from textgym.tasks.rows import as_row
 from textgym.tokenization import WordTokenizer
 
 Rows = NDArray[np.intp]
 Info = dict[str, Any]
-
-# A data set of which so many prompts in a row are too long has hardly one that fits.
-_MAX_SKIPS = 1000
-
-
-class Start(NamedTuple):
-    """A prompt that is ready to start an episode, and the potential of an empty response to it."""
-
-    row: Row
-    ids: list[int]
-    potential: float
 
 
 @dataclass(frozen=True)
@@ -80,67 +63,59 @@ class TextBatch:
         tokens: ``[N, L]`` int32, the text of each row from the left; -1 where nothing is written.
         length: ``[N]`` tokens written, prompt included.
         prompt_length: ``[N]`` tokens of the prompt.
-        rngs: One generator per row, from which its prompts are drawn.
+        streams: What each row's prompts are drawn from.
         rows: The row (prompt and columns) that each episode started from.
     """
 
     def __init__(self, num_rows: int, settings: Settings, group_size: int = 1) -> None:
         self.settings = settings
-        self.group_size = group_size
+        self.streams = PromptStreams(num_rows, settings, group_size)
         self.tokens = np.full((num_rows, settings.width), -1, dtype=np.int32)
         self.length = np.zeros(num_rows, dtype=np.intp)
         self.prompt_length = np.zeros(num_rows, dtype=np.intp)
         self.stop_state = np.zeros(num_rows, dtype=np.int32)
         self.potential = np.zeros(num_rows)
         self.shaping = np.zeros(num_rows)
-        self.rngs: list[np.random.Generator | None] = [None] * num_rows
         self.rows: list[Row] = [{"prompt": ""}] * num_rows
-        # Prompts of a finite list come again and again; an endless source seldom repeats one.
-        self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
 
     # ------------------------------------------------------------------ starting an episode
 
-    def seed(self, row: int, seed: int | None) -> None:
-        """Seed a row's generator; None takes fresh entropy if the row has none yet."""
-        if seed is None:
-            if self.rngs[row] is None:
-                # The rows of a group have to agree on one stream.
-                leader = row - row % self.group_size
-                shared = self.rngs[leader]
-                self.rngs[row] = np.random.default_rng() if shared is None else _copy(shared)
-            return
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise SettingsError(
-                f"{self.settings.name}: seed={seed!r} has to be a whole number, 0 or more"
-            )
-        # The source and the split are part of the seed, so that no two share their prompts.
-        words = (self.settings.source.seed_key, self.settings.split)
-        key = [zlib.crc32(word.encode()) for word in words]
-        self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, int(seed)]))
+    def reset(
+        self,
+        rows: Sequence[int],
+        seeds: Sequence[int | None],
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Info]:
+        """Start episodes in some rows; nothing changes if an error is raised.
 
-    def align_groups(self) -> None:
-        """Let all rows of a group go on with the prompts of its first one."""
-        for row, rng in enumerate(self.rngs):
-            leader = row - row % self.group_size
-            if row != leader and rng is not None:
-                rng.bit_generator.state = cast(
-                    np.random.Generator, self.rngs[leader]
-                ).bit_generator.state
+        Args:
+            rows: The rows.
+            seeds: See `PromptStreams.reseed`, ``[N]``.
+            options: What ``reset`` was given.
+
+        Returns:
+            What each row reports in its ``info``.
+
+        Raises:
+            TextGymError: If seeds or options are wrong, or as `prepare` does.
+        """
+        with self.streams.restored_on_error(rows):
+            self.streams.reseed(rows, seeds)
+            starts = self.prepare(rows, options)
+        return self.begin(starts)
 
     def prepare(
         self, rows: Sequence[int], options: Mapping[str, Any] | None = None
     ) -> dict[int, Start]:
-        """Draw and tokenize the next prompts of some rows, or the ones that the options name.
+        """Draw the next prompts of some rows, or the ones that the options name.
 
         Everything that can go wrong with a start goes wrong here: `begin` raises nothing.
 
         Raises:
-            PromptError: If a prompt does not fit, or cannot be tokenized.
-            DataError: If the source has no such row.
-            SettingsError: If the options are unknown.
+            TextGymError: As `PromptStreams.draw` does.
             RewardError: If the potential function fails.
         """
-        starts = {row: self._prepare_row(row, options) for row in rows}
+        starts = self.streams.draw(rows, options)
         if self.settings.step_reward is not None:
             at = np.asarray(rows, dtype=np.intp)
             drawn = [start.row for start in starts.values()]
@@ -148,26 +123,6 @@ class TextBatch:
             for row, potential in zip(rows, potentials, strict=True):
                 starts[row] = starts[row]._replace(potential=potential)
         return starts
-
-    def _prepare_row(self, row: int, options: Mapping[str, Any] | None) -> Start:
-        fixed = self._named_row(row, options) if options else None
-        for _ in range(_MAX_SKIPS):
-            chosen = self._draw(row) if fixed is None else fixed
-            ids = self._fit(row, chosen["prompt"])
-            if ids is not None:
-                return Start(chosen, ids, 0.0)
-            if fixed is not None:
-                raise PromptError(
-                    f"{self._where(row, chosen)}: the prompt has more than max_prompt_tokens="
-                    f"{self.settings.max_prompt_tokens} tokens, and prompt_overflow='skip' cannot "
-                    "skip the prompt that reset's options name; raise max_prompt_tokens, or cut "
-                    "with prompt_overflow='left' or 'right'"
-                )
-        raise PromptError(
-            f"{self.settings.name}: {_MAX_SKIPS} prompts in a row from {self.settings.source.name} "
-            f"have more than max_prompt_tokens={self.settings.max_prompt_tokens} tokens; raise it, "
-            "or cut prompts with prompt_overflow='left' or 'right'"
-        )
 
     def begin(self, starts: Mapping[int, Start]) -> list[Info]:
         """Start episodes, and return what each reports in its ``info``."""
@@ -189,75 +144,6 @@ class TextBatch:
             for start, count in zip(starts.values(), counts, strict=True)
         ]
 
-    def _draw(self, row: int) -> Row:
-        return self.settings.source.draw(cast(np.random.Generator, self.rngs[row]))
-
-    def _named_row(self, row: int, options: Mapping[str, Any]) -> Row | None:
-        """The row that ``reset(options=...)`` asks for, if it asks for one."""
-        known = ("prompt", "row", "index")
-        unknown = sorted(set(options) - {*known, "reset_mask"})
-        if unknown:
-            raise SettingsError(
-                f"{self.settings.name}: reset has no option {unknown[0]!r}"
-                f"{near_matches(str(unknown[0]), known)}; it knows 'prompt', 'row' and 'index'"
-            )
-        named = [key for key in known if key in options]
-        if not named:
-            return None
-        if len(named) > 1:
-            raise SettingsError(
-                f"{self.settings.name}: reset's options {named} contradict each other; give one"
-            )
-        value = options[named[0]]
-        if isinstance(value, list):  # The batch takes a list: one for each row.
-            if len(value) != len(self.rows):
-                raise SettingsError(
-                    f"{self.settings.name}: reset's option {named[0]!r} lists {len(value)} values "
-                    f"for {len(self.rows)} rows; give one value, or one for each row"
-                )
-            value = value[row]
-        if named[0] == "index":
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise SettingsError(
-                    f"{self.settings.name}: reset's option 'index' has to be a whole number, "
-                    f"not {value!r}"
-                )
-            return self.settings.source.item(int(value))
-        if named[0] == "prompt" and not isinstance(value, str):
-            raise SettingsError(
-                f"{self.settings.name}: reset's option 'prompt' has to be a string, not {value!r}"
-            )
-        written = as_row(value, f"{self.settings.name}: reset's option {named[0]!r}")
-        return self.settings.source.adopt(written)
-
-    def _fit(self, row: int, prompt: str) -> list[int] | None:
-        """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
-        known = self._encoded
-        if known is not None and prompt in known:
-            ids = known[prompt]
-        else:
-            try:
-                ids = self.settings.tokenizer.encode(prompt)
-            except TokenizerError as error:
-                raise PromptError(f"{self._where(row, {'prompt': prompt})}: {error}") from error
-            if known is not None:
-                known[prompt] = ids
-        room = self.settings.max_prompt_tokens
-        if len(ids) <= room:
-            return ids
-        overflow = self.settings.prompt_overflow
-        if overflow == "skip":
-            return None
-        if overflow == "left":
-            return ids[len(ids) - room :]
-        if overflow == "right":
-            return ids[:room]
-        raise PromptError(
-            f"{self._where(row, {'prompt': prompt})}: the prompt has {len(ids)} tokens, but "
-            f"max_prompt_tokens is {room}; raise it, or set prompt_overflow to 'left' or 'right' "
-            "(cut that side off) or 'skip' (take another prompt)"
-        )
-
     # ------------------------------------------------------------------ one step
 
     def check_actions(self, actions: Any, stepping: Rows) -> NDArray[np.intp]:
@@ -266,30 +152,31 @@ class TextBatch:
         Raises:
             ActionError: If their shape or dtype is wrong, or one is out of range.
         """
+        settings = self.settings
         try:
             array = np.asarray(actions)
         except ValueError as error:
             raise ActionError(
-                f"{self.settings.name}: the actions are no array ({error}); the batch takes one "
+                f"{settings.name}: the actions are no array ({error}); the batch takes one "
                 f"token id a row, shape {self.length.shape}"
             ) from error
         if array.shape != self.length.shape:
             raise ActionError(
-                f"{self.settings.name}: actions have shape {array.shape}; the batch takes one "
+                f"{settings.name}: actions have shape {array.shape}; the batch takes one "
                 f"token id a row, shape {self.length.shape}"
             )
         if array.dtype.kind not in "iu":
             raise ActionError(
-                f"{self.settings.name}: actions have dtype {array.dtype}; token ids are integers"
+                f"{settings.name}: actions have dtype {array.dtype}; token ids are integers"
             )
-        size = self.settings.tokenizer.vocab_size
+        size = settings.tokenizer.vocab_size
         taken = array[stepping]
         # Seen as unsigned numbers, the negative ones are too large as well.
         if len(taken) and taken.astype(np.int64, copy=False).view(np.uint64).max() >= size:
             row = int(stepping[(taken < 0) | (taken >= size)][0])
             raise ActionError(
-                f"{self._where(row, self.rows[row])}: action {int(array[row])} is no token id; the "
-                f"vocabulary has {size}, so actions go from 0 to {size - 1}"
+                f"{place(settings, row, self.rows[row]['prompt'])}: action {int(array[row])} is no "
+                f"token id; the vocabulary has {size}, so actions go from 0 to {size - 1}"
             )
         return array.astype(np.intp, copy=False)
 
@@ -477,11 +364,6 @@ class TextBatch:
         full[stepping] = values
         return full
 
-    def _where(self, row: int, what: Row) -> str:
-        prompt = what["prompt"]
-        short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
-        return f"{self.settings.name}, row {row} (prompt {short!r})"
-
 
 _REASONS = ("", "length", "stop", "eos")
 _GOES_ON, _LENGTH, _STOP, _EOS = range(4)
@@ -501,10 +383,3 @@ def _attach(reports: list[Info], key: str, terms: Mapping[str, NDArray[np.float6
     values = zip(*(term.tolist() for term in terms.values()), strict=True)
     for report, row_values in zip(reports, values, strict=True):
         report[key] = dict(zip(names, row_values, strict=True))
-
-
-def _copy(rng: np.random.Generator) -> np.random.Generator:
-    """A generator that goes on as another one would."""
-    twin = np.random.default_rng()
-    twin.bit_generator.state = rng.bit_generator.state
-    return twin

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gymnasium
 
+from textgym.errors import TaskError
 from textgym.tasks import registry
 from textgym.tasks.base import Task
+
+_ENTRY_POINT = "textgym.envs:TextGenEnv"
 
 
 def register_task(id: str, task: type[Task] | str) -> None:
@@ -21,8 +24,15 @@ def register_task(id: str, task: type[Task] | str) -> None:
             which worker processes find again).
 
     Raises:
-        TaskError: If the task is no task, or the id is taken by another one.
+        TaskError: If the task is no task, or the id is taken by another one, or by an environment
+            that is no task.
     """
+    taken = gymnasium.registry.get(id)
+    if taken is not None and (taken.entry_point, taken.kwargs.get("task")) != (_ENTRY_POINT, id):
+        raise TaskError(
+            f"cannot register a task as {id!r}: Gymnasium has another environment of that id "
+            f"({taken.entry_point}); choose another name or a new version"
+        )
     registry.register_task(id, task)
     _register(id, {"task": id})
 
@@ -39,7 +49,7 @@ def _register(id: str, kwargs: dict[str, str]) -> None:
         return
     gymnasium.register(
         id=id,
-        entry_point="textgym.envs:TextGenEnv",
+        entry_point=_ENTRY_POINT,
         vector_entry_point="textgym.envs:TextGenVectorEnv",
         kwargs=kwargs,
     )

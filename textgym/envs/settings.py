@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from textgym.envs.stopping import StopStrings
-from textgym.errors import SettingsError, TextGymError, TokenizerError, near_matches
+from textgym.errors import SettingsError, TextGymError, TokenizerError, naming, near_matches
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.loading import PromptSpec, make_source
 from textgym.tasks.registry import make_task
-from textgym.tasks.sources import Source, TaskSource
+from textgym.tasks.sources import AdoptedSource, Source, TaskSource
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
 PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
@@ -83,22 +83,15 @@ def resolve(
         )
     if stop_at_eos not in (None, False, True):
         raise SettingsError(f"{name}: stop_at_eos={stop_at_eos!r} has to be True or False")
-    defaults = _task_of(task, prompts, level, split)
-    if level is not None and prompts is not None:
-        raise SettingsError(
-            f"{name}: level={level} chooses a built-in task's difficulty, but prompts were given; "
-            "leave one of the two out"
-        )
-    if prompts is None:
-        source: Source = TaskSource(defaults or make_task(DEFAULT_TASK, level, split))
-    else:
-        source = make_source(prompts, split)
+    with naming(name):
+        source, defaults = _source(task, prompts, split, level, judged=reward is None)
     # Budgets, stops and words are the task's wherever it is the task that is played, on its own
     # rows or on a user's; TextGen-v0 keeps its own budgets.
     if tokenizer is None and defaults is not None and defaults.tokenizer is not None:
         tokenizer = list(defaults.tokenizer)
     at_eos = bool(_first(stop_at_eos, defaults and defaults.stop_at_eos, True))
-    words = load_tokenizer(tokenizer, add_eos=at_eos)
+    with naming(name):
+        words = load_tokenizer(tokenizer, add_eos=at_eos)
     if at_eos and words.eos_id is None:
         raise TokenizerError(
             f"{name}: the tokenizer {words.name!r} has no end-of-sequence token; pass a tokenizer "
@@ -111,13 +104,17 @@ def resolve(
         )
     if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
         raise SettingsError(f"{name}: stop={stop!r} is no list; give a list of stop strings")
+    with naming(name):
+        stops = StopStrings(_first(stop, defaults and defaults.stop, ()), words)
+        scored_by = source.default_reward() if reward is None else reward
+        prompt_budget = source.prompt_budget(words)
     if max_episode_steps is not None:
         max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
     return Settings(
         name=name,
         source=source,
         tokenizer=words,
-        reward=_reward(name, source.default_reward() if reward is None else reward),
+        reward=_reward(name, scored_by),
         step_reward=None if step_reward is None else _reward(f"{name}, step_reward", step_reward),
         step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
         costs=_costs(name, costs),
@@ -127,7 +124,7 @@ def resolve(
             _first(
                 max_prompt_tokens,
                 defaults and defaults.max_prompt_tokens,
-                source.prompt_budget(words),
+                prompt_budget,
                 DEFAULT_BUDGET,
             ),
         ),
@@ -136,7 +133,7 @@ def resolve(
             "max_new_tokens",
             _first(max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET),
         ),
-        stops=StopStrings(_first(stop, defaults and defaults.stop, ()), words),
+        stops=stops,
         prompt_overflow=prompt_overflow,
         stop_at_eos=at_eos,
         split=split,
@@ -144,15 +141,21 @@ def resolve(
     )
 
 
-def _task_of(
-    task: str | None, prompts: PromptSpec | None, level: int | None, split: str
-) -> Task | None:
-    """The task whose budgets and words are the defaults."""
-    if isinstance(prompts, Task):
-        return prompts
-    if task is None:
-        return None
-    return make_task(task, level if prompts is None else None, split)
+def _source(
+    task: str | None, prompts: PromptSpec | None, split: str, level: int | None, judged: bool
+) -> tuple[Source, Task | None]:
+    """Where prompts come from, and the task whose budgets and words are the defaults.
+
+    `judged` says whether the task's reward is to judge rows that are not its own.
+    """
+    if prompts is None:
+        played = TaskSource(make_task(task or DEFAULT_TASK, level, split))
+        return played, played.task if task else None
+    source = make_source(prompts, split, level)
+    if isinstance(source, TaskSource):
+        return source, source.task
+    own = make_task(task, None, split) if task else None
+    return (AdoptedSource(source, own) if own and judged else source), own
 
 
 def _first(*values: Any) -> Any:

@@ -52,20 +52,23 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
     (each term before weighting) and the row's own columns. The environment itself never truncates.
 
     ## Arguments
-    prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), the
-        path of a .txt, .jsonl, .csv or .parquet file, ``"hf:NAME[:CONFIG][:SPLIT]"``,
-        ``"reasoning_gym:DATASET"``, a function of a numpy Generator that returns a dictionary, or a
-        Task. None: the task's, or the built-in ones.
+    prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), a
+        data frame or ``datasets.Dataset``, the path of a .txt, .jsonl, .csv or .parquet file,
+        ``"hf:NAME[:CONFIG][:SPLIT]"``, ``"reasoning_gym:DATASET"``, a function of a numpy Generator
+        that returns a dictionary, or a Task (an object, a class or an id). None: the task's, or the
+        built-in ones. A column such as ``question`` or ``answer`` keeps its name, and is also there
+        as ``prompt`` or ``reference``.
     reward: A registered name, a function ``(prompts, completions, **columns) -> list[float]``, or a
-        dictionary of either to its weight. None: the task's; without a task, similarity to the
-        reference, or the share of distinct bigrams where there is no reference.
+        dictionary of either to its weight. None: the task's, also for a user's own prompts; without
+        a task, similarity to the reference, or the share of distinct bigrams where there is none.
     tokenizer: None (built-in), a list of words (a closed vocabulary, ``"<eos>"`` is appended if
         it has no eos and needs one), a path, a hub id, a ``tokenizers.Tokenizer``, or a
         transformers tokenizer.
     max_prompt_tokens, max_new_tokens: The budgets; None: the task's, or 64.
     stop: Stop strings, which may span tokens.
     prompt_overflow: What to do with a prompt of more than ``max_prompt_tokens``: ``"error"``;
-        ``"left"`` or ``"right"`` cuts that side off; ``"skip"`` takes another prompt.
+        ``"left"`` or ``"right"`` cuts that side off (of what the policy reads: ``info["prompt"]``
+        and the reward's ``prompts`` keep the whole one); ``"skip"`` takes another prompt.
     stop_at_eos: False makes eos a token like any other. None: the task's, or True.
     split: ``"train"`` or ``"eval"``, where the task or the data has them.
     level: A built-in task's difficulty.
@@ -165,14 +168,14 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             The observation ``[L]`` int32, and ``info`` with ``prompt`` and ``prompt_tokens``.
 
         Raises:
-            TextGymError: If seed or options are wrong, or the prompt does not fit.
+            TextGymError: If seed or options are wrong, or the prompt does not fit; the episode and
+                the stream of prompts go on as they were.
         """
-        self._batch.seed(0, seed)
+        (info,) = self._batch.reset([0], [seed], options)
         # Gymnasium's own record of the generator and the seed.
-        self._np_random = self._batch.rngs[0]
-        if seed is not None or self._np_random_seed is None:
-            self._np_random_seed = -1 if seed is None else seed
-        (info,) = self._batch.begin(self._batch.prepare([0], options))
+        streams = self._batch.streams
+        self._np_random = streams.rngs[0]
+        self._np_random_seed = -1 if streams.seeds[0] is None else streams.seeds[0]
         self._over = False
         if self.render_mode == "human":
             self._show()

@@ -48,7 +48,8 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         ``options={"reset_mask": mask}``); or Gymnasium's ``AutoresetMode``.
     max_episode_steps: Truncate longer episodes. What ``gymnasium.make`` does with a wrapper.
 
-    The options of ``reset`` may be lists here, with one value a row: ``{"index": [0, 1, 2]}``.
+    The options of ``reset`` may be lists, tuples or arrays here, with one value a row:
+    ``{"index": [0, 1, 2]}``.
     """
 
     # An instance variable in Gymnasium's own class.
@@ -117,45 +118,36 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._batch = TextBatch(num_envs, self.settings, group_size)
-        self._seeds: list[int | None] = [None] * num_envs
         self._over = np.ones(num_envs, dtype=np.bool_)  # The episode is over, or never began.
         self._begun = False
 
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,
+        seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, Any]]:
         """Start new episodes, in all rows or in those of ``options["reset_mask"]``.
 
         Args:
-            seed: Row i is seeded with ``seed + i``, or with its entry of a list; None goes on with
-                the rows' present streams of prompts.
+            seed: Row i is seeded with ``seed + i``, or with its entry of a list, tuple or array;
+                None goes on with the rows' present streams of prompts.
             options: ``{"prompt": "..."}``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start;
-                each value may be a list with one entry a row.
+                each value may be a list, tuple or array with one entry a row.
 
         Returns:
             The observations ``[N, L]`` of all rows, and the infos of those that were reset.
 
         Raises:
-            TextGymError: If seed or options are wrong, or a prompt does not fit; the episodes go on
-                as they were.
+            TextGymError: If seed or options are wrong, or a prompt does not fit; the episodes and
+                the streams of prompts go on as they were.
         """
         rows = self._rows_to_reset(options)
         seeds = self._seeds_of_rows(seed)
-        for row in rows:
-            leader = row - row % self._batch.group_size
-            self._batch.seed(row, seeds[leader])
-            if seeds[leader] is not None:
-                self._seeds[row] = seeds[leader]
-        if len(rows) == self.num_envs:
-            # Rows of a group may have drawn differently often; from here on they agree again.
-            self._batch.align_groups()
-        starts = self._batch.prepare(rows, options)
+        started = self._batch.reset(rows, seeds, options)
         infos: dict[str, Any] = {}
         at = np.asarray(rows, dtype=np.intp)
-        add_infos(infos, self.num_envs, at, self._batch.begin(starts))
+        add_infos(infos, self.num_envs, at, started)
         self._over[at] = False
         self._begun = True
         if self.render_mode == "human":
@@ -242,14 +234,15 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators of the rows, from which their prompts are drawn."""
-        for row in range(self.num_envs):
-            self._batch.seed(row, None)
-        return tuple(rng for rng in self._batch.rngs if rng is not None)
+        streams = self._batch.streams
+        if None in streams.rngs:
+            streams.reseed(range(self.num_envs), [None] * self.num_envs)
+        return tuple(rng for rng in streams.rngs if rng is not None)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """The seeds of the rows; -1 where a row has never been seeded."""
-        return tuple(-1 if seed is None else seed for seed in self._seeds)
+        return tuple(-1 if seed is None else seed for seed in self._batch.streams.seeds)
 
     def _rows_to_reset(self, options: Mapping[str, Any] | None) -> list[int]:
         mask = None if options is None else options.get("reset_mask")
@@ -271,7 +264,11 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             )
         return [int(row) for row in np.flatnonzero(mask)]
 
-    def _seeds_of_rows(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+    def _seeds_of_rows(
+        self, seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None
+    ) -> list[int | None]:
+        if isinstance(seed, np.ndarray):
+            seed = seed.tolist()
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):

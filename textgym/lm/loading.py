@@ -5,7 +5,6 @@ Only safetensors weights are read, and no code that comes with a checkpoint is r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from textgym.errors import ModelError, TokenizerError
-from textgym.tokenization import TINY, TINY_DIR
+from textgym.tokenization import TINY, TINY_DIR, looks_local
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -55,8 +54,7 @@ def resolve(name: str) -> str:
                 "the model was trained with there, with tokenizer.save_pretrained(folder)"
             )
         return str(path)
-    looks_local = name.startswith((".", "/", "~", os.sep)) or name.count("/") != 1
-    if path.exists() or (looks_local and "/" in name) or path.is_absolute():
+    if path.exists() or looks_local(name):
         raise ModelError(
             f"there is no model folder at {name!r}; give the folder of a transformers checkpoint, "
             f"a hub id, or {TINY!r}"

@@ -13,7 +13,6 @@ and started again goes on as if nothing had happened (``--out`` holds its last c
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -24,13 +23,13 @@ from typing import Any, cast
 import numpy as np
 import tokenizers
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, HfArgumentParser, PreTrainedTokenizerFast
 
 from textgym.errors import SettingsError
 from textgym.lm.card import write_card
+from textgym.lm.training_state import claim, resume, save_state
 from textgym.tasks import Task, make_task, registered_tasks
 from textgym.tokenization import TINY_DIR, Tokenizer, load_tokenizer
 
@@ -41,6 +40,9 @@ _FROM_NOTHING = 8
 
 # Streams of random numbers, told apart by the first word of their seed.
 _TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
+
+# Where it runs and where it goes does not change what is trained.
+_FREE = ("out", "threads", "install", "save_every")
 
 
 @dataclass
@@ -164,7 +166,7 @@ def train(settings: TrainSettings) -> Path:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     out = Path(settings.out)
-    _claim(out, settings)
+    claim(out, {key: value for key, value in asdict(settings).items() if key not in _FREE})
     tokenizer_file = out / "tokenizer.json"
     if not tokenizer_file.exists():
         train_tokenizer(settings).save(str(tokenizer_file))
@@ -199,7 +201,7 @@ def train(settings: TrainSettings) -> Path:
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
     )
-    progress = _resume(out, model, optimizer)
+    progress = resume(out, model, optimizer)
     bar = tqdm(
         range(progress["step"], settings.steps),
         initial=progress["step"],
@@ -225,7 +227,7 @@ def train(settings: TrainSettings) -> Path:
             bar.set_postfix(loss=f"{total:.3f}")
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
             progress = {"step": step + 1, "cpu_seconds": time.process_time() - started}
-            _checkpoint(out, model, optimizer, progress)
+            save_state(out, model, optimizer, progress)
     return _finish(out, model, tokenizer, settings, progress["cpu_seconds"])
 
 
@@ -235,71 +237,6 @@ def validation_loss(model: GPT2LMHeadModel, tokenizer: Tokenizer, context: int) 
     model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return float(loss_of(model, encode_batch(texts, tokenizer, context)))
-
-
-def _claim(out: Path, settings: TrainSettings) -> None:
-    """Make the folder this training's own, or find that it is."""
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "settings.json"
-    # Where it runs and where it goes does not change what is trained.
-    mine = {key: value for key, value in asdict(settings).items() if key not in _FREE}
-    if not file.exists():
-        file.write_text(json.dumps(mine, indent=1))
-        return
-    theirs = json.loads(file.read_text())
-    if theirs != mine:
-        changed = [key for key in mine if theirs.get(key) != mine[key]]
-        raise SettingsError(
-            f"{out} holds a training with other settings ({', '.join(changed)}); "
-            "choose another --out, or delete the folder to start anew"
-        )
-
-
-_FREE = ("out", "threads", "install", "save_every")
-
-
-def _state_tensors(
-    model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Weights and Adam's moments under flat names: safetensors, not pickle."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    for name, weight in model.named_parameters():
-        yield f"model.{name}", weight.detach()
-    for owner, state in optimizer.state.items():
-        for key, value in state.items():
-            yield f"adam.{key}.{names[id(owner)]}", value
-
-
-def _checkpoint(
-    out: Path,
-    model: GPT2LMHeadModel,
-    optimizer: torch.optim.Optimizer,
-    progress: dict[str, Any],
-) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in _state_tensors(model, optimizer)}
-    metadata = {"progress": json.dumps(progress)}
-    partial = out / "training.partial"
-    save_file(tensors, str(partial), metadata=metadata)
-    partial.replace(out / "training.safetensors")  # A kill in mid-write leaves the last one whole.
-
-
-def _resume(out: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load the last checkpoint, if there is one, and say how far it is."""
-    file = out / "training.safetensors"
-    if not file.exists():
-        return {"step": 0, "cpu_seconds": 0.0}
-    from safetensors import safe_open
-
-    with safe_open(str(file), framework="pt") as opened:
-        progress = cast(dict[str, Any], json.loads(opened.metadata()["progress"]))
-    tensors = load_file(str(file))
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(tensors[f"model.{name}"])
-            optimizer.state[weight] = {
-                key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-    return progress
 
 
 def _finish(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.errors import MissingDependencyError, RewardError, TextGymError
+from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError
 from textgym.rewards.checks import Rows, checked_values, explain, row_number
 from textgym.rewards.registry import RewardFunction, make_reward
 from textgym.rewards.signature import Call
@@ -119,6 +119,8 @@ class RewardSum:
                 values = checked_values(result, completions, rows)
             except RewardError as error:  # it says the cause and the fix already
                 raise RewardError(f"{self._where}: reward {name!r} {error}") from error
+            except TaskError as error:
+                raise RewardError(f"{self._where}: reward {name!r}: {error}") from error
             except Exception as error:
                 reason = explain(error, call, prompts, completions, columns, rows)
                 raise RewardError(f"{self._where}: reward {name!r} {reason}") from error

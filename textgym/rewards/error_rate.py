@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
-from textgym.errors import RewardError, require
+from textgym.errors import RewardError
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
@@ -29,7 +29,7 @@ class ErrorRate:
 
     Range: (-inf, 0], higher is better: 0 is a perfect text, silence gets -1, and a long wrong text
     gets less than -1.
-    Needs: the column ``column``; the package rapidfuzz (``textgym[metrics]``).
+    Needs: the column ``column``.
     Cost: 8 us a text of 20 words, and grows with the product of the lengths.
     Gaming: silence is better than a wrong answer, so an unsure policy falls silent; of long
     references, the frequent words in a likely order.
@@ -42,7 +42,6 @@ class ErrorRate:
 
     Raises:
         RewardError: If an option is unknown, or the column is missing.
-        MissingDependencyError: If rapidfuzz is not installed.
     """
 
     unit: str = "word"
@@ -53,8 +52,9 @@ class ErrorRate:
     def __post_init__(self) -> None:
         _check_unit("error_rate", self.unit)
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
-        levenshtein = require("rapidfuzz.distance.Levenshtein", "metrics")
-        object.__setattr__(self, "_distance", levenshtein.distance)
+        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+
+        object.__setattr__(self, "_distance", Levenshtein.distance)
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class EditSimilarity:
     ``1 - distance / length of the longer one``; two empty texts are equal.
 
     Range: [0, 1], higher is better.
-    Needs: the column ``column``; the package rapidfuzz (``textgym[metrics]``).
+    Needs: the column ``column``.
     Cost: 5 us a text of 100 characters.
     Gaming: in characters, junk of about the right length and the usual letters gets 0.2 to 0.3.
 
@@ -103,7 +103,6 @@ class EditSimilarity:
 
     Raises:
         RewardError: If an option is unknown, or the column is missing.
-        MissingDependencyError: If rapidfuzz is not installed.
     """
 
     unit: str = "character"
@@ -115,8 +114,9 @@ class EditSimilarity:
     def __post_init__(self) -> None:
         _check_unit(self.name, self.unit)
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
-        levenshtein = require("rapidfuzz.distance.Levenshtein", "metrics")
-        object.__setattr__(self, "_similarity", levenshtein.normalized_similarity)
+        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+
+        object.__setattr__(self, "_similarity", Levenshtein.normalized_similarity)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any

@@ -29,6 +29,7 @@ class Call:
     by_position: bool  # the texts have other names there than "prompts" and "completions"
     names: tuple[str, ...] | None  # the inputs that it can take; None: everything, by **kwargs
     required: tuple[str, ...]
+    taken: frozenset[str] = frozenset()  # its own names of the texts that it gets by position
 
     @classmethod
     def of(cls, function: RewardFunction) -> Call:
@@ -60,14 +61,16 @@ class Call:
         by_position = not keywords & {"prompts", "completions"} and (
             len(positional) >= 2 or any(p.kind is _Kind.VAR_POSITIONAL for p in parameters)
         )
+        taken: frozenset[str] = frozenset()
         if by_position:
-            taken = {p.name for p in positional[:2]}
+            taken = frozenset(p.name for p in positional[:2])
             named = [p for p in named if p.name not in taken]
         return cls(
             function,
             by_position,
             None if takes_all else tuple(p.name for p in named),
             tuple(p.name for p in named if p.default is _Kind.empty),
+            taken,
         )
 
     def __call__(
@@ -90,7 +93,8 @@ class Call:
         given: dict[str, Any]
         if self.by_position:
             texts = (prompts, completions)
-            given = {**columns}
+            # A column may have the name that the function gives the texts, say "completion".
+            given = {name: values for name, values in columns.items() if name not in self.taken}
         else:
             given = {**columns, "prompts": prompts, "completions": completions}
         for name in self.required:

@@ -36,7 +36,16 @@ _KL_CHUNK = 4096
 class LMRolloutBuffer(RolloutBuffer):
     """Stores texts once, yields whole sequences, and charges the KL to a reference model.
 
+    It is for :class:`textgym.sb3.LMPolicy`: SB3's other policies cannot read a
+    :class:`SequenceBatch`, and fail when the first rollout ends.
+
     ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
+
+    SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``. So an adaptive
+    coefficient starts again at ``kl_coef`` after ``load``, unless it is written down before
+    ``save``::
+
+        model.rollout_buffer_kwargs["kl_coef"] = model.rollout_buffer.kl.coef
 
     Args:
         buffer_size: Timesteps T a rollout.
@@ -52,10 +61,11 @@ class LMRolloutBuffer(RolloutBuffer):
         reference: Name or path of the reference model.
 
     Attributes:
+        kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
         stats: What a callback may log about the last rollout: ``kl`` (mean nats a token),
             ``kl_coef`` (that it was charged with), ``kl_penalty`` (mean a token) and
             ``task_reward`` (mean a token, without the penalty). Empty without a reference.
-        task_rewards: ``[T, N]`` rewards before the penalty, once a rollout is complete.
+        task_rewards: ``[T, N]`` rewards before the penalty, once advantages are estimated.
 
     Raises:
         SettingsError: If the arguments of the penalty contradict each other.
@@ -104,6 +114,7 @@ class LMRolloutBuffer(RolloutBuffer):
         self._length = np.zeros(shape, dtype=np.int64)
         self._fragments.clear()
         self.generator_ready = False
+        self._charged = False
         BaseBuffer.reset(self)
 
     @property
@@ -144,11 +155,17 @@ class LMRolloutBuffer(RolloutBuffer):
         self.full = self.pos == self.buffer_size
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
-        """Charge the KL penalty, then estimate advantages and returns (as in SB3)."""
-        self._index()
-        self.task_rewards = self.rewards.copy()
-        if self.kl is not None:
-            self._charge(self.kl)
+        """Charge the KL penalty, then estimate advantages and returns (as in SB3).
+
+        A rollout is charged once. A callback that changes ``rewards`` afterwards may call this
+        again, to estimate anew.
+        """
+        if not self._charged:
+            self._charged = True
+            self._index()
+            self.task_rewards = self.rewards.copy()
+            if self.kl is not None:
+                self._charge(self.kl)
         super().compute_returns_and_advantage(last_values, dones)
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:

@@ -34,17 +34,30 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs
         A :class:`TextVecEnv` inside SB3's ``VecMonitor``, which logs returns and lengths.
 
     Raises:
-        SettingsError: If ``autoreset_mode`` is given: SB3 needs SAME_STEP.
+        SettingsError: If ``autoreset_mode`` is given, as SB3 needs SAME_STEP, or if the environment
+            does not take it, as one that is not of text.
     """
     if "autoreset_mode" in env_kwargs:
         raise SettingsError(
             "autoreset_mode is not yours to choose here: Stable-Baselines3 needs SAME_STEP; "
             "leave it out"
         )
-    envs = gym.make_vec(
-        env_id, num_envs=n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs
-    )
-    venv = VecMonitor(TextVecEnv(envs))
+    try:
+        envs = gym.make_vec(
+            env_id, num_envs=n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs
+        )
+    except TypeError as error:
+        # Every text environment takes this argument. Any other wrong argument is the caller's.
+        if "argument 'autoreset_mode'" not in str(error):
+            raise
+        raise SettingsError(
+            f"{env_id!r} is not a text environment, and textgym.sb3.make_vec_env makes no others; "
+            "use stable_baselines3.common.env_util.make_vec_env for it"
+        ) from error
+    inner = TextVecEnv(envs)
+    venv = VecMonitor(inner)
+    # A wrapper of SB3 has a list of its own, which stays empty.
+    venv.reset_infos = inner.reset_infos
     if seed is not None:
         venv.seed(seed)
     return venv
@@ -113,7 +126,8 @@ class TextVecEnv(VecEnv):
             Observations ``[N, L]`` int32, rewards ``[N]`` float32, dones ``[N]`` bool, and one info
             a row. Rows that end have ``terminal_observation`` ``[L]``, ``TimeLimit.truncated`` and
             what the environment reports at the end (``response``, ``finish_reason``, ...). The
-            info of the episode that then starts is in ``reset_infos``.
+            info of the episode that then starts is in ``reset_infos`` (through wrappers:
+            ``venv.unwrapped.reset_infos``).
         """
         observations, rewards, terminated, truncated, vector = self.envs.step(self._actions)
         dones = terminated | truncated

@@ -182,6 +182,6 @@ class Task(ABC):
             ]
         except KeyError as error:
             raise TaskError(
-                f"{self.id} cannot judge a row without the column {error}: it knows its own rows "
-                "alone; take a row from the task (generate, sample, item), or give another reward"
+                f"{self.id} cannot judge a row without the column {error}: give every row one, "
+                "take the task's own rows (generate, sample, item), or pass another reward="
             ) from error

@@ -27,7 +27,8 @@ def read_file(path: Path) -> Sequence[Any]:
     if not exists:
         raise DataError(
             f"there is no file {str(path)[:200]}; prompts given as a string are a path, "
-            "'hf:NAME' or 'reasoning_gym:DATASET' (for one prompt give a list: ['...'])"
+            "'hf:NAME', 'reasoning_gym:DATASET' or the id of a task (for one prompt give a list: "
+            "['...'])"
         )
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -13,7 +13,7 @@ import copy
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +68,16 @@ class Source(ABC):
         return "edit_similarity" if "reference" in self.item(0) else "distinct"
 
 
+class Table(Protocol):
+    """What has a length and integer indices, such as a list or a ``datasets.Dataset``."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One row."""
+
+
 class ListSource(Source):
     """A finite list of rows, drawn from uniformly and with replacement.
 
@@ -82,7 +92,7 @@ class ListSource(Source):
 
     seed_key = "list"
 
-    def __init__(self, rows: Sequence[Any], name: str) -> None:
+    def __init__(self, rows: Table, name: str) -> None:
         self.name = name
         self.size = len(rows)
         self._rows = rows
@@ -168,6 +178,50 @@ class TaskSource(Source):
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
         return TaskReward(self.task)
+
+
+class AdoptedSource(Source):
+    """Rows of another source, judged by a task: each is given the columns that its score reads.
+
+    Args:
+        source: Where the rows come from.
+        task: What judges them.
+
+    Raises:
+        DataError: If the source cannot make its first row.
+        TaskError: If the task cannot judge it.
+    """
+
+    def __init__(self, source: Source, task: Task) -> None:
+        self.name = source.name
+        self.seed_key = source.seed_key
+        self.size = source.size
+        self._source = source
+        self._task = task
+        row = self.item(0)
+        columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        # A column that is missing shows before the first episode, not at its end.
+        task.reward([row["prompt"]], [""], **columns, completion_ids=[[]], finish_reason=["length"])
+
+    def draw(self, rng: np.random.Generator) -> Row:
+        """A random row of the source."""
+        return self._task.adopt(self._source.draw(rng))
+
+    def item(self, index: int) -> Row:
+        """The source's row of one index."""
+        return self._task.adopt(self._source.item(index))
+
+    def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
+        """What the source says."""
+        return self._source.prompt_budget(tokenizer)
+
+    def adopt(self, row: Row) -> Row:
+        """Let the task read its columns out of the prompt."""
+        return self._task.adopt(row)
+
+    def default_reward(self) -> RewardSpec:
+        """The task's own reward."""
+        return TaskReward(self._task)
 
 
 class TaskReward:

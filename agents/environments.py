@@ -1,0 +1,139 @@
+"""From a run's settings to its environment: prompts, rewards of the user's own, tokenizer."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Protocol
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import VecEnv
+
+import textgym
+from textgym.errors import DataError, RewardError, SettingsError, near_matches
+from textgym.sb3 import make_vec_env
+from textgym.tasks.loading import make_source
+
+
+class EnvSettings(Protocol):
+    """The settings that an environment is made from; `agents.common.RunSettings` has them."""
+
+    prompts: str | None
+    reward: str | None
+    lm: str | None
+    level: int | None
+    max_prompt_tokens: int | None
+    max_new_tokens: int | None
+    env_kwargs: dict[str, Any]
+
+    @property
+    def env_id(self) -> str:
+        """The environment id."""
+
+
+def load_reward(spec: str | None) -> Any:
+    """Turn ``module:function`` into the function; a registered name stays a name.
+
+    Raises:
+        RewardError: If there is no such module or function, or the name needs options.
+    """
+    if spec is None:
+        return None
+    if ":" not in spec:
+        _check_name(spec)
+        return spec
+    module, _, function = spec.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise RewardError(
+            f"--reward {spec}: {error}; give module:function with {module}.py in {os.getcwd()} or "
+            f"installed, or a registered name: {', '.join(textgym.registered_rewards())}"
+        ) from None
+
+
+def _check_name(name: str) -> None:
+    try:
+        textgym.make_reward(name)
+    except RewardError as error:
+        if name not in textgym.registered_rewards():
+            raise
+        raise RewardError(
+            f"--reward {name}: {error}. A flag holds no options: write `my_reward = "
+            f'textgym.make_reward("{name}", ...)` in my_module.py, and give --reward '
+            "my_module:my_reward (module:function)"
+        ) from None
+
+
+def eval_split(settings: EnvSettings) -> str:
+    """``"eval"`` where the prompts have such a split, else ``"train"``."""
+    prompts = settings.prompts or settings.env_kwargs.get("prompts")
+    if prompts is None:
+        return "eval"
+    try:
+        make_source(prompts, "eval")
+    except DataError:
+        return "train"
+    return "eval"
+
+
+def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str) -> VecEnv:
+    """Build the vector environment that the settings describe.
+
+    Raises:
+        SettingsError: If there is no such environment, an argument is unknown or given twice, or
+            the language model cannot write the environment's words.
+    """
+    flags: dict[str, Any] = {
+        "prompts": settings.prompts,
+        "reward": load_reward(settings.reward),
+        "tokenizer": settings.lm,
+        "level": settings.level,
+        "max_prompt_tokens": settings.max_prompt_tokens,
+        "max_new_tokens": settings.max_new_tokens,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in settings.env_kwargs:
+        if name in given:
+            flag = "lm" if name == "tokenizer" else name.replace("_", "-")
+            raise SettingsError(f"--env-kwargs and --{flag} both say {name}; leave one of them out")
+        if name in ("split", "num_envs", "n_envs", "seed"):
+            raise SettingsError(f"--env-kwargs: {name} is chosen by the run itself; leave it out")
+    kwargs = {**given, **settings.env_kwargs, "split": split}
+    try:
+        venv = make_vec_env(settings.env_id, n_envs=n_envs, seed=seed, **kwargs)
+    except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        known = ["TextGen-v0", *textgym.registered_tasks()]
+        raise SettingsError(
+            f"--env {settings.env_id}: {error}{near_matches(settings.env_id, known)}; "
+            f"textgym has {', '.join(known)}"
+        ) from error
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise SettingsError(
+            f"--env-kwargs: {error}; help(textgym.TextGenVectorEnv) names the arguments"
+        ) from error
+    _check_words(settings, venv)
+    return venv
+
+
+def _check_words(settings: EnvSettings, venv: VecEnv) -> None:
+    """Refuse a model whose tokenizer cuts the words of a closed vocabulary beyond the budget."""
+    task_id = settings.env_id.rpartition(":")[2]
+    if settings.lm is None or task_id not in textgym.registered_tasks():
+        return
+    budget = venv.get_attr("settings")[0].max_new_tokens
+    (tokenizer,) = set(venv.get_attr("tokenizer"))
+    for word in textgym.make_task(task_id).tokenizer or ():
+        tokens = len(tokenizer.encode(word))
+        if tokens > budget:
+            raise SettingsError(
+                f"{task_id} is about words of its own, and {word!r} is {tokens} tokens of the "
+                f"tokenizer of {settings.lm!r}, but its texts have at most {budget}: no text could "
+                "win. Leave --lm out, for a small new model of these words, or give "
+                f"--max-new-tokens {tokens} or more"
+            )

@@ -1,0 +1,244 @@
+"""Where episodes start: each row's stream of prompts, and the prompts that ``reset`` names.
+
+A row of the batch draws its prompts from a generator of its own, so that the same seed gives the
+same prompts whatever the other rows do. Here prompts are drawn, tokenized and fitted; what happens
+in an episode is :mod:`textgym.envs.batch`'s business.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from textgym.envs.settings import Settings
+from textgym.errors import PromptError, SettingsError, TokenizerError, naming, near_matches
+from textgym.tasks.base import Row
+from textgym.tasks.rows import as_row
+
+# A data set of which so many prompts in a row are too long has hardly one that fits.
+_MAX_SKIPS = 1000
+
+_OPTIONS = ("prompt", "row", "index")
+
+
+class Start(NamedTuple):
+    """A prompt that is ready to start an episode, and the potential of an empty response to it."""
+
+    row: Row
+    ids: list[int]
+    potential: float
+
+
+class PromptStreams:
+    """The prompts of each row of a batch, one after the other.
+
+    Args:
+        num_rows: Number of rows N.
+        settings: Where prompts come from, and how many tokens they may have.
+        group_size: So many neighbouring rows draw the same prompts in the same order.
+
+    Attributes:
+        rngs: One generator per row; None before the first seed.
+        seeds: What each row was last seeded with; None if it never was.
+    """
+
+    def __init__(self, num_rows: int, settings: Settings, group_size: int = 1) -> None:
+        self.settings = settings
+        self.group_size = group_size
+        self.rngs: list[np.random.Generator | None] = [None] * num_rows
+        self.seeds: list[int | None] = [None] * num_rows
+        # Prompts of a finite list come again and again; an endless source seldom repeats one.
+        self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
+
+    # ------------------------------------------------------------------ seeds
+
+    def reseed(self, rows: Sequence[int], seeds: Sequence[int | None]) -> None:
+        """Seed some rows' generators.
+
+        Args:
+            rows: The rows. If these are all, the rows of each group agree on one stream again.
+            seeds: N seeds, of which each group's first one counts. None goes on with the present
+                stream, or takes fresh entropy if there is none yet.
+
+        Raises:
+            SettingsError: If a seed is no whole number from 0.
+        """
+        for row in rows:
+            self._seed(row, seeds[self._leader(row)])
+        if len(rows) == len(self.rngs):
+            # Rows of a group may have drawn differently often.
+            for row in rows:
+                leader = self._leader(row)
+                if row != leader:
+                    self._generator(row).bit_generator.state = self._generator(
+                        leader
+                    ).bit_generator.state
+
+    def _seed(self, row: int, seed: int | None) -> None:
+        if seed is None:
+            if self.rngs[row] is None:
+                # The rows of a group have to agree on one stream.
+                shared = self.rngs[self._leader(row)]
+                self.rngs[row] = np.random.default_rng() if shared is None else _copy(shared)
+            return
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise SettingsError(
+                f"{self.settings.name}: seed={seed!r} has to be a whole number, 0 or more"
+            )
+        # The source and the split are part of the seed, so that no two share their prompts.
+        words = (self.settings.source.seed_key, self.settings.split)
+        key = [zlib.crc32(word.encode()) for word in words]
+        self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, int(seed)]))
+        self.seeds[row] = int(seed)
+
+    def _leader(self, row: int) -> int:
+        return row - row % self.group_size
+
+    def _generator(self, row: int) -> np.random.Generator:
+        return cast(np.random.Generator, self.rngs[row])
+
+    @contextmanager
+    def restored_on_error(self, rows: Sequence[int]) -> Iterator[None]:
+        """Put seeds and generators of some rows back if something is raised meanwhile."""
+        rngs, seeds = list(self.rngs), list(self.seeds)
+        states = [(rng, rng.bit_generator.state) for row in rows if (rng := rngs[row]) is not None]
+        try:
+            yield
+        except BaseException:
+            self.rngs, self.seeds = rngs, seeds
+            for rng, state in states:
+                rng.bit_generator.state = state
+            raise
+
+    # ------------------------------------------------------------------ prompts
+
+    def draw(
+        self, rows: Sequence[int], options: Mapping[str, Any] | None = None
+    ) -> dict[int, Start]:
+        """The next prompt of some rows, or the ones that the options of ``reset`` name.
+
+        Raises:
+            PromptError: If a prompt does not fit, or cannot be tokenized.
+            DataError: If the source has no such row.
+            SettingsError: If the options are unknown.
+        """
+        with naming(self.settings.name):
+            if not options:
+                return {row: self._next(row) for row in rows}
+            kind, values = self._named(options)
+            if kind is None:
+                return {row: self._next(row) for row in rows}
+            return {row: self._fixed(row, self._chosen(kind, values[row])) for row in rows}
+
+    def _next(self, row: int) -> Start:
+        draw, rng = self.settings.source.draw, self._generator(row)
+        for _ in range(_MAX_SKIPS):
+            chosen = draw(rng)
+            ids = self._fit(row, chosen["prompt"])
+            if ids is not None:
+                return Start(chosen, ids, 0.0)
+        raise PromptError(
+            f"{self.settings.name}: {_MAX_SKIPS} prompts in a row from {self.settings.source.name} "
+            f"have more than max_prompt_tokens={self.settings.max_prompt_tokens} tokens; raise it, "
+            "or cut prompts with prompt_overflow='left' or 'right'"
+        )
+
+    def _fixed(self, row: int, chosen: Row) -> Start:
+        ids = self._fit(row, chosen["prompt"])
+        if ids is None:
+            raise PromptError(
+                f"{place(self.settings, row, chosen['prompt'])}: the prompt has more than "
+                f"max_prompt_tokens={self.settings.max_prompt_tokens} tokens, and "
+                "prompt_overflow='skip' cannot skip the prompt that reset's options name; raise "
+                "max_prompt_tokens, or cut with prompt_overflow='left' or 'right'"
+            )
+        return Start(chosen, ids, 0.0)
+
+    def _named(self, options: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
+        """Which of the options fixes the start, if one does, and its value for each row."""
+        count = len(self.rngs)
+        unknown = sorted(set(options) - {*_OPTIONS, "reset_mask"})
+        if unknown:
+            raise SettingsError(
+                f"{self.settings.name}: reset has no option {unknown[0]!r}"
+                f"{near_matches(str(unknown[0]), _OPTIONS)}; it knows 'prompt', 'row' and 'index'"
+            )
+        named = [key for key in _OPTIONS if key in options]
+        if not named:
+            return None, ()
+        if len(named) > 1:
+            raise SettingsError(
+                f"{self.settings.name}: reset's options {named} contradict each other; give one"
+            )
+        value = options[named[0]]
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            return named[0], [value] * count
+        if len(value) != count:  # One for each row.
+            raise SettingsError(
+                f"{self.settings.name}: reset's option {named[0]!r} lists {len(value)} values "
+                f"for {count} rows; give one value, or one for each row"
+            )
+        return named[0], value
+
+    def _chosen(self, kind: str, value: Any) -> Row:
+        """The row that an option's value stands for."""
+        source = self.settings.source
+        if kind == "index":
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise SettingsError(
+                    f"{self.settings.name}: reset's option 'index' has to be a whole number, "
+                    f"not {value!r}"
+                )
+            return source.item(int(value))
+        if kind == "prompt" and not isinstance(value, str):
+            raise SettingsError(
+                f"{self.settings.name}: reset's option 'prompt' has to be a string, not {value!r}"
+            )
+        return source.adopt(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
+
+    def _fit(self, row: int, prompt: str) -> list[int] | None:
+        """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
+        known = self._encoded
+        if known is not None and prompt in known:
+            ids = known[prompt]
+        else:
+            try:
+                ids = self.settings.tokenizer.encode(prompt)
+            except TokenizerError as error:
+                raise PromptError(f"{place(self.settings, row, prompt)}: {error}") from error
+            if known is not None:
+                known[prompt] = ids
+        room = self.settings.max_prompt_tokens
+        if len(ids) <= room:
+            return ids
+        overflow = self.settings.prompt_overflow
+        if overflow == "skip":
+            return None
+        if overflow == "left":
+            return ids[len(ids) - room :]
+        if overflow == "right":
+            return ids[:room]
+        raise PromptError(
+            f"{place(self.settings, row, prompt)}: the prompt has {len(ids)} tokens, but "
+            f"max_prompt_tokens is {room}; raise it, or set prompt_overflow to 'left' or 'right' "
+            "(cut that side off) or 'skip' (take another prompt)"
+        )
+
+
+def place(settings: Settings, row: int, prompt: str) -> str:
+    """How errors name a row: by environment, number and prompt."""
+    short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
+    return f"{settings.name}, row {row} (prompt {short!r})"
+
+
+def _copy(rng: np.random.Generator) -> np.random.Generator:
+    """A generator that goes on as another one would."""
+    twin = np.random.default_rng()
+    twin.bit_generator.state = rng.bit_generator.state
+    return twin
