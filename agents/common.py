@@ -21,6 +21,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -121,24 +122,24 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     policy = getattr(agent, "policy", None)
     if isinstance(policy, LMPolicy):
         console.print(f"language model: {_origin(policy)}", soft_wrap=True)
-    before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
-    logger.record("eval/reward", before.mean)
-    logger.dump(0)
-    console.print(f"{settings.env_id}: reward before training {before} ({split} prompts)")
-    log, began, interrupted = TrainingLog(settings.steps), time.perf_counter(), False
-    try:
-        agent.learn(settings.steps, callback=log)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        log.close()
-    seconds = time.perf_counter() - began
-    if interrupted:
-        console.print("Interrupted: evaluating and saving what was learned so far.")
-    after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
-    logger.record("eval/reward", after.mean)
-    logger.dump(venv.steps)
-    logger.close()
+    with closing(logger):
+        before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+        logger.record("eval/reward", before.mean)
+        logger.dump(0)
+        console.print(f"{settings.env_id}: reward before training {before} ({split} prompts)")
+        log, began, interrupted = TrainingLog(settings.steps), time.perf_counter(), False
+        try:
+            agent.learn(settings.steps, callback=log)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            log.close()
+        seconds = time.perf_counter() - began
+        if interrupted:
+            console.print("Interrupted: evaluating and saving what was learned so far.")
+        after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+        logger.record("eval/reward", after.mean)
+        logger.dump(venv.steps)
 
     if hasattr(agent, "save"):
         agent.save(str(folder / "model"))

@@ -2,7 +2,8 @@
 
 * A ``python`` block runs as a script of its own in an empty folder.
 * A ``text`` block that directly follows it is the script's exact standard output.
-* Every ``make TARGET`` and ``python -m agents.NAME --flag ...`` in a ``bash`` block exists.
+* Every ``make TARGET`` and ``python -m agents.NAME --flag ...`` in a ``bash`` block exists, and so
+  does every ``python -m benchmarks.NAME`` anywhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import textgym
+from agents import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -100,7 +102,26 @@ def test_command_exists(command: str) -> None:
         subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
     elif len(words) > 2 and words[1:2] == ["-m"] and words[2].startswith("agents."):
         agent = importlib.import_module(words[2])
-        agent.parse(words[2], agent.Settings, None, words[3:])
+        cli.parse(words[2], agent.Settings(), None, words[3:])
+
+
+def test_benchmarks_that_are_named_exist() -> None:
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    names = set(re.findall(r"python -m (benchmarks\.\w+)", text))
+    assert names
+    for name in names:
+        assert callable(importlib.import_module(name).main)
+
+
+def test_readme_marks_the_rewards_that_need_options() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in textgym.registered_rewards():
+        try:
+            textgym.make_reward(name)
+        except textgym.TextGymError:
+            assert f"`{name}` *" in readme
+        else:
+            assert f"`{name}` *" not in readme
 
 
 def test_readme_tables_name_everything() -> None:

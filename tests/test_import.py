@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ for env_id in {IDS}:
 answer = [name for name in {HEAVY} if name in sys.modules]
 """
     assert run(code) == []
+
+
+def test_a_base_install_is_enough_for_rows_with_references() -> None:
+    """The default reward of such rows is there without any extra, and loaded when it is used."""
+    extras = ("sacrebleu", "rouge_score", "reasoning_gym", "sb3_contrib", *HEAVY)
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({extras}))
+import gymnasium, textgym
+light = "rapidfuzz" not in sys.modules
+env = gymnasium.make("TextGen-v0", prompts=[{{"prompt": "a", "reference": ""}}])
+env.reset(seed=1)
+answer = [light, env.step(env.unwrapped.tokenizer.eos_id)[1]]
+"""
+    assert run(code) == [True, 1.0]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert any(name.startswith("rapidfuzz") for name in project["dependencies"])
 
 
 def test_ids_exist_after_the_import_and_by_their_module() -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import tokenizers
+import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from textgym import load_tokenizer
 from textgym.errors import TextGymError, TokenizerError
-from textgym.tokenization import TINY, TINY_DIR, Tokenizer, WordTokenizer
+from textgym.tokenization import TINY, TINY_DIR, Tokenizer, WordTokenizer, looks_local
 
 CORPUS = [
     "the cat sat on the mat",
@@ -307,7 +308,6 @@ def test_no_eos_at_all() -> None:
 
 
 def test_transformers_fast_tokenizer() -> None:
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token="<stop>")
     ours = load_tokenizer(theirs)
     assert ours.eos_id == theirs.eos_token_id
@@ -323,13 +323,11 @@ def test_transformers_fast_tokenizer() -> None:
 
 
 def test_a_transformers_tokenizer_without_eos_has_none() -> None:
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level())
     assert load_tokenizer(theirs).eos_id is None, "although its vocabulary has a likely name"
 
 
 def test_transformers_tokenizer_written_in_python() -> None:
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.ByT5Tokenizer()
     ours = load_tokenizer(theirs)
     assert ours.eos_id == theirs.eos_token_id
@@ -342,7 +340,6 @@ def test_transformers_tokenizer_written_in_python() -> None:
 
 
 def test_remote_code_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    transformers = pytest.importorskip("transformers")
     seen: list[dict[str, Any]] = []
 
     def from_pretrained(name: str, **options: Any) -> Any:
@@ -352,6 +349,35 @@ def test_remote_code_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
     load_tokenizer("someone/something")
     assert seen == [{"trust_remote_code": False}]
+
+
+LOCAL = ["nope.json", "./dir/x", "../x", "~/x", "/x", "a/b/c", "a/tokenizer.json", "a b", "", "."]
+ON_THE_HUB = ["gpt2", "openai-community/gpt2", "Qwen/Qwen2.5-0.5B", "01-ai/Yi-1.5-6B", "a/b_c.d"]
+
+
+def test_names_of_files_and_of_hub_ids() -> None:
+    assert all(map(looks_local, LOCAL))
+    assert not any(map(looks_local, ON_THE_HUB))
+
+
+@pytest.mark.parametrize("spec", [*LOCAL[:-2], Path("gone"), Path("some/one")], ids=str)
+def test_mistyped_paths_do_not_go_to_the_hub(
+    spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def from_pretrained(name: str, **options: Any) -> Any:
+        asked.append(name)
+        raise OSError("no tokenizer there")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TokenizerError):
+        load_tokenizer(spec)
+    assert asked == []
+    with pytest.raises(TokenizerError, match="hub id that can be reached"):
+        load_tokenizer("some/one")
+    assert asked == ["some/one"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,7 +202,6 @@ def test_a_vocabulary_without_eos_plays_to_the_budget() -> None:
 
 
 def test_added_tokens_are_actions() -> None:
-    tokenizers = pytest.importorskip("tokenizers")
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
     backend.add_tokens(["extra"])
     env = TextGenEnv(prompts=["a"], tokenizer=backend, reward="distinct", max_new_tokens=2)

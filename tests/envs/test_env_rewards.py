@@ -63,6 +63,45 @@ def test_a_column_that_only_some_rows_have_is_none_elsewhere(words_batch: Any) -
     assert infos["_extra"].tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "the", "answer": "cat"},
+        {"prompt": "the", "reference": "ran", "answer": "cat"},
+    ],
+)
+@pytest.mark.parametrize(
+    "reward",
+    [
+        lambda completions, answer, **columns: [
+            float(text == right) for text, right in zip(completions, answer, strict=True)
+        ],
+        make_reward("exact_match", column="answer"),
+    ],
+    ids=["function", "named"],
+)
+def test_rewards_find_the_columns_by_their_own_names(
+    words_env: Any, play: Any, row: Any, reward: Any
+) -> None:
+    env = words_env(prompts=[row], reward=reward)
+    env.reset(seed=0)
+    rewards, info = play(env, [1, EOS])
+    assert rewards == [0.0, 1.0]
+    assert info["answer"] == "cat"
+
+
+def test_columns_named_like_the_functions_own_texts(words_env: Any, play: Any) -> None:
+    def by_position(prompt: list[str], completion: list[str], **columns: Any) -> list[float]:
+        seen.append((prompt, completion, columns["reference"]))
+        return [0.0] * len(prompt)
+
+    seen: list[Any] = []
+    env = words_env(prompts=[{"prompt": "the", "completion": "ran"}], reward=by_position)
+    env.reset(seed=0)
+    play(env, [1, EOS])
+    assert seen == [(["the"], ["cat"], ["ran"])]
+
+
 def test_names_functions_and_weights_add_up(words_env: Any, play: Any) -> None:
     def letters(completions: list[str]) -> list[float]:
         return [float(len(text)) for text in completions]

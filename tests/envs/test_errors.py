@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tokenizers
 
 from textgym import TextGymError
 from textgym.envs import TextGenEnv, TextGenVectorEnv
@@ -38,7 +39,8 @@ def state(env: Any) -> bytes:
         batch.potential,
         batch.shaping,
         batch.rows,
-        [None if rng is None else rng.bit_generator.state for rng in batch.rngs],
+        [None if rng is None else rng.bit_generator.state for rng in batch.streams.rngs],
+        batch.streams.seeds,
         env._over,
     )
     return pickle.dumps(kept)
@@ -359,6 +361,12 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
         ({"split": "test"}, SettingsError, "no split 'test'"),
         ({"split": "test", "prompts": lambda rng: "x"}, SettingsError, "no split 'test'"),
         ({"split": "eval", "prompts": ["a"]}, DataError, "column 'split'"),
+        ({"prompts": [3]}, DataError, "is a int"),
+        ({"prompts": lambda rng: 3}, DataError, "is a int"),
+        ({"prompts": "reasoning_gym:chainsum"}, TextGymError, "reasoning"),
+        ({"tokenizer": "nope.json"}, TokenizerError, "no tokenizer at 'nope.json'"),
+        ({"task": "TextGen/Story-v0", "stop": [""]}, SettingsError, "no stop string"),
+        ({"task": "TextGen/Story-v0", "prompts": "gone.txt"}, DataError, "no file"),
         ({"task": "TextGen/Sentimnt-v0"}, TaskError, "did you mean 'TextGen/Sentiment-v0'"),
         ({"max_new_tokens": 0}, SettingsError, "max_new_tokens=0"),
         ({"max_new_tokens": 2.0}, SettingsError, "max_new_tokens=2.0"),
@@ -373,13 +381,22 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
         ({"stop_at_eos": "no"}, SettingsError, "True or False"),
         ({"render_mode": "rgb"}, SettingsError, "rgb_array"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).partition(" at 0x")[0][:40],  # The same in every process.
 )
 def test_arguments_that_cannot_be(arguments: Any, error: Any, message: str) -> None:
     for make in (TextGenEnv, lambda **kwargs: TextGenVectorEnv(2, **kwargs)):
         with pytest.raises(error, match=message) as caught:
             make(**arguments)
         assert isinstance(caught.value, TextGymError)
+        name = arguments.get("task", "TextGen-v0")
+        assert str(caught.value).startswith(name), "the environment is named"
+        assert str(caught.value).count(f"{name}:") <= 1
+
+
+def test_data_that_goes_wrong_later_names_the_environment_too(words_batch: Any) -> None:
+    envs = words_batch(prompts=["the", 3])
+    with pytest.raises(DataError, match=r"^TextGen-v0: row 1 of the list of prompts is a int"):
+        envs.reset(options={"index": 1})
 
 
 def test_mistyped_options_are_refused() -> None:
@@ -391,7 +408,6 @@ def test_mistyped_options_are_refused() -> None:
 
 
 def test_a_tokenizer_without_eos() -> None:
-    tokenizers = pytest.importorskip("tokenizers")
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
     with pytest.raises(TokenizerError, match=r"TextGen-v0.*stop_at_eos=False"):
         TextGenEnv(prompts=["a"], tokenizer=backend)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -242,17 +241,6 @@ def test_vector_wrappers() -> None:
     assert infos[1] == {}
 
 
-def test_record_video(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy")
-    env = gym.make("TextGen-v0", render_mode="rgb_array", max_new_tokens=2)
-    env = gym.wrappers.RecordVideo(env, str(tmp_path), disable_logger=True)
-    env.reset(seed=0)
-    env.step(1)
-    env.step(1)
-    env.close()
-    assert list(tmp_path.glob("*.mp4"))
-
-
 # ------------------------------------------------------------------ vectorization modes
 
 
@@ -313,7 +301,6 @@ def test_spawned_workers_know_the_id() -> None:
 
 
 def test_spawned_workers_of_sb3_know_the_id() -> None:
-    pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import SubprocVecEnv
 

@@ -185,6 +185,26 @@ def test_lists_name_one_value_a_row(words_batch: Any) -> None:
     assert infos["_prompt"].tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("kind", [tuple, np.array])
+def test_tuples_and_arrays_are_lists(words_batch: Any, kind: Any) -> None:
+    envs = words_batch(prompts=ROWS)
+    for options in ({"index": [1, 0, 1]}, {"prompt": ["sat", "", "ran"]}):
+        ((name, values),) = options.items()
+        expected = envs.reset(options=options)
+        found = envs.reset(options={name: kind(values)})
+        assert np.array_equal(found[0], expected[0])
+        assert found[1]["prompt"].tolist() == expected[1]["prompt"].tolist()
+        assert {type(prompt) for prompt in found[1]["prompt"]} == {str}
+        with pytest.raises(SettingsError, match="lists 2 values for 3 rows"):
+            envs.reset(options={name: kind(values[:2])})
+    rows = [{"prompt": "the", "x": i} for i in range(3)]
+    envs.reset(options={"row": kind(rows)})
+    assert envs.step([4, 4, 4])[4]["x"].tolist() == [0, 1, 2]
+    for wrong in (kind([1.0, 0.0, 1.0]), kind([[0], [1], [0]]), kind([True, False, True])):
+        with pytest.raises(SettingsError, match="whole number"):
+            envs.reset(options={"index": wrong})
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

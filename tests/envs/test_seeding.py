@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from textgym.envs import TextGenEnv, TextGenVectorEnv
-from textgym.errors import SettingsError
+from textgym.errors import DataError, PromptError, SettingsError
 
 MANY = [f"number {index}" for index in range(10_000)]
 
@@ -130,6 +130,80 @@ def test_seeds_that_cannot_be(words_batch: Any, seed: Any) -> None:
         with pytest.raises(SettingsError, match="seed="):
             TextGenEnv(**small()).reset(seed=seed)
     envs.reset(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"promt": "the"}, SettingsError),
+        ({"index": 99}, DataError),
+        ({"row": {"x": 1}}, DataError),
+        ({"prompt": "the dog"}, PromptError),
+        ({"prompt": "the the the the the"}, PromptError),
+    ],
+)
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_a_failed_reset_leaves_the_prompts_as_they_were(
+    words_env: Any, words_batch: Any, options: Any, error: Any, seed: Any, group_size: int
+) -> None:
+    made = {"prompts": [*"abcdefghij"], "tokenizer": [*"abcdefghij", "the", "<eos>"]}
+    pairs: list[Any] = [
+        (words_env(**made), words_env(**made)),
+        tuple(words_batch(6, group_size=group_size, **made) for _ in "ab"),
+    ]
+    for env, twin in pairs:
+        # The first reset of all may fail too.
+        with pytest.raises(error):
+            env.reset(seed=seed, options=options)
+        env.reset(seed=3)
+        twin.reset(seed=3)
+        with pytest.raises(error):
+            env.reset(seed=seed, options=options)
+        assert env.np_random_seed == twin.np_random_seed
+        for _ in range(5):
+            ours, theirs = env.reset()[1]["prompt"], twin.reset()[1]["prompt"]
+            assert np.array_equal(ours, theirs)
+
+
+def test_a_reset_that_fails_in_a_late_row_leaves_the_early_ones_as_they_were() -> None:
+    def prompts(rng: np.random.Generator) -> Any:
+        made.append(rng.integers(10**9))
+        return 3 if len(made) == fails_at else f"number {made[-1]}"
+
+    made: list[Any] = []
+    fails_at = 0
+    envs, twin = (TextGenVectorEnv(4, **small(prompts=prompts)) for _ in "ab")
+    for each in (envs, twin):
+        each.reset(seed=3)
+    mask = np.array([True, False, True, True])
+    for reset in ({}, {"seed": 8}, {"options": {"reset_mask": mask}}):
+        fails_at = len(made) + 3
+        with pytest.raises(DataError):
+            envs.reset(**reset)
+        fails_at = 0
+        assert envs.reset()[1]["prompt"].tolist() == twin.reset()[1]["prompt"].tolist()
+
+
+def test_a_wrong_seed_in_a_list_leaves_all_streams_as_they_were(words_batch: Any) -> None:
+    envs, twin = (TextGenVectorEnv(3, **small()) for _ in "ab")
+    for each in (envs, twin):
+        each.reset(seed=3)
+    with pytest.raises(SettingsError, match="seed=-1"):
+        envs.reset(seed=[1, 2, -1])
+    assert envs.np_random_seed == (3, 4, 5)
+    assert envs.reset()[1]["prompt"].tolist() == twin.reset()[1]["prompt"].tolist()
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array])
+def test_seeds_in_tuples_and_arrays(kind: Any) -> None:
+    envs, twin = (TextGenVectorEnv(3, **small()) for _ in "ab")
+    ours, theirs = envs.reset(seed=kind([5, 1, 9]))[1], twin.reset(seed=[5, 1, 9])[1]
+    assert ours["prompt"].tolist() == theirs["prompt"].tolist()
+    assert envs.np_random_seed == (5, 1, 9)
+    for wrong in (kind([1.0, 2.0, 3.0]), kind([1, 2]), kind([True, False, True])):
+        with pytest.raises(SettingsError, match="seed="):
+            envs.reset(seed=wrong)
 
 
 def test_numpy_integers_are_seeds() -> None:

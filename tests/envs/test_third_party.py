@@ -7,13 +7,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-
-sb3 = pytest.importorskip("stable_baselines3")
-
-from stable_baselines3.common.env_checker import check_env  # noqa: E402
-from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
-from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402
-from stable_baselines3.common.monitor import Monitor  # noqa: E402
+import stable_baselines3 as sb3
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 
 SPECS = [spec for spec in gym.registry.values() if str(spec.entry_point).startswith("textgym")]
 WORDS: dict[str, Any] = {

@@ -4,7 +4,9 @@ import gymnasium as gym
 import pytest
 
 import textgym
-from textgym.tasks import make_task
+from textgym.envs import TextGenEnv, TextGenVectorEnv
+from textgym.errors import RewardError, TaskError
+from textgym.tasks import Task, make_task
 
 OPEN_TASKS = ("TextGen/Sentiment-v0", "TextGen/Story-v0")
 
@@ -51,3 +53,93 @@ def test_a_written_review_is_scored_by_its_subject():
     praise = " The staff was very friendly and the room was very clean. The garden was great."
     assert task.score(praise, row) > 0.5
     assert task.score(praise.replace("staff", "camera"), row) < task.score(praise, row)
+
+
+# ------------------------------------------------------------------ a task's id with own prompts
+
+REVIEW = "My sister stayed at a hotel by the sea."
+PRAISE = " The staff was very friendly and the room was very clean. The garden was great."
+
+
+def write(env, text):
+    ids = env.unwrapped.tokenizer.encode(text)
+    for index in [*ids, env.unwrapped.tokenizer.eos_id]:
+        _, reward, terminated, _, info = env.step(index)
+    assert terminated
+    return reward, info
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [REVIEW],
+        [{"question": REVIEW, "answer": "none"}],
+        lambda rng: REVIEW,
+        lambda rng: {"prompt": REVIEW},
+    ],
+    ids=["strings", "rows", "function", "function of rows"],
+)
+def test_a_task_judges_the_users_own_prompts(prompts):
+    task = make_task("TextGen/Sentiment-v0")
+    env = gym.make("TextGen/Sentiment-v0", prompts=prompts)
+    for options in (None, {"index": 0}, {"prompt": REVIEW}):
+        env.reset(seed=0, options=options)
+        reward, info = write(env, PRAISE)
+        assert reward == task.score(PRAISE, task.adopt({"prompt": REVIEW})) > 0.5
+        assert info["reward_terms"] == {"score": reward}
+        assert info["subject"] == "hotel"
+
+
+def test_good_is_good_after_any_prompt():
+    envs = TextGenVectorEnv(2, task="TextGen/GoodBad-v0", prompts=["bad", "good"])
+    envs.reset(seed=0)
+    assert envs.step([0, 1])[1].tolist() == [1.0, -1.0]
+
+
+def test_another_reward_takes_the_rows_as_they_are():
+    env = gym.make("TextGen/Sentiment-v0", prompts=[REVIEW], reward="distinct")
+    env.reset(seed=0)
+    _, info = write(env, " Fine.")
+    assert list(info["reward_terms"]) == ["distinct"]
+    assert "subject" not in info
+
+
+def test_other_tasks_prompts_keep_their_own_reward():
+    env = TextGenEnv(task="TextGen/GoodBad-v0", prompts=make_task("TextGen/Sentiment-v0"))
+    assert env.settings.max_new_tokens == 64
+    _, info = env.reset(seed=0)
+    assert info["prompt"].endswith(".")
+
+
+class Sums(Task):
+    """A task that cannot read its prompts."""
+
+    id = "TextGen/Sums-v0"
+    max_prompt_tokens = 16
+    max_new_tokens = 4
+    cheat_ceiling = 0.5
+
+    def generate(self, rng):
+        return {"prompt": f"{rng.integers(1000)} + 1 =", "total": 3, "reference": "3"}
+
+    def score(self, completion, row):
+        return float(completion == str(row["total"]))
+
+
+@pytest.fixture
+def sums(monkeypatch):
+    monkeypatch.setitem(textgym.tasks.registry._TASKS, Sums.id, Sums)
+    return Sums.id
+
+
+def test_rows_that_the_task_cannot_judge(sums):
+    message = r"^TextGen/Sums-v0.*without the column 'total'.*reward="
+    with pytest.raises(TaskError, match=message):
+        TextGenEnv(task=sums, prompts=["1 + 2 ="])
+    env = TextGenEnv(task=sums, prompts=[{"prompt": "1 + 2 =", "total": 3}, "1 + 1 ="])
+    env.reset(options={"index": 0})
+    assert write(env, "3")[0] == 1.0
+    env.reset(options={"index": 1})
+    with pytest.raises(RewardError, match=message):
+        env.step(env.tokenizer.eos_id)
+    TextGenEnv(task=sums, prompts=["1 + 2 ="], reward="distinct")

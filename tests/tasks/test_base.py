@@ -2,9 +2,11 @@ import subprocess
 import sys
 import zlib
 
+import gymnasium
 import numpy as np
 import pytest
 
+import textgym
 from textgym.errors import TaskError
 from textgym.tasks import Task, make_task, register_task, registered_tasks, registry
 
@@ -49,6 +51,28 @@ def test_register_and_make():
     assert (type(task), task.level, task.split) == (Parity, 1, "eval")
     with pytest.raises(TaskError, match="choose another name"):
         register_task(Parity.id, Twin)
+
+
+@pytest.mark.usefixtures("clean_registry")
+@pytest.mark.parametrize("id", ["CartPole-v1", "TextGen-v0"])
+def test_ids_of_other_environments_are_refused(id):
+    named = type("Named", (Parity,), {"id": id})
+    before = gymnasium.spec(id)
+    for task in (named, "textgym.tasks.goodbad:GoodBad"):
+        with pytest.raises(TaskError, match=rf"'{id}': Gymnasium has another .*choose another"):
+            textgym.register_task(id, task)
+    assert id not in registered_tasks()
+    assert gymnasium.spec(id) is before
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_ids_of_our_own_are_registered_again():
+    try:
+        for _ in range(2):
+            textgym.register_task(Parity.id, Parity)
+        assert gymnasium.make(Parity.id).reset(seed=0)[1]["prompt"].endswith(" is")
+    finally:
+        del gymnasium.registry[Parity.id]
 
 
 @pytest.mark.usefixtures("clean_registry")

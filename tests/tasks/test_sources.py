@@ -9,13 +9,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import textgym  # noqa: F401  (registers the ids)
-from textgym.errors import DataError, TextGymError
-from textgym.tasks import make_task
+from textgym.errors import DataError, SettingsError, TaskError, TextGymError
+from textgym.tasks import Task, make_task
+from textgym.tasks.goodbad import GoodBad
 from textgym.tasks.loading import make_source
 from textgym.tasks.rows import RESERVED_COLUMNS, as_row
 
@@ -44,21 +46,50 @@ def test_lists_of_strings_and_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_row", "row"),
+    ("given_row", "added"),
     [
         ({"question": "q", "answer": "a"}, {"prompt": "q", "reference": "a"}),
-        ({"prompt": "p", "text": "t"}, {"prompt": "p", "text": "t"}),
-        ({"article": "x", "highlights": "y", "id": 3}, {"prompt": "x", "reference": "y", "id": 3}),
+        ({"prompt": "p", "text": "t"}, {}),
+        ({"article": "x", "highlights": "y", "id": 3}, {"prompt": "x", "reference": "y"}),
         ({"text": "t", "references": ["a", "b"]}, {"prompt": "t", "reference": ["a", "b"]}),
-        ({"instruction": "i", "input": "j", "output": "o"}, None),
-        ({"prompt": "p", "response": "r"}, {"prompt": "p", "reference": "r"}),
+        ({"instruction": "i", "input": "j", "output": "o"}, {"prompt": "i", "reference": "o"}),
+        ({"prompt": "p", "answer": "a", "reference": "r"}, {}),
+        ({"prompt": "p", "completion": "c", "summary": "s"}, {"reference": "s"}),
     ],
 )
-def test_names_of_columns(given_row: dict[str, Any], row: dict[str, Any] | None) -> None:
+def test_columns_keep_their_names_and_get_ours(given_row: Any, added: dict[str, Any]) -> None:
     before = dict(given_row)
-    expected = row or {"prompt": "i", "input": "j", "reference": "o"}
-    assert as_row(given_row, "here") == expected
+    assert as_row(given_row, "here") == {**before, **added}
     assert given_row == before
+
+
+def test_a_column_with_a_name_of_ours_is_moved() -> None:
+    assert as_row({"text": "p", "response": "r"}, "here") == {
+        "prompt": "p",
+        "text": "p",
+        "reference": "r",
+    }
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        ({"x": 1, "_x": 2}, "_x"),
+        ({"_prompt": 1}, "_prompt"),
+        ({"answer": "a", "_reference": 1}, "_reference"),
+        ({"_response": 1}, "_response"),
+        ({"_episode": 1}, "_episode"),
+        ({"x": {"y": {"z": 1, "_z": 2}}}, "_z"),
+    ],
+)
+def test_names_of_gymnasiums_masks_are_refused(extra: dict[str, Any], name: str) -> None:
+    with pytest.raises(DataError, match=f"here has a column '{name}', the name of the mask"):
+        as_row({"prompt": "p", **extra}, "here")
+
+
+def test_a_leading_underscore_alone_is_a_name_like_any_other() -> None:
+    row = {"prompt": "p", "_id": 3, "__x": 1, "x": {"_y": 1, 3: 4}, "_": 5}
+    assert as_row(row, "here") == row
 
 
 @pytest.mark.parametrize(
@@ -73,6 +104,7 @@ def test_names_of_columns(given_row: dict[str, Any], row: dict[str, Any] | None)
         ({"prompt": None}, "NoneType as its 'prompt'"),
         ({"prompt": ["a"]}, "list as its 'prompt'"),
         ({1: "a"}, r"\['1'\]"),
+        ({"prompt": "a", 1: "b"}, "names of columns are strings"),
         *[({"prompt": "a", "reference": "b", name: 1}, name) for name in sorted(RESERVED_COLUMNS)],
     ],
     ids=repr,
@@ -125,6 +157,42 @@ def test_rows_that_are_handed_out_are_copies() -> None:
     row["array"][0] = 2
     row["deep"]["x"].append(2)
     assert source.item(0) == {"prompt": "a", "list": [1], "array": [0], "deep": {"x": [1]}}
+
+
+@pytest.mark.parametrize("kind", ["DataFrame", "Dataset", "class"])
+def test_tables(kind: str) -> None:
+    class Table:
+        def __len__(self) -> int:
+            return len(ROWS)
+
+        def __getitem__(self, index: int) -> Any:
+            return ROWS[index]
+
+    made: dict[str, Any] = {
+        "DataFrame": lambda: pandas.DataFrame(ROWS, index=[5, 6, 7]),
+        "Dataset": lambda: pytest.importorskip("datasets").Dataset.from_list(ROWS),
+        "class": Table,
+    }
+    table = made[kind]()
+    assert all_rows(make_source(table)) == ROWS
+    with pytest.raises(DataError, match=f"{type(table).__name__} has no 'eval' split"):
+        make_source(table, "eval")
+    env = gym.make("TextGen-v0", prompts=table)
+    assert env.reset(options={"index": 1})[1]["prompt"] == ROWS[1]["prompt"]
+
+
+def test_splits_of_tables() -> None:
+    for make in (
+        lambda: pandas.DataFrame(MARKED),
+        lambda: pytest.importorskip("datasets").Dataset.from_list(MARKED),
+    ):
+        assert all_rows(make_source(make(), "eval")) == MARKED[::3]
+
+
+def test_columns_of_tables_and_arrays_of_prompts() -> None:
+    series = pandas.Series(["a", "b"], index=[7, 8])
+    for spec in (series, np.array(["a", "b"])):
+        assert all_rows(make_source(spec)) == [{"prompt": "a"}, {"prompt": "b"}]
 
 
 # ------------------------------------------------------------------ files
@@ -307,6 +375,30 @@ def test_a_task_keeps_its_own_split_and_reward() -> None:
     assert list(reward([row["prompt"]], [task.oracle(row)], **columns)) == [1.0]
 
 
+def test_tasks_by_class_and_by_id() -> None:
+    task = make_task("TextGen/Sentiment-v0", level=2, split="eval")
+    for spec in (type(task), task.id):
+        assert make_source(spec, "eval", 2).item(3) == task.item(3)
+        assert make_source(spec).item(3) == make_task(task.id).item(3)
+        with pytest.raises(TaskError, match="no level 9"):
+            make_source(spec, "train", 9)
+        env = gym.make("TextGen-v0", prompts=spec, split="eval", level=2).unwrapped
+        assert env.reset(options={"index": 3})[1]["prompt"] == task.item(3)["prompt"]
+        assert env.settings.max_prompt_tokens == task.max_prompt_tokens
+    with pytest.raises(SettingsError, match="leave one of the two out"):
+        make_source(task, "eval", 2)
+
+
+def test_classes_that_cannot_be_made() -> None:
+    class Own(GoodBad):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+
+    for spec in (Task, Own):
+        with pytest.raises(TaskError, match=f"class {spec.__name__} cannot be made.*an object"):
+            make_source(spec)
+
+
 def test_default_rewards() -> None:
     assert make_source(["a"]).default_reward() == "distinct"
     assert make_source(ROWS).default_reward() == "edit_similarity"
@@ -345,7 +437,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_hub_data_sets(folder: Path) -> None:
     load = make_source
-    assert load(f"hf:{folder}").item(4) == {"prompt": "train 4", "reference": "h4"}
+    assert load(f"hf:{folder}").item(4) == {
+        "prompt": "train 4",
+        "article": "train 4",
+        "reference": "h4",
+        "highlights": "h4",
+    }
     assert load(f"hf:{folder}").size == 5
     assert load(f"hf:{folder}:test").item(1)["prompt"] == "test 1"
     assert load(f"hf:{folder}:default:validation").item(0)["prompt"] == "validation 0"

@@ -5,8 +5,8 @@ end-of-sequence, at a stop string, or when its token budget is spent, and a rewa
 judges the response. This is the one implementation: :class:`textgym.envs.TextGenVectorEnv` adds
 Gymnasium's autoreset and info to it, and :class:`textgym.envs.TextGenEnv` is a batch of one.
 
-What this module does not do: draw prompts (:mod:`textgym.envs.starts` does), autoreset, rendering,
-vector infos.
+What this module does not do: draw prompts (:mod:`textgym.envs.starts`), judge texts
+(:mod:`textgym.envs.scoring`), autoreset, rendering, vector infos.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.scoring import Info, potential, score, text_of
 from textgym.envs.settings import Settings
 from textgym.envs.starts import PromptStreams, Start, place
 from textgym.errors import ActionError
-from textgym.rewards.combine import RewardSum
 from textgym.tasks.base import Row
 from textgym.tokenization import WordTokenizer
 
 Rows = NDArray[np.intp]
-Info = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,9 @@ class TextBatch:
         if self.settings.step_reward is not None:
             at = np.asarray(rows, dtype=np.intp)
             drawn = [start.row for start in starts.values()]
-            potentials = self._potential_of(at, drawn, [[] for _ in rows]).tolist()
-            for row, potential in zip(rows, potentials, strict=True):
-                starts[row] = starts[row]._replace(potential=potential)
+            potentials = potential(self.settings, at, drawn, [[] for _ in rows]).tolist()
+            for row, value in zip(rows, potentials, strict=True):
+                starts[row] = starts[row]._replace(potential=value)
         return starts
 
     def begin(self, starts: Mapping[int, Start]) -> list[Info]:
@@ -211,8 +210,8 @@ class TextBatch:
             rewards = np.zeros(len(stepping))
             reports: list[Info] = []
             if settings.step_reward is not None:
-                potential = self._potential_now(stepping, position + 1, terminated)
-                shaping = settings.step_reward_gamma * potential - self.potential[stepping]
+                reached = self._potential_now(stepping, position + 1, terminated)
+                shaping = settings.step_reward_gamma * reached - self.potential[stepping]
                 rewards += shaping
             if len(over):
                 scores, reports = self._score(scored, reason[over], position[over] + 1)
@@ -231,7 +230,7 @@ class TextBatch:
         if stop_state is not None:
             self.stop_state[stepping] = stop_state
         if settings.step_reward is not None:
-            self.potential[stepping] = potential
+            self.potential[stepping] = reached
             self.shaping[stepping] += shaping
             for row, report in zip(scored, reports, strict=True):
                 report["reward_terms"]["step_reward"] = float(self.shaping[row])
@@ -271,40 +270,24 @@ class TextBatch:
         return reason, stop_state
 
     def _score(
-        self, ended: Rows, reasons: NDArray[Any], ends: NDArray[np.intp]
+        self, ended: Rows, reasons: NDArray[np.intp], ends: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], list[Info]]:
         """Rewards and reports of rows whose episode is over."""
-        settings = self.settings
-        spans = zip(ended.tolist(), self.prompt_length[ended].tolist(), ends.tolist(), strict=True)
-        ids = [self.tokens[row, start:end].tolist() for row, start, end in spans]
-        rows = [self.rows[row] for row in ended.tolist()]
-        reasons_list = [_REASONS[reason] for reason in reasons.tolist()]
-        responses = [
-            self._text(row_ids, reason) for row_ids, reason in zip(ids, reasons_list, strict=True)
-        ]
-        columns = _columns(rows)
-        columns["completion_ids"] = ids
-        columns["finish_reason"] = reasons_list
-        prompts = [row["prompt"] for row in rows]
-        totals, terms = settings.reward(prompts, responses, columns, ended)
-        reports: list[Info] = [
-            {**row, "response": response, "finish_reason": reason}
-            for row, response, reason in zip(rows, responses, reasons_list, strict=True)
-        ]
-        _attach(reports, "reward_terms", terms)
-        if settings.costs is not None:
-            costs, cost_terms = settings.costs(prompts, responses, columns, ended)
-            for report, cost in zip(reports, costs.tolist(), strict=True):
-                report["cost"] = cost
-            _attach(reports, "cost_terms", cost_terms)
-        return totals, reports
+        return score(
+            self.settings,
+            ended,
+            [self.rows[row] for row in ended.tolist()],
+            self._written(ended, ends),
+            [_REASONS[reason] for reason in reasons.tolist()],
+        )
 
     # ------------------------------------------------------------------ texts
 
     def response(self, row: int, end: int | None = None) -> str:
         """The text that a row's policy has written, up to a position in its tokens."""
         stop = int(self.length[row]) if end is None else end
-        return self._text(self.tokens[row, self.prompt_length[row] : stop].tolist(), "")
+        ids = self.tokens[row, self.prompt_length[row] : stop].tolist()
+        return text_of(self.settings, ids, "")
 
     def shown(self, row: int) -> tuple[str, str]:
         """A row's prompt and response as they read side by side."""
@@ -313,12 +296,10 @@ class TextBatch:
         apart = isinstance(self.settings.tokenizer, WordTokenizer) and prompt and response
         return (f"{prompt} " if apart else prompt), response
 
-    def _text(self, ids: list[int], reason: str) -> str:
-        """A response's text: without the eos token or stop string that ended it."""
-        if reason == "eos":
-            ids = ids[:-1]
-        text = self.settings.tokenizer.decode(ids)
-        return self.settings.stops.cut(text) if reason == "stop" else text
+    def _written(self, rows: Rows, ends: NDArray[np.intp]) -> list[list[int]]:
+        """The token ids of some rows' responses, up to a position in each."""
+        spans = zip(rows.tolist(), self.prompt_length[rows].tolist(), ends.tolist(), strict=True)
+        return [self.tokens[row, start:end].tolist() for row, start, end in spans]
 
     # ------------------------------------------------------------------ shaping
 
@@ -331,28 +312,11 @@ class TextBatch:
         invariance under reward transformations"; Grzes 2017 for episodes of finite length).
         """
         going = np.flatnonzero(~terminated)
-        ids = [
-            self.tokens[row, start:end].tolist()
-            for row, start, end in zip(
-                stepping[going], self.prompt_length[stepping[going]], ends[going], strict=True
-            )
-        ]
-        potential = np.zeros(len(stepping))
-        rows = [self.rows[row] for row in stepping[going]]
-        potential[going] = self._potential_of(stepping[going], rows, ids)
-        return potential
-
-    def _potential_of(
-        self, at: Rows, rows: Sequence[Row], ids: Sequence[list[int]]
-    ) -> NDArray[np.float64]:
-        function: RewardSum | None = self.settings.step_reward
-        if function is None or not rows:
-            return np.zeros(len(rows))
-        columns = _columns(rows)
-        columns["completion_ids"] = list(ids)
-        columns["finish_reason"] = [""] * len(rows)
-        texts = [self._text(row_ids, "") for row_ids in ids]
-        return function([row["prompt"] for row in rows], texts, columns, at)[0]
+        at = stepping[going]
+        values = np.zeros(len(stepping))
+        rows = [self.rows[row] for row in at]
+        values[going] = potential(self.settings, at, rows, self._written(at, ends[going]))
+        return values
 
     # ------------------------------------------------------------------ small things
 
@@ -367,19 +331,3 @@ class TextBatch:
 
 _REASONS = ("", "length", "stop", "eos")
 _GOES_ON, _LENGTH, _STOP, _EOS = range(4)
-
-
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows' columns other than the prompt, one list each; None where a row lacks one."""
-    names = rows[0].keys()
-    if not all(row.keys() == names for row in rows):
-        names = dict.fromkeys(name for row in rows for name in row).keys()
-    return {name: [row.get(name) for row in rows] for name in names if name != "prompt"}
-
-
-def _attach(reports: list[Info], key: str, terms: Mapping[str, NDArray[np.float64]]) -> None:
-    """Give each report its own dictionary of terms."""
-    names = list(terms)
-    values = zip(*(term.tolist() for term in terms.values()), strict=True)
-    for report, row_values in zip(reports, values, strict=True):
-        report[key] = dict(zip(names, row_values, strict=True))

@@ -1,0 +1,98 @@
+"""What texts are worth: rewards and costs of responses, and the potential of unfinished ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.envs.settings import Settings
+from textgym.tasks.base import Row
+
+Info = dict[str, Any]
+
+
+def score(
+    settings: Settings,
+    at: NDArray[np.intp],
+    rows: Sequence[Row],
+    ids: list[list[int]],
+    reasons: list[str],
+) -> tuple[NDArray[np.float64], list[Info]]:
+    """Judge the responses of rows whose episode is over.
+
+    Args:
+        settings: Rewards, costs, and the tokenizer.
+        at: The rows' numbers, for errors, ``[E]``.
+        rows: The prompts and columns that their episodes started from, E dictionaries.
+        ids: What was written, E lists of token ids.
+        reasons: Why each ended.
+
+    Returns:
+        The rewards ``[E]`` float64, and what each row reports in its ``info``.
+
+    Raises:
+        RewardError: If a reward or cost function raises, or returns something that is no reward.
+    """
+    responses = [
+        text_of(settings, row_ids, reason) for row_ids, reason in zip(ids, reasons, strict=True)
+    ]
+    columns = _columns(rows)
+    columns["completion_ids"] = ids
+    columns["finish_reason"] = reasons
+    prompts = [row["prompt"] for row in rows]
+    totals, terms = settings.reward(prompts, responses, columns, at)
+    reports: list[Info] = [
+        {**row, "response": response, "finish_reason": reason}
+        for row, response, reason in zip(rows, responses, reasons, strict=True)
+    ]
+    _attach(reports, "reward_terms", terms)
+    if settings.costs is not None:
+        costs, cost_terms = settings.costs(prompts, responses, columns, at)
+        for report, cost in zip(reports, costs.tolist(), strict=True):
+            report["cost"] = cost
+        _attach(reports, "cost_terms", cost_terms)
+    return totals, reports
+
+
+def potential(
+    settings: Settings, at: NDArray[np.intp], rows: Sequence[Row], ids: list[list[int]]
+) -> NDArray[np.float64]:
+    """The potential of unfinished responses, ``[R]`` float64; see `score` for the arguments.
+
+    Raises:
+        RewardError: If the potential function raises, or returns something that is no number.
+    """
+    if settings.step_reward is None or not rows:
+        return np.zeros(len(rows))
+    columns = _columns(rows)
+    columns["completion_ids"] = ids
+    columns["finish_reason"] = [""] * len(rows)
+    texts = [text_of(settings, row_ids, "") for row_ids in ids]
+    return settings.step_reward([row["prompt"] for row in rows], texts, columns, at)[0]
+
+
+def text_of(settings: Settings, ids: list[int], reason: str) -> str:
+    """A response's text: without the eos token or stop string that ended it."""
+    if reason == "eos":
+        ids = ids[:-1]
+    text = settings.tokenizer.decode(ids)
+    return settings.stops.cut(text) if reason == "stop" else text
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The rows' columns other than the prompt, one list each; None where a row lacks one."""
+    names = rows[0].keys()
+    if not all(row.keys() == names for row in rows):
+        names = dict.fromkeys(name for row in rows for name in row).keys()
+    return {name: [row.get(name) for row in rows] for name in names if name != "prompt"}
+
+
+def _attach(reports: list[Info], key: str, terms: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give each report its own dictionary of terms."""
+    names = list(terms)
+    values = zip(*(term.tolist() for term in terms.values()), strict=True)
+    for report, row_values in zip(reports, values, strict=True):
+        report[key] = dict(zip(names, row_values, strict=True))
