@@ -18,7 +18,7 @@ from agents.ppo import Settings, make_agent
 from textgym.tasks.sentiment import Sentiment
 from textgym.tasks.sentiment_reader import read
 
-SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=80_000, eval_episodes=256, threads=1)
+SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256, threads=1)
 """Chosen to end within about two minutes. The model is so small that a second thread only waits."""
 
 

@@ -30,8 +30,9 @@ import textgym
 class Args:
     """Settings of the measurement."""
 
-    env: tuple[str, ...] = ("TextGen/Sentiment-v0", "TextGen/Story-v0")
-    """Environment ids."""
+    env: tuple[str, ...] = ("plain", "TextGen/Sentiment-v0", "TextGen/Story-v0")
+    """Environment ids; "plain" is TextGen-v0 with a list of prompts and a reward that costs next to
+    nothing, so that the environment itself is measured."""
     num_envs: int = 1024
     """Rows of the batch."""
     steps: int = 200
@@ -58,10 +59,25 @@ def token_steps_per_second(
     return steps * envs.num_envs / (time.perf_counter() - begin)
 
 
+def text_length(completions: list[str]) -> list[float]:
+    """A reward that costs next to nothing."""
+    return [float(len(text)) for text in completions]
+
+
 def measure(env_id: str, args: Args) -> dict[str, Any]:
     """Measure one id: batch and loop in turn, then Gymnasium's own meter on both."""
-    batch = gym.make_vec(env_id, num_envs=args.num_envs, vectorization_mode="vector_entry_point")
-    loop = gym.make_vec(env_id, num_envs=args.num_envs, vectorization_mode="sync")
+    kwargs: dict[str, Any] = {}
+    if env_id == "plain":
+        kwargs = {"prompts": [f"Prompt number {n}." for n in range(100)], "reward": text_length}
+    batch, loop = (
+        gym.make_vec(
+            "TextGen-v0" if kwargs else env_id,
+            num_envs=args.num_envs,
+            vectorization_mode=mode,
+            **kwargs,
+        )
+        for mode in ("vector_entry_point", "sync")
+    )
     # Rows of a fresh batch all end in the same step; stepping beyond that spreads them out.
     for envs, warm_up in ((batch, 150), (loop, 10)):
         envs.reset(seed=args.seed)
@@ -108,12 +124,12 @@ def table(results: list[dict[str, Any]], num_envs: int) -> str:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    packages = ("textgym", "gymnasium", "numpy", "tokenizers")
+    packages = ("gymnasium", "numpy", "tokenizers")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {"textgym": textgym.__version__} | {name: version(name) for name in packages},
     }
 
 
