@@ -40,7 +40,7 @@ from agents.evaluation import Agent, Evaluation, evaluate
 from agents.report import StepCounter, TrainingLog, plot, side_by_side
 from agents.word_model import WORD_MODELS
 from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 @dataclass
@@ -141,6 +141,10 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         logger.record("eval/reward", after.mean)
         logger.dump(venv.steps)
 
+    buffer = getattr(agent, "rollout_buffer", None)
+    if isinstance(buffer, LMRolloutBuffer) and buffer.kl is not None:
+        # The buffer itself is not saved; a loaded agent is to go on with the adapted coefficient.
+        agent.rollout_buffer_kwargs["kl_coef"] = buffer.kl.coef  # type: ignore[attr-defined]
     if hasattr(agent, "save"):
         agent.save(str(folder / "model"))
     if isinstance(policy, LMPolicy):

@@ -120,6 +120,8 @@ def test_saved_agent_and_language_model_load(ppo_run: tuple[Path, str]) -> None:
 
     folder, _ = ppo_run
     agent = PPO.load(folder / "model.zip", device="cpu")
+    # Nothing was learned: the policy never left its reference, and the coefficient fell.
+    assert 0 < agent.rollout_buffer_kwargs["kl_coef"] < ppo.Settings().kl_coef
     venv = make_vec_env("TextGen-v0", n_envs=2, seed=0, prompts=["The food was"], max_new_tokens=8)
     actions, _ = agent.predict(venv.reset())
     assert actions.shape == (2,)
