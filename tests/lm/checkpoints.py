@@ -11,10 +11,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -48,6 +50,14 @@ def config_of(kind: str, vocab_size: int = len(WORDS)) -> Any:
         return LlamaConfig(num_key_value_heads=2, tie_word_embeddings=True, **rope)
     if kind == "sliding":
         return MistralConfig(num_key_value_heads=2, sliding_window=4, **rope)
+    if kind == "qwen":
+        return Qwen2Config(num_key_value_heads=2, **rope)
+    if kind == "alternating":
+        # Every other layer attends within a window.
+        layers = ["sliding_attention", "full_attention"]
+        return Gemma2Config(
+            num_key_value_heads=2, head_dim=8, sliding_window=4, layer_types=layers, **rope
+        )
     raise ValueError(kind)
 
 

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, DynamicCache, MambaConfig, MambaF
 from tests.lm.checkpoints import EOS, WORDS, config_of
 from textgym.errors import ActionError, ModelError
 from textgym.lm import LanguageModel, MemoDecoder, SlotCache, decoding, last_hidden
-from textgym.lm.cache import check_cacheable
+from textgym.lm.attention import AttentionSlots, attention_kinds
 from textgym.tokenization import load_tokenizer
 
-KINDS = ["gpt2", "llama", "grouped"]
+KINDS = ["gpt2", "llama", "grouped", "qwen", "sliding", "alternating"]
 WIDTH = 14
 
 
@@ -82,8 +82,10 @@ class Schedule:
         elif how == "data":
             parameter.data.add_(noise)
         elif how == "element":
-            flat = parameter.data.view(-1)
-            flat[self.rng.integers(len(flat))] += 0.5
+            # Through .data it would be seen some calls later: see test_weights.py.
+            with torch.no_grad():
+                flat = parameter.view(-1)
+                flat[self.rng.integers(len(flat))] += 0.5
         else:
             state = self.decoder.lm.state_dict()
             self.decoder.lm.load_state_dict({key: 0.99 * value for key, value in state.items()})
@@ -135,7 +137,7 @@ SCHEDULES = st.lists(
 
 @given(SCHEDULES, st.integers(0, 2**32 - 1))
 @settings(
-    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_schedule_agrees_with_the_uncached_model(load, kind, moves, seed):
@@ -277,29 +279,27 @@ def test_slot_cache_equals_the_cache_of_transformers(load):
             torch.testing.assert_close(
                 found[row], step.last_hidden_state[0, 0], atol=1e-5, rtol=1e-4
             )
-    assert isinstance(next(iter(decoder._memos.values())).cache, SlotCache)
+    assert isinstance(next(iter(decoder._memos.values())).slots, AttentionSlots)
 
 
 def test_architectures_without_plain_keys_and_values_are_refused(load):
-    with pytest.raises(ModelError, match=r"mistral.*sliding.*cache=False"):
-        MemoDecoder(load("sliding"), WIDTH)
     config = MambaConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, state_size=4)
     lm = LanguageModel(MambaForCausalLM(config), load_tokenizer(WORDS), "mamba")
     with pytest.raises(ModelError, match=r"mamba.*cache=False"):
         MemoDecoder(lm, WIDTH)
 
 
-def test_rope_that_changes_with_the_length_is_refused():
-    config = config_of("llama")
-    config.rope_parameters = {
+def test_rope_that_changes_with_the_length_is_refused(load):
+    lm = load("llama")
+    lm.model.config.rope_parameters = {
         "rope_type": "dynamic",
         "rope_theta": 1e4,
         "factor": 2.0,
         "original_max_position_embeddings": 8,
     }
-    check_cacheable(config, "llama", 8)
+    attention_kinds(lm, 8)
     with pytest.raises(ModelError, match="changes its position encoding beyond 8 tokens"):
-        check_cacheable(config, "llama", 9)
+        attention_kinds(lm, 9)
 
 
 def test_a_cache_that_is_not_honoured_is_found_out(load, monkeypatch):

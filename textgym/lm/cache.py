@@ -5,17 +5,15 @@ others go on. Here each row has its place, and a forward pass says which rows it
 positions (:meth:`SlotCache.decode`, :meth:`SlotCache.fill`, :meth:`SlotCache.extend`). Memory is
 allocated once. This is the continuous batching of Orca (Yu et al. 2022) with one slot a row.
 
-What this module does not do: remember which tokens a slot holds (:mod:`textgym.lm.decoding` does).
+What this module does not do: build masks, or run the model (:mod:`textgym.lm.attention` does).
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedConfig
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer
-
-from textgym.errors import ModelError
+from transformers import Cache, PreTrainedConfig
+from transformers.cache_utils import CacheLayerMixin
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -133,41 +131,3 @@ class SlotCache(Cache):
         repeated = rows[:, None].expand_as(positions)[valid]
         memory[repeated, :, positions[valid]] = states.transpose(1, 2)[valid]
         return memory[rows, :, : self._live]
-
-
-def check_cacheable(config: PreTrainedConfig, name: str, width: int) -> None:
-    """Refuse architectures whose cache is not one key and value a layer, head and position.
-
-    Args:
-        config: The model's configuration.
-        name: Its name, for the message.
-        width: Longest sequence that will be decoded.
-
-    Raises:
-        ModelError: If keys and values in slots are not enough to decode with this architecture.
-    """
-    kinds = {type(layer) for layer in DynamicCache(config=config).layers} - {DynamicLayer}
-    declared = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
-    reason = None
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        reason = f"attends within a sliding window of {config.sliding_window} tokens"
-    elif kinds or declared:
-        what = sorted(declared) or sorted(kind.__name__ for kind in kinds)
-        reason = f"has layers of the kind {', '.join(what)}"
-    elif not getattr(config, "num_attention_heads", None) or not hasattr(
-        config, "num_hidden_layers"
-    ):
-        reason = "is no stack of attention layers"
-    elif getattr(config, "add_cross_attention", False):
-        reason = "has cross-attention"
-    else:
-        rope = getattr(config, "rope_parameters", None) or {}
-        limit = getattr(config, "max_position_embeddings", width)
-        original = rope.get("original_max_position_embeddings") or limit
-        if rope.get("rope_type") in ("dynamic", "longrope") and width > original:
-            reason = f"changes its position encoding beyond {original} tokens"
-    if reason is not None:
-        raise ModelError(
-            f"{name!r} ({config.model_type}) {reason}, which the slot cache cannot hold; use it "
-            "without: policy_kwargs=dict(lm=..., cache=False)"
-        )

@@ -5,13 +5,14 @@ computed, compares new texts with the old ones by content, and runs only what is
 for rows that grew by one, a prefill for rows that began anew. Whoever calls it, in whatever order,
 gets what a forward pass over the whole texts gives; a caller can only make it slower.
 
-What this module does not do: sample, or differentiate.
+What this module does not do: sample, differentiate, or know what a model remembers of a text
+(:mod:`textgym.lm.slots` does).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textgym.errors import ActionError, ModelError
-from textgym.lm.cache import SlotCache, check_cacheable
 from textgym.lm.model import LanguageModel
 from textgym.lm.scoring import last_hidden, start_token
+from textgym.lm.slots import make_slots
 from textgym.lm.weights import WeightWatch
 
 Ints: TypeAlias = NDArray[np.int64]
 
 # Batch sizes remembered at once: a training rollout, an evaluation, and single predictions.
 _MEMOS = 3
-# Below this share of rows to decode, they are gathered instead of running every slot.
+# Below this share of rows to decode, they are fed as extensions instead of running every slot.
 _MIN_SHARE = 0.25
 
 
@@ -36,23 +37,53 @@ class _Memo:
     """What is known about the rows of one batch size.
 
     Attributes:
-        tokens: ``[B, L]``, the text whose keys and values each slot holds; -1 where none.
+        slots: What the model remembers of each row.
+        tokens: ``[B, L]`` int32, the text that each slot was fed; -1 where none.
+        held: ``[B]``, the lengths of these texts.
         hidden: ``[B, d]``, the hidden state after each of these texts.
     """
 
     def __init__(self, lm: LanguageModel, rows: int, width: int) -> None:
-        self.cache = SlotCache(lm.model.config, rows, width)
-        self.tokens = np.full((rows, width), -1, dtype=np.int32)
+        self.slots = make_slots(lm, rows, width)
+        # Never inference tensors: later calls under no_grad must be able to write to them.
+        with torch.inference_mode(False):
+            self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
+        self.held = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
+        self.kind = lm.device, lm.model.dtype, lm.compute_dtype
 
     def room(self, like: Tensor) -> Tensor:
         """The memory for hidden states, made at the first call in the dtype of ``like``."""
         if self.hidden is None:
-            # Never inference tensors: later calls under no_grad must be able to write to them.
             with torch.inference_mode(False):
                 size = (len(self.tokens), like.shape[1])
                 self.hidden = torch.zeros(size, dtype=like.dtype, device=like.device)
         return self.hidden
+
+    def forget(self) -> None:
+        """Hold nothing; the memory stays allocated."""
+        self.tokens.fill_(-1)
+        self.held[:] = 0
+
+
+class _Plan(NamedTuple):
+    """What is missing of each row: arrays ``[B]`` on the host, and tensors on the device.
+
+    Attributes:
+        lengths: Lengths of the texts.
+        starts: Tokens before this position need not be fed.
+        missing: Number of tokens to feed.
+        lost: Whether what the slot holds is of no use.
+        positions: ``starts`` on the device.
+        moving: Whether just one token is missing, on the device.
+    """
+
+    lengths: Ints
+    starts: Ints
+    missing: Ints
+    lost: NDArray[np.bool_]
+    positions: Tensor
+    moving: Tensor
 
 
 class MemoDecoder:
@@ -64,17 +95,10 @@ class MemoDecoder:
 
     Raises:
         ModelError: If the architecture cannot be decoded from slots (see
-            :func:`textgym.lm.cache.check_cacheable`).
+            :func:`textgym.lm.slots.make_slots`).
     """
 
     def __init__(self, lm: LanguageModel, width: int) -> None:
-        check_cacheable(lm.model.config, lm.name, width)
-        if not lm.takes_positions:
-            raise ModelError(
-                f"{lm.name!r} ({lm.model.config.model_type}) takes no position_ids, so its rows "
-                "cannot stand at different lengths; use it without the cache: "
-                "policy_kwargs=dict(lm=..., cache=False)"
-            )
         self.lm = lm
         self.width = width
         self._memos: OrderedDict[int, _Memo] = OrderedDict()
@@ -84,7 +108,7 @@ class MemoDecoder:
     def invalidate(self) -> None:
         """Forget everything, because the weights change; the memory stays allocated."""
         for memo in self._memos.values():
-            memo.tokens.fill(-1)
+            memo.forget()
 
     @torch.no_grad()
     def __call__(self, observations: Tensor) -> Tensor:
@@ -99,141 +123,101 @@ class MemoDecoder:
 
         Raises:
             ActionError: If a token id is out of range, or -1 stands inside a text.
+            ModelError: If a text is empty and there is no start token.
         """
-        tokens = observations.detach().cpu().numpy()
+        tokens = observations.detach().to(self.lm.device)
         if self._watch.changed():
+            if self._watch.moved:
+                self._memos.clear()
             self.invalidate()
-        memo = self._memo(tokens.shape[0], tokens.shape[1])
-        written = tokens >= 0
-        lengths = written.sum(1)
-        if not lengths.all():
-            tokens = tokens.copy()
-            empty = lengths == 0
-            tokens[empty, 0] = start_token(self.lm)
-            lengths[empty] = 1
-        differs = tokens != memo.tokens
-        known = differs.argmax(1)  # Length of the common prefix, where anything differs.
-        start = np.minimum(known, lengths - 1)
-        missing = lengths - start
-        same = ~differs[np.arange(len(tokens)), known]
-        missing[same] = 0
-        start[same] = lengths[same] - 1
-        if missing.any():
-            self._check(tokens, lengths, start)
+        memo = self._memo(*tokens.shape)
+        plan = self._plan(memo, tokens)
+        if not plan.lengths.all():
+            tokens = tokens.clone()
+            tokens[:, 0] = tokens[:, 0].masked_fill(tokens[:, 0] < 0, start_token(self.lm))
+            plan = self._plan(memo, tokens)
+        if plan.missing.any():
             try:
-                self._run(memo, tokens, lengths, start, missing)
+                self._run(memo, tokens, plan)
             except BaseException:
-                memo.tokens.fill(-1)
+                memo.forget()
                 raise
-            np.copyto(memo.tokens, tokens, casting="same_kind")
+            memo.tokens.copy_(tokens)
+            memo.held[:] = plan.lengths
         assert memo.hidden is not None
         return memo.hidden.clone()
 
     def _memo(self, rows: int, width: int) -> _Memo:
         memo = self._memos.get(rows)
-        if memo is None or memo.tokens.shape[1] != width or self._moved(memo):
+        kind = self.lm.device, self.lm.model.dtype, self.lm.compute_dtype
+        if memo is None or memo.tokens.shape[1] != width or memo.kind != kind:
             memo = self._memos[rows] = _Memo(self.lm, rows, width)
         self._memos.move_to_end(rows)
         if len(self._memos) > _MEMOS:
             self._memos.popitem(last=False)
         return memo
 
-    def _moved(self, memo: _Memo) -> bool:
-        """Whether the model has gone to another device or dtype since."""
-        hidden, model = memo.hidden, self.lm.model
-        return hidden is not None and (hidden.device != model.device or hidden.dtype != model.dtype)
-
-    def _check(self, tokens: Ints, lengths: Ints, start: Ints) -> None:
-        rows = np.arange(len(tokens))
-        if (tokens[rows, lengths - 1] < 0).any() or int(tokens.max()) >= self.lm.vocab_size:
+    def _plan(self, memo: _Memo, tokens: Tensor) -> _Plan:
+        """Compare texts with what the slots hold, on the device; one transfer to the host."""
+        width = tokens.shape[1]
+        lengths = (tokens >= 0).sum(1)
+        differs = tokens != memo.tokens
+        # Length of the common prefix; the whole width where nothing differs.
+        known = torch.where(differs.any(1), differs.int().argmax(1), width)
+        last = tokens.gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0]
+        broken = ((last < 0) & (lengths > 0)) | (tokens.amax(1) >= self.lm.vocab_size)
+        starts = torch.minimum(known, lengths - 1)
+        moving = (lengths - starts == 1) & (known < width)
+        facts = torch.stack([lengths, known, starts, broken.long()]).cpu().numpy()
+        if facts[3].any():
             raise ActionError(
                 "an observation is no text: token ids must be below "
                 f"{self.lm.vocab_size}, from the left, and -1 only after the last one"
             )
+        counts, prefix, first, _ = facts
+        new = prefix < width
+        lost = new & ~memo.slots.continues(np.minimum(prefix, counts), memo.held)
+        missing = np.where(new, counts - first, 0)
+        if lost.any():
+            first[lost], missing[lost] = 0, counts[lost]
+            starts = torch.from_numpy(first).to(tokens.device)
+            moving &= torch.from_numpy(~lost).to(tokens.device)
+        return _Plan(counts, first, missing, lost, starts, moving)
 
-    def _run(self, memo: _Memo, tokens: Ints, lengths: Ints, start: Ints, missing: Ints) -> None:
+    def _run(self, memo: _Memo, tokens: Tensor, plan: _Plan) -> None:
         """Bring the slots from the known to the new texts."""
-        # A short common prefix is not worth gathering the slot's keys for.
-        fresh = (missing > 1) & (2 * start < lengths)
-        decode = missing == 1
+        lengths, starts, missing = plan.lengths, plan.starts, plan.missing
+        # A short common prefix is not worth gathering what the slot holds.
+        fresh = plan.lost | ((missing > 1) & (2 * starts < lengths))
+        decode = (missing == 1) & ~plan.lost
         if decode.sum() < _MIN_SHARE * len(tokens):
-            fresh |= decode & (start == 0)
+            fresh |= decode & (starts == 0)
             decode[:] = False
         else:
-            self._decode(memo, tokens, start)
+            # Every slot, so that nothing is gathered and shapes stay the same. A row with nothing
+            # missing repeats its last token; one with more missing is fed again below.
+            fed = tokens.gather(1, plan.positions[:, None])[:, 0].long()
+            live = int(starts.max()) + 1
+            hidden = memo.slots.decode(fed, plan.positions, plan.moving, live)
+            memo.room(hidden).copy_(hidden)
         extend = (missing > 0) & ~decode & ~fresh
-        if fresh.any():
-            self._fill(memo, tokens, lengths, np.flatnonzero(fresh))
-        if extend.any():
-            self._extend(memo, tokens, lengths, start, np.flatnonzero(extend))
+        for chosen, feed in ((fresh, self._fill), (extend, self._extend)):
+            if chosen.any():
+                rows = np.flatnonzero(chosen)
+                slots = torch.from_numpy(rows).to(tokens.device)
+                texts = tokens[slots, : int(lengths[rows].max())].long()
+                hidden = feed(memo, slots, texts, starts[rows], lengths[rows])
+                memo.room(hidden)[slots] = hidden
 
-    def _decode(self, memo: _Memo, tokens: Ints, start: Ints) -> None:
-        """Feed one token to every slot.
+    def _fill(
+        self, memo: _Memo, slots: Tensor, texts: Tensor, starts: Ints, lengths: Ints
+    ) -> Tensor:
+        return memo.slots.fill(slots, texts, lengths)
 
-        Every slot, so that nothing is gathered and shapes stay the same: a row with nothing missing
-        repeats its last token, one with more missing takes its first missing one.
-        """
-        device = self.lm.device
-        fed = torch.from_numpy(tokens[np.arange(len(tokens)), start].astype(np.int64)).to(device)
-        positions = torch.from_numpy(start.astype(np.int64)).to(device)
-        live = int(start.max()) + 1
-        bias = None
-        if int(start.min()) + 1 < live:  # At equal lengths there is nothing to hide.
-            hide = torch.arange(live, device=device) > positions[:, None]
-            bias = self._bias(hide)[:, None, None]
-        memo.cache.decode(positions, live)
-        hidden = self._body(memo, fed[:, None], positions[:, None], bias)[:, 0]
-        memo.room(hidden).copy_(hidden)
-
-    def _fill(self, memo: _Memo, tokens: Ints, lengths: Ints, rows: Ints) -> None:
-        """Read whole texts into slots."""
-        device = self.lm.device
-        width = int(lengths[rows].max())
-        fed = np.maximum(tokens[rows, :width], 0).astype(np.int64)
-        slots = torch.from_numpy(rows).to(device)
-        memo.cache.fill(slots)
-        positions = torch.arange(width, device=device)[None]
-        hidden = self._body(memo, torch.from_numpy(fed).to(device), positions, None)
-        ends = torch.from_numpy(lengths[rows] - 1).to(device)
-        self._keep(memo, slots, hidden, ends)
-
-    def _extend(self, memo: _Memo, tokens: Ints, lengths: Ints, start: Ints, rows: Ints) -> None:
-        """Append several tokens to slots."""
-        device = self.lm.device
-        missing = lengths[rows] - start[rows]
-        places = start[rows, None] + np.arange(int(missing.max()))
-        valid = places < lengths[rows, None]
-        places = np.minimum(places, tokens.shape[1] - 1)
-        fed = np.where(valid, tokens[rows[:, None], places], 0).astype(np.int64)
-        slots = torch.from_numpy(rows).to(device)
-        positions = torch.from_numpy(places.astype(np.int64)).to(device)
-        live = int(lengths[rows].max())
-        hide = torch.arange(live, device=device) > positions[..., None]
-        memo.cache.extend(slots, positions, torch.from_numpy(valid).to(device), live)
-        bias = self._bias(hide)[:, None]
-        hidden = self._body(memo, torch.from_numpy(fed).to(device), positions, bias)
-        self._keep(memo, slots, hidden, torch.from_numpy(missing - 1).to(device))
-
-    def _keep(self, memo: _Memo, slots: Tensor, hidden: Tensor, ends: Tensor) -> None:
-        last = hidden[torch.arange(len(slots), device=slots.device), ends]
-        memo.room(last)[slots] = last
-
-    def _body(self, memo: _Memo, tokens: Tensor, positions: Tensor, bias: Tensor | None) -> Tensor:
-        output: Any = self.lm.body(
-            input_ids=tokens,
-            position_ids=positions,
-            # Four dimensions: transformers takes it as it is, and builds none of its own.
-            attention_mask=bias,
-            past_key_values=memo.cache,
-            use_cache=True,
-        )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
-
-    def _bias(self, hide: Tensor) -> Tensor:
-        """What is added to attention scores: 0 where visible, -inf where hidden."""
-        bias = torch.zeros(hide.shape, dtype=self.lm.model.dtype, device=hide.device)
-        return bias.masked_fill_(hide, -torch.inf)
+    def _extend(
+        self, memo: _Memo, slots: Tensor, texts: Tensor, starts: Ints, lengths: Ints
+    ) -> Tensor:
+        return memo.slots.extend(slots, texts, starts, lengths)
 
     def _probe(self) -> None:
         """Decode a few tokens in every way there is, and compare with the plain model."""

@@ -10,6 +10,7 @@ What this module does not do: keep a cache (:mod:`textgym.lm.decoding` does), or
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,6 +128,22 @@ class LanguageModel(nn.Module):
         return next(self.parameters()).device
 
     @property
+    def compute_dtype(self) -> torch.dtype:
+        """The dtype that the model computes in: that of its weights, or what it casts them to."""
+        return self.model.dtype
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which the model computes in :attr:`compute_dtype`."""
+        return nullcontext()
+
+    def no_slots(self, reason: str) -> ModelError:
+        """The error that this architecture cannot be decoded from a cache of slots."""
+        return ModelError(
+            f"{self.name!r} ({self.model.config.model_type}) {reason}, which the slot cache cannot "
+            "hold; use it without: policy_kwargs=dict(lm=..., cache=False)"
+        )
+
+    @property
     def body(self) -> nn.Module:
         """The model without its language-model head."""
         return self.model.base_model
@@ -155,17 +172,28 @@ class LanguageModel(nn.Module):
         Returns:
             ``[B, L, d]``; what stands at padded positions means nothing.
         """
-        output = self.body(input_ids=tokens, use_cache=False)
+        with self.autocast():
+            output = self.body(input_ids=tokens, use_cache=False)
         return cast(Tensor, output.last_hidden_state)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., d]``."""
         head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        size = self.vocab_size
-        if type(head) is nn.Linear and head.out_features > size:
-            bias = None if head.bias is None else head.bias[:size]
-            return functional.linear(hidden, head.weight[:size], bias).float()
-        return cast(Tensor, head(hidden))[..., :size].float()
+        size, config = self.vocab_size, self.model.config
+        with self.autocast():
+            if type(head) is nn.Linear and head.out_features > size:
+                bias = None if head.bias is None else head.bias[:size]
+                logits = functional.linear(hidden, head.weight[:size], bias).float()
+            else:
+                logits = cast(Tensor, head(hidden))[..., :size].float()
+        # Gemma 2 bounds its logits; Granite and Cohere scale theirs.
+        if cap := getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        if divisor := getattr(config, "logits_scaling", None):
+            logits = logits / divisor
+        if factor := getattr(config, "logit_scale", None):
+            logits = logits * factor
+        return logits
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer."""
