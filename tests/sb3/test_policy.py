@@ -248,8 +248,6 @@ def test_refusals(checkpoint):
     live = AutoModelForCausalLM.from_pretrained(checkpoint())
     with pytest.raises(ModelError, match=r"not a GPT2LMHeadModel.*save_pretrained"):
         policy_of(live)
-    with pytest.raises(ModelError, match=r"sliding window.*cache=False"):
-        policy_of(checkpoint("sliding"))
     with pytest.raises(SettingsError, match="discrete"):
         policy_of(checkpoint(), use_sde=True)
     with pytest.raises(SettingsError, match="'pi'"):

@@ -44,8 +44,8 @@ class AttentionSlots:
     def __init__(self, lm: LanguageModel, rows: int, width: int) -> None:
         self.lm = lm
         self._kinds = attention_kinds(lm, width)
-        self._window = getattr(lm.model.config, "sliding_window", None)
-        self._cache = SlotCache(lm.model.config, rows, width)
+        self._window = int(getattr(lm.model.config, "sliding_window", None) or width)
+        self._cache = SlotCache(lm.model.config, rows, width, lm.compute_dtype)
         self._width = width
         self._graphs = StepGraphs(self._step) if lm.device.type == "cuda" else None
 
@@ -80,7 +80,7 @@ class AttentionSlots:
         return self._last(self._body(fed, places, self._bias(places, live)), count - 1)
 
     def _step(self, tokens: Tensor, positions: Tensor, live: int, even: bool = False) -> Tensor:
-        """One token a slot; every operation on the device, with shapes that depend on live alone."""
+        """One token a slot, on the device alone; shapes depend on nothing but ``live``."""
         self._cache.decode(positions, live)
         places = positions[:, None]
         bias = None if even else self._bias(places, live)

@@ -35,7 +35,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             for name, states in (("keys", key_states), ("values", value_states)):
                 shape = (slots, states.shape[1], length, states.shape[3])
                 # Zeros, not garbage: a masked NaN is still NaN.
-                setattr(self, name, torch.zeros(shape, dtype=states.dtype, device=states.device))
+                memory = torch.zeros(shape, dtype=self.cache.dtype, device=states.device)
+                setattr(self, name, memory)
         self.is_initialized = True
 
     def update(
@@ -68,11 +69,15 @@ class SlotCache(Cache):
         config: The model's configuration.
         slots: Number of rows B.
         length: Longest sequence in tokens.
+        dtype: Of keys and values.
     """
 
-    def __init__(self, config: PreTrainedConfig, slots: int, length: int) -> None:
+    def __init__(
+        self, config: PreTrainedConfig, slots: int, length: int, dtype: torch.dtype
+    ) -> None:
         self.slots = slots
         self.length = length
+        self.dtype = dtype
         super().__init__(layers=[_SlotLayer(self) for _ in range(config.num_hidden_layers)])
         self._mode = "fill"
         self._rows = self._positions = self._valid = torch.empty(0, dtype=torch.long)
@@ -114,6 +119,8 @@ class SlotCache(Cache):
     def store(self, memory: Tensor, states: Tensor) -> Tensor:
         """Write states ``[n, heads, q, head_dim]`` into a layer's memory; return what is seen."""
         rows, positions = self._rows, self._positions
+        # In mixed precision, rotary embeddings hand over float32.
+        states = states.to(memory.dtype)
         if self._mode == "decode":
             count = memory.shape[1]
             if count not in self._places:

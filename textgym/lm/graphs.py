@@ -7,6 +7,7 @@ static memory, so the launches of a step can be recorded once and replayed as on
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class StepGraphs:
         self._step = step
         self._inputs: tuple[Tensor, Tensor] | None = None
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def clear(self) -> None:
         """Forget the graphs, because tensors that they read have moved."""
@@ -48,7 +49,7 @@ class StepGraphs:
     def _capture(self, live: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         assert self._inputs is not None
         # Libraries allocate their workspaces in the first run, which must not be captured.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):

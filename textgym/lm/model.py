@@ -10,6 +10,7 @@ What this module does not do: keep a cache (:mod:`textgym.lm.decoding` does), or
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,9 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 from textgym.errors import ModelError, TokenizerError
+from textgym.lm.dtypes import as_dtype, has_bfloat16
 from textgym.lm.loading import load_model, no_progress_bars, resolve
+from textgym.lm.lora import has_adapter, merged
 from textgym.tokenization import TINY, Tokenizer, load_tokenizer
 
 
@@ -58,6 +61,10 @@ class LanguageModel(nn.Module):
         self.name = name
         self.vocab_size = tokenizer.vocab_size
         self._hf_tokenizer: Any = None
+        # Set by textgym.lm.engine.prepare_training.
+        self.cast_to: str | None = None
+        self.compiled: Callable[..., Any] | None = None
+        self.checkpointed: list[nn.Module] = []
         config = model.config
         self.hidden_size = int(config.hidden_size)
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
@@ -90,8 +97,9 @@ class LanguageModel(nn.Module):
         Args:
             name_or_path: ``"textgym/tiny"`` (built in), a folder, or a hub id.
             device: ``"auto"`` takes the GPU if there is one.
-            dtype: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a CPU and the
-                checkpoint's own elsewhere.
+            dtype: Of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a
+                CPU, bfloat16 on a GPU that has it, and else the checkpoint's own. For training in
+                mixed precision see :func:`textgym.lm.engine.prepare_training`.
 
         Raises:
             ModelError: If there is no such checkpoint, it has no safetensors weights, it is an
@@ -111,6 +119,10 @@ class LanguageModel(nn.Module):
         device = torch.device(device)
         if dtype == "auto" and device.type == "cpu":
             dtype = "float32"
+        elif dtype == "auto" and has_bfloat16(device):
+            dtype = "bfloat16"
+        if dtype != "auto":
+            as_dtype(dtype)
         model = load_model(name, source, dtype)
         try:
             tokenizer = load_tokenizer(source if name != TINY else TINY)
@@ -130,11 +142,16 @@ class LanguageModel(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """The dtype that the model computes in: that of its weights, or what it casts them to."""
-        return self.model.dtype
+        if self.cast_to == "auto":
+            full = self.model.dtype == torch.float32
+            return torch.bfloat16 if full and has_bfloat16(self.device) else self.model.dtype
+        return self.model.dtype if self.cast_to is None else as_dtype(self.cast_to)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the model computes in :attr:`compute_dtype`."""
-        return nullcontext()
+        if self.compute_dtype == self.model.dtype:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
     def no_slots(self, reason: str) -> ModelError:
         """The error that this architecture cannot be decoded from a cache of slots."""
@@ -172,8 +189,14 @@ class LanguageModel(nn.Module):
         Returns:
             ``[B, L, d]``; what stands at padded positions means nothing.
         """
+        for layer in self.checkpointed:
+            # Transformers checkpoints what trains, and refuses to decode it from a cache.
+            layer.training = torch.is_grad_enabled()
         with self.autocast():
-            output = self.body(input_ids=tokens, use_cache=False)
+            run = self.body if self.compiled is None else self.compiled
+            output = run(input_ids=tokens, use_cache=False)
+        for layer in self.checkpointed:
+            layer.training = False
         return cast(Tensor, output.last_hidden_state)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -196,9 +219,13 @@ class LanguageModel(nn.Module):
         return logits
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer."""
+        """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer.
+
+        An adapter is merged into the weights.
+        """
+        model = merged(self.model) if has_adapter(self.model) else self.model
         with no_progress_bars():
-            self.model.save_pretrained(str(folder))
+            model.save_pretrained(str(folder))
             self.hf_tokenizer.save_pretrained(str(folder))
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:

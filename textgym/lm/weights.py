@@ -142,5 +142,5 @@ def _as_flat(tensor: Tensor) -> Tensor:
     Raises:
         RuntimeError: If elements share memory or have gaps between them.
     """
-    order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return tensor.permute(order).view(-1)

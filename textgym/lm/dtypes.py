@@ -1,0 +1,26 @@
+"""Names of floating-point types, and what a device can do with them."""
+
+from __future__ import annotations
+
+import torch
+
+from textgym.errors import SettingsError
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a name.
+
+    Raises:
+        SettingsError: If it names no floating-point type.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise SettingsError(
+            f"{name!r} is no dtype of weights; use 'auto', 'float32', 'bfloat16' or 'float16'"
+        )
+    return dtype
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a GPU that computes in bfloat16."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

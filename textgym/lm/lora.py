@@ -1,0 +1,98 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685) through peft.
+
+The adapter is part of the model and is trained; the weights below it stay frozen. With the adapter
+switched off, the same model is the one that training began with: a reference for a KL penalty that
+costs no second copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from textgym.errors import ModelError, SettingsError, near_matches, require
+
+if TYPE_CHECKING:
+    from textgym.lm.model import LanguageModel
+
+
+def add_lora(lm: LanguageModel, settings: Mapping[str, Any]) -> None:
+    """Freeze a model and put a trainable adapter into it.
+
+    Args:
+        lm: The language model.
+        settings: Arguments of peft's ``LoraConfig``: ``r`` (rank), ``lora_alpha``,
+            ``target_modules`` (peft knows those of common architectures), ...
+
+    Raises:
+        MissingDependencyError: If peft is not installed.
+        SettingsError: If there is no such argument.
+        ModelError: If peft cannot put an adapter into this architecture.
+    """
+    peft = require("peft", "lora")
+    known = peft.LoraConfig.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise SettingsError(
+                f"lora has no setting {name!r}{near_matches(name, list(known))}; it takes the "
+                "arguments of peft.LoraConfig, such as r=8, lora_alpha=16"
+            )
+    try:
+        with warnings.catch_warnings():
+            # GPT-2 keeps its weights transposed, which peft finds out by itself.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            peft.inject_adapter_in_model(peft.LoraConfig(**settings), lm.model)
+    except ValueError as error:
+        raise ModelError(
+            f"no adapter could be put into {lm.name!r} ({lm.model.config.model_type}): {error}; "
+            "name the layers to adapt: lora=dict(target_modules=[...])"
+        ) from error
+
+
+@contextmanager
+def adapter_off(model: PreTrainedModel) -> Iterator[None]:
+    """Switch the adapter off for a while: the model is what it was before training."""
+    layers = list(_adapted(model))
+    trained = [[parameter.requires_grad for parameter in layer.parameters()] for layer in layers]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer, flags in zip(layers, trained, strict=True):
+            layer.enable_adapters(True)
+            for parameter, flag in zip(layer.parameters(), flags, strict=True):
+                parameter.requires_grad_(flag)
+
+
+def has_adapter(model: PreTrainedModel) -> bool:
+    """Whether a model has an adapter."""
+    return any(True for _ in _adapted(model))
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a model in which the adapter is part of the weights: plain transformers."""
+    model = copy.deepcopy(model)
+    for layer in list(_adapted(model)):
+        layer.merge()
+    for name, child in list(model.named_modules()):
+        if _is_adapted(child):
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, child.get_base_layer())
+    # Otherwise transformers would save the adapter alone.
+    model._hf_peft_config_loaded = False
+    return model
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return hasattr(module, "enable_adapters") and hasattr(module, "get_base_layer")
+
+
+def _adapted(model: PreTrainedModel) -> Iterator[Any]:
+    return (module for module in model.modules() if _is_adapted(module))
