@@ -45,7 +45,9 @@ def test_checkpointing_changes_no_gradient(load, kind):
     prepare_training(lm, gradient_checkpointing=True)
     assert lm.checkpointed
     kept = []
-    pack = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t)
+    pack = torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    )
     with pack:
         loss_of(lm)
     fewer = sum(kept)
