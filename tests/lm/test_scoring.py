@@ -70,9 +70,11 @@ def test_cuts_leave_no_large_waste():
     assert (big, small) == ((0, 4, 60), (4, 64, 5))
 
 
-@pytest.mark.parametrize("limit", [10**9, 60])
-def test_scores_and_gradients_are_those_of_the_distribution(load, monkeypatch, limit):
+@pytest.mark.parametrize(("limit", "saved"), [(10**9, 10**9), (60, 10**9), (60, 0), (60, 120)])
+def test_scores_and_gradients_are_those_of_the_distribution(load, monkeypatch, limit, saved):
     monkeypatch.setattr(scoring, "MAX_LOGITS", limit)
+    monkeypatch.setattr(scoring, "SAVED_LOGITS", saved)
+    monkeypatch.setattr(scoring, "_PIECE", 30)
     lm = load("gpt2")
     torch.manual_seed(0)
     hidden = torch.randn(11, lm.hidden_size, requires_grad=True)
@@ -99,9 +101,11 @@ def test_scores_and_gradients_are_those_of_the_distribution(load, monkeypatch, l
     torch.testing.assert_close(alone, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_logits_of_a_large_batch_are_never_whole(load, monkeypatch):
+@pytest.mark.parametrize(("saved", "passes"), [(0, 100), (24, 50 + 26), (50, 50)])
+def test_logits_of_a_large_batch_are_never_whole(load, monkeypatch, saved, passes):
     lm = load("gpt2")
     monkeypatch.setattr(scoring, "MAX_LOGITS", 8 * lm.vocab_size)
+    monkeypatch.setattr(scoring, "SAVED_LOGITS", saved * lm.vocab_size)
     rows = []
     plain = lm.logits
     monkeypatch.setattr(lm, "logits", lambda hidden: rows.append(len(hidden)) or plain(hidden))
@@ -109,7 +113,8 @@ def test_logits_of_a_large_batch_are_never_whole(load, monkeypatch):
     log_probs, entropy = score_actions(lm, hidden, torch.zeros(50, dtype=torch.long))
     (log_probs.sum() + entropy.sum()).backward()
     assert max(rows) == 8
-    assert sum(rows) == 100  # Once forward, once again for the gradient.
+    # Once forward; those that were not saved once again for the gradient.
+    assert sum(rows) == passes
 
 
 def test_impossible_tokens_have_no_entropy():
@@ -119,3 +124,33 @@ def test_impossible_tokens_have_no_entropy():
     torch.testing.assert_close((log_probs, entropy), (half, -half))
     (gradient,) = torch.autograd.grad((log_probs + entropy).sum(), logits)
     torch.testing.assert_close(gradient, torch.tensor([[-0.5, 0.5, 0.0]]))
+
+
+@pytest.mark.parametrize("kind", ["alternating", "mamba", "mamba2", "lstm", "t5", "bart"])
+def test_sequences_are_scored_as_one_text_a_decision(load, kind):
+    """Log-probabilities, entropies and gradients, for every kind of model."""
+    lm = load(kind)
+    generator = torch.Generator().manual_seed(0)
+    texts, decisions, actions = [], [], []
+    for row, (prompt, length) in enumerate([(3, 12), (1, 2), (5, 6), (2, 12), (4, 5)]):
+        text = torch.randint(0, EOS, (length,), generator=generator)
+        # Prompts of encoder-decoders end with eos; to the others it is a token like any other.
+        text[prompt - 1] = EOS
+        texts.append(text.tolist())
+        decisions += [(row, at) for at in range(prompt - 1, length)]
+    actions = torch.randint(0, len(WORDS), (len(decisions),), generator=generator)
+    weights = torch.randn(2, len(decisions), generator=generator)
+    parameters = list(lm.model.parameters())
+
+    def gradients(hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scores = torch.stack(score_actions(lm, hidden, actions))
+        loss = (weights * scores).sum()
+        return scores.detach(), *torch.autograd.grad(loss, parameters)
+
+    rows, positions = map(torch.tensor, zip(*decisions, strict=True))
+    ours = gradients(sequence_hidden(lm, SequenceBatch(padded(texts, 14), rows, positions)))
+    theirs = gradients(brute_force(lm, [texts[row][: at + 1] for row, at in decisions]))
+    # Some gradients are zero but for rounding: a bias of attention's keys changes nothing.
+    scale = max(float(expected.abs().max()) for expected in theirs[1:])
+    for found, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5 * scale, rtol=1e-4)

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textgym.lm.cache import SlotCache
     from textgym.lm.decoding import MemoDecoder
+    from textgym.lm.kept import Decision, KeptSets
+    from textgym.lm.lstm import LSTMConfig, LSTMForCausalLM
     from textgym.lm.model import LanguageModel
-    from textgym.lm.sampling import sample_tokens
+    from textgym.lm.processing import Sampler
+    from textgym.lm.sampling import Sampling, sample_tokens
     from textgym.lm.scoring import SequenceBatch, last_hidden, score_actions
 
 _HOMES = {
+    "Decision": "kept",
+    "KeptSets": "kept",
+    "LSTMConfig": "lstm",
+    "LSTMForCausalLM": "lstm",
     "LanguageModel": "model",
     "MemoDecoder": "decoding",
+    "Sampler": "processing",
+    "Sampling": "sampling",
     "SequenceBatch": "scoring",
     "SlotCache": "cache",
     "last_hidden": "scoring",
@@ -26,8 +35,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Decision",
+    "KeptSets",
+    "LSTMConfig",
+    "LSTMForCausalLM",
     "LanguageModel",
     "MemoDecoder",
+    "Sampler",
+    "Sampling",
     "SequenceBatch",
     "SlotCache",
     "last_hidden",

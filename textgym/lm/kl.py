@@ -4,6 +4,10 @@ Per token, as in Ziegler et al. 2019 ("Fine-Tuning Language Models from Human Pr
 2.2): the reward is lowered by ``beta * (log pi(a|s) - log ref(a|s))``. With a target, beta follows
 the proportional controller of the same paper, once a rollout, with the rollout's mean KL a token:
 ``beta *= 1 + 0.1 * clip((KL - target) / target, -0.2, 0.2)``.
+
+Like is compared with like: the reference's log-probability is taken after the same processing
+(temperature, penalties, bans) and on the same kept set as the policy's. Both are then distributions
+over the same tokens, so the mean of the estimate is a KL divergence, which is never negative.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from torch import Tensor
 
 from textgym.errors import SettingsError
 from textgym.lm.model import LanguageModel
+from textgym.lm.processing import Sampler
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
 
 _GAIN = 0.1
@@ -55,17 +60,25 @@ class KLPenalty:
         self.model.requires_grad_(False)
 
     @torch.no_grad()
-    def log_ratios(self, batch: SequenceBatch, actions: Tensor, log_probs: Tensor) -> Tensor:
+    def log_ratios(
+        self,
+        batch: SequenceBatch,
+        actions: Tensor,
+        log_probs: Tensor,
+        sampler: Sampler | None = None,
+    ) -> Tensor:
         """``log pi(a|s) - log ref(a|s)`` of each decision, float32 ``[n]``.
 
         Args:
-            batch: The texts and decisions.
+            batch: The texts and decisions, with what was kept at each.
             actions: ``[n]`` token ids.
             log_probs: ``[n]``, the policy's log-probabilities.
+            sampler: How the policy drew the actions; None for the full softmax.
         """
         batch = batch.to(self.model.device)
         hidden = sequence_hidden(self.model, batch)
-        reference, _ = score_actions(self.model, hidden, actions.to(self.model.device))
+        actions = actions.to(self.model.device)
+        reference, _ = score_actions(self.model, hidden, actions, sampler, batch)
         return log_probs - reference.to(log_probs.device)
 
     def adapt(self, log_ratios: NDArray[np.float32]) -> float:

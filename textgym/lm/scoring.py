@@ -15,10 +15,20 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from textgym.errors import ModelError
+from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
+from textgym.lm.processing import Sampler
 
-# Logits computed at once: 2**23 float32 are 32 MiB, and a few such arrays live at a time.
-MAX_LOGITS = 2**23
+# Logits computed at once: 36 MiB of float32, and a few such arrays live at a time. Just above the
+# 32 MiB up to which glibc keeps freed memory to itself: below, the heap of a large update is
+# fragmented, and grows to several times of what is in use.
+MAX_LOGITS = 9 * 2**20
+# Log-probabilities kept for the backward pass: 128 MiB. Those beyond are computed twice.
+SAVED_LOGITS = 2**25
+# So small that its probability is 0.
+_IMPOSSIBLE = -1e30
+# Elements that go through all elementwise steps together: 1 MiB, which a core's cache holds.
+_PIECE = 2**18
 # A batch is cut where shorter padding saves at least this share of its tokens.
 _MIN_SAVING = 0.1
 
@@ -31,23 +41,41 @@ class SequenceBatch(NamedTuple):
         rows: ``[n]``, the text of each decision.
         positions: ``[n]``, where the observation of each decision ends in its text; -1 is the
             empty observation.
+        kept: What top-k and top-p kept at each decision; None where neither is on.
     """
 
     tokens: Tensor
     rows: Tensor
     positions: Tensor
+    kept: KeptSets | None = None
 
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same on another device."""
-        return SequenceBatch(*(tensor.to(device) for tensor in self))
+        kept = None if self.kept is None else self.kept.to(device)
+        texts = (self.tokens.to(device), self.rows.to(device), self.positions.to(device))
+        return SequenceBatch(*texts, kept)
+
+    def observations(self, first: int, stop: int) -> Tensor:
+        """The observations of some decisions ``[stop - first, W]``, padded on the right with -1."""
+        texts = self.tokens[self.rows[first:stop]]
+        places = torch.arange(texts.shape[1], device=texts.device)
+        return texts.masked_fill(places > self.positions[first:stop, None], -1)
+
+
+def observation_batch(tokens: Tensor, kept: KeptSets | None = None) -> SequenceBatch:
+    """A decision after each of the texts ``[B, L]``, which are padded on the right with -1."""
+    lengths = (tokens >= 0).sum(-1)
+    return SequenceBatch(tokens, torch.arange(len(tokens), device=tokens.device), lengths - 1, kept)
 
 
 def start_token(lm: LanguageModel) -> int:
     """The token that stands in for an empty text.
 
     Raises:
-        ModelError: If the tokenizer has neither bos nor eos.
+        ModelError: If the tokenizer has neither bos nor eos, or prompts have to end with eos.
     """
+    if lm.seq2seq is not None:
+        raise lm.seq2seq.no_end()
     if lm.start_id is None:
         raise ModelError(
             f"a text is empty, and {lm.name!r} has neither a bos nor an eos token to start from; "
@@ -66,15 +94,12 @@ def last_hidden(lm: LanguageModel, tokens: Tensor) -> Tensor:
     Returns:
         ``[B, d]``.
     """
-    lengths = (tokens >= 0).sum(-1)
-    rows = torch.arange(len(tokens), device=tokens.device)
-    return sequence_hidden(lm, SequenceBatch(tokens, rows, lengths - 1))
+    return sequence_hidden(lm, observation_batch(tokens))
 
 
 def sequence_hidden(lm: LanguageModel, batch: SequenceBatch) -> Tensor:
     """Hidden state ``[n, d]`` at each decision of a batch; differentiable."""
-    tokens, rows, positions = batch
-    tokens = tokens.long()
+    tokens, rows, positions = batch.tokens.long(), batch.rows, batch.positions
     empty = positions < 0
     if bool(empty.any()):
         # An empty text is the start token alone: one more row, shared by all such decisions.
@@ -93,7 +118,7 @@ def sequence_hidden(lm: LanguageModel, batch: SequenceBatch) -> Tensor:
     ranks = rank[rows]
     for first, stop, width in _cuts(lengths.tolist()):
         chosen = (ranks >= first) & (ranks < stop)
-        hidden = lm.hidden(tokens[order[first:stop], :width].clamp(min=0))
+        hidden = lm.hidden(tokens[order[first:stop], :width])
         pieces.append((chosen, hidden[ranks[chosen] - first, positions[chosen]]))
     if len(pieces) == 1:
         return pieces[0][1]
@@ -120,36 +145,61 @@ def _cuts(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
             stack += [(cut, stop), (first, cut)]
 
 
-def score_actions(lm: LanguageModel, hidden: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+def score_actions(
+    lm: LanguageModel,
+    hidden: Tensor,
+    actions: Tensor,
+    sampler: Sampler | None = None,
+    batch: SequenceBatch | None = None,
+) -> tuple[Tensor, Tensor]:
     """Log-probability of each action, and entropy of its distribution; differentiable.
 
     Args:
         lm: The language model.
         hidden: ``[n, d]`` hidden states.
         actions: ``[n]`` token ids.
+        sampler: How the actions were drawn; None for the full softmax.
+        batch: The decisions, which a sampler other than a plain one needs: their texts, and what
+            was kept when their actions were drawn.
 
     Returns:
         Log-probabilities and entropies in nats, both float32 ``[n]``.
-    """
 
-    def piece(hidden: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        result = _LogProbAndEntropy.apply(lm.logits(hidden), actions)  # type: ignore[no-untyped-call]
+    Raises:
+        SettingsError: If the sampler has top-k or top-p, and the batch does not say what was kept.
+    """
+    if sampler is not None and sampler.plain:
+        sampler = None
+    if sampler is not None:
+        assert batch is not None, "processing needs the texts"
+        sampler.check_recorded(batch.kept)
+
+    def piece(hidden: Tensor, actions: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        logits = lm.logits(hidden)
+        if sampler is not None and batch is not None:
+            stop = first + len(hidden)
+            kept = None
+            if batch.kept is not None:
+                kept = batch.kept.take(torch.arange(first, stop, device=hidden.device))
+            # A finite number: with -inf, the entropy's sum would have to look out for 0 * inf.
+            logits = sampler.process(logits, batch.observations(first, stop), kept, _IMPOSSIBLE)
+        result = _LogProbAndEntropy.apply(logits, actions)  # type: ignore[no-untyped-call]
         return cast(tuple[Tensor, Tensor], result)
 
     step = max(1, MAX_LOGITS // lm.vocab_size)
-    if len(hidden) <= step:
-        return piece(hidden, actions)
-    run: Callable[..., Any] = piece
-    if torch.is_grad_enabled():
-        run = _recomputed(piece)
-    pieces = [
-        run(hidden[at : at + step], actions[at : at + step]) for at in range(0, len(hidden), step)
-    ]
+    saved = SAVED_LOGITS // lm.vocab_size if torch.is_grad_enabled() else len(hidden)
+    pieces = []
+    for first in range(0, len(hidden), step):
+        stop = first + step
+        run: Callable[..., Any] = piece if first < saved else _recomputed(piece)
+        pieces.append(run(hidden[first:stop], actions[first:stop], first))
+    if len(pieces) == 1:
+        return cast(tuple[Tensor, Tensor], pieces[0])
     return torch.cat([first for first, _ in pieces]), torch.cat([second for _, second in pieces])
 
 
 def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Tensor) -> Any:
+    def run(*arguments: Any) -> Any:
         # Nothing random inside, so the generator's state need not be kept.
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
@@ -159,15 +209,24 @@ def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
 class _LogProbAndEntropy(torch.autograd.Function):
     """Log-softmax at one index, and the entropy, in few passes over the vocabulary.
 
-    With p = softmax(z): d log p_a / dz = onehot(a) - p, and dH / dz = -p (log p + H).
+    With p = softmax(z): d log p_a / dz = onehot(a) - p, and dH / dz = -p (log p + H). A few rows go
+    through all steps before the next ones do, so that they stay in the cache.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs = torch.log_softmax(logits, -1)
-        probs = log_probs.exp()
-        # 0 * -inf is 0 here: an impossible token adds no entropy.
-        entropy = -torch.linalg.vecdot(probs, log_probs.clamp(min=-1e30))
+        log_probs = torch.empty_like(logits)
+        entropy = logits.new_empty(len(logits))
+        scratch = _scratch(logits)
+        for rows in _row_pieces(logits):
+            piece = log_probs[rows]
+            torch.log_softmax(logits[rows], -1, out=piece)
+            probs = torch.exp(piece, out=scratch[: len(piece)])
+            torch.linalg.vecdot(probs, piece, out=entropy[rows])
+            if bool(entropy[rows].isnan().any()):
+                # 0 * -inf is 0 here: an impossible token adds no entropy.
+                entropy[rows] = torch.linalg.vecdot(probs, piece.clamp(min=-1e30))
+        entropy.neg_()
         ctx.save_for_backward(log_probs, actions, entropy)
         return log_probs.gather(1, actions[:, None])[:, 0], entropy
 
@@ -175,11 +234,33 @@ class _LogProbAndEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         log_probs, actions, entropy = ctx.saved_tensors
         grad_log_prob, grad_entropy = grads
-        probs = log_probs.exp()
-        if bool(grad_entropy.any()):
-            slope = (log_probs.clamp(min=-1e30) + entropy[:, None]).mul_(grad_entropy[:, None])
-            grad = probs.mul_(slope.add_(grad_log_prob[:, None])).neg_()
-        else:
-            grad = probs.mul_(-grad_log_prob[:, None])
+        grad = torch.empty_like(log_probs)
+        with_entropy = bool(grad_entropy.any())
+        if with_entropy:
+            shift = (grad_log_prob + entropy * grad_entropy)[:, None]
+            scratch = _scratch(log_probs)
+        for rows in _row_pieces(log_probs):
+            piece = log_probs[rows]
+            probs = torch.exp(piece, out=grad[rows])
+            if with_entropy:
+                slope = torch.clamp(piece, min=-1e30, out=scratch[: len(piece)])
+                slope.mul_(grad_entropy[rows, None]).add_(shift[rows])
+                probs.mul_(slope).neg_()
+            else:
+                probs.mul_(-grad_log_prob[rows, None])
         grad.scatter_add_(1, actions[:, None], grad_log_prob[:, None])
         return grad, None
+
+
+def _row_pieces(matrix: Tensor) -> Iterator[slice]:
+    rows, columns = matrix.shape
+    # A GPU is faster with everything at once.
+    step = max(rows, 1) if matrix.is_cuda else max(1, _PIECE // columns)
+    return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
+
+
+def _scratch(matrix: Tensor) -> Tensor:
+    """Memory for the largest of the pieces."""
+    rows, columns = matrix.shape
+    step = rows if matrix.is_cuda else min(rows, max(1, _PIECE // columns))
+    return matrix.new_empty(step, columns)

@@ -25,6 +25,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from textgym.errors import SettingsError
+from textgym.lm.kept import Decision, KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch
 from textgym.sb3.fragments import FragmentStore, Ints
@@ -38,6 +39,10 @@ class LMRolloutBuffer(RolloutBuffer):
 
     It is for :class:`textgym.sb3.LMPolicy`: SB3's other policies cannot read a
     :class:`SequenceBatch`, and fail when the first rollout ends.
+
+    Beside each token it stores what top-k and top-p kept when the token was drawn (see
+    :class:`textgym.lm.Sampling`), so that updates and the KL to the reference are of the
+    distribution that the token was drawn from.
 
     ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
 
@@ -113,6 +118,9 @@ class LMRolloutBuffer(RolloutBuffer):
         self._fragment = np.zeros(shape, dtype=np.int64)
         self._length = np.zeros(shape, dtype=np.int64)
         self._fragments.clear()
+        self._decision: Decision | None = None
+        self._sets: list[KeptSets] = []
+        self._kept: KeptSets | None = None
         self.generator_ready = False
         self._charged = False
         BaseBuffer.reset(self)
@@ -141,9 +149,13 @@ class LMRolloutBuffer(RolloutBuffer):
             reward: ``[N]``.
             episode_start: ``[N]``, whether ``obs`` begins an episode.
             value: ``[N, 1]``.
-            log_prob: ``[N]``.
+            log_prob: ``[N]``, the tensor that the policy returned, with its
+                :class:`textgym.lm.Decision`.
         """
         at = self.pos
+        self._decision = Decision.of(log_prob)
+        if self._decision is not None and self._decision.kept is not None:
+            self._sets.append(self._decision.kept.to("cpu"))
         starts = np.asarray(episode_start, dtype=bool)
         self._fragment[at], self._length[at] = self._fragments.add(obs, starts)
         self.actions[at] = np.asarray(action).reshape(self.n_envs, self.action_dim)
@@ -189,7 +201,11 @@ class LMRolloutBuffer(RolloutBuffer):
             )
 
     def _index(self) -> None:
-        """List the decisions of each fragment, in the order of time."""
+        """List the decisions of each fragment, in the order of time; join the kept sets."""
+        # Incomplete if someone handed over copies, without the record: then scoring refuses.
+        complete = len(self._sets) == self.buffer_size
+        self._kept = KeptSets.join(self._sets) if complete else None
+        self._sets = []
         flat = self._fragment.reshape(-1)
         self._decisions = flat.argsort(kind="stable")
         self._counts = np.bincount(flat, minlength=len(self._fragments.tokens))
@@ -218,18 +234,20 @@ class LMRolloutBuffer(RolloutBuffer):
         positions = self._length.reshape(-1)[which] - 1
         tokens = self._fragments.tokens[fragments, : int(positions.max()) + 1]
         rows = np.repeat(np.arange(len(fragments)), self._counts[fragments])
-        batch = SequenceBatch(*(torch.from_numpy(part) for part in (tokens, rows, positions)))
-        return batch, which
+        kept = None if self._kept is None else self._kept.take(torch.from_numpy(which))
+        texts, owners, ends = (torch.from_numpy(part) for part in (tokens, rows, positions))
+        return SequenceBatch(texts, owners, ends, kept), which
 
     def _charge(self, kl: KLPenalty) -> None:
         """Lower the rewards by the penalty, in few batched passes of the reference model."""
         ratios = np.zeros(self.buffer_size * self.n_envs, dtype=np.float32)
         actions = self.actions.reshape(-1)
         log_probs = self.log_probs.reshape(-1)
+        sampler = None if self._decision is None else self._decision.sampler
         for fragments in self._chunks():
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
-            ratios[which] = kl.log_ratios(batch, *parts).numpy()
+            ratios[which] = kl.log_ratios(batch, *parts, sampler).numpy()
         coef = kl.coef
         mean = kl.adapt(ratios)
         self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)

@@ -7,6 +7,7 @@ come from, so acting costs one pass for both, and one new token a row thanks to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -18,14 +19,29 @@ from torch import Tensor, nn
 
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decoding import MemoDecoder
+from textgym.lm.kept import Decision, KeptSets
 from textgym.lm.model import LanguageModel
-from textgym.lm.sampling import sample_tokens
-from textgym.lm.scoring import SequenceBatch, last_hidden, score_actions, sequence_hidden
+from textgym.lm.processing import Sampler
+from textgym.lm.sampling import Sampling
+from textgym.lm.scoring import (
+    MAX_LOGITS,
+    SequenceBatch,
+    last_hidden,
+    observation_batch,
+    score_actions,
+    sequence_hidden,
+)
 from textgym.tokenization import TINY
 
 
 class LMPolicy(ActorCriticPolicy):
     """Actor and critic on one language model.
+
+    ``sampling`` is part of the policy: actions are drawn from the processed distribution, and
+    log-probabilities, entropies and ``get_distribution`` are of that same distribution, in the
+    rollout and in the update. So PPO's ratio starts at exactly 1 whatever the settings are. What
+    top-k and top-p kept when a token was drawn travels as ``log_probs.decision``
+    (:class:`textgym.lm.Decision`) to :class:`LMRolloutBuffer`, and comes back in the update.
 
     Args:
         observation_space: The environment's: token ids ``[L]``, -1 where nothing is written.
@@ -33,6 +49,10 @@ class LMPolicy(ActorCriticPolicy):
         lr_schedule: Learning rate, set by the algorithm.
         lm: Name or path of the language model, as :meth:`LanguageModel.load` takes it. Never a live
             module: the algorithm saves this argument, and loads the model again by it.
+        sampling: What the distribution over tokens is made of, as in
+            ``dict(temperature=0.7, top_k=50)``; see :class:`textgym.lm.Sampling`. With top-k or
+            top-p, train with :class:`LMRolloutBuffer`: SB3's own buffer does not store what was
+            kept.
         cache: Decode with a key/value cache. False recomputes every text whole, which any causal
             architecture can do.
         net_arch: Hidden layers of the value head (``[64]``, or ``dict(vf=[64])``); none by default.
@@ -43,6 +63,7 @@ class LMPolicy(ActorCriticPolicy):
 
     Attributes:
         lm: The :class:`LanguageModel`; ``policy.lm.save_pretrained(folder)`` exports it.
+        sampler: The sampling, ready to be applied to logits.
 
     Raises:
         ModelError: If the model cannot be loaded or does not fit the environment.
@@ -55,6 +76,7 @@ class LMPolicy(ActorCriticPolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         lm: str = TINY,
+        sampling: Mapping[str, Any] | Sampling | None = None,
         cache: bool = True,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
@@ -72,6 +94,7 @@ class LMPolicy(ActorCriticPolicy):
             raise SettingsError("use_sde needs continuous actions; tokens are discrete")
         _check_spaces(observation_space, action_space)
         self.lm_name = lm
+        self.sampling = Sampling.of(sampling)
         self.use_cache = cache
         self.decoder: MemoDecoder | None = None
         super().__init__(
@@ -92,6 +115,7 @@ class LMPolicy(ActorCriticPolicy):
         # The algorithm moves the policy to its device afterwards.
         self.lm = LanguageModel.load(self.lm_name, device="cpu")
         self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
+        self.sampler = Sampler(self.sampling, self.lm.tokenizer)
         layers = cast(list[int], self.net_arch)
         head = _value_head(self.lm.hidden_size, layers, self.activation_fn)
         self.value_net = head  # type: ignore[assignment]
@@ -111,39 +135,60 @@ class LMPolicy(ActorCriticPolicy):
             deterministic: Take the likeliest token instead of a random one.
 
         Returns:
-            Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32).
+            Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32). The
+            tensor of the latter carries a :class:`textgym.lm.Decision`.
         """
         hidden = self._hidden(obs)
-        logits = self.lm.logits(hidden)
-        actions, log_probs = sample_tokens(logits.detach(), deterministic)
+        actions, log_probs, kept = self._draw(hidden, obs, deterministic)
         if torch.is_grad_enabled():
-            log_probs, _ = score_actions(self.lm, hidden, actions)
+            batch = observation_batch(obs, kept)
+            log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
+        Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, self._values(hidden), log_probs
 
     def evaluate_actions(  # type: ignore[override]
-        self, obs: Tensor | SequenceBatch, actions: Tensor
+        self, obs: Tensor | SequenceBatch, actions: Tensor, kept: KeptSets | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Score given actions; differentiable, and never from the cache.
 
         Args:
             obs: Observations ``[n, L]``, or whole sequences from :class:`LMRolloutBuffer`.
             actions: ``[n]`` token ids.
+            kept: What top-k and top-p kept when the actions were drawn. Sequences from the buffer
+                bring it along.
 
         Returns:
             Values ``[n, 1]``, log-probabilities ``[n]`` and entropies ``[n]`` (float32).
+
+        Raises:
+            SettingsError: If top-k or top-p is on, and what was kept is not known.
         """
-        if isinstance(obs, SequenceBatch):
-            hidden = sequence_hidden(self.lm, obs)
-        else:
-            hidden = last_hidden(self.lm, obs)
-        log_probs, entropy = score_actions(self.lm, hidden, actions.long().flatten())
+        batch = obs if isinstance(obs, SequenceBatch) else observation_batch(obs)
+        if kept is not None:
+            batch = batch._replace(kept=kept)
+        self.sampler.check_recorded(batch.kept)
+        hidden = sequence_hidden(self.lm, batch)
+        actions = actions.long().flatten()
+        log_probs, entropy = score_actions(self.lm, hidden, actions, self.sampler, batch)
         return self._values(hidden), log_probs, entropy
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | SequenceBatch
     ) -> Distribution:
-        """The categorical distribution over tokens after each observation."""
-        return self._get_action_dist_from_latent(self._hidden(obs))
+        """The categorical distribution over tokens after each observation.
+
+        With top-k or top-p it is the one that a token would be drawn from now, or, for sequences
+        from the buffer, on the sets that were kept when theirs were.
+        """
+        batch = obs if isinstance(obs, SequenceBatch) else observation_batch(obs)
+        logits = self.lm.logits(self._hidden(obs))
+        if not self.sampler.plain:
+            texts = batch.observations(0, len(logits))
+            logits = self.sampler.process(logits, texts, batch.kept)
+            now = self.sampler.kept(logits) if batch.kept is None else None
+            if now is not None:
+                logits = logits.masked_fill(~now.mask(), -torch.inf)
+        return self.action_dist.proba_distribution(logits)
 
     def predict_values(  # type: ignore[override]
         self, obs: Tensor | SequenceBatch
@@ -165,11 +210,25 @@ class LMPolicy(ActorCriticPolicy):
     def _predict(  # type: ignore[override]
         self, observation: Tensor, deterministic: bool = False
     ) -> Tensor:
-        logits = self.lm.logits(self._hidden(observation)).detach()
-        return sample_tokens(logits, deterministic)[0]
+        return self._draw(self._hidden(observation), observation, deterministic)[0]
 
-    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
-        return self.action_dist.proba_distribution(self.lm.logits(latent_pi))
+    @torch.no_grad()
+    def _draw(
+        self, hidden: Tensor, obs: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, KeptSets | None]:
+        """Actions ``[B]``, their log-probabilities, and what top-k and top-p kept."""
+        step = max(1, MAX_LOGITS // self.lm.vocab_size)
+        parts = [
+            self.sampler.sample(
+                self.lm.logits(hidden[at : at + step]), obs[at : at + step], deterministic
+            )
+            for at in range(0, len(hidden), step)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        actions, log_probs, kept = zip(*parts, strict=True)
+        sets = [part for part in kept if part is not None]
+        return torch.cat(actions), torch.cat(log_probs), KeptSets.join(sets) if sets else None
 
     def _hidden(self, obs: Tensor | SequenceBatch) -> Tensor:
         """Hidden state ``[B, d]`` after each observation: from the cache unless differentiated."""
@@ -188,6 +247,7 @@ class LMPolicy(ActorCriticPolicy):
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
             "lm": self.lm_name,
+            "sampling": self.sampling.as_dict(),
             "cache": self.use_cache,
             "net_arch": self.net_arch,
             "activation_fn": self.activation_fn,

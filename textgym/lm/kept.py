@@ -1,0 +1,155 @@
+"""The sets of tokens that top-k and top-p kept, recorded where a token was drawn.
+
+A set that is computed again after the weights have changed is another set: the token that was
+written may be outside of it, and ``pi_new / pi_old`` compares two distributions with different
+supports. So the rollout records its sets, and the update scores on them.
+
+Sets are stored as small as they can be: 4 bytes a token, or a bit for each of the vocabulary's,
+whichever is less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from textgym.lm.model import LanguageModel
+    from textgym.lm.processing import Sampler
+
+
+@dataclass(frozen=True)
+class KeptSets:
+    """n sets of tokens; made by :meth:`of_candidates` or :meth:`of_mask`.
+
+    Attributes:
+        vocab_size: Size V of the vocabulary.
+        counts: ``[n]`` int64, the size of each set that is stored as ids; -1 for the others.
+        ids: int32, the ids of those sets, one set after the other.
+        bits: ``[m, ceil(V / 8)]`` uint8, the other sets: token v is bit ``v % 8`` of byte
+            ``v // 8``.
+    """
+
+    vocab_size: int
+    counts: Tensor
+    ids: Tensor
+    bits: Tensor
+
+    @staticmethod
+    def of_candidates(candidates: Tensor, keep: Tensor, vocab_size: int) -> KeptSets:
+        """Sets of some of the candidates.
+
+        Args:
+            candidates: ``[n, K]`` token ids; those that are kept differ within a row.
+            keep: ``[n, K]`` bool.
+            vocab_size: Size V of the vocabulary.
+        """
+        counts = keep.sum(-1)
+        large = 4 * counts >= _bytes(vocab_size)
+        small = keep & ~large[:, None]
+        mask = torch.zeros(int(large.sum()), vocab_size, dtype=torch.bool, device=keep.device)
+        mask.scatter_(1, candidates[large], keep[large])
+        return KeptSets(
+            vocab_size, counts.masked_fill(large, -1), candidates[small].int(), _pack(mask)
+        )
+
+    @staticmethod
+    def of_mask(mask: Tensor) -> KeptSets:
+        """Sets from a mask ``[n, V]``."""
+        candidates = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+        return KeptSets.of_candidates(candidates, mask, mask.shape[1])
+
+    @staticmethod
+    def join(parts: Sequence[KeptSets]) -> KeptSets:
+        """The sets of all parts, one part after the other."""
+        return KeptSets(
+            parts[0].vocab_size,
+            torch.cat([part.counts for part in parts]),
+            torch.cat([part.ids for part in parts]),
+            torch.cat([part.bits for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def to(self, device: torch.device | str) -> KeptSets:
+        """The same on another device."""
+        parts = (self.counts, self.ids, self.bits)
+        return KeptSets(self.vocab_size, *(part.to(device) for part in parts))
+
+    def take(self, which: Tensor) -> KeptSets:
+        """Some of the sets, in the order of the indices ``which`` ``[m]``."""
+        sizes = self.counts.clamp(min=0)
+        starts = sizes.cumsum(0) - sizes
+        counts = self.counts[which]
+        taken = counts.clamp(min=0)
+        # Where each taken id stands: the start of its set, and its place within the set.
+        shift = starts[which] - (taken.cumsum(0) - taken)
+        total = int(taken.sum())
+        places = torch.arange(total, device=which.device)
+        places = places + shift.repeat_interleave(taken, output_size=total)
+        in_bits = (self.counts < 0).cumsum(0) - 1
+        rows = in_bits[which[counts < 0]]
+        return KeptSets(self.vocab_size, counts, self.ids[places], self.bits[rows])
+
+    def mask(self) -> Tensor:
+        """The sets as a mask ``[n, V]``; take a few at a time."""
+        sizes = self.counts.clamp(min=0)
+        mask = torch.zeros(len(self), self.vocab_size, dtype=torch.bool, device=self.ids.device)
+        rows = torch.arange(len(self), device=self.ids.device)
+        mask[rows.repeat_interleave(sizes, output_size=len(self.ids)), self.ids.long()] = True
+        if len(self.bits):
+            mask[self.counts < 0] = _unpack(self.bits, self.vocab_size)
+        return mask
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a batch of tokens was drawn: what a rollout has to record beside their log-probabilities.
+
+    It travels as an attribute of the tensor of log-probabilities, because agents such as
+    Stable-Baselines3's hand that very tensor from the policy to the buffer, and nothing else.
+
+    Attributes:
+        lm: The language model that the policy acts with.
+        sampler: The policy's sampling.
+        kept: The sets that top-k and top-p kept, one for each token; None where neither is on.
+    """
+
+    lm: LanguageModel
+    sampler: Sampler
+    kept: KeptSets | None
+
+    def attach(self, log_probs: Tensor) -> None:
+        """Put the record on the tensor of the tokens' log-probabilities."""
+        log_probs.decision = self  # type: ignore[attr-defined]
+
+    @staticmethod
+    def of(log_probs: Tensor) -> Decision | None:
+        """The record on a tensor, or None: the policy is of another kind, or copied the tensor."""
+        found = getattr(log_probs, "decision", None)
+        return found if isinstance(found, Decision) else None
+
+
+def _bytes(vocab_size: int) -> int:
+    return -(-vocab_size // 8)
+
+
+def _pack(mask: Tensor) -> Tensor:
+    """Bits of a mask ``[m, V]``, lowest first: uint8 ``[m, ceil(V / 8)]``."""
+    rows, size = mask.shape
+    padded = torch.nn.functional.pad(mask, (0, 8 * _bytes(size) - size))
+    shifts = torch.arange(8, dtype=torch.uint8, device=mask.device)
+    bits = padded.view(rows, _bytes(size), 8).byte() << shifts
+    return bits.sum(-1, dtype=torch.uint8)
+
+
+def _unpack(bits: Tensor, vocab_size: int) -> Tensor:
+    """The mask ``[m, V]`` of packed bits."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    mask = (bits[..., None] >> shifts) & 1
+    return mask.flatten(1)[:, :vocab_size].bool()

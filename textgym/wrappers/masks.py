@@ -1,0 +1,273 @@
+"""Action masks: which tokens may be written next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, overload
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+
+from textgym.errors import ActionError, SettingsError
+from textgym.lm.tokens import token_ids, token_list
+from textgym.tokenization import Tokenizer
+
+Mask: TypeAlias = NDArray[np.bool_]
+MaskFunction: TypeAlias = Callable[[NDArray[np.int32]], Any]
+
+
+class ActionMasks:
+    """Forbid tokens: some of them always, others as a function of the text so far.
+
+    ``ActionMasks(env)`` is an :class:`ActionMasksEnv` (a ``gymnasium.Wrapper``) for a single
+    environment, and an :class:`ActionMasksVectorEnv` (a ``VectorWrapper``) for a batch; both are
+    instances of this class. Spaces, observations and rewards are the wrapped environment's.
+
+    ``action_masks()`` tells what may be written next: bool ``[V]``, or ``[N, V]`` for a batch. That
+    is the method that sb3-contrib's ``MaskablePPO`` asks for. It starts from the environment's own
+    mask (all tokens but the special ones that are not eos), so wrappers can be stacked. Writing
+    a masked token is an error.
+
+    ``MaskablePPO`` stores a float32 mask a timestep, ``[T, N, V]``: with 64 rows of 128 tokens and
+    a vocabulary of 50,257 that is 1.6 GB. For large vocabularies, let the policy do it:
+    ``LMPolicy`` takes ``sampling=dict(banned_tokens=..., required_tokens=...)``
+    (:class:`textgym.lm.Sampling`), which costs no memory.
+
+    Args:
+        env: A text environment, from ``gymnasium.make`` or ``gymnasium.make_vec``.
+        banned: Tokens that are never written: ids, strings of the vocabulary, or texts that are a
+            single token.
+        allowed: The only tokens that may be written, given alike; None for all.
+        mask: A function of the texts so far, int32 ``[n, L]`` with -1 where nothing is written,
+            that returns bool ``[n, V]``: what may be written next.
+
+    Raises:
+        SettingsError: If a name is no token, no token is left, or the environment is not of text.
+    """
+
+    _static: Mask
+    _mask: MaskFunction | None
+    _tokenizer: Tokenizer
+
+    @overload
+    def __new__(
+        cls,
+        env: VectorEnv[Any, Any, Any],
+        banned: Sequence[int | str] = ...,
+        allowed: Sequence[int | str] | None = ...,
+        mask: MaskFunction | None = ...,
+    ) -> ActionMasksVectorEnv: ...
+
+    @overload
+    def __new__(
+        cls,
+        env: gym.Env[Any, Any],
+        banned: Sequence[int | str] = ...,
+        allowed: Sequence[int | str] | None = ...,
+        mask: MaskFunction | None = ...,
+    ) -> ActionMasksEnv: ...
+
+    def __new__(cls, env: Any = None, *_: Any, **__: Any) -> Any:
+        """Make a wrapper of the environment's kind."""
+        # Without arguments when unpickled, but then the class is one of the two.
+        if cls is ActionMasks:
+            cls = ActionMasksVectorEnv if isinstance(env, VectorEnv) else ActionMasksEnv
+        return object.__new__(cls)
+
+    def _set_up(
+        self,
+        env: Any,
+        banned: Sequence[int | str],
+        allowed: Sequence[int | str] | None,
+        mask: MaskFunction | None,
+    ) -> None:
+        tokenizer = getattr(env.unwrapped, "tokenizer", None)
+        if not isinstance(tokenizer, Tokenizer) or not hasattr(env.unwrapped, "action_masks"):
+            raise SettingsError(
+                f"ActionMasks wraps text environments, not {env}; use one such as TextGen-v0"
+            )
+        self._tokenizer, self._mask = tokenizer, mask
+        self._static = np.ones(tokenizer.vocab_size, dtype=np.bool_)
+        self._static[list(token_ids("banned", token_list("banned", banned), tokenizer))] = False
+        if allowed is not None:
+            chosen = token_ids("allowed", token_list("allowed", allowed), tokenizer)
+            self._static &= np.isin(np.arange(tokenizer.vocab_size), chosen)
+
+    def _check_some_left(self, inner: Mask) -> None:
+        if not (inner & self._static).any(-1).all():
+            raise SettingsError("ActionMasks: no token is left to write; allow at least one")
+
+    def _masks(self, texts: NDArray[np.int32], inner: Mask, over: Mask) -> Mask:
+        """What may be written after each of the texts ``[n, L]``: bool ``[n, V]``.
+
+        Args:
+            texts: The texts.
+            inner: The wrapped environment's masks ``[n, V]``.
+            over: Rows ``[n]`` whose action does not count, of which the function is not asked.
+        """
+        masks = inner & self._static
+        asked = np.flatnonzero(~over)
+        if self._mask is not None and len(asked):
+            found = np.asarray(self._mask(texts[asked]))
+            expected = (len(asked), masks.shape[1])
+            if found.shape != expected or found.dtype != np.bool_:
+                raise SettingsError(
+                    f"ActionMasks: the mask function returned {found.dtype} {found.shape}; return "
+                    f"one bool for each text and token, {expected}"
+                )
+            masks[asked] &= found
+        empty = np.flatnonzero(~masks.any(-1) & ~over)
+        if len(empty):
+            text = texts[empty[0]]
+            shown = self._tokenizer.decode(text[text >= 0].tolist())
+            raise SettingsError(
+                f"ActionMasks: row {empty[0]} may write no token after {shown!r}; "
+                "allow at least one (eos, say)"
+            )
+        return masks
+
+    def _check(self, actions: Any, masks: Mask, over: Mask) -> None:
+        """Refuse masked actions ``[n]``; whatever else is wrong with them the environment tells."""
+        try:
+            array = np.asarray(actions)
+        except ValueError:
+            return
+        if array.shape != over.shape or array.dtype.kind not in "iu":
+            return
+        for row in np.flatnonzero(~over).tolist():
+            action = int(array[row])
+            if 0 <= action < masks.shape[1] and not masks[row, action]:
+                token = self._tokenizer.token(action)
+                some = [self._tokenizer.token(at) for at in np.flatnonzero(masks[row])[:4].tolist()]
+                raise ActionError(
+                    f"row {row}: action {action} ({token!r}) is masked; choose one where "
+                    f"action_masks() is True, such as {', '.join(map(repr, some))}"
+                )
+
+
+class ActionMasksEnv(ActionMasks, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """:class:`ActionMasks` around a single environment."""
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        banned: Sequence[int | str] = (),
+        allowed: Sequence[int | str] | None = None,
+        mask: MaskFunction | None = None,
+    ) -> None:
+        RecordConstructorArgs.__init__(
+            self, banned=banned, allowed=allowed, mask=mask, _disable_deepcopy=True
+        )
+        gym.Wrapper.__init__(self, env)
+        self._set_up(env, banned, allowed, mask)
+        self._text: NDArray[np.int32] | None = None
+        self._over = True
+        # Masks depend on the text alone, and are asked for more than once a step.
+        self._known: Mask | None = None
+        self._check_some_left(self._inner())
+
+    def action_masks(self) -> Mask:
+        """What may be written next: bool ``[V]``; before ``reset``, without the function's say."""
+        if self._known is None:
+            text = np.full((1, 0), -1, np.int32) if self._text is None else self._text[None]
+            self._known = self._masks(text, self._inner()[None], np.array([self._over]))[0]
+        return self._known.copy()
+
+    def _inner(self) -> Mask:
+        mask: Mask = self.env.get_wrapper_attr("action_masks")()
+        return mask
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; see the wrapped environment."""
+        text, info = self.env.reset(seed=seed, options=options)
+        self._text, self._over, self._known = text.copy(), False, None
+        return text, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Write a token.
+
+        Raises:
+            ActionError: If it is masked; nothing changes.
+            SettingsError: If the mask function returns no mask, or leaves no token.
+            TextGymError: As the wrapped environment does.
+        """
+        if not self._over:
+            flat = np.reshape(action, -1) if np.size(action) == 1 else action
+            self._check(flat, self.action_masks()[None], np.array([False]))
+        text, reward, terminated, truncated, info = self.env.step(action)
+        self._text, self._over, self._known = text.copy(), terminated or truncated, None
+        return text, reward, terminated, truncated, info
+
+
+class ActionMasksVectorEnv(
+    ActionMasks, VectorWrapper[Any, Any, Any, Any, Any], RecordConstructorArgs
+):
+    """:class:`ActionMasks` around a batch, in the autoreset mode of the batch."""
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        banned: Sequence[int | str] = (),
+        allowed: Sequence[int | str] | None = None,
+        mask: MaskFunction | None = None,
+    ) -> None:
+        RecordConstructorArgs.__init__(
+            self, banned=banned, allowed=allowed, mask=mask, _disable_deepcopy=True
+        )
+        VectorWrapper.__init__(self, env)
+        self._set_up(env, banned, allowed, mask)
+        self._texts: NDArray[np.int32] | None = None
+        self._over = np.ones(env.num_envs, dtype=np.bool_)
+        self._known: Mask | None = None
+        self._restarts = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+        self._check_some_left(self._inner())
+
+    def action_masks(self) -> Mask:
+        """What each row may write next: bool ``[N, V]``.
+
+        Of rows whose episode is over, and before ``reset``, the function is not asked: their action
+        does not count.
+        """
+        if self._known is None:
+            texts = self._texts
+            if texts is None:
+                texts = np.full((self.num_envs, 0), -1, np.int32)
+            self._known = self._masks(texts, self._inner(), self._over)
+        return self._known.copy()
+
+    def _inner(self) -> Mask:
+        env: Any = self.env
+        while not hasattr(env, "action_masks"):
+            # Gymnasium's vector wrappers pass no methods on.
+            env = env.env
+        masks: Mask = env.action_masks()
+        return masks
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Start episodes; see the wrapped environment."""
+        texts, infos = self.env.reset(seed=seed, options=options)
+        some = None if options is None else options.get("reset_mask")
+        self._over[slice(None) if some is None else some] = False
+        self._texts, self._known = texts.copy(), None
+        return texts, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Write a token in each row.
+
+        Raises:
+            ActionError: If one is masked; nothing changes.
+            SettingsError: If the mask function returns no mask, or leaves no token.
+            TextGymError: As the wrapped environment does.
+        """
+        if not self._over.all():
+            self._check(actions, self.action_masks(), self._over)
+        texts, rewards, terminated, truncated, infos = self.env.step(actions)
+        over = terminated | truncated
+        self._over = np.zeros_like(over) if self._restarts else over
+        self._texts, self._known = texts.copy(), None
+        return texts, rewards, terminated, truncated, infos
