@@ -5,13 +5,14 @@ VENV ?= .venv
 EXTRAS ?= dev
 # Settings of the demo: make demo DEMO_ARGS='--steps 10000 --seed 1'; all of them: DEMO_ARGS=--help
 DEMO_ARGS ?=
+SPEED_ARGS ?=
 
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo bench-speed test lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## train PPO on TextGen/Sentiment-v0 for about two minutes, show texts before and after
 	$(BIN)/python -m agents.demo $(DEMO_ARGS)
+
+# Settings: make bench-speed SPEED_ARGS='--part rollouts --full'; all of them: SPEED_ARGS=--help
+bench-speed: $(STAMP)  ## measure speed beside the alternatives, into benchmarks/results (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(SPEED_ARGS)
 
 # Two worker processes with one thread each: more threads than cores are slower than one.
 test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING
