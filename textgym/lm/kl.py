@@ -12,15 +12,21 @@ over the same tokens, so the mean of the estimate is a KL divergence, which is n
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textgym.errors import SettingsError
+from textgym.errors import ModelError, SettingsError
+from textgym.lm.lora import adapter_off, has_adapter
 from textgym.lm.model import LanguageModel
 from textgym.lm.processing import Sampler
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+
+BASE = "base"
+"""Names the policy's own model without its adapter as the reference."""
 
 _GAIN = 0.1
 _CLIP = 0.2
@@ -32,12 +38,14 @@ class KLPenalty:
     Args:
         coef: The coefficient beta, or its first value; 0 only measures.
         target: Mean KL a token, in nats, that an adaptive coefficient aims at; None keeps beta.
-        reference: Name or path of the reference model.
+        reference: Name or path of the reference model, or ``"base"``: the policy's own model with
+            its adapter switched off, which needs no second copy.
         device: Where it runs.
+        dtype: Of its weights, as :meth:`LanguageModel.load` takes it.
 
     Attributes:
         coef: The current coefficient.
-        model: The reference model.
+        model: The reference model; None where it is the policy's own.
 
     Raises:
         SettingsError: If the coefficient is below 0, or there is a target without one above 0.
@@ -45,7 +53,12 @@ class KLPenalty:
     """
 
     def __init__(
-        self, coef: float, target: float | None, reference: str, device: str | torch.device
+        self,
+        coef: float,
+        target: float | None,
+        reference: str,
+        device: str | torch.device,
+        dtype: str = "auto",
     ) -> None:
         if not (np.isfinite(coef) and coef >= 0):
             raise SettingsError(f"kl_coef is {coef}; give a finite number of at least 0")
@@ -56,8 +69,10 @@ class KLPenalty:
             )
         self.coef = float(coef)
         self.target = target
-        self.model = LanguageModel.load(reference, device=device)
-        self.model.requires_grad_(False)
+        self.model: LanguageModel | None = None
+        if reference != BASE:
+            self.model = LanguageModel.load(reference, device=device, dtype=dtype)
+            self.model.requires_grad_(False)
 
     @torch.no_grad()
     def log_ratios(
@@ -66,6 +81,7 @@ class KLPenalty:
         actions: Tensor,
         log_probs: Tensor,
         sampler: Sampler | None = None,
+        policy_lm: LanguageModel | None = None,
     ) -> Tensor:
         """``log pi(a|s) - log ref(a|s)`` of each decision, float32 ``[n]``.
 
@@ -74,11 +90,19 @@ class KLPenalty:
             actions: ``[n]`` token ids.
             log_probs: ``[n]``, the policy's log-probabilities.
             sampler: How the policy drew the actions; None for the full softmax.
+            policy_lm: The policy's model, where its base is the reference.
+
+        Raises:
+            ModelError: If the base of the policy's model is the reference, and it has none.
         """
-        batch = batch.to(self.model.device)
-        hidden = sequence_hidden(self.model, batch)
-        actions = actions.to(self.model.device)
-        reference, _ = score_actions(self.model, hidden, actions, sampler, batch)
+        with ExitStack() as stack:
+            lm = self.model
+            if lm is None:
+                lm = _with_base(policy_lm)
+                stack.enter_context(adapter_off(lm.model))
+            batch, actions = batch.to(lm.device), actions.to(lm.device)
+            hidden = sequence_hidden(lm, batch)
+            reference, _ = score_actions(lm, hidden, actions, sampler, batch)
         return log_probs - reference.to(log_probs.device)
 
     def adapt(self, log_ratios: NDArray[np.float32]) -> float:
@@ -88,3 +112,13 @@ class KLPenalty:
             error = float(np.clip((mean - self.target) / self.target, -_CLIP, _CLIP))
             self.coef *= 1.0 + _GAIN * error
         return mean
+
+
+def _with_base(lm: LanguageModel | None) -> LanguageModel:
+    if lm is None or not has_adapter(lm.model):
+        raise ModelError(
+            f"reference={BASE!r} is the policy's own model with its adapter switched off, but the "
+            "policy has no adapter; give policy_kwargs=dict(lora=dict(r=8)), or name a reference "
+            "model"
+        )
+    return lm

@@ -63,7 +63,10 @@ class LMRolloutBuffer(RolloutBuffer):
         kl_coef: Coefficient of the per-token penalty (see :class:`textgym.lm.kl.KLPenalty`);
             at 0 a reference is only compared with.
         kl_target: Mean KL a token that an adaptive coefficient aims at; None keeps it fixed.
-        reference: Name or path of the reference model.
+        reference: Name or path of the reference model, or ``"base"``: the policy's own model with
+            its adapter switched off (``policy_kwargs=dict(lora=...)``), without a second copy.
+        reference_dtype: Of the reference's weights; ``"auto"`` is float32 on a CPU and bfloat16 on
+            a GPU that has it.
 
     Attributes:
         kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
@@ -91,6 +94,7 @@ class LMRolloutBuffer(RolloutBuffer):
         kl_coef: float = 0.0,
         kl_target: float | None = None,
         reference: str | None = None,
+        reference_dtype: str = "auto",
     ) -> None:
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise SettingsError(
@@ -102,8 +106,8 @@ class LMRolloutBuffer(RolloutBuffer):
         super().__init__(
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
         )
-        self.kl = _make_penalty(kl_coef, kl_target, reference, self.device)
-        if self.kl is not None:
+        self.kl = _make_penalty(kl_coef, kl_target, reference, self.device, reference_dtype)
+        if self.kl is not None and self.kl.model is not None:
             assert isinstance(action_space, spaces.Discrete)
             tokenizer_hash = getattr(action_space, "tokenizer_hash", None)
             width = observation_space.shape[0]
@@ -243,11 +247,12 @@ class LMRolloutBuffer(RolloutBuffer):
         ratios = np.zeros(self.buffer_size * self.n_envs, dtype=np.float32)
         actions = self.actions.reshape(-1)
         log_probs = self.log_probs.reshape(-1)
-        sampler = None if self._decision is None else self._decision.sampler
+        decision = self._decision
+        sampler, lm = (None, None) if decision is None else (decision.sampler, decision.lm)
         for fragments in self._chunks():
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
-            ratios[which] = kl.log_ratios(batch, *parts, sampler).numpy()
+            ratios[which] = kl.log_ratios(batch, *parts, sampler, lm).numpy()
         coef = kl.coef
         mean = kl.adapt(ratios)
         self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)
@@ -266,7 +271,11 @@ class LMRolloutBuffer(RolloutBuffer):
 
 
 def _make_penalty(
-    coef: float, target: float | None, reference: str | None, device: torch.device
+    coef: float,
+    target: float | None,
+    reference: str | None,
+    device: torch.device,
+    dtype: str,
 ) -> KLPenalty | None:
     if reference is None:
         if coef == 0 and target is None:
@@ -275,4 +284,4 @@ def _make_penalty(
             f"kl_coef is {coef} and kl_target {target}, but there is no reference model to stay "
             "near; give reference=NAME_OR_PATH, usually the policy's own lm"
         )
-    return KLPenalty(coef, target, reference, device)
+    return KLPenalty(coef, target, reference, device, dtype)

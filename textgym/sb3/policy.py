@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decoding import MemoDecoder
+from textgym.lm.engine import prepare_training
 from textgym.lm.kept import Decision, KeptSets
 from textgym.lm.model import LanguageModel
 from textgym.lm.processing import Sampler
@@ -31,6 +32,7 @@ from textgym.lm.scoring import (
     score_actions,
     sequence_hidden,
 )
+from textgym.sb3.value_head import value_head, value_layers
 from textgym.tokenization import TINY
 
 
@@ -55,6 +57,14 @@ class LMPolicy(ActorCriticPolicy):
             kept.
         cache: Decode with a key/value cache. False recomputes every text whole, which any causal
             architecture can do.
+        dtype: What to compute in, while float32 weights are updated: ``"auto"`` is bfloat16 on a
+            GPU that has it and float32 elsewhere; ``"bfloat16"`` is fast on some CPUs too.
+        lora: Train a low-rank adapter instead of all weights, as in ``dict(r=8, lora_alpha=16)``,
+            the arguments of peft's ``LoraConfig``. ``LMRolloutBuffer(reference="base")`` then takes
+            the model without the adapter as its reference.
+        gradient_checkpointing: Compute activations again in the backward pass instead of keeping
+            them: less memory, about a third more time.
+        compile: Compile the training pass with ``torch.compile``: True, or a backend's name.
         net_arch: Hidden layers of the value head (``[64]``, or ``dict(vf=[64])``); none by default.
         activation_fn: Their activation.
         use_sde: Must be False: actions are discrete.
@@ -68,6 +78,7 @@ class LMPolicy(ActorCriticPolicy):
     Raises:
         ModelError: If the model cannot be loaded or does not fit the environment.
         SettingsError: If the spaces are not those of a text environment, or an argument is wrong.
+        MissingDependencyError: If ``lora`` is given and peft is not installed.
     """
 
     def __init__(
@@ -78,6 +89,10 @@ class LMPolicy(ActorCriticPolicy):
         lm: str = TINY,
         sampling: Mapping[str, Any] | Sampling | None = None,
         cache: bool = True,
+        dtype: str = "auto",
+        lora: Mapping[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool | str = False,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         use_sde: bool = False,
@@ -96,12 +111,19 @@ class LMPolicy(ActorCriticPolicy):
         self.lm_name = lm
         self.sampling = Sampling.of(sampling)
         self.use_cache = cache
+        # How the model computes; its names are those of prepare_training's arguments.
+        self.engine: dict[str, Any] = {
+            "dtype": dtype,
+            "lora": None if lora is None else dict(lora),
+            "gradient_checkpointing": gradient_checkpointing,
+            "compile": compile,
+        }
         self.decoder: MemoDecoder | None = None
         super().__init__(
             observation_space,
             action_space,
             lr_schedule,
-            net_arch=_value_layers(net_arch),
+            net_arch=value_layers(net_arch),
             activation_fn=activation_fn,
             ortho_init=False,
             optimizer_class=optimizer_class,
@@ -115,14 +137,15 @@ class LMPolicy(ActorCriticPolicy):
         # The algorithm moves the policy to its device afterwards.
         self.lm = LanguageModel.load(self.lm_name, device="cpu")
         self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
+        prepare_training(self.lm, **self.engine)
         self.sampler = Sampler(self.sampling, self.lm.tokenizer)
         layers = cast(list[int], self.net_arch)
-        head = _value_head(self.lm.hidden_size, layers, self.activation_fn)
+        head = value_head(self.lm.hidden_size, layers, self.activation_fn)
         self.value_net = head  # type: ignore[assignment]
         if self.use_cache:
             self.decoder = MemoDecoder(self.lm, width)
         self.optimizer = self.optimizer_class(
-            self.parameters(),
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
@@ -136,15 +159,19 @@ class LMPolicy(ActorCriticPolicy):
 
         Returns:
             Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32). The
-            tensor of the latter carries a :class:`textgym.lm.Decision`.
+            tensor of the latter carries a :class:`textgym.lm.Decision`. Without gradients they are
+            on the CPU, wherever the model is.
         """
         hidden = self._hidden(obs)
         actions, log_probs, kept = self._draw(hidden, obs, deterministic)
+        values = self._values(hidden)
         if torch.is_grad_enabled():
             batch = observation_batch(obs, kept)
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
+        elif actions.device.type != "cpu":
+            actions, values, log_probs = _to_host(actions, values, log_probs)
         Decision(self.lm, self.sampler, kept).attach(log_probs)
-        return actions, self._values(hidden), log_probs
+        return actions, values, log_probs
 
     def evaluate_actions(  # type: ignore[override]
         self, obs: Tensor | SequenceBatch, actions: Tensor, kept: KeptSets | None = None
@@ -249,6 +276,7 @@ class LMPolicy(ActorCriticPolicy):
             "lm": self.lm_name,
             "sampling": self.sampling.as_dict(),
             "cache": self.use_cache,
+            **self.engine,
             "net_arch": self.net_arch,
             "activation_fn": self.activation_fn,
             "optimizer_class": self.optimizer_class,
@@ -256,32 +284,11 @@ class LMPolicy(ActorCriticPolicy):
         }
 
 
-def _value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn.Sequential:
-    """A small network from hidden state to value, 0 everywhere at first.
-
-    Hidden states differ in scale from model to model, so they are normalised first. The last layer
-    starts at zero: a random first guess would be the whole of the first advantages, and its
-    gradient would disturb the language model before the value means anything.
-    """
-    modules: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
-    for size in layers:
-        modules += [nn.Linear(width, size), activation()]
-        width = size
-    last = nn.Linear(width, 1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*modules, last)
-
-
-def _value_layers(net_arch: list[int] | dict[str, list[int]] | None) -> list[int]:
-    if isinstance(net_arch, dict):
-        if net_arch.get("pi"):
-            raise SettingsError(
-                "net_arch has layers for 'pi', but the actor is the language model; "
-                "give layers for the value head alone: net_arch=dict(vf=[64])"
-            )
-        return list(net_arch.get("vf", []))
-    return list(net_arch or [])
+def _to_host(actions: Tensor, values: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All that an agent wants on the host in one transfer, because each waits for the device."""
+    # float64 holds token ids and float32 exactly.
+    columns = torch.stack([actions.double(), values[:, 0].double(), log_probs.double()]).cpu()
+    return columns[0].long(), columns[1].float()[:, None], columns[2].float()
 
 
 def _check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
