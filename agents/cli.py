@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from agents.run_record import settings_of_run
 from textgym.errors import RewardError, TextGymError
 
 SettingsT = TypeVar("SettingsT")
@@ -53,6 +54,9 @@ def command_line(
     """
     settings = parse(module, defaults, doc, args)
     try:
+        run = getattr(settings, "resume", None)
+        if run is not None:  # Its settings are the defaults then: flags can only contradict them.
+            settings = parse(module, settings_of_run(run, defaults), doc, args)
         main(settings)
     except TextGymError as error:
         print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)

@@ -11,36 +11,35 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 * ``samples.jsonl``: the evaluation prompts with the texts before and after;
 * ``progress.csv`` and TensorBoard events: every logged number, and sample texts;
 * ``model.zip`` (for ``PPO.load``) and ``lm/`` (for ``LanguageModel.load`` and transformers), where
-  the agent has them.
+  the agent has them;
+* ``checkpoints/``: what ``--resume`` goes on from, however the run ended (:mod:`agents.resuming`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import platform
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.vector import VectorEnv
 from rich.console import Console
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-import textgym
 from agents.cli import Json
 from agents.environments import eval_split, make_env
-from agents.evaluation import Agent, Evaluation, evaluate
-from agents.report import StepCounter, TrainingLog, plot, side_by_side
+from agents.evaluation import Agent, evaluate
+from agents.logs import open_logger
+from agents.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
+from agents.resuming import Saver
+from agents.run_record import check_run, new_folder, write_record
 from agents.word_model import WORD_MODELS
 from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
+from textgym.sb3 import LMPolicy
+from textgym.sb3.model_state import keep_kl_coef
 
 
 @dataclass
@@ -77,17 +76,28 @@ class RunSettings:
     """CPU threads of torch. Default: torch's own choice."""
     out: Path = Path("runs")
     """Folder in which the run's own folder is made."""
+    checkpoint_every: int | None = None
+    """Environment steps between two checkpoints; 0 saves none. Default: 20,000, where the agent can
+    be resumed."""
+    resume: Path | None = None
+    """Folder of a run that was interrupted: go on with it, to the same result. Its settings are
+    those of the run; --steps may be more, and --device, --threads and --checkpoint-every others."""
 
     @property
     def env_id(self) -> str:
         """The environment id, with its default resolved."""
         return self.env or ("TextGen-v0" if self.prompts else "TextGen/Sentiment-v0")
 
+    def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+        """Wrap the batch as the agent needs it; an agent that chooses tokens needs nothing."""
+        return envs
+
 
 def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:
     """Evaluate, train, evaluate again, and write everything down.
 
-    Ctrl-C ends the training but not the run: what was learned so far is evaluated and saved.
+    Ctrl-C ends the training but not the run: what was learned so far is evaluated and saved, and
+    the run can be resumed, as can one that was killed.
 
     Args:
         name: The agent's name.
@@ -99,7 +109,8 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         The run's folder.
 
     Raises:
-        SettingsError: If there are too few evaluation episodes for an interval.
+        SettingsError: If there are too few evaluation episodes for an interval, or the run cannot
+            be resumed as the settings ask.
     """
     if settings.eval_episodes < 2:
         raise SettingsError(
@@ -107,13 +118,19 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if settings.resume is not None:
+        check_run(settings.resume, settings, name)
     console = Console()
     split = eval_split(settings)
     venv = StepCounter(make_env(settings, settings.n_envs, settings.seed, "train"))
     agent = make_agent(venv, settings.seed)
-    folder = _new_folder(settings, name)
-    logger = configure(str(folder), ["csv", "tensorboard"])
-    if isinstance(agent, BaseAlgorithm):
+    log = TrainingLog(settings.steps)
+    saver = Saver(agent, settings, log)
+    folder = settings.resume or new_folder(settings, name)
+    saved = saver.open(folder)
+    write_record(folder, name, settings)
+    logger = open_logger(folder, saved, resumes=settings.resume is not None)
+    if hasattr(agent, "set_logger"):
         agent.set_logger(logger)
 
     def make_eval_env(n_envs: int, seed: int) -> VecEnv:
@@ -123,53 +140,49 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     if isinstance(policy, LMPolicy):
         console.print(f"language model: {_origin(policy)}", soft_wrap=True)
     with closing(logger):
-        before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
-        logger.record("eval/reward", before.mean)
-        logger.dump(0)
+        if saved is None:
+            before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+            logger.record("eval/reward", before.mean)
+            logger.dump(0)
+        else:
+            before = saved.before
+            console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
         console.print(f"{settings.env_id}: reward before training {before} ({split} prompts)")
-        log, began, interrupted = TrainingLog(settings.steps), time.perf_counter(), False
-        try:
-            agent.learn(settings.steps, callback=log)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            log.close()
-        seconds = time.perf_counter() - began
+        interrupted = saver.learn(before, console)
         if interrupted:
             console.print("Interrupted: evaluating and saving what was learned so far.")
         after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
         logger.record("eval/reward", after.mean)
         logger.dump(venv.steps)
 
-    buffer = getattr(agent, "rollout_buffer", None)
-    if isinstance(buffer, LMRolloutBuffer) and buffer.kl is not None:
-        # The buffer itself is not saved; a loaded agent is to go on with the adapted coefficient.
-        agent.rollout_buffer_kwargs["kl_coef"] = buffer.kl.coef  # type: ignore[attr-defined]
+    if isinstance(agent, OnPolicyAlgorithm):
+        keep_kl_coef(agent)
     if hasattr(agent, "save"):
         agent.save(str(folder / "model"))
     if isinstance(policy, LMPolicy):
         policy.lm.save_pretrained(folder / "lm")
     plot(folder / "curve.png", f"{name} on {settings.env_id}", venv.steps, log, before, after)
-    _write_samples(folder / "samples.jsonl", before, after)
+    write_samples(folder, before, after)
     results = {
         "steps": venv.steps,
-        "seconds": round(seconds, 1),
+        "seconds": round(saver.seconds, 1),
         "interrupted": interrupted,
         "eval_split": split,
         "eval_before": {"mean": before.mean, "ci95": before.half_width},
         "eval_after": {"mean": after.mean, "ci95": after.half_width},
     }
-    _write_json(folder, name, settings, results)
+    write_record(folder, name, settings, results)
 
     side_by_side(console, before, after)
-    saved = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
+    models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
     console.print(
         f"reward before {before}, after {after} "
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
-        f"{venv.steps:,} tokens in {seconds:.0f} s\n"
+        f"{venv.steps:,} tokens in {saver.seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
-        f"{saved}"
-        f"logs:   tensorboard --logdir {folder}",
+        f"{models}"
+        f"logs:   tensorboard --logdir {folder}"
+        + (f"\nresume: {saver.command(name)}" if interrupted and saver.saves else ""),
         soft_wrap=True,
     )
     return folder
@@ -184,37 +197,3 @@ def _origin(policy: LMPolicy) -> str:
         f"a small GPT-2 with random weights, made for the environment's {lm.vocab_size} words\n"
         f"({lm.name})"
     )
-
-
-def _new_folder(settings: RunSettings, name: str) -> Path:
-    """A folder for the run; never one that exists."""
-    task = settings.env_id.rpartition("/")[2]
-    stem = f"{task}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in range(1000):
-        folder = settings.out / (f"{stem}-{number}" if number else stem)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(f"{settings.out / stem} and 999 more exist")
-
-
-def _write_samples(path: Path, before: Evaluation, after: Evaluation) -> None:
-    columns = (before.prompts, before.responses, before.returns, after.responses, after.returns)
-    names = ("prompt", "before", "reward_before", "after", "reward_after")
-    with path.open("w", encoding="utf-8") as file:
-        for values in zip(*columns, strict=True):
-            file.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
-
-
-def _write_json(folder: Path, name: str, settings: RunSettings, results: dict[str, Any]) -> None:
-    packages = ("gymnasium", "numpy", "stable-baselines3", "torch", "transformers")
-    record = {
-        "agent": name,
-        "settings": {**dataclasses.asdict(settings), "env": settings.env_id},
-        "results": results,
-        "versions": {"textgym": textgym.__version__, **{name: version(name) for name in packages}},
-        "python": platform.python_version(),
-    }
-    (folder / "run.json").write_text(json.dumps(record, indent=2, default=str) + "\n")

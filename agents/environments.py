@@ -8,6 +8,7 @@ import sys
 from typing import Any, Protocol
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
@@ -30,6 +31,9 @@ class EnvSettings(Protocol):
     @property
     def env_id(self) -> str:
         """The environment id."""
+
+    def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+        """Wrap the batch as the agent needs it."""
 
 
 def load_reward(spec: str | None) -> Any:
@@ -104,7 +108,9 @@ def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str) -> VecEn
             raise SettingsError(f"--env-kwargs: {name} is chosen by the run itself; leave it out")
     kwargs = {**given, **settings.env_kwargs, "split": split}
     try:
-        venv = make_vec_env(settings.env_id, n_envs=n_envs, seed=seed, **kwargs)
+        venv = make_vec_env(
+            settings.env_id, n_envs=n_envs, seed=seed, wrapper=settings.wrap, **kwargs
+        )
     except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
         known = ["TextGen-v0", *textgym.registered_tasks()]
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,14 @@ class StepCounter(VecEnvWrapper):
         self.steps += self.num_envs
         return self.venv.step_wait()
 
+    def get_state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"steps": self.steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.steps = state["steps"]
+
 
 class TrainingLog(BaseCallback):
     """Progress bar, learning curve and logged numbers: one record per rollout.
@@ -74,13 +83,14 @@ class TrainingLog(BaseCallback):
             rollout *= self.model.n_steps
         self._bar = tqdm(
             total=-(-self._total_steps // rollout) * rollout,  # A rollout is never cut short.
+            initial=self.num_timesteps,
             desc="training",
             unit=" tokens",
             unit_scale=True,
             smoothing=0.0,  # Writing is fast and learning slow: only their average means anything.
             mininterval=0.5 if sys.stderr.isatty() else 20.0,
         )
-        self._began = time.perf_counter()
+        self._began, self._steps_before = time.perf_counter(), self.num_timesteps
 
     def _on_step(self) -> bool:
         for row in np.flatnonzero(self.locals["dones"]):
@@ -91,7 +101,8 @@ class TrainingLog(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         elapsed = time.perf_counter() - self._began
-        self.logger.record("time/tokens_per_second", self.num_timesteps / elapsed)
+        written = self.num_timesteps - self._steps_before
+        self.logger.record("time/tokens_per_second", written / elapsed)
         buffer = self.locals.get("rollout_buffer")  # A DQN has none; the stats are our buffer's.
         for name, value in getattr(buffer, "stats", {}).items():
             self.logger.record(f"rollout/{name}", value)
@@ -143,6 +154,15 @@ def plot(
     axes.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
+    """Write samples.jsonl: the evaluation prompts with the texts before and after."""
+    columns = (before.prompts, before.responses, before.returns, after.responses, after.returns)
+    names = ("prompt", "before", "reward_before", "after", "reward_after")
+    with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
+        for values in zip(*columns, strict=True):
+            file.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
 
 
 def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:

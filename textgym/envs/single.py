@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
+from textgym.envs.masks import writable_tokens
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
+from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ActionError, ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.loading import PromptSpec
@@ -172,10 +174,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
                 the stream of prompts go on as they were.
         """
         (info,) = self._batch.reset([0], [seed], options)
-        # Gymnasium's own record of the generator and the seed.
-        streams = self._batch.streams
-        self._np_random = streams.rngs[0]
-        self._np_random_seed = -1 if streams.seeds[0] is None else streams.seeds[0]
+        self._remember_seed()
         self._over = False
         if self.render_mode == "human":
             self._show()
@@ -211,6 +210,38 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             self._show()
         return self._batch.tokens[0].copy(), float(outcome.rewards[0]), self._over, False, info
 
+    def get_state(self) -> State:
+        """Everything that the environment's future depends on, the episode under way included.
+
+        As for :meth:`textgym.envs.TextGenVectorEnv.get_state`. The wrappers that
+        ``gymnasium.make`` adds hold state of their own, which is not part of it (whether ``reset``
+        was called, a step limit's count): call ``env.unwrapped.get_state()``, and ``env.reset()``
+        before ``env.unwrapped.set_state(state)``.
+
+        Raises:
+            DataError: If the row of prompts has a column that JSON cannot hold.
+        """
+        return batch_state(self._batch, np.array([self._over]), begun=True)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `get_state`; nothing changes if an error is raised.
+
+        Raises:
+            SettingsError: If it is another environment's, or damaged; the message names what
+                differs.
+        """
+        over, _ = set_batch_state(self._batch, state)
+        self._over = bool(over[0])
+        self._remember_seed()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which tokens may be written: bool ``[V]``, True for text and eos.
+
+        Other special tokens (padding, unknown, ...) are masked. sb3-contrib's ``MaskablePPO`` asks
+        for this; ``step`` takes any token. :class:`textgym.wrappers.masks.ActionMasks` masks more.
+        """
+        return writable_tokens(self.tokenizer)
+
     def render(self) -> Frame | list[Frame] | None:  # type: ignore[override]
         """The text as a string ("ansi") or an image ("rgb_array"); None in the mode "human"."""
         if self.render_mode is None:
@@ -222,6 +253,12 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         if self.render_mode == "human":
             return None
         return frame(self.render_mode, *self._batch.shown(0))
+
+    def _remember_seed(self) -> None:
+        """Keep Gymnasium's own record of the generator and the seed."""
+        streams = self._batch.streams
+        self._np_random = streams.rngs[0]
+        self._np_random_seed = -1 if streams.seeds[0] is None else streams.seeds[0]
 
     def _as_batch(self, action: Any) -> Any:
         """An action as an array of one; SB3 hands over arrays of one already."""

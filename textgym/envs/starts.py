@@ -53,6 +53,8 @@ class PromptStreams:
         self.seeds: list[int | None] = [None] * num_rows
         # Prompts of a finite list come again and again; an endless source seldom repeats one.
         self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
+        # What an encoder-decoder's tokenizer puts around a prompt, so that its end can be seen.
+        self._frame = settings.tokenizer.prompt_frame
 
     # ------------------------------------------------------------------ seeds
 
@@ -214,20 +216,28 @@ class PromptStreams:
                 raise PromptError(f"{place(self.settings, row, prompt)}: {error}") from error
             if known is not None:
                 known[prompt] = ids
-        room = self.settings.max_prompt_tokens
+        before, behind = self._frame
+        if behind and behind[-1] in ids:
+            raise PromptError(
+                f"{place(self.settings, row, prompt)}: the prompt spells the end-of-sequence token "
+                "itself, but the tokenizer puts it behind every prompt; take it out of the text"
+            )
+        around = len(before) + len(behind)
+        room = self.settings.max_prompt_tokens - around
         if len(ids) <= room:
-            return ids
+            return [*before, *ids, *behind] if around else ids
         overflow = self.settings.prompt_overflow
         if overflow == "skip":
             return None
-        if overflow == "left":
-            return ids[len(ids) - room :]
-        if overflow == "right":
-            return ids[:room]
+        if room >= 0 and overflow == "left":
+            return [*before, *ids[len(ids) - room :], *behind]
+        if room >= 0 and overflow == "right":
+            return [*before, *ids[:room], *behind]
+        framed = f" ({around} of them the tokenizer's own)" if around else ""
         raise PromptError(
-            f"{place(self.settings, row, prompt)}: the prompt has {len(ids)} tokens, but "
-            f"max_prompt_tokens is {room}; raise it, or set prompt_overflow to 'left' or 'right' "
-            "(cut that side off) or 'skip' (take another prompt)"
+            f"{place(self.settings, row, prompt)}: the prompt has {len(ids) + around} tokens"
+            f"{framed}, but max_prompt_tokens is {room + around}; raise it, or set prompt_overflow "
+            "to 'left' or 'right' (cut that side off) or 'skip' (take another prompt)"
         )
 
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from textgym.envs.batch import Outcome, TextBatch
 from textgym.envs.infos import add_infos
+from textgym.envs.masks import writable_tokens
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
+from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.loading import PromptSpec
@@ -218,6 +220,46 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             outcome.truncated,
             infos,
         )
+
+    def get_state(self) -> State:
+        """Everything that the environment's future depends on, episodes under way included.
+
+        An environment made with the same arguments goes on from it bit for bit, in another process
+        and on another machine too::
+
+            state = envs.get_state()
+            others.set_state(state)
+
+        A function that makes prompts has to depend on the Generator that it is given alone: what
+        it remembers itself (a counter, an open file) cannot be seen, and is not part of the state.
+
+        Returns:
+            Values that JSON can hold, and numpy arrays; nothing is shared with the environment.
+
+        Raises:
+            DataError: If a row of prompts has a column that JSON cannot hold; numpy's numbers,
+                strings and arrays, and tuples, are no hindrance.
+        """
+        mode = self.autoreset_mode.value
+        return batch_state(self._batch, self._over, self._begun, autoreset_mode=mode)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `get_state`; nothing changes if an error is raised.
+
+        Args:
+            state: The state of an environment with the same arguments and the same data. It is
+                copied. Functions can be compared by their names alone.
+
+        Raises:
+            SettingsError: If it is another environment's, or damaged; the message names what
+                differs.
+        """
+        mode = self.autoreset_mode.value
+        self._over, self._begun = set_batch_state(self._batch, state, autoreset_mode=mode)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which tokens each row may write: bool ``[N, V]``, as for the single environment."""
+        return np.tile(writable_tokens(self.tokenizer), (self.num_envs, 1))
 
     def render(self) -> tuple[Frame, ...] | None:
         """One frame a row in the mode "ansi" or "rgb_array"; None in the mode "human"."""

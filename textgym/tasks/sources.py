@@ -34,11 +34,14 @@ class Source(ABC):
         seed_key: Part of every seed, so that no two tasks share their random numbers. It does not
             depend on paths: the same seed draws the same rows on every machine.
         size: Number of rows, or None for an endless source.
+        repeatable: False where a row may depend on more than the generator or the index, and a look
+            at one may change the next.
     """
 
     name: str
     seed_key: str
     size: int | None
+    repeatable: bool = True
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Row:
@@ -125,6 +128,7 @@ class CallableSource(Source):
 
     seed_key = "function"
     size = None
+    repeatable = False
 
     def __init__(self, function: Callable[[np.random.Generator], Any], name: str) -> None:
         self.name = name
@@ -196,6 +200,7 @@ class AdoptedSource(Source):
         self.name = source.name
         self.seed_key = source.seed_key
         self.size = source.size
+        self.repeatable = source.repeatable
         self._source = source
         self._task = task
         row = self.item(0)

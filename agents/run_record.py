@@ -1,0 +1,137 @@
+"""The folder of a run and its run.json: what was run, with which settings, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import textgym
+from textgym.errors import SettingsError
+
+MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads"}
+"""Settings that a run may be resumed with other values of: they do not say what is trained."""
+
+
+class FolderSettings(Protocol):
+    """The settings that a folder's name and record are made of."""
+
+    out: Path
+    resume: Path | None
+    steps: int
+
+    @property
+    def env_id(self) -> str:
+        """The environment id."""
+
+
+def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
+    """Refuse to go on in a folder with another run than the one in it.
+
+    Raises:
+        SettingsError: If the run in it is another agent's, has other settings, or is complete.
+    """
+    record = read_record(folder)
+    if record["agent"] != name:
+        raise SettingsError(
+            f"--resume {folder}: this is a run of the agent {record['agent']!r}, not {name!r}; "
+            f"use python -m agents.{record['agent']}"
+        )
+    theirs = record["settings"]
+    contradicting = [
+        f"--{key.replace('_', '-')} {value} (it has {theirs[key]})"
+        for key, value in plain_settings(settings).items()
+        if key not in MAY_CHANGE and key in theirs and theirs[key] != value
+    ]
+    if contradicting:
+        raise SettingsError(
+            f"--resume {folder}: the run has settings of its own, which contradict "
+            f"{', '.join(contradicting)}; leave these flags out, or start a new run"
+        )
+    results = record.get("results")
+    if results and not results["interrupted"] and settings.steps <= results["steps"]:
+        raise SettingsError(
+            f"--resume {folder}: the run is complete, with {results['steps']:,} steps; to train "
+            "on, give --steps more than that"
+        )
+
+
+def new_folder(settings: FolderSettings, name: str) -> Path:
+    """A folder for the run; never one that exists."""
+    task = settings.env_id.rpartition("/")[2]
+    stem = f"{task}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1000):
+        folder = settings.out / (f"{stem}-{number}" if number else stem)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{settings.out / stem} and 999 more exist")
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """Settings as run.json holds them, with the environment resolved."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    return {**plain, "env": settings.env_id}
+
+
+def write_record(
+    folder: Path, name: str, settings: FolderSettings, results: dict[str, Any] | None = None
+) -> None:
+    """Write run.json: what was run, and, when it is over, what came of it."""
+    packages = ("gymnasium", "numpy", "stable-baselines3", "torch", "transformers")
+    record = {
+        "agent": name,
+        "settings": {**plain_settings(settings), "resume": None},
+        **({"results": results} if results else {}),
+        "versions": {"textgym": textgym.__version__, **{name: version(name) for name in packages}},
+        "python": platform.python_version(),
+    }
+    # In one stroke: a kill leaves no half of it.
+    partial = folder / "run.json.partial"
+    partial.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    partial.replace(folder / "run.json")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read run.json.
+
+    Raises:
+        SettingsError: If it is not there, or not whole.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+        record["agent"], record["settings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError(
+            f"--resume {folder}: this is no folder of a run ({type(error).__name__}: {error}); "
+            "give the one that the run printed, such as runs/Sentiment-v0-ppo-20260101-120000"
+        ) from error
+    return record
+
+
+def settings_of_run(folder: Path, defaults: Any) -> Any:
+    """The settings that a run was started with, as an object like the defaults.
+
+    Raises:
+        SettingsError: If the folder is no run's, or that of an agent with other settings.
+    """
+    record = read_record(folder)
+    names = {field.name for field in dataclasses.fields(defaults)}
+    unknown = sorted(set(record["settings"]) - names)
+    if unknown:
+        raise SettingsError(
+            f"--resume {folder}: this is a run of the agent {record['agent']!r}, whose setting "
+            f"{unknown[0]!r} is unknown here; use python -m agents.{record['agent']}"
+        )
+    found = {
+        key: type(default)(value) if isinstance(default, (Path, tuple)) else value
+        for key, value in record["settings"].items()
+        for default in [getattr(defaults, key)]
+    }
+    return dataclasses.replace(defaults, **found)

@@ -1,0 +1,320 @@
+"""A run that was interrupted goes on to the result of one that was not, number for number."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stable_baselines3 import A2C, DQN, PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents import a2c, cli, common, ppo, random_tokens
+from agents.report import TrainingLog
+from textgym.errors import SettingsError
+from textgym.sb3 import latest_checkpoint
+
+ROOT = Path(__file__).parents[2]
+WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
+ENVIRONMENT = {
+    "prompts": ["a", "b c", "d e f"],
+    "tokenizer": WORDS,
+    "max_prompt_tokens": 3,
+    "max_new_tokens": 6,
+}
+STEPS = 192  # 6 rollouts of 4 rows and 8 steps, which cut episodes in two.
+ARGUMENTS = [
+    "--env", "TextGen-v0", "--reward", "distinct", "--env-kwargs", json.dumps(ENVIRONMENT),
+    "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "6", "--threads", "1", "--device", "cpu",
+]  # fmt: skip
+MODULES: dict[str, Any] = {"ppo": ppo, "a2c": a2c}
+ALGORITHMS: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
+
+
+def command(agent: str, *args: str) -> Path:
+    """Run an agent's command line; the run's folder."""
+    module, folders = MODULES[agent], []
+    run = module.run
+
+    def noted(*arguments: Any) -> Path:
+        folders.append(run(*arguments))
+        return folders[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run", noted)
+        cli.command_line(f"agents.{agent}", module.Settings(), None, module.main, args)
+    return folders[0]
+
+
+def start(agent: str, out: Path, *args: str, steps: int = STEPS) -> Path:
+    return command(agent, *ARGUMENTS, "--steps", str(steps), "--out", str(out), *args)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A run that nothing happened to, and that was never saved on its way."""
+    known: dict[Any, Path] = {}
+
+    def get(agent: str = "ppo", steps: int = STEPS) -> Path:
+        if (agent, steps) not in known:
+            out = tmp_path_factory.mktemp("whole")
+            known[agent, steps] = start(agent, out, "--checkpoint-every", "0", steps=steps)
+        return known[agent, steps]
+
+    return get
+
+
+def progress(folder: Path) -> list[dict[str, str]]:
+    """The rows of progress.csv, without times and what is not there."""
+    rows = csv.DictReader((folder / "progress.csv").read_text().splitlines())
+    return [{k: v for k, v in row.items() if v and not k.startswith("time/")} for row in rows]
+
+
+def board(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.startswith("time/")
+    }
+
+
+def assert_same_run(folder: Path, truth: Path, algorithm: Any = PPO) -> None:
+    assert progress(folder) == progress(truth)
+    assert board(folder) == board(truth)
+    ours, theirs = (algorithm.load(path / "model.zip", device="cpu") for path in (folder, truth))
+    weights = theirs.get_parameters()
+    for name, weight in ours.get_parameters()["policy"].items():
+        assert torch.equal(weight, weights["policy"][name]), name
+    moments = (each.get_parameters()["policy.optimizer"]["state"] for each in (ours, theirs))
+    for one, other in zip(*(state.values() for state in moments), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in other)
+    assert ours.rollout_buffer_kwargs["kl_coef"] == theirs.rollout_buffer_kwargs["kl_coef"]
+    assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
+    results, expected = (json.loads((f / "run.json").read_text()) for f in (folder, truth))
+    for record in (results, expected):
+        record["results"].pop("seconds")
+    assert results["results"] == expected["results"]
+    exported = [load_file(path / "lm" / "model.safetensors") for path in (folder, truth)]
+    assert all(torch.equal(exported[0][name], exported[1][name]) for name in exported[1])
+
+
+class CrashError(Exception):
+    """The machine goes down, as far as the run is concerned."""
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, steps: int, happens: Callable[[], Any]) -> None:
+    """Let something happen in the middle of training."""
+    on_step = TrainingLog._on_step
+
+    def watched(self: TrainingLog) -> bool:
+        if self.num_timesteps == steps:
+            happens()
+        return on_step(self)
+
+    monkeypatch.setattr(TrainingLog, "_on_step", watched)
+
+
+def crash() -> None:
+    raise CrashError
+
+
+# ---------------------------------------------------------------------- the same result
+
+
+def test_killed_and_resumed(
+    whole: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL, at whatever moment it meets."""
+    arguments = [*ARGUMENTS, "--steps", str(STEPS), "--out", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "agents.ppo", *arguments, "--checkpoint-every", "32"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        found: list[Path] = []
+        while not found and process.poll() is None:
+            time.sleep(0.005)
+            found = list(tmp_path.glob("TextGen-v0-ppo-*/checkpoints/*000[369][246].safetensors"))
+        process.kill()
+    assert found, "it was over before it could be killed"
+    folder = found[0].parents[1]
+    assert "results" not in json.loads((folder / "run.json").read_text())
+    assert not (folder / "model.zip").exists()
+    assert command("ppo", "--resume", str(folder)) == folder
+    assert_same_run(folder, whole())
+    assert "of 192 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("agent", "crashes"), [("ppo", [76, 132]), ("a2c", [108])], ids=["ppo", "a2c"]
+)
+def test_crashes_after_a_checkpoint(
+    agent: str,
+    crashes: list[int],
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some rollouts after it, which are then logged again; a run that was resumed as well."""
+    every = [*ARGUMENTS, "--steps", str(STEPS), "--out", str(tmp_path), "--checkpoint-every", "64"]
+    for number, steps in enumerate(crashes):
+        with monkeypatch.context() as patch:
+            at_step(patch, steps, crash)
+            args = ["--resume", str(next(tmp_path.glob("TextGen*")))] if number else every
+            with pytest.raises(CrashError):
+                command(agent, *args)
+    folder = command(agent, "--resume", str(next(tmp_path.glob("TextGen*"))))
+    assert_same_run(folder, whole(agent), ALGORITHMS[agent])
+
+
+def test_a_crash_before_the_first_checkpoint(
+    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to go on from: the run starts again, in the same folder."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 60, crash)
+        with pytest.raises(CrashError):
+            start("ppo", tmp_path)
+    folder = command("ppo", "--resume", str(next(tmp_path.glob("TextGen*"))))
+    assert_same_run(folder, whole())
+
+
+def test_ctrl_c(
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It saves where the rollout ends, evaluates, and says how to go on."""
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        at_step(patch, 76, lambda: signal.raise_signal(signal.SIGINT))
+        folder = start("ppo", tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    record = json.loads((folder / "run.json").read_text())
+    assert record["results"]["interrupted"] is True
+    assert record["results"]["steps"] == 96
+    assert (folder / "model.zip").exists()
+    assert f"python -m agents.ppo --resume {folder}" in capsys.readouterr().out
+    command("ppo", "--resume", str(folder))
+    (extra,) = [point for point in board(folder)["eval/reward"] if point[0] == 96]
+    assert extra[1] == pytest.approx(record["results"]["eval_after"]["mean"])
+    assert progress(folder) == progress(whole())
+    assert "python -m agents.ppo --resume" not in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(monkeypatch, 76, twice)
+    folder = start("ppo", tmp_path, "--checkpoint-every", "64")
+    results = json.loads((folder / "run.json").read_text())["results"]
+    assert results["interrupted"] is True
+    latest = latest_checkpoint(folder / "checkpoints")
+    assert latest is not None
+    assert latest.stem == "checkpoint-000000000064"
+
+
+def test_more_steps(whole: Callable[..., Path], tmp_path: Path) -> None:
+    """A complete run is trained on: the curve is that of one long run."""
+    folder = start("ppo", tmp_path, steps=96)
+    with pytest.raises(SystemExit):
+        command("ppo", "--resume", str(folder))
+    command("ppo", "--resume", str(folder), "--steps", str(STEPS))
+    assert progress(folder) == progress(whole())
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["steps"] == record["results"]["steps"] == STEPS
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is not complete."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 100, crash)
+        out = tmp_path_factory.mktemp("interrupted")
+        with pytest.raises(CrashError):
+            start("ppo", out, "--checkpoint-every", "32")
+    return next(out.glob("TextGen*"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "args", "words"),
+    [
+        ("ppo", ["--lr", "0.5"], ["--lr 0.5 (it has 0.0005)", "leave these flags out"]),
+        ("ppo", ["--env", "TextGen/GoodBad-v0", "--seed", "7"], ["--env", "--seed 7 (it has 0)"]),
+        ("ppo", ["--env-kwargs", "{}"], ["--env-kwargs {}"]),
+        ("a2c", [], ["a run of the agent 'ppo'", "python -m agents.ppo"]),
+        ("ppo", ["--checkpoint-every", "-1"], ["--checkpoint-every -1", "0 for none"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_contradictions(
+    agent: str,
+    args: list[str],
+    words: list[str],
+    interrupted: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(interrupted.rglob("*"))
+    with pytest.raises(SystemExit):
+        command(agent, "--resume", str(interrupted), *args)
+    message = capsys.readouterr().err
+    assert [word for word in words if word not in message] == []
+    assert sorted(interrupted.rglob("*")) == before
+
+
+def test_what_does_not_contradict(interrupted: Path) -> None:
+    """The same value again, and settings that are not about what is trained."""
+    args = ["--lr", "5e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "96"]
+    folder = command("ppo", "--resume", str(interrupted), *args)
+    assert json.loads((folder / "run.json").read_text())["results"]["steps"] == 96
+
+
+def test_no_folder_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("ppo", "--resume", str(tmp_path))
+    assert "no folder of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["checkpoint_every", "resume"])
+@pytest.mark.parametrize("kind", ["random", "DQN"])
+def test_agents_that_cannot_be_resumed(kind: str, asked: str, tmp_path: Path) -> None:
+    def make_agent(venv: Any, seed: int) -> Any:
+        if kind == "random":
+            return random_tokens.make_agent(venv, seed)
+        return DQN("MlpPolicy", venv, buffer_size=100, learning_starts=8, device="cpu")
+
+    def settings(**others: Any) -> common.RunSettings:
+        return common.RunSettings(
+            env="TextGen/GoodBad-v0", steps=16, n_envs=4, eval_episodes=2, out=tmp_path, **others
+        )
+
+    folder = common.run("other", settings(), make_agent)
+    assert not (folder / "checkpoints").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    others: dict[str, Any] = {"resume": folder} if asked == "resume" else {asked: 100}
+    record = json.loads((folder / "run.json").read_text())
+    record.pop("results")
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SettingsError, match=r"cannot be resumed.*on-policy"):
+        common.run("other", settings(**others), make_agent)
+    assert len(list(tmp_path.iterdir())) == 1, "no folder is left behind"

@@ -1,0 +1,641 @@
+"""A training that is interrupted goes on as if nothing had happened.
+
+The truth is the training that was never interrupted, nor saved. Everything that the other one logs
+after its checkpoint, and every weight at the end, has to be the same number.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env as make_stock_env
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecCheckNan, VecEnvWrapper, VecNormalize
+
+from tests.sb3.rollouts import make_model
+from textgym.errors import DataError, SettingsError
+from textgym.sb3 import (
+    Checkpoints,
+    checkpoint_file,
+    latest_checkpoint,
+    load_checkpoint,
+    resume,
+    save_checkpoint,
+)
+from textgym.sb3.checkpoint_file import read_values, write_values
+from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.testing.vector import assert_same
+
+ROOT = Path(__file__).parents[2]
+MakeEnv = Callable[..., Any]
+STEPS = 30  # A rollout of 6 rows and 5 steps each.
+
+
+class Memory(KVWriter):
+    """Keeps what is logged, but for times."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, key_values: Any, key_excluded: Any, step: int = 0) -> None:
+        kept = {k: v for k, v in key_values.items() if not k.startswith("time/")}
+        self.rows.append({**kept, "step": step})
+
+    def close(self) -> None:
+        pass
+
+
+class Journal(BaseCallback):
+    """Keeps what happened: every action, reward, value and coefficient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def _on_step(self) -> bool:
+        told = ("actions", "rewards", "dones", "values", "log_probs", "new_obs")
+        self.seen.append([np.array(self.locals[name].tolist()) for name in told])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.seen.append(getattr(self.model.rollout_buffer, "stats", {}).copy())
+
+
+def train(model: Any, left: int, *callbacks: BaseCallback, reset: bool = False) -> Any:
+    """Train; what was logged, and what happened."""
+    memory, journal = Memory(), Journal()
+    if model._custom_logger:  # With what was restored into it.
+        model.logger.output_formats[:] = [memory]
+    else:
+        model.set_logger(Logger(None, [memory]))
+    model.learn(left, callback=[*callbacks, journal], reset_num_timesteps=reset)
+    return memory.rows, journal.seen
+
+
+def weights(model: Any) -> dict[str, Any]:
+    state = model.get_parameters()
+    return {
+        **{name: value.numpy() for name, value in state["policy"].items()},
+        "optimizer": [
+            {key: np.asarray(value) for key, value in entry.items()}
+            for entry in state["policy.optimizer"]["state"].values()
+        ],
+    }
+
+
+def disturb() -> None:
+    """Leave every generator in a state of its own, as another process would."""
+    random.seed(123)
+    np.random.seed(123)
+    torch.manual_seed(123)
+
+
+def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Callable[[], Any]]:
+    lm = checkpoint()
+    penalty = {"kl_coef": 0.1, "kl_target": 0.01, "reference": lm}
+
+    def ppo() -> Any:
+        return make_model(PPO, make_env(), lm, rollout_buffer_kwargs=penalty)
+
+    def a2c() -> Any:
+        # A schedule, and Adam's twin with a state of another form.
+        return make_model(
+            A2C, make_env(), lm, learning_rate=lambda left: 1e-3 * left, rollout_buffer_kwargs={}
+        )
+
+    def stock_buffer() -> Any:
+        return make_model(PPO, make_env(), lm, buffer=None, clip_range=lambda left: 0.3 * left)
+
+    def mlp() -> Any:
+        env = VecNormalize(VecCheckNan(make_env()), norm_obs=True)
+        return PPO("MlpPolicy", env, n_steps=5, batch_size=10, seed=0, device="cpu")
+
+    return {"ppo": ppo, "a2c": a2c, "stock buffer": stock_buffer, "mlp": mlp}
+
+
+# ---------------------------------------------------------------------- the same curve
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "stock buffer", "mlp"])
+def test_same_numbers(
+    kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    make = makers(make_env, checkpoint)[kind]
+    whole = make()
+    rows, seen = train(whole, 6 * STEPS, reset=True)
+
+    class Killed(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 4 * STEPS + 12:
+                raise RuntimeError("killed")
+            return True
+
+    first = make()
+    with pytest.raises(RuntimeError, match="killed"):
+        train(first, 6 * STEPS, Checkpoints(tmp_path, every=2 * STEPS), Killed(), reset=True)
+
+    disturb()
+    second = make()
+    left = resume(second, tmp_path, 6 * STEPS)
+    assert left == 2 * STEPS
+    assert second.num_timesteps == 4 * STEPS
+    rows_after, seen_after = train(second, left, Checkpoints(tmp_path, every=2 * STEPS))
+    assert_same(rows[4:], rows_after, "what is logged")
+    assert_same(seen[4 * 6 :], seen_after, "what happened")
+    assert_same(weights(whole), weights(second), "weights and optimizer")
+    assert_same(whole._last_obs, second._last_obs)
+    assert_same(
+        [(e["r"], e["l"]) for e in whole.ep_info_buffer],
+        [(e["r"], e["l"]) for e in second.ep_info_buffer],
+    )
+    assert second.num_timesteps == whole.num_timesteps
+    assert second._n_updates == whole._n_updates
+    if kind == "ppo":
+        kl = whole.rollout_buffer.kl
+        assert second.rollout_buffer.kl.coef == kl.coef != 0.1
+        assert rows[4]["train/learning_rate"] == 1e-3, "an update's figures are logged later"
+
+
+def test_every_boundary_will_do(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """From each checkpoint the same end; and the memo of the decoder is cold at each."""
+    make = makers(make_env, checkpoint)["ppo"]
+    whole = make()
+    rows, _ = train(whole, 5 * STEPS, Checkpoints(tmp_path, every=1, keep=9), reset=True)
+    files = sorted(tmp_path.iterdir())
+    assert [int(file.stem[-3:]) for file in files] == [30, 60, 90, 120, 150]
+    for number, file in enumerate(files[:-1], 1):
+        disturb()
+        model = make()
+        model.set_logger(Logger(None, []))
+        load_checkpoint(model, file)
+        left = 5 * STEPS - model.num_timesteps
+        assert_same(rows[number:], train(model, left)[0], file.name)
+        assert_same(weights(whole), weights(model), file.name)
+
+
+def test_the_memo_is_cold_between_update_and_rollout(
+    make_env: MakeEnv, checkpoint: Callable[..., str]
+) -> None:
+    """Training drops it: that is why a run that was never saved reads the texts anew as well."""
+    model = makers(make_env, checkpoint)["ppo"]()
+    drop, dropped = model.policy.decoder.invalidate, []
+
+    def invalidate() -> None:
+        dropped.append(model.num_timesteps)
+        drop()
+
+    model.policy.decoder.invalidate = invalidate
+    model.learn(3 * STEPS)
+    assert {STEPS, 2 * STEPS, 3 * STEPS} <= set(dropped)
+
+
+def test_an_evaluation_between_two_trainings_changes_nothing(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """It warms the decoder and draws random numbers: both are as saved again."""
+    make = makers(make_env, checkpoint)["ppo"]
+    whole = make()
+    whole.learn(2 * STEPS, callback=Checkpoints(tmp_path))
+    whole.predict(whole._last_obs)
+    drop, dropped = whole.policy.decoder.invalidate, []
+    whole.policy.decoder.invalidate = lambda: dropped.append(drop())
+    load_checkpoint(whole, tmp_path)
+    assert dropped, "although the weights are the same"
+    rows, _ = train(whole, 2 * STEPS)
+    other = make()
+    assert resume(other, tmp_path, 4 * STEPS) == 2 * STEPS
+    assert_same(rows, train(other, 2 * STEPS)[0])
+
+
+def test_a_longer_training_goes_on(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """The state at the end of `learn` is the one before the next rollout."""
+    make = makers(make_env, checkpoint)["ppo"]
+    whole = make()
+    rows, _ = train(whole, 4 * STEPS, reset=True)
+    short = make()
+    short.learn(2 * STEPS, callback=Checkpoints(tmp_path))
+    longer = make()
+    left = resume(longer, tmp_path, 4 * STEPS)
+    for name in ("_last_obs", "_last_episode_starts", "_total_timesteps", "_n_updates"):
+        assert_same(getattr(longer, name), getattr(short, name), name)
+    assert short._last_episode_starts.tolist() != [True] * 6
+    after, _ = train(longer, left, Checkpoints(tmp_path))
+    assert_same(rows[2:], after)
+    assert_same(weights(whole), weights(longer))
+    done = make()
+    assert resume(done, tmp_path, 4 * STEPS) == 0
+    done.learn(0, callback=Checkpoints(tmp_path), reset_num_timesteps=False)
+    assert_same(weights(whole), weights(done))
+
+
+def test_the_script_that_starts_is_the_one_that_resumes(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """With no checkpoint yet, ``reset_num_timesteps=False`` starts a new model as True does."""
+    make = makers(make_env, checkpoint)["ppo"]
+    truth = train(make(), 2 * STEPS, reset=True)
+    other = make()
+    assert resume(other, tmp_path / "none", 2 * STEPS) == 2 * STEPS
+    assert_same(truth, train(other, 2 * STEPS, reset=False))
+
+
+def test_stop_saves_and_interrupts(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    make = makers(make_env, checkpoint)["ppo"]
+    model, callback = make(), Checkpoints(tmp_path)
+
+    class Signal(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == STEPS + 6:
+                callback.stop()
+            return True
+
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(9 * STEPS, callback=[Signal(), callback])
+    assert model.num_timesteps == 2 * STEPS
+    other = make()
+    assert resume(other, tmp_path, 9 * STEPS) == 7 * STEPS
+    assert_same(weights(model), weights(other))
+
+
+def test_a_training_that_a_callback_ends_in_mid_rollout(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """What is left then is half a rollout, and no checkpoint is made of it."""
+
+    class End(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.num_timesteps < STEPS + 18
+
+    model = makers(make_env, checkpoint)["ppo"]()
+    model.learn(9 * STEPS, callback=[End(), Checkpoints(tmp_path, every=1)])
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-000000000030.safetensors"]
+    with pytest.raises(SettingsError, match="middle of a rollout"):
+        save_checkpoint(model, tmp_path)
+
+
+# ---------------------------------------------------------------------- files
+
+
+def test_old_checkpoints_go(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    model = makers(make_env, checkpoint)["mlp"]()
+    model.learn(5 * STEPS, callback=Checkpoints(tmp_path, every=STEPS, keep=2))
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == [f"checkpoint-{steps:012d}.safetensors" for steps in (120, 150)]
+    assert latest_checkpoint(tmp_path) == tmp_path / names[-1]
+    assert latest_checkpoint(tmp_path / "none") is None
+
+
+def test_extra(make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path) -> None:
+    make = makers(make_env, checkpoint)["mlp"]
+    extra = {"note": "é", "list": [1, (2.5, None)], "array": np.arange(3), "t": torch.ones(2)}
+    make().learn(STEPS, callback=Checkpoints(tmp_path, extra=lambda: extra))
+    found = load_checkpoint(make(), tmp_path)
+    assert torch.equal(found.pop("t"), torch.ones(2))
+    assert_same(found, {key: value for key, value in extra.items() if key != "t"})
+
+
+def test_values_come_back_as_they_were(tmp_path: Path) -> None:
+    tied = torch.arange(60_000.0)
+    values: dict[str, Any] = {
+        "tied": tied,
+        "tied too": tied,
+        "part": tied[2:4],
+        "transposed": torch.arange(6).reshape(2, 3).T,
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "scalar": torch.tensor(1.5, dtype=torch.float64),
+        "empty": torch.empty(0, 3),
+        "arrays": [np.array(3.0), np.zeros((0, 2), np.int8), np.uint32([2**32 - 1]), np.float32(7)],
+        "mask": np.array([True, False]),
+        "words": np.array(["a", "bc"]),
+        "order": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "mixed": {1: ("x", float("nan")), "$type": "mine"},
+        "states": [random.getstate(), np.random.get_state(legacy=False)],
+    }
+    path = tmp_path / "x.safetensors"
+    write_values(path, values)
+    found = read_values(path)
+    assert repr(found.pop("mixed")) == repr(values.pop("mixed"))
+    for key, value in values.items():
+        if not isinstance(value, torch.Tensor):
+            assert_same(found[key], value, key)
+            continue
+        assert found[key].dtype == value.dtype
+        assert torch.equal(found[key], value), key
+    assert path.stat().st_size < 1.5 * tied.nbytes, "one tensor of two names is stored once"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name], "no partial file is left"
+
+
+def test_nothing_is_unpickled(
+    make_env: MakeEnv,
+    checkpoint: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = makers(make_env, checkpoint)["ppo"]
+    make().learn(STEPS, callback=Checkpoints(tmp_path))
+    model = make()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was unpickled")
+
+    for module in ("pickle", "_pickle"):
+        for name in ("load", "loads", "Unpickler"):
+            monkeypatch.setattr(f"{module}.{name}", refuse)
+    monkeypatch.setattr("torch.load", refuse)
+    load_checkpoint(model, tmp_path)
+    assert model.num_timesteps == STEPS
+
+
+KILLED = """
+import importlib.util, os, random, signal, sys, time
+from pathlib import Path
+import torch
+# The module alone: its package takes seconds to import.
+spec = importlib.util.spec_from_file_location("checkpoint_file", sys.argv[3])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+write_values = module.write_values
+torch.set_num_threads(1)
+folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
+for _ in range(rounds):
+    child = os.fork()
+    if child == 0:
+        while True:
+            number = time.monotonic_ns()
+            tensors = {str(k): torch.full((20_000,), float(number % 999 + k)) for k in range(5)}
+            write_values(folder / "checkpoint-000000000001.safetensors",
+                         {"number": number, "tensors": tensors})
+    time.sleep(random.uniform(0.005, 0.06))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print("killed", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    rounds, partial, newest = 12, 0, []
+    arguments = [str(tmp_path), str(rounds), str(checkpoint_file.__file__)]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(rounds):
+            assert process.stdout.readline() == "killed\n"
+            partial += (tmp_path / "checkpoint-000000000001.partial").exists()
+            file = latest_checkpoint(tmp_path)
+            if file is not None:
+                values = read_values(file)
+                newest.append(values["number"])
+                for key, tensor in values["tensors"].items():
+                    expected = torch.full((20_000,), float(newest[-1] % 999 + int(key)))
+                    assert torch.equal(tensor, expected)
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert newest == sorted(newest), "never an older one"
+    assert len(set(newest)) > 1
+    assert partial > 0, "no kill ever met a write: the test proves nothing"
+
+
+def test_partial_files_of_a_killed_run_are_removed(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    make = makers(make_env, checkpoint)["mlp"]
+    make().learn(STEPS, callback=Checkpoints(tmp_path))
+    (tmp_path / "checkpoint-000000000060.partial").write_text("half")
+    model = make()
+    left = resume(model, tmp_path, 2 * STEPS)
+    model.learn(left, callback=Checkpoints(tmp_path, keep=1), reset_num_timesteps=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-000000000060.safetensors"]
+
+
+# ---------------------------------------------------------------------- devices
+
+
+def test_generators_of_a_gpu_do_not_matter_to_a_cpu(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    make = makers(make_env, checkpoint)["mlp"]
+    make().learn(STEPS, callback=Checkpoints(tmp_path))
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    values = read_values(path)
+    values["generators"]["cuda"] = [torch.arange(16, dtype=torch.uint8)]
+    write_values(path, values)
+    load_checkpoint(make(), tmp_path)
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_a_model_that_was_saved_on_a_gpu_loads_on_a_cpu(
+    device: str,
+    make_env: MakeEnv,
+    checkpoint: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The zip says where each tensor lay. Here it says so of tensors that never saw a GPU."""
+    if device == "auto" and torch.cuda.is_available():
+        pytest.skip("auto is the GPU here")
+    model = makers(make_env, checkpoint)["ppo"]()
+    model.learn(STEPS)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        model.save(tmp_path / "model")
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            load_stored(tmp_path / "model.zip")
+    loaded = PPO.load(tmp_path / "model", device=device)
+    assert_same(weights(loaded), weights(model))
+    assert {p.device.type for p in loaded.policy.parameters()} == {"cpu"}
+    assert loaded.rollout_buffer.kl.model.device.type == "cpu"
+    loaded.set_env(make_env())
+    loaded.learn(STEPS)
+
+
+def load_stored(path: Path) -> Any:
+    """The weights in a zip, where they say that they lay."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive, archive.open("policy.pth") as file:
+        return torch.load(file, weights_only=True)
+
+
+def test_a_saved_model_keeps_the_adapted_coefficient(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    given = {"kl_coef": 0.1, "kl_target": 0.01, "reference": checkpoint()}
+    model = make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=given)
+    model.learn(3 * STEPS, callback=Checkpoints(tmp_path / "checkpoints"))
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", device="cpu")
+    assert loaded.rollout_buffer.kl.coef == model.rollout_buffer.kl.coef != 0.1
+    assert given["kl_coef"] == 0.1, "the caller's dictionary is his own"
+
+
+# ---------------------------------------------------------------------- environments
+
+
+def test_every_layer_goes_on(make_env: MakeEnv) -> None:
+    def lengths(completions: list[str], **_: Any) -> list[float]:
+        return [len(text.split()) / 10 for text in completions]
+
+    # A reward in every step, so that there are returns on the way.
+    inner = [make_env(step_reward=lengths) for _ in range(2)]
+    envs = [VecNormalize(VecCheckNan(env), norm_obs=False, gamma=0.9) for env in inner]
+    env, other = envs
+    rng = np.random.default_rng(0)
+    env.reset()
+    for _ in range(9):
+        env.step(rng.integers(0, 23, 6))
+    state = get_env_state(env)
+    other.reset()
+    set_env_state(other, state)
+    assert_same(env.unwrapped.reset_infos, other.unwrapped.reset_infos)
+    for _ in range(40):
+        actions = rng.integers(0, 23, 6)
+        one, two = env.step(actions), other.step(actions)
+        for info in (*one[3], *two[3]):
+            info.get("episode", {}).pop("t", None)
+        assert_same(one, two)
+        assert_same(env.unwrapped.reset_infos, other.unwrapped.reset_infos)
+    assert other.venv.venv.reset_infos is other.unwrapped.reset_infos, "the list stays shared"
+    assert env.venv.venv.episode_count == other.venv.venv.episode_count > 0
+
+
+def test_seeds_and_options_that_wait(make_env: MakeEnv) -> None:
+    env, other = make_env(), make_env(seed=99)
+    env.seed(5)
+    env.set_options({"prompt": "w1 w2"})
+    set_env_state(other, get_env_state(env))
+    assert_same(env.reset(), other.reset())
+    assert_same(env.reset(), other.reset())
+
+
+class Forgetful(VecEnvWrapper):
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
+class Counting(Forgetful):
+    count = 0
+
+    def step_wait(self) -> Any:
+        self.count += 1
+        return self.venv.step_wait()
+
+    def get_state(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_wrappers_of_ones_own(make_env: MakeEnv, tmp_path: Path) -> None:
+    def make(env: Any) -> Any:
+        return PPO("MlpPolicy", env, n_steps=5, batch_size=10, device="cpu")
+
+    model, other = make(Counting(make_env())), make(Counting(make_env()))
+    model.learn(STEPS, callback=Checkpoints(tmp_path))
+    load_checkpoint(other, tmp_path)
+    assert other.env.count == 5
+    with pytest.raises(SettingsError, match=r"Counting > VecMonitor.*wrap it as it was"):
+        load_checkpoint(make(make_env()), tmp_path)
+    with pytest.raises(SettingsError, match=r"Forgetful has no get_state.*two methods"):
+        make(Forgetful(make_env())).learn(STEPS, callback=Checkpoints(tmp_path / "other"))
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+def test_other_trainings_are_refused(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    lm = checkpoint()
+    make_model(PPO, make_env(), lm).learn(STEPS, callback=Checkpoints(tmp_path))
+    for other, words in (
+        (make_model(A2C, make_env(), lm), "algorithm was 'PPO' and is 'A2C'"),
+        (make_model(PPO, make_env(), lm, n_steps=10), "n_steps was 5 and is 10"),
+        (make_model(PPO, make_env(5), lm, batch_size=25), "n_envs was 6 and is 5"),
+        (make_model(PPO, make_env(max_new_tokens=6), lm), "observations was"),
+        (make_model(PPO, make_env(prompts=["w1"]), lm), "prompts was"),
+        (make_model(PPO, make_env(), checkpoint("llama")), "parameter policy.lm"),
+        (
+            PPO("MlpPolicy", make_env(), n_steps=5, batch_size=10, device="cpu"),
+            "policy was 'LMPolicy'",
+        ),
+    ):
+        before = get_env_state(other.env)
+        with pytest.raises(SettingsError, match=words):
+            load_checkpoint(other, tmp_path)
+        assert other.num_timesteps == 0
+        assert_same(get_env_state(other.env)[-1], before[-1], "nothing changes")
+
+
+def test_a_folder_belongs_to_one_training(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    make = makers(make_env, checkpoint)["mlp"]
+    make().learn(STEPS, callback=Checkpoints(tmp_path))
+    with pytest.raises(SettingsError, match=r"training of 30 timesteps.*resume.*another folder"):
+        make().learn(STEPS, callback=Checkpoints(tmp_path))
+
+
+def test_what_cannot_be_resumed(make_env: MakeEnv, tmp_path: Path) -> None:
+    dqn = DQN("MlpPolicy", make_env(), buffer_size=100, device="cpu")
+    with pytest.raises(SettingsError, match=r"DQN cannot be resumed.*replay buffer"):
+        dqn.learn(6, callback=Checkpoints(tmp_path))
+    with pytest.raises(SettingsError, match="DQN"):
+        save_checkpoint(dqn, tmp_path)
+    stock = PPO(
+        "MlpPolicy", make_stock_env("CartPole-v1", 2), n_steps=4, batch_size=8, device="cpu"
+    )
+    with pytest.raises(SettingsError, match="DummyVecEnv has no get_state"):
+        stock.learn(8, callback=Checkpoints(tmp_path))
+    things = make_env(prompts=lambda rng: {"prompt": "w1", "thing": object()})
+    model = PPO("MlpPolicy", things, n_steps=4, batch_size=24, device="cpu")
+    with pytest.raises(DataError, match="column 'thing'"):
+        model.learn(8, callback=Checkpoints(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("argument", "value"), [("every", 0), ("keep", 0)])
+def test_impossible_arguments(argument: str, value: int, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"{argument}=0"):
+        Checkpoints(tmp_path, **{argument: value})
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_damaged_files(
+    content: bytes, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint-000000000030.safetensors").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"checkpoint-.*cannot be read"):
+        load_checkpoint(makers(make_env, checkpoint)["mlp"](), tmp_path)
+    with pytest.raises(SettingsError, match="no checkpoint in"):
+        load_checkpoint(makers(make_env, checkpoint)["mlp"](), tmp_path / "..")

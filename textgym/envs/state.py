@@ -1,0 +1,207 @@
+"""The state of an environment in mid-episode, as plain values and arrays.
+
+What is taken down is what the next call of ``step`` or ``reset`` reads: the texts, the rows that
+they started from, how far stop strings have been matched, and each row's stream of prompts. What
+follows from the settings (tables, the tokenizer, the rows of a file) is not; a fingerprint says
+whether two environments agree on it. The encoded prompts of a finite list are a memo, and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.envs.batch import TextBatch
+from textgym.envs.plain import from_plain, to_plain
+from textgym.envs.settings import Settings
+from textgym.errors import DataError, SettingsError, TextGymError
+from textgym.tasks.base import Row
+from textgym.tasks.sources import Source
+
+State = dict[str, Any]
+
+_VERSION = 1
+
+# Rows that a fingerprint reads: of a list (evenly spread if it has more), of an endless source.
+_LIST_ROWS = 1000
+_ENDLESS_ROWS = 16
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    "tokens": np.int32,
+    "length": np.int64,
+    "prompt_length": np.int64,
+    "stop_state": np.int32,
+    "potential": np.float64,
+    "shaping": np.float64,
+}
+
+
+def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settings: Any) -> State:
+    """Take down the state of a batch, and what the environment around it remembers.
+
+    Args:
+        batch: The batch.
+        over: ``[N]``, whether a row's episode is over.
+        begun: Whether there was a first reset.
+        settings: What else the environment that goes on from the state has to share.
+
+    Returns:
+        Values that JSON can hold, and numpy arrays; nothing is shared with the batch.
+
+    Raises:
+        DataError: If a row has a column that JSON cannot hold.
+    """
+    name = batch.settings.name
+    streams = batch.streams
+    return {
+        "version": _VERSION,
+        "settings": {**fingerprint(batch), **settings},
+        **{key: getattr(batch, key).astype(dtype) for key, dtype in _ARRAYS.items()},
+        "rows": [_plain_row(row, f"{name}, row {number}") for number, row in enumerate(batch.rows)],
+        "seeds": list(streams.seeds),
+        "generators": [
+            None if rng is None else to_plain(rng.bit_generator.state, name) for rng in streams.rngs
+        ],
+        "over": over.copy(),
+        "begun": begun,
+    }
+
+
+def set_batch_state(
+    batch: TextBatch, state: Mapping[str, Any], **settings: Any
+) -> tuple[NDArray[np.bool_], bool]:
+    """Go on from a state that `batch_state` took down; nothing changes if an error is raised.
+
+    Args:
+        batch: A batch of the same settings.
+        state: The state; it is copied.
+        settings: As for `batch_state`.
+
+    Returns:
+        `over` and `begun`.
+
+    Raises:
+        SettingsError: If the state is of another environment, or is none at all.
+    """
+    name = batch.settings.name
+    if not isinstance(state, Mapping) or state.get("version") != _VERSION:
+        raise SettingsError(f"{name}: this is no state that get_state() of this version returned")
+    _check_same(name, state.get("settings", {}), {**fingerprint(batch), **settings})
+    count = len(batch.rows)
+    try:
+        arrays = {
+            key: _array(key, state[key], getattr(batch, key), dtype)
+            for key, dtype in _ARRAYS.items()
+        }
+        rows = [
+            {column: from_plain(value) for column, value in row.items()} for row in state["rows"]
+        ]
+        generators = [_generator(each) for each in state["generators"]]
+        seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
+        over = _array("over", state["over"], np.zeros(count, np.bool_), np.bool_)
+        begun = bool(state["begun"])
+        if not len(rows) == len(generators) == len(seeds) == count:
+            raise ValueError("the number of rows")
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise SettingsError(
+            f"{name}: the state is damaged ({error}); take it from get_state() again"
+        ) from error
+    for key, array in arrays.items():
+        setattr(batch, key, array)
+    batch.rows = rows
+    batch.streams.rngs, batch.streams.seeds = generators, seeds
+    return over, begun
+
+
+def fingerprint(batch: TextBatch) -> dict[str, Any]:
+    """What two environments have to share for one to go on from the other's state.
+
+    Functions (rewards, prompts) are told apart by their names alone.
+    """
+    settings = batch.settings
+    return {
+        "environment": settings.name,
+        "num_envs": len(batch.rows),
+        "group_size": batch.streams.group_size,
+        "prompts": f"{settings.source.seed_key} {_content(settings.source)}",
+        "split": settings.split,
+        "tokenizer": settings.tokenizer.content_hash(),
+        "max_prompt_tokens": settings.max_prompt_tokens,
+        "max_new_tokens": settings.max_new_tokens,
+        "max_episode_steps": settings.max_episode_steps,
+        "stop": list(settings.stops.stops),
+        "stop_at_eos": settings.stop_at_eos,
+        "prompt_overflow": settings.prompt_overflow,
+        **_rewards(settings),
+    }
+
+
+def _rewards(settings: Settings) -> dict[str, Any]:
+    shaped = settings.step_reward is not None
+    return {
+        "reward": repr(settings.reward),
+        "step_reward": repr(settings.step_reward),
+        "step_reward_gamma": settings.step_reward_gamma if shaped else None,
+        "costs": repr(settings.costs),
+    }
+
+
+def _plain_row(row: Row, where: str) -> dict[str, Any]:
+    return {
+        column: to_plain(value, f"{where}: the column {column!r}") for column, value in row.items()
+    }
+
+
+def _content(source: Source) -> str:
+    """A hash of a source's rows, or of some of them where there are many.
+
+    If the first one cannot be written down, the others of the source hardly can either. That shows
+    before any episode begins.
+    """
+    digest = hashlib.sha256(f"{source.size}".encode())
+    if source.repeatable:
+        size = source.size
+        count = _ENDLESS_ROWS if size is None else min(size, _LIST_ROWS)
+        for index in np.linspace(0, count - 1 if size is None else size - 1, count, dtype=int):
+            try:
+                row = _plain_row(source.item(int(index)), f"{source.name}, row {index}")
+            except TextGymError:  # One that cannot be used will say so when it is drawn.
+                if index == 0:
+                    raise
+                continue
+            digest.update(json.dumps([int(index), row], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _check_same(name: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    different = [
+        f"{key} was {theirs.get(key)!r} and is {value!r}"
+        for key, value in ours.items()
+        if theirs.get(key) != value
+    ]
+    if different:
+        raise SettingsError(
+            f"{name}: the state is of another environment: {'; '.join(different)}; make the "
+            "environment with the arguments and the data that it had when the state was taken"
+        )
+
+
+def _array(key: str, value: Any, now: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """A copy of an array of a state, if it is one that fits."""
+    array = np.array(value)
+    if array.shape != now.shape or array.dtype.kind != np.dtype(dtype).kind:
+        raise ValueError(f"{key} is {array.dtype} {array.shape}, not {now.dtype} {now.shape}")
+    return array.astype(now.dtype)
+
+
+def _generator(state: Any) -> np.random.Generator | None:
+    if state is None:
+        return None
+    rng = np.random.default_rng()
+    rng.bit_generator.state = from_plain(state)
+    return rng

@@ -1,0 +1,239 @@
+"""What the rest of a training depends on, out of a model of Stable-Baselines3 and back into one.
+
+Weights and optimizer, counters, the adapted KL coefficient, the observations that are to be
+answered next, the environment in mid-episode, what is logged but not written out, and every random
+generator. Between an update and the next rollout that is all: the rollout buffer is empty, and so
+is the decoder's cache, as training has changed the weights.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from textgym.envs.plain import to_plain
+from textgym.errors import DataError, SettingsError
+from textgym.sb3.env_state import get_env_state, set_env_state
+
+_FORMAT = 1
+_COUNTERS = (
+    "num_timesteps",
+    "_total_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_current_progress_remaining",
+)
+
+
+def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
+    """Take down the state of a training that is between two rollouts.
+
+    Raises:
+        SettingsError: If this algorithm or environment cannot be resumed, or it is in the middle of
+            a rollout.
+        DataError: If the environment's rows hold something that cannot be written down.
+    """
+    model = _on_policy(model)
+    assert model.env is not None
+    if 0 < model.rollout_buffer.pos < model.rollout_buffer.buffer_size:
+        raise SettingsError(
+            "the training is in the middle of a rollout, which a checkpoint does not hold; save "
+            "between two rollouts, as textgym.sb3.Checkpoints does"
+        )
+    kl = _kl(model)
+    return {
+        "format": _FORMAT,
+        "made_with": {name: version(name) for name in ("torch", "stable-baselines3", "numpy")},
+        "training": _description(model),
+        # State dictionaries are ordered ones, with attributes that nobody needs.
+        "parameters": {name: dict(state) for name, state in model.get_parameters().items()},
+        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "last_obs": model._last_obs,
+        "last_episode_starts": model._last_episode_starts,
+        "episodes": None if model.ep_info_buffer is None else list(model.ep_info_buffer),
+        "successes": None if model.ep_success_buffer is None else list(model.ep_success_buffer),
+        "kl_coef": None if kl is None else kl.coef,
+        "environment": get_env_state(model.env),
+        "generators": _generators(),
+        "logged": _logged(model),
+    }
+
+
+def set_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Go on from a state of `get_model_state`.
+
+    A logger that ``learn`` makes itself is not there yet: see `set_logged`.
+
+    Raises:
+        SettingsError: If it is of another training; then nothing changes.
+    """
+    model = _on_policy(model)
+    assert model.env is not None
+    _check_same(model, state)
+    set_env_state(model.env, state["environment"])
+    model.set_parameters(state["parameters"], device=model.device)
+    for name, value in state["counters"].items():
+        setattr(model, name, value)
+    model._last_obs = state["last_obs"]
+    model._last_episode_starts = state["last_episode_starts"]
+    model.ep_info_buffer = _buffer(model, state["episodes"])
+    model.ep_success_buffer = _buffer(model, state["successes"])
+    if (kl := _kl(model)) is not None and state["kl_coef"] is not None:
+        kl.coef = state["kl_coef"]
+    keep_kl_coef(model)
+    cool(model)
+    if model._custom_logger:
+        set_logged(model, state)
+    _set_generators(state["generators"])
+
+
+def check_resumable(model: BaseAlgorithm) -> OnPolicyAlgorithm:
+    """Refuse what cannot be resumed.
+
+    Returns:
+        The model.
+
+    Raises:
+        SettingsError: If the algorithm is not on-policy, or a layer of the environment is unknown.
+        DataError: If the rows of the environment cannot be written down.
+    """
+    checked = _on_policy(model)
+    assert checked.env is not None
+    get_env_state(checked.env)
+    return checked
+
+
+def keep_kl_coef(model: OnPolicyAlgorithm) -> None:
+    """Let ``model.save`` keep an adapted KL coefficient: SB3 saves no buffer, but its arguments."""
+    if (kl := _kl(model)) is not None:
+        model.rollout_buffer_kwargs = {**model.rollout_buffer_kwargs, "kl_coef": kl.coef}
+
+
+def _on_policy(model: BaseAlgorithm) -> OnPolicyAlgorithm:
+    name = type(model).__name__
+    if not isinstance(model, OnPolicyAlgorithm):
+        raise SettingsError(
+            f"a training by {name} cannot be resumed: checkpoints are for SB3's on-policy "
+            "algorithms (PPO, A2C); an off-policy one depends on its replay buffer too, for which "
+            "SB3 has save_replay_buffer"
+        )
+    if model.use_sde or hasattr(model, "_last_lstm_states"):
+        what = "gSDE's noise" if model.use_sde else "its recurrent state"
+        raise SettingsError(f"a training by {name} cannot be resumed: {what} is not saved")
+    if model.env is None:
+        raise SettingsError(f"{name} has no environment; make it with one")
+    return model
+
+
+def _description(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """What has to be the same for one model to go on as another."""
+    return {
+        "algorithm": type(model).__name__,
+        "policy": type(model.policy).__name__,
+        "n_envs": model.n_envs,
+        "n_steps": model.n_steps,
+        "observations": repr(model.observation_space),
+        "actions": repr(model.action_space),
+    }
+
+
+def _check_same(model: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
+    if state.get("format") != _FORMAT:
+        raise SettingsError("the checkpoint is not of this version of textgym; start anew")
+    ours, theirs = _description(model), state["training"]
+    different = [
+        f"{key} was {theirs.get(key)!r} and is {value!r}"
+        for key, value in ours.items()
+        if theirs.get(key) != value
+    ]
+    known = _shapes(model.get_parameters())
+    saved = _shapes(state["parameters"])
+    wrong = sorted(name for name in {*known, *saved} if known.get(name) != saved.get(name))
+    if wrong:
+        shapes = f"{saved.get(wrong[0])} and is {known.get(wrong[0])}"
+        different.append(f"the parameter {wrong[0]} was {shapes} ({len(wrong)} differ)")
+    if different:
+        raise SettingsError(
+            f"the checkpoint is of another training: {'; '.join(different)}; make the model as it "
+            "was made"
+        )
+
+
+def _shapes(parameters: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights; those of an optimizer's state follow."""
+    return {
+        f"{owner}.{name}": tuple(value.shape)
+        for owner, state in parameters.items()
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _buffer(model: OnPolicyAlgorithm, values: list[Any] | None) -> deque[Any] | None:
+    return None if values is None else deque(values, maxlen=model._stats_window_size)
+
+
+def _kl(model: OnPolicyAlgorithm) -> Any:
+    """The KL penalty of an :class:`LMRolloutBuffer`."""
+    return getattr(model.rollout_buffer, "kl", None)
+
+
+def cool(model: BaseAlgorithm) -> None:
+    """Empty a policy's cache of keys and values, so that saved and resumed run both prefill.
+
+    Training has emptied it already. But an evaluation between two calls of ``learn`` may have
+    filled it, and a prefill and a decode differ in the last bits.
+    """
+    decoder = getattr(model.policy, "decoder", None)
+    if decoder is not None:
+        decoder.invalidate()
+
+
+def _generators() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
+        "torch": torch.get_rng_state(),
+        "cuda": list(cuda),
+    }
+
+
+def _set_generators(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():  # Saved on another machine, there may be more or fewer.
+        for number, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, number)
+
+
+def _logged(model: BaseAlgorithm) -> dict[str, Any]:
+    """What is recorded, but not written out yet: the figures of the last update."""
+    logger = getattr(model, "_logger", None)
+    if logger is None:
+        return {}
+    found = {}
+    for name, value in logger.name_to_value.items():
+        try:
+            to_plain(value, name)
+        except DataError:  # A figure or a video.
+            continue
+        excluded = logger.name_to_excluded.get(name, ("",))
+        found[name] = (value, logger.name_to_count.get(name, 0), excluded)
+    return found
+
+
+def set_logged(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Record again what had been logged, but not written out: SB3 dumps before it trains."""
+    for name, (value, count, excluded) in state["logged"].items():
+        model.logger.name_to_value[name] = value
+        model.logger.name_to_count[name] = count
+        model.logger.name_to_excluded[name] = excluded
