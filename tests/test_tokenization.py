@@ -14,7 +14,7 @@ import tokenizers
 import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
 from textgym import load_tokenizer
 from textgym.errors import TextGymError, TokenizerError
@@ -481,3 +481,57 @@ def test_content_hash_does_not_depend_on_the_process_or_path(tmp_path: Path) -> 
     assert load_tokenizer(save(tmp_path, {"eos_token": "<stop>"})).content_hash() != (
         first.content_hash()
     ), "another eos is another language of ids"
+
+
+# ------------------------------------------------------------------ the frame of a prompt
+
+
+def with_template(backend: tokenizers.Tokenizer, template: str) -> tokenizers.Tokenizer:
+    names = ["<s>", "</s>", "<extra>"]
+    backend.add_special_tokens(names)
+    special = [(name, backend.token_to_id(name)) for name in names]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    return backend
+
+
+@pytest.mark.parametrize("make", [metaspace, byte_level])
+@pytest.mark.parametrize(
+    ("template", "before", "behind"),
+    [
+        ("$A </s>", [], ["</s>"]),
+        ("<s> $A </s>", ["<s>"], ["</s>"]),
+        ("<extra> <s> $A <extra> </s>", ["<extra>", "<s>"], ["<extra>", "</s>"]),
+        ("</s> $A </s>", ["</s>"], ["</s>"]),
+        # Llama's, and one that ends with something else: prompts stay as they are.
+        ("<s> $A", [], []),
+        ("<s> $A </s> <extra>", [], []),
+        ("$A", [], []),
+    ],
+)
+def test_prompt_frame(make: Any, template: str, before: list[str], behind: list[str]) -> None:
+    backend = with_template(make(), template)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    # Which of its tokens is eos, the library does not know.
+    for tokenizer in [load_tokenizer(fast)] + [load_tokenizer(backend)] * (make is metaspace):
+        names = [[tokenizer.token(index) for index in side] for side in tokenizer.prompt_frame]
+        assert names == [before, behind]
+        assert pickle.loads(pickle.dumps(tokenizer)).prompt_frame == tokenizer.prompt_frame
+        if behind:
+            for text in ("", "the cat", "a dog, 3 dogs"):
+                framed = [*tokenizer.prompt_frame[0], *tokenizer.encode(text)]
+                assert [*framed, *tokenizer.prompt_frame[1]] == backend.encode(text).ids
+
+
+def test_no_frame_without_an_end() -> None:
+    assert load_tokenizer().prompt_frame == ([], [])
+    assert WordTokenizer(["a", "b"]).prompt_frame == ([], [])
+    backend = with_template(byte_level(), "<s> $A </s>")
+    nameless = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert load_tokenizer(nameless).prompt_frame == ([], []), "it has no eos"
+
+
+def test_frame_of_a_tokenizer_written_in_python() -> None:
+    slow = transformers.ByT5Tokenizer()
+    tokenizer = load_tokenizer(slow)
+    assert tokenizer.prompt_frame == ([], [slow.eos_token_id])
+    assert [*tokenizer.encode("the"), *tokenizer.prompt_frame[1]] == slow("the").input_ids

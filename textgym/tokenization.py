@@ -15,7 +15,8 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -80,6 +81,15 @@ class Tokenizer(ABC):
     @abstractmethod
     def token(self, index: int) -> str:
         """The vocabulary entry of one id, as the vocabulary spells it."""
+
+    @property
+    def prompt_frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a prompt; none for most tokenizers.
+
+        A tokenizer that closes every text with eos by itself (T5's: ``... </s>``, BART's:
+        ``<s> ... </s>``) belongs to an encoder-decoder, which must see where the prompt ends.
+        """
+        return [], []
 
     def content_hash(self) -> str:
         """Hash of the vocabulary (id by id) and of eos: equal hashes speak the same token ids."""
@@ -231,6 +241,11 @@ class FastTokenizer(Tokenizer):
                 ids += spaced[word]
         return ids
 
+    @cached_property
+    def prompt_frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a prompt: the post-processor's, if it adds eos."""
+        return _prompt_frame(self, lambda text: list(self.backend.encode(text).ids))
+
     def _encode(self, text: str) -> list[int]:
         try:
             return list(self.backend.encode(text, add_special_tokens=False).ids)
@@ -296,6 +311,11 @@ class SlowTokenizer(Tokenizer):
         """Token ids of a text, without special tokens around it."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
+    @cached_property
+    def prompt_frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a prompt: the tokenizer's own, if eos is last."""
+        return _prompt_frame(self, lambda text: list(self.tokenizer.encode(text)))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids; special tokens are visible in it."""
         return str(
@@ -307,6 +327,23 @@ class SlowTokenizer(Tokenizer):
     def token(self, index: int) -> str:
         """The vocabulary entry of one id, as the vocabulary spells it."""
         return str(self.tokenizer.convert_ids_to_tokens(index))
+
+
+def _prompt_frame(
+    tokenizer: Tokenizer, encode: Callable[[str], list[int]]
+) -> tuple[list[int], list[int]]:
+    """Find the frame from texts that are encoded with special tokens around them."""
+    frame = encode("")
+    if tokenizer.eos_id is None or frame[-1:] != [tokenizer.eos_id]:
+        return [], []
+    for index in range(tokenizer.vocab_size):
+        text = tokenizer.decode([index])
+        plain = tokenizer.encode(text)
+        if plain and not set(plain) & set(frame):
+            # The text stands where the frame is cut in two.
+            before = encode(text).index(plain[0])
+            return frame[:before], frame[before:]
+    return [], frame
 
 
 def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Tokenizer:

@@ -7,8 +7,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers, processors
 
 import textgym
 from textgym import load_tokenizer
@@ -81,6 +83,80 @@ def test_words_that_are_not_in_the_vocabulary(words_env: Any) -> None:
 def test_half_a_surrogate_pair() -> None:
     with pytest.raises(PromptError, match="surrogate"):
         env_of(["a\ud83d"]).reset(seed=0)
+
+
+# ------------------------------------------------------------------ prompts in a frame
+
+
+def framed(template: str = "<s> $A </s>") -> tokenizers.Tokenizer:
+    """A tokenizer that puts special tokens around texts, as those of encoder-decoders do."""
+    words = ["<s>", "</s>", "<pad>", "the", "cat", "sat", "on", "a", "mat"]
+    backend = tokenizers.Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = [(word, at) for at, word in enumerate(words[:3])]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    return backend
+
+
+@pytest.mark.parametrize("template", ["<s> $A </s>", "$A </s>", "<pad> <s> $A <pad> </s>"])
+@pytest.mark.parametrize("prompt", ["", "cat", "the cat sat on"])
+def test_the_frame_is_the_librarys(template: str, prompt: str) -> None:
+    backend = framed(template)
+    expected = backend.encode(prompt).ids
+    env = env_of([prompt], tokenizer=backend, max_prompt_tokens=9, render_mode="ansi")
+    obs, info = env.reset(seed=0)
+    assert obs.tolist() == expected + [-1] * (11 - len(expected))
+    assert info == {"prompt": prompt, "prompt_tokens": len(expected)}
+    env.step(8)
+    assert env.render() == prompt + "mat"
+    obs, _, terminated, _, info = env.step(1)
+    assert obs.tolist()[: len(expected) + 2] == [*expected, 8, 1]
+    assert terminated
+    assert (info["response"], info["finish_reason"]) == ("mat", "eos")
+
+
+def test_an_eos_in_the_frame_ends_no_episode() -> None:
+    env = env_of(["the"], tokenizer=framed(), max_new_tokens=3)
+    env.reset(seed=0)
+    for token, ends in ((4, False), (0, False), (1, True)):
+        assert env.step(token)[2] == ends
+
+
+@pytest.mark.parametrize("room", range(7))
+def test_overflow_keeps_the_frame(room: int) -> None:
+    backend, prompt = framed(), "the cat sat on"
+    ids = backend.encode(prompt, add_special_tokens=False).ids
+    arguments = {"tokenizer": backend, "max_prompt_tokens": room}
+    inner = room - 2
+    if inner < len(ids):
+        with pytest.raises(PromptError, match=rf"has 6 tokens \(2 of them.*is {room};"):
+            env_of([prompt], **arguments).reset(seed=0)
+    for side in ("left", "right"):
+        env = env_of([prompt], prompt_overflow=side, **arguments)
+        if inner < 0:
+            with pytest.raises(PromptError, match=f"is {room}; raise it"):
+                env.reset(seed=0)
+            continue
+        kept = ids[max(len(ids) - inner, 0) :] if side == "left" else ids[:inner]
+        obs, info = env.reset(seed=0)
+        assert obs.tolist() == [0, *kept, 1] + [-1] * (room - len(kept))
+        assert info["prompt_tokens"] == len(kept) + 2
+    if 4 <= room < 6:
+        env = env_of([prompt, "cat a"], prompt_overflow="skip", **arguments)
+        env.reset(seed=0)
+        assert {env.reset()[1]["prompt"] for _ in range(20)} == {"cat a"}
+
+
+def test_a_prompt_that_spells_eos_is_refused_where_the_frame_has_it() -> None:
+    with pytest.raises(PromptError, match="spells the end-of-sequence token"):
+        env_of(["the </s> cat"], tokenizer=framed()).reset(seed=0)
+    obs, _ = env_of(["the </s> cat"], tokenizer=framed("<s> $A")).reset(seed=0)
+    assert obs.tolist() == [3, 1, 4, -1, -1, -1, -1], "no frame: an end like any other token"
+
+
+def test_lists_of_words_have_no_frame(words_env: Any) -> None:
+    obs, _ = words_env().reset(options={"prompt": "the cat"})
+    assert obs.tolist()[:3] == [0, 1, -1]
 
 
 # ------------------------------------------------------------------ reset(options=...)

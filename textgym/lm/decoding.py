@@ -225,20 +225,29 @@ class MemoDecoder:
         kind = type(lm.model).__name__
         texts = torch.full((4, width), -1)
         final = (torch.arange(4 * width).view(4, width) * 7) % lm.vocab_size
+        prompts = [1] * len(final)
+        if lm.seq2seq is not None:
+            # Prompts of an encoder-decoder end with eos: one is longer than the others.
+            prompts[-1] = min(2, width)
+            for row, length in enumerate(prompts):
+                final[row, length - 1] = lm.seq2seq.eos_id
         error: Exception | None = None
         try:
             worst = 0.0
             for lengths in ((1, 1, 1, 1), (2, 1, 2, 2), (3, 4, 1, 3), (4, 5, 2, 6), (5, 6, 6, 1)):
                 for row, length in enumerate(lengths):
                     texts[row] = -1
-                    texts[row, :length] = final[row, :length]
+                    shown = max(length, prompts[row])
+                    texts[row, :shown] = final[row, :shown]
                 with torch.no_grad():
                     whole = last_hidden(lm, texts.to(lm.device))
                     worst = max(worst, float((self(texts) - whole).abs().max() / whole.abs().max()))
+        except ModelError:
+            raise  # It names the reason.
         except Exception as caught:
             error, worst = caught, float("inf")
         self._memos.clear()
-        if not worst < (1e-3 if lm.model.dtype == torch.float32 else 0.1):
+        if not worst < (1e-3 if lm.compute_dtype == torch.float32 else 0.1):
             raise ModelError(
                 f"{lm.name!r} is a {kind}, whose results from the slot cache are not those without "
                 f"({error or f'off by {worst:.1e}'}); use it without the cache: "

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
+import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
 from textgym.errors import ModelError, TokenizerError
 from textgym.tokenization import TINY, TINY_DIR, looks_local
 
@@ -63,7 +69,7 @@ def resolve(name: str) -> str:
 
 
 def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
-    """Read the weights of a causal language model.
+    """Read the weights of a causal language model, or of an encoder-decoder.
 
     Args:
         name: What the user called it, for error messages.
@@ -71,7 +77,7 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
         dtype: Name of a torch dtype, or ``"auto"`` for the checkpoint's own.
 
     Raises:
-        ModelError: If there is none, or it is no causal language model.
+        ModelError: If there is none, or it is no language model.
     """
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -80,14 +86,11 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
             f"no model could be loaded from {name!r}: it is neither a folder here nor a hub id "
             f"that can be reached ({_first_line(error)})"
         ) from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{name!r} is an encoder-decoder ({config.model_type}), which is not supported yet; "
-            "use a decoder such as GPT-2, Llama or Qwen2"
-        )
+    seq2seq = bool(getattr(config, "is_encoder_decoder", False))
+    kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     try:
         with no_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(
+            model = kind.from_pretrained(
                 source,
                 config=config,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -96,7 +99,7 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
             )
     except Exception as error:
         raise ModelError(
-            f"the causal language model {name!r} ({config.model_type}) could not be loaded from "
+            f"the language model {name!r} ({config.model_type}) could not be loaded from "
             f"safetensors weights ({_first_line(error)})"
         ) from error
     return cast(PreTrainedModel, model)

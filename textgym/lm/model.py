@@ -1,4 +1,4 @@
-"""A transformers causal language model with its tokenizer, split into body and head.
+"""A transformers language model with its tokenizer, split into body and head.
 
 The body maps token ids ``[B, L]`` to hidden states ``[B, L, d]``, the head maps hidden states to
 logits. Agents need the two apart: a prompt's positions never need logits (with a vocabulary of
@@ -25,11 +25,12 @@ from textgym.errors import ModelError, TokenizerError
 from textgym.lm.dtypes import as_dtype, has_bfloat16
 from textgym.lm.loading import load_model, no_progress_bars, resolve
 from textgym.lm.lora import has_adapter, merged
+from textgym.lm.seq2seq import Seq2Seq, trial
 from textgym.tokenization import TINY, Tokenizer, load_tokenizer
 
 
 class LanguageModel(nn.Module):
-    """A causal language model and its tokenizer; made by :meth:`load`.
+    """A causal language model or an encoder-decoder, and its tokenizer; made by :meth:`load`.
 
     Always in evaluation mode: with dropout on, the probabilities of a rollout and of its update
     would differ, and the PPO ratio would not start at 1.
@@ -46,11 +47,13 @@ class LanguageModel(nn.Module):
         vocab_size: Number of usable logits: the tokenizer's vocabulary. Models pad theirs; the
             padding is sliced off.
         hidden_size: Width d of the hidden states.
-        context_length: Longest sequence in tokens, or None if the architecture has no limit.
+        context_length: Longest sequence in tokens, or None if the architecture has no limit. An
+            encoder-decoder's is that of each side.
         start_id: The token that stands in for an empty text (bos, else eos), or None.
+        seq2seq: How an encoder-decoder reads texts; None for all others.
 
     Raises:
-        ModelError: If the model is not a causal language model whose logits are a head on the
+        ModelError: If the model is not a language model whose logits are a head on the
             hidden states of a body.
     """
 
@@ -66,7 +69,7 @@ class LanguageModel(nn.Module):
         self.compiled: Callable[..., Any] | None = None
         self.checkpointed: list[nn.Module] = []
         config = model.config
-        self.hidden_size = int(config.hidden_size)
+        self.hidden_size = int(config.get_text_config(decoder=True).hidden_size)
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         if int(config.vocab_size) < self.vocab_size:
             raise ModelError(
@@ -74,9 +77,13 @@ class LanguageModel(nn.Module):
                 f"{self.vocab_size} tokens; resize the model's embeddings, or load the tokenizer "
                 "that it was trained with"
             )
+        self.seq2seq: Seq2Seq | None = None
         bos = getattr(config, "bos_token_id", None)
         has_bos = isinstance(bos, int) and 0 <= bos < self.vocab_size
         self.start_id: int | None = bos if has_bos else tokenizer.eos_id
+        if getattr(config, "is_encoder_decoder", False):
+            self.seq2seq = Seq2Seq(model, tokenizer.eos_id, name)
+            self.start_id = None
         body = model.base_model
         if hasattr(body, "warn_if_padding_and_no_attention_mask"):
             # Padding stands on the right here, where causal attention never sees it.
@@ -90,7 +97,7 @@ class LanguageModel(nn.Module):
     def load(
         name_or_path: str = TINY, device: str | torch.device = "auto", dtype: str = "auto"
     ) -> LanguageModel:
-        """Load a causal language model with its tokenizer.
+        """Load a causal language model or an encoder-decoder with its tokenizer.
 
         Only safetensors weights are read, and no code that comes with a checkpoint is run.
 
@@ -102,8 +109,8 @@ class LanguageModel(nn.Module):
                 mixed precision see :func:`textgym.lm.engine.prepare_training`.
 
         Raises:
-            ModelError: If there is no such checkpoint, it has no safetensors weights, it is an
-                encoder-decoder, or it is not a causal language model.
+            ModelError: If there is no such checkpoint, it has no safetensors weights, or
+                it is not a language model that writes from left to right.
             TokenizerError: If it has no tokenizer that can be loaded.
         """
         if not isinstance(name_or_path, (str, Path)):
@@ -184,31 +191,43 @@ class LanguageModel(nn.Module):
         """Hidden states of whole sequences, without a cache.
 
         Args:
-            tokens: Integer ids ``[B, L]``, padded on the right with any valid id.
+            tokens: Integer ids ``[B, L]``, padded on the right with -1 or any valid id.
 
         Returns:
             ``[B, L, d]``; what stands at padded positions means nothing.
+
+        Raises:
+            ModelError: If a prompt of an encoder-decoder does not end (:mod:`textgym.lm.seq2seq`).
         """
         for layer in self.checkpointed:
             # Transformers checkpoints what trains, and refuses to decode it from a cache.
             layer.training = torch.is_grad_enabled()
         with self.autocast():
-            run = self.body if self.compiled is None else self.compiled
-            output = run(input_ids=tokens, use_cache=False)
+            if self.seq2seq is not None:
+                hidden = self.seq2seq.hidden(tokens)
+            else:
+                run = self.body if self.compiled is None else self.compiled
+                output = run(input_ids=tokens.clamp(min=0), use_cache=False)
+                hidden = cast(Tensor, output.last_hidden_state)
         for layer in self.checkpointed:
             layer.training = False
-        return cast(Tensor, output.last_hidden_state)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., d]``."""
         head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         size, config = self.vocab_size, self.model.config
+        # T5, where its embeddings are the head.
+        if getattr(config, "scale_decoder_outputs", config.model_type == "umt5"):
+            hidden = hidden * config.d_model**-0.5
         with self.autocast():
             if type(head) is nn.Linear and head.out_features > size:
                 bias = None if head.bias is None else head.bias[:size]
                 logits = functional.linear(hidden, head.weight[:size], bias).float()
             else:
                 logits = cast(Tensor, head(hidden))[..., :size].float()
+        if (offset := getattr(self.model, "final_logits_bias", None)) is not None:  # BART
+            logits = logits + offset[..., :size]
         # Gemma 2 bounds its logits; Granite and Cohere scale theirs.
         if cap := getattr(config, "final_logit_softcapping", None):
             logits = torch.tanh(logits / cap) * cap
@@ -249,9 +268,12 @@ class LanguageModel(nn.Module):
                 f"the environment's tokenizer and that of {self.name!r} are of the same size, but "
                 f"their vocabularies differ; make the environment with tokenizer={self.name!r}"
             )
-        if self.context_length is not None and width > self.context_length:
+        room = self.context_length
+        if room is not None and self.seq2seq is not None:
+            room *= 2  # For each side as much.
+        if room is not None and width > room:
             raise ModelError(
-                f"{self.name!r} reads at most {self.context_length} tokens, but the environment's "
+                f"{self.name!r} reads at most {room} tokens, but the environment's "
                 f"texts have up to {width} (max_prompt_tokens + max_new_tokens); make them smaller"
             )
 
@@ -262,17 +284,19 @@ class LanguageModel(nn.Module):
         tokens = torch.arange(length, device=self.device)[None] % self.vocab_size
         kind = type(self.model).__name__
         try:
-            expected = self.model(input_ids=tokens, use_cache=False).logits
-            expected = expected[..., : self.vocab_size].float()
-            hidden = self.hidden(tokens)
-            split = self.logits(hidden)
-            prefix = self.logits(self.hidden(tokens[:, :-1]))
+            if self.seq2seq is not None:
+                expected, split, prefix = trial(self, self.seq2seq)
+            else:
+                expected = self.model(input_ids=tokens, use_cache=False).logits
+                expected = expected[..., : self.vocab_size].float()
+                split = self.logits(self.hidden(tokens))
+                prefix = self.logits(self.hidden(tokens[:, :-1]))
         except Exception as error:
             raise ModelError(
                 f"{self.name!r} is a {kind}, which cannot be run as body and head ({error}); "
                 "use a decoder such as GPT-2, Llama or Qwen2"
             ) from error
-        scale = 1e-3 if expected.abs().max() < 50 and hidden.dtype == torch.float32 else 0.1
+        scale = 1e-3 if expected.abs().max() < 50 and self.compute_dtype == torch.float32 else 0.1
         if not torch.allclose(split, expected, atol=scale, rtol=scale):
             raise ModelError(
                 f"{self.name!r} is a {kind}, whose logits are more than a head on the last hidden "

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textgym.lm.attention import AttentionSlots
+from textgym.lm.encoder_decoder import EncoderDecoderSlots
 from textgym.lm.model import LanguageModel
+from textgym.lm.recurrent import StateSlots, is_recurrent
 
 Ints: TypeAlias = NDArray[np.integer]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -85,4 +87,8 @@ def make_slots(lm: LanguageModel, rows: int, width: int) -> Slots:
     Raises:
         ModelError: If there are none for it.
     """
+    if lm.seq2seq is not None:
+        return EncoderDecoderSlots(lm, lm.seq2seq, rows, width)
+    if is_recurrent(lm):
+        return StateSlots(lm, rows)
     return AttentionSlots(lm, rows, width)
