@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +16,7 @@ from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import SettingsError
 from textgym.sb3 import TextVecEnv, make_vec_env
 from textgym.tokenization import load_tokenizer
+from textgym.wrappers import TopKActions
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6"]
 
@@ -227,3 +229,44 @@ def test_ids_with_their_module_work_in_a_fresh_process():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[0, -1]"
+
+
+def test_a_wrapped_batch_with_dict_observations(checkpoint):
+    """Against the wrapped batch itself: observations, ends, starts and attributes."""
+    wrap = partial(TopKActions, lm=checkpoint(), k=4, device="cpu")
+    venv = make(3, seed=7, wrapper=wrap)
+    envs = wrap(venv_batch(3))
+    assert venv.observation_space == envs.single_observation_space
+    assert venv.action_space == gym.spaces.Discrete(4)
+    assert not hasattr(venv.action_space, "tokenizer_hash")  # These actions are no tokens.
+    obs, (expected, _) = venv.reset(), envs.reset(seed=[7, 8, 9])
+    rng = np.random.default_rng(0)
+    ends = 0
+    for _ in range(20):
+        assert obs.keys() == expected.keys()
+        for key in obs:
+            assert obs[key].dtype == expected[key].dtype
+            assert np.array_equal(obs[key], expected[key])
+        actions = rng.integers(4, size=3)
+        obs, _, dones, infos = venv.step(actions)
+        expected, _, terminated, _, told = envs.step(actions)
+        assert np.array_equal(dones, terminated)
+        for row in np.flatnonzero(dones):
+            ends += 1
+            for key, array in infos[row]["terminal_observation"].items():
+                assert np.array_equal(array, told["final_obs"][row][key])
+            assert infos[row]["response"] == told["final_info"]["response"][row]
+    assert ends > 5
+    assert venv.get_attr("k", [0, 2]) == [4, 4]
+    assert venv.get_attr("tokenizer")[0].content_hash() == load_tokenizer(WORDS).content_hash()
+    assert venv.env_is_wrapped(TopKActions) == [True, True, True]
+    assert venv.env_is_wrapped(Monitor) == [False, False, False]
+    with pytest.raises(AttributeError):
+        venv.get_attr("nothing")
+
+
+def venv_batch(n_envs):
+    return gym.make_vec(
+        "TextGen-v0", n_envs, prompts=PROMPTS, tokenizer=WORDS, reward=reward,
+        max_prompt_tokens=4, max_new_tokens=5, autoreset_mode="SameStep",
+    )  # fmt: skip

@@ -9,12 +9,47 @@
     model = PPO(LMPolicy, venv, policy_kwargs=dict(lm="textgym/tiny"),
                 rollout_buffer_class=LMRolloutBuffer)
     model.learn(100_000)
+
+Algorithms for small observations, such as ``DQN``, choose among a language model's proposals::
+
+    from textgym.sb3 import LMReplayBuffer, TopKPolicy
+    from textgym.wrappers import TopKActions
+
+    venv = make_vec_env("TextGen/Sentiment-v0", n_envs=64, wrapper=TopKActions)
+    model = DQN(TopKPolicy, venv, gamma=1.0, learning_starts=0, exploration_initial_eps=0.0,
+                exploration_final_eps=0.0, replay_buffer_class=LMReplayBuffer,
+                replay_buffer_kwargs=dict(n_steps=None, gamma=1.0))
 """
 
 from __future__ import annotations
 
 from textgym.sb3.buffer import LMRolloutBuffer
+from textgym.sb3.checkpoints import (
+    Checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    resume,
+    save_checkpoint,
+)
 from textgym.sb3.policy import LMPolicy
+from textgym.sb3.priorities import td_errors
+from textgym.sb3.replay import LMReplayBuffer
+from textgym.sb3.topk_features import TopKFeatures
+from textgym.sb3.topk_policy import TopKPolicy
 from textgym.sb3.vec_env import TextVecEnv, make_vec_env
 
-__all__ = ["LMPolicy", "LMRolloutBuffer", "TextVecEnv", "make_vec_env"]
+__all__ = [
+    "Checkpoints",
+    "LMPolicy",
+    "LMReplayBuffer",
+    "LMRolloutBuffer",
+    "TextVecEnv",
+    "TopKFeatures",
+    "TopKPolicy",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "make_vec_env",
+    "resume",
+    "save_checkpoint",
+    "td_errors",
+]

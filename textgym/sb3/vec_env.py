@@ -7,20 +7,31 @@ row starts anew in the step in which it ends (``SAME_STEP``), and the end is in 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
 
 import textgym  # noqa: F401  # registers the environment ids
 from textgym.errors import SettingsError
 
 
-def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
+def make_vec_env(
+    env_id: str,
+    n_envs: int,
+    seed: int | None = None,
+    *,
+    wrapper: Callable[[VectorEnv[Any, Any, Any]], VectorEnv[Any, Any, Any]] | None = None,
+    **env_kwargs: Any,
+) -> VecEnv:
     """Make a batch of text environments for Stable-Baselines3.
 
     Args:
@@ -28,6 +39,7 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs
         n_envs: Number of rows N.
         seed: Seed of the first row; row i gets ``seed + i``. The algorithm's own ``seed``
             argument overrides it.
+        wrapper: Wraps the batch, e.g. ``functools.partial(TopKActions, lm="textgym/tiny", k=8)``.
         **env_kwargs: The environment's arguments, as for ``gymnasium.make_vec``.
 
     Returns:
@@ -54,7 +66,7 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs
             f"{env_id!r} is not a text environment, and textgym.sb3.make_vec_env makes no others; "
             "use stable_baselines3.common.env_util.make_vec_env for it"
         ) from error
-    inner = TextVecEnv(envs)
+    inner = TextVecEnv(envs if wrapper is None else wrapper(envs))
     venv = VecMonitor(inner)
     # A wrapper of SB3 has a list of its own, which stays empty.
     venv.reset_infos = inner.reset_infos
@@ -93,7 +105,8 @@ class TextVecEnv(VecEnv):
         action_space = copy.deepcopy(envs.single_action_space)
         # A policy sees the spaces alone: this lets it check that it speaks the same tokens.
         tokenizer = getattr(envs.unwrapped, "tokenizer", None)
-        if tokenizer is not None:
+        # (With a wrapper that has other actions, they are no tokens.)
+        if tokenizer is not None and action_space == envs.unwrapped.single_action_space:
             action_space.tokenizer_hash = tokenizer.content_hash()  # type: ignore[attr-defined]
         super().__init__(envs.num_envs, envs.single_observation_space, action_space)
 
@@ -102,8 +115,11 @@ class TextVecEnv(VecEnv):
         """The environment's tokenizer."""
         return self.envs.unwrapped.tokenizer  # type: ignore[attr-defined]
 
-    def reset(self) -> np.ndarray:
-        """Start new episodes in all rows; returns observations ``[N, L]``."""
+    def reset(self) -> VecEnvObs:
+        """Start new episodes in all rows; returns observations ``[N, L]``.
+
+        Those of a wrapper with ``Dict`` observations are dictionaries of arrays ``[N, ...]``.
+        """
         seeds = None if self._seeds[0] is None else list(self._seeds)
         observations: Any = None
         for rows, options in self._option_groups():
@@ -113,7 +129,7 @@ class TextVecEnv(VecEnv):
         # Seeds and options are used once.
         self._reset_seeds()
         self._reset_options()
-        return np.asarray(observations)
+        return cast(VecEnvObs, observations)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions ``[N]`` of the next step."""
@@ -123,10 +139,11 @@ class TextVecEnv(VecEnv):
         """Step.
 
         Returns:
-            Observations ``[N, L]`` int32, rewards ``[N]`` float32, dones ``[N]`` bool, and one info
-            a row. Rows that end have ``terminal_observation`` ``[L]``, ``TimeLimit.truncated`` and
-            what the environment reports at the end (``response``, ``finish_reason``, ...). The
-            info of the episode that then starts is in ``reset_infos`` (through wrappers:
+            Observations ``[N, L]`` int32 (or as in :meth:`reset`), rewards ``[N]`` float32, dones
+            ``[N]`` bool, and one info a row. Rows that end have ``terminal_observation`` ``[L]``,
+            ``TimeLimit.truncated`` and what the environment reports at the end (``response``,
+            ``finish_reason``, ...). The info of the episode that then starts is in
+            ``reset_infos`` (through wrappers:
             ``venv.unwrapped.reset_infos``).
         """
         observations, rewards, terminated, truncated, vector = self.envs.step(self._actions)
@@ -174,7 +191,7 @@ class TextVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of the environment, once for each of the rows ``indices``."""
-        return self._split(getattr(self.envs, attr_name), indices)
+        return self._split(self._find(attr_name), indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute for all rows.
@@ -197,14 +214,15 @@ class TextVecEnv(VecEnv):
         **method_kwargs: Any,
     ) -> list[Any]:
         """Call a method of the environment once; its result, for each of the rows ``indices``."""
-        result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
+        result = self._find(method_name)(*method_args, **method_kwargs)
         return self._split(result, indices)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether each row is wrapped: never, as rows are no environments of their own."""
-        return [False for _ in self._get_indices(indices)]
+        """Whether the batch is wrapped, once for each of the rows ``indices``."""
+        wrapped = any(isinstance(layer, wrapper_class) for layer in self._layers())
+        return [wrapped for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """One image a row, uint8 ``[H, W, 3]``, in the render mode "rgb_array"."""
@@ -217,6 +235,21 @@ class TextVecEnv(VecEnv):
         if self.render_mode == "ansi" and mode in (None, "ansi"):
             return self.envs.render()
         return super().render(mode)
+
+    def _layers(self) -> Iterator[Any]:
+        """The wrappers of the batch, from the outermost, and the batch."""
+        env: Any = self.envs
+        while isinstance(env, VectorWrapper):
+            yield env
+            env = env.env
+        yield env
+
+    def _find(self, name: str) -> Any:
+        """An attribute of the outermost layer that has it: vector wrappers hand none on."""
+        for layer in self._layers():
+            if hasattr(layer, name):
+                return getattr(layer, name)
+        raise AttributeError(f"{self.envs} has no attribute {name!r}")
 
     def _split(self, value: Any, indices: VecEnvIndices) -> list[Any]:
         per_row = isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)

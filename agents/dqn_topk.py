@@ -1,0 +1,130 @@
+"""DQN over a language model's proposals: Stable-Baselines3's own DQN, or sb3-contrib's QR-DQN.
+
+    python -m agents.dqn_topk --env TextGen/Sentiment-v0
+    python -m agents.dqn_topk --algorithm qrdqn
+    python -m agents.dqn_topk --help
+
+The language model stays as it is. It proposes its k likeliest tokens, and the agent learns which to
+take: deep Q-learning (Mnih et al. 2015, https://doi.org/10.1038/nature14236), or its distributional
+form (Dabney et al. 2018, https://arxiv.org/abs/1710.10044). Three things make it learn from one
+reward at the end of a text:
+
+* Monte-Carlo returns (`--n-steps`), which bring the reward to the first token at once;
+* a policy that starts as the language model's own and departs from it as far as the values say
+  (`--temperature`): a uniformly random proposal now and then would spoil nearly every text;
+* one small network that scores all proposals by what their tokens mean (`TopKFeatures`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal
+
+from stable_baselines3 import DQN
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.cli import command_line
+from agents.common import run
+from agents.proposals import ProposalSettings
+from textgym.errors import SettingsError, require
+from textgym.sb3 import LMReplayBuffer, TopKPolicy, td_errors
+
+
+@dataclass
+class Settings(ProposalSettings):
+    """Settings of DQN over proposals."""
+
+    algorithm: Literal["dqn", "qrdqn"] = "dqn"
+    """DQN, or QR-DQN, which needs the package sb3-contrib."""
+    temperature: float = 0.05
+    """How much reward one nat of departure from the language model has to be worth."""
+    n_steps: int | None = None
+    """Steps of reward in a target before a value stands for the rest. Default: all of them."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    batch_size: int = 512
+    """Transitions per gradient step."""
+    train_freq: int = 4
+    """Tokens per row between updates."""
+    gradient_steps: int = 4
+    """Gradient steps per update."""
+    buffer_size: int = 100_000
+    """Transitions that are remembered, some 420 bytes each with textgym/tiny."""
+    priority_exponent: float = 0.6
+    """Prefer transitions in proportion to their error to this power. 0 draws uniformly."""
+    target_update_interval: int = 2_000
+    """Steps between updates of the target network, which only bootstrapped targets use."""
+    size: int = 64
+    """Width of the network."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> OffPolicyAlgorithm:
+    """Build the agent: `learn` trains it, `predict` chooses among the proposals.
+
+    Args:
+        venv: Environment of proposals: `make_vec_env(..., wrapper=textgym.wrappers.TopKActions)`.
+        seed: Seed of initial weights and sampling.
+        settings: Settings; the defaults if None.
+
+    Raises:
+        SettingsError: If the environment proposes nothing.
+    """
+    s = settings or Settings()
+    if not venv.has_attr("lm_name"):
+        raise SettingsError(
+            "this agent chooses among proposals; make the environment with "
+            "make_vec_env(..., wrapper=textgym.wrappers.TopKActions)"
+        )
+    algorithm: Any = DQN
+    policy: Any = TopKPolicy
+    if s.algorithm == "qrdqn":
+        algorithm = require("sb3_contrib", "contrib").QRDQN
+        policy = import_module("textgym.sb3.topk_quantile").TopKQuantilePolicy
+    agent: OffPolicyAlgorithm = algorithm(
+        policy,
+        venv,
+        learning_rate=s.lr,
+        buffer_size=s.buffer_size,
+        # No uniformly random actions, neither at first nor later: the policy explores.
+        learning_starts=0,
+        exploration_initial_eps=0.0,
+        exploration_final_eps=0.0,
+        batch_size=s.batch_size,
+        gamma=s.gamma,
+        train_freq=s.train_freq,
+        gradient_steps=s.gradient_steps,
+        target_update_interval=max(s.target_update_interval, venv.num_envs),
+        max_grad_norm=s.max_grad_norm,
+        replay_buffer_class=LMReplayBuffer,
+        replay_buffer_kwargs={
+            "n_steps": s.n_steps,
+            "gamma": s.gamma,
+            "priority_exponent": s.priority_exponent,
+        },
+        policy_kwargs={
+            "lm": venv.get_attr("lm_name")[0],
+            "size": s.size,
+            "temperature": s.temperature,
+        },
+        seed=seed,
+        device=s.device,
+    )
+    assert isinstance(agent.replay_buffer, LMReplayBuffer)
+    agent.replay_buffer.scorer = td_errors(agent) if s.priority_exponent else None
+    return agent
+
+
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run(f"{settings.algorithm}_topk", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.dqn_topk", Settings(), __doc__, main)

@@ -1,0 +1,257 @@
+"""Tabular Q-learning over a language model's proposals, without any network of its own.
+
+    python -m agents.q_learning --env TextGen/Sentiment-v0
+    python -m agents.q_learning --help
+
+A state is the last few tokens that were written, and the model's likeliest proposals; the value of
+each token in each state is a number in a table (Watkins 1989), which is a hash table of fixed size.
+Targets are Peng's lambda-returns (Peng and Williams 1996), worked out when an episode ends.
+
+The agent explores first and exploits later: a share of uniform choices (`--epsilon`), the warmth of
+its choices (`--temperature`), and a bonus for what was seldom tried (`--bonus`) go in a line from
+their first to their last value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.cli import command_line
+from agents.common import run
+from agents.proposals import ProposalSettings
+from textgym.errors import SettingsError
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class Settings(ProposalSettings):
+    """Settings of tabular Q-learning."""
+
+    context: int = 2
+    """Written tokens that are part of a state."""
+    seen: int = 0
+    """Likeliest proposals that are part of a state."""
+    table_bits: int = 20
+    """The table has 2 to this power entries."""
+    lam: float = 1.0
+    """Trade-off of the targets: 1 is the Monte-Carlo return, 0 trusts the table one step ahead."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    learning_rate: float = 0.02
+    """Least learning rate of an entry; it averages its targets up to there."""
+    doubt: float = 5.0
+    """So many visits a token needs in a state until half of what they say of it is believed."""
+    epsilon: tuple[float, float] = (0.0, 0.0)
+    """First and last share of uniformly random choices, for each row on its own."""
+    temperature: tuple[float, float] = (0.05, 0.02)
+    """First and last value of one nat of departure from the language model."""
+    bonus: tuple[float, float] = (0.0, 0.0)
+    """First and last value of a token that was never tried; it falls with the root of the tries."""
+    explore: float = 0.8
+    """Share of the training after which the last values hold."""
+
+
+class QLearning:
+    """Q-learning in a hash table.
+
+    Args:
+        venv: Environment of proposals.
+        seed: Seed of the choices.
+        settings: Settings.
+
+    Attributes:
+        values: float32 ``[2**bits]``, mean target of each pair of state and token, and of each
+            state.
+        visits: int32, how often each was visited.
+        num_timesteps: Environment steps of the training so far.
+    """
+
+    def __init__(self, venv: VecEnv, seed: int, settings: Settings) -> None:
+        space = venv.observation_space
+        if not isinstance(space, spaces.Dict) or len(space["candidates"].shape or ()) != 1:
+            raise SettingsError(
+                "this agent chooses among proposed tokens; make the environment with "
+                "make_vec_env(..., wrapper=textgym.wrappers.TopKActions)"
+            )
+        self.venv = venv
+        self.settings = settings
+        self.values = np.zeros(2**settings.table_bits, np.float32)
+        self.visits = np.zeros(2**settings.table_bits, np.int32)
+        self.num_timesteps = 0
+        self.logger = Logger(None, [])
+        self._rng = np.random.default_rng(seed)
+        self._progress = 0.0
+
+    def get_env(self) -> VecEnv:
+        """The environment of the training, as callbacks ask for it."""
+        return self.venv
+
+    def set_logger(self, logger: Logger) -> None:
+        """Log to here."""
+        self.logger = logger
+
+    # ------------------------------------------------------------------ acting
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Ints, Any]:
+        """Choose one proposal a row.
+
+        Args:
+            observation: Of ``TopKActions``, for N rows.
+            state: The last tokens of each row, ``[N, context]``; None at first.
+            episode_start: ``[N]``, the rows that begin anew.
+            deterministic: Take the likeliest choice.
+
+        Returns:
+            Choices ``[N]``, and the state to hand over next time.
+        """
+        tokens = observation["candidates"].astype(np.int64)
+        context = self._context(len(tokens), state, episode_start)
+        logits, _ = self._logits(observation, context)
+        choices = logits.argmax(1)
+        if not deterministic:
+            gumbel = self._rng.gumbel(size=logits.shape)
+            choices = (logits + gumbel).argmax(1)
+            uniform = self._rng.random(len(tokens)) < self._now(self.settings.epsilon)
+            choices[uniform] = self._rng.integers(tokens.shape[1], size=int(uniform.sum()))
+        return choices, self._moved_on(context, tokens[np.arange(len(tokens)), choices])
+
+    def _logits(self, observation: Any, context: Ints) -> tuple[Floats, Floats]:
+        """Logits of the choices, and what their values are believed to be, ``[N, k]`` both."""
+        entries, states = self._entries(observation, context)
+        visits = self.visits[entries]
+        usual = self.values[states][:, None]
+        # Few visits say little: the value is drawn towards what is usual in the state.
+        trust = visits / (visits + self.settings.doubt)
+        values = usual + trust * (self.values[entries] - usual)
+        bonus = self._now(self.settings.bonus) / np.sqrt(visits + 1.0)
+        better = (values - usual + bonus) / self._now(self.settings.temperature)
+        return observation["logprobs"] + better, values.astype(np.float64)
+
+    def _entries(self, observation: Any, context: Ints) -> tuple[Ints, Ints]:
+        """Places in the table: of each proposal ``[N, k]``, and of the states ``[N]``."""
+        tokens = observation["candidates"].astype(np.int64)
+        code = np.zeros(len(tokens), np.uint64)
+        for column in [*context.T, *tokens[:, : self.settings.seen].T]:
+            code = _mixed(code, column)
+        last = 64 - self.settings.table_bits
+        each = _mixed(code[:, None], tokens + 1) >> np.uint64(last)
+        own = _mixed(code, np.zeros(len(tokens), np.int64)) >> np.uint64(last)
+        return each.astype(np.int64), own.astype(np.int64)
+
+    def _context(self, rows: int, state: Any, episode_start: NDArray[np.bool_] | None) -> Ints:
+        context = np.full((rows, self.settings.context), -1, np.int64)
+        if state is not None and episode_start is not None:
+            context[~episode_start] = state[~episode_start]
+        elif state is not None:
+            context[:] = state
+        return context
+
+    def _moved_on(self, context: Ints, tokens: Ints) -> Ints:
+        both = np.concatenate([context, tokens[:, None]], axis=1)
+        return both[:, both.shape[1] - self.settings.context :]
+
+    def _now(self, schedule: tuple[float, float]) -> float:
+        first, last = schedule
+        share = min(self._progress / self.settings.explore, 1.0)
+        return first + share * (last - first)
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> QLearning:
+        """Train for this many environment steps."""
+        venv, rows = self.venv, self.venv.num_envs
+        until = self.num_timesteps + total_timesteps
+        begun = self.num_timesteps
+        if callback is not None:
+            callback.init_callback(self)  # type: ignore[arg-type]
+            callback.on_training_start({}, {})
+        obs: Any = venv.reset()
+        context = self._context(rows, None, None)
+        episodes: list[list[tuple[int, int, float, float]]] = [[] for _ in range(rows)]
+        while self.num_timesteps < until:
+            self._progress = (self.num_timesteps - begun) / total_timesteps
+            _, values = self._logits(obs, context)
+            entries, states = self._entries(obs, context)
+            choices, context = self.predict(obs, context)
+            obs, rewards, dones, infos = venv.step(choices)
+            self.num_timesteps += rows
+            best = values.max(1)
+            for row in range(rows):
+                step = (entries[row, choices[row]], states[row], rewards[row], best[row])
+                episodes[row].append(step)
+                if dones[row]:
+                    self._learn_from(episodes[row])
+                    episodes[row] = []
+            context[dones] = -1
+            if callback is not None:
+                callback.update_locals({"dones": dones, "infos": infos})
+                if not callback.on_step():
+                    break
+                if dones.any():
+                    callback.on_rollout_end()
+        self._progress = 1.0
+        if callback is not None:
+            callback.on_training_end()
+        return self
+
+    def _learn_from(self, episode: list[tuple[int, int, float, float]]) -> None:
+        """Move the table towards the lambda-returns of an episode."""
+        s = self.settings
+        target, following = 0.0, 0.0  # After the end there is nothing to come.
+        for entry, state, reward, best in reversed(episode):
+            target = reward + s.gamma * ((1 - s.lam) * following + s.lam * target)
+            following = best
+            for place in (entry, state):
+                self.visits[place] += 1
+                rate = max(1.0 / self.visits[place], s.learning_rate)
+                self.values[place] += rate * (target - self.values[place])
+
+    def save(self, path: str) -> None:
+        """Write the table, to ``path`` with the ending .npz."""
+        np.savez_compressed(Path(path).with_suffix(".npz"), values=self.values, visits=self.visits)
+
+
+def _mixed(code: NDArray[np.uint64], number: Ints) -> NDArray[np.uint64]:
+    """Hash one more number into a code (the finalizer of SplitMix64, Steele et al. 2014)."""
+    mixed = (code ^ number.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> QLearning:
+    """Build the agent.
+
+    Args:
+        venv: Environment of proposals: `make_vec_env(..., wrapper=textgym.wrappers.TopKActions)`.
+        seed: Seed of the choices.
+        settings: Settings; the defaults if None.
+    """
+    return QLearning(venv, seed, settings or Settings())
+
+
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("q_learning", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.q_learning", Settings(), __doc__, main)

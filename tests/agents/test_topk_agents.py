@@ -1,0 +1,253 @@
+"""Agents that choose among a language model's proposals: stock algorithms, and those that ship."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import QRDQN
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents import common, dqn_topk, q_learning
+from tests.lm.checkpoints import WORDS, write_checkpoint
+from textgym.errors import ModelError, SettingsError
+from textgym.sb3 import LMReplayBuffer, TopKFeatures, TopKPolicy, make_vec_env
+from textgym.sb3.topk_quantile import TopKQuantilePolicy
+from textgym.wrappers import SegmentActions, TopKActions
+
+torch.set_num_threads(1)
+
+
+def even_words(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+    """Six words are written; the reward comes at the end."""
+    return [sum(word[-1] in "02468" for word in text.split()) / 6 for text in completions]
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_checkpoint(tmp_path_factory.mktemp("lm") / "gpt2")
+
+
+def make(lm: str, n_envs: int = 16, seed: int = 0, wrapper: Any = TopKActions) -> VecEnv:
+    return make_vec_env(
+        "TextGen-v0", n_envs, seed, prompts=["w1", "w2 w3", "w4", "w7 w9"], tokenizer=WORDS,
+        reward=even_words, max_prompt_tokens=4, max_new_tokens=6, stop_at_eos=False,
+        wrapper=partial(wrapper, lm=lm, k=5, device="cpu"),
+    )  # fmt: skip
+
+
+def mean_reward(agent: Any, lm: str, deterministic: bool = True) -> float:
+    venv = make(lm, n_envs=64, seed=99)
+    obs, state, total = venv.reset(), None, 0.0
+    start = np.ones(64, bool)
+    for _ in range(6):
+        actions, state = agent.predict(obs, state, start, deterministic=deterministic)
+        obs, rewards, start, _ = venv.step(actions)
+        total += rewards.mean()
+    return float(total)
+
+
+REPLAY = {
+    "buffer_size": 20_000, "batch_size": 64, "train_freq": 2, "gradient_steps": 3, "gamma": 1.0,
+    "learning_starts": 200, "exploration_fraction": 0.5, "target_update_interval": 200,
+    "replay_buffer_class": LMReplayBuffer,
+    "replay_buffer_kwargs": {"n_steps": None, "gamma": 1.0}, "learning_rate": 2e-3,
+}  # fmt: skip
+
+
+ADAM = {"use_rms_prop": False, "normalize_advantage": True}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments", "more", "steps"),
+    [
+        (PPO, {"n_steps": 12, "batch_size": 96, "n_epochs": 4, "learning_rate": 2e-3}, {}, 2400),
+        (A2C, {"n_steps": 6, "learning_rate": 5e-3, **ADAM}, {}, 4800),
+        (DQN, REPLAY, {}, 1600),
+        (QRDQN, REPLAY, {"n_quantiles": 10}, 2400),
+    ],
+    ids=["PPO", "A2C", "DQN", "QRDQN"],
+)
+def test_stock_algorithms_learn(
+    algorithm: Any, arguments: Any, more: Any, steps: int, lm: str, tmp_path: Path
+) -> None:
+    features = {
+        "features_extractor_class": TopKFeatures,
+        "features_extractor_kwargs": {"lm": lm, "size": 24},
+    }
+    agent = algorithm(
+        "MultiInputPolicy", make(lm), seed=0, device="cpu", policy_kwargs={**features, **more},
+        **{"gamma": 1.0, **arguments},
+    )  # fmt: skip
+    before = mean_reward(agent.policy, lm)
+    agent.learn(steps)
+    after = mean_reward(agent.policy, lm)
+    assert before < 0.8
+    assert after > 0.85
+    agent.save(tmp_path / "model")
+    assert mean_reward(algorithm.load(tmp_path / "model").policy, lm) == after
+
+
+@pytest.mark.parametrize("kind", ["dqn", "qrdqn", "q_learning"])
+def test_agents_learn(kind: str, lm: str, tmp_path: Path) -> None:
+    venv = make(lm)
+    if kind == "q_learning":
+        agent: Any = q_learning.make_agent(venv, 0, q_learning.Settings(k=5, doubt=1.0, steps=2400))
+    else:
+        settings = dqn_topk.Settings(
+            k=5, algorithm=kind, lr=2e-3, batch_size=64, train_freq=2, gradient_steps=2, size=24,
+            device="cpu",
+        )  # fmt: skip
+        agent = dqn_topk.make_agent(venv, 0, settings)
+    before = mean_reward(agent, lm, deterministic=False)
+    agent.learn(2400)
+    after = mean_reward(agent, lm, deterministic=False)
+    assert before < 0.75
+    assert after > 0.9
+    if kind != "q_learning":
+        agent.save(tmp_path / "model")
+        loaded = type(agent).load(tmp_path / "model")
+        assert mean_reward(loaded, lm) == mean_reward(agent, lm)
+
+
+@pytest.mark.parametrize("policy", [TopKPolicy, TopKQuantilePolicy])
+def test_the_policy_starts_as_the_language_model(policy: Any, lm: str) -> None:
+    venv = make(lm, n_envs=1)
+    agent = dqn_topk.make_agent(
+        venv, 3, dqn_topk.Settings(algorithm="dqn" if policy is TopKPolicy else "qrdqn", size=8)
+    )
+    assert type(agent.policy) is policy
+    obs = venv.reset()
+    many = {key: np.repeat(array, 20_000, axis=0) for key, array in obs.items()}
+    actions, _ = agent.predict(many)
+    expected = np.exp(obs["logprobs"][0].astype(np.float64))
+    expected *= 20_000 / expected.sum()
+    counts = np.bincount(actions, minlength=5)
+    assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
+    assert (agent.predict(many, deterministic=True)[0] == 0).all()
+
+
+def test_the_choice_is_the_softmax_of_prior_and_value(lm: str) -> None:
+    venv = make(lm, n_envs=4)
+    agent = dqn_topk.make_agent(venv, 0, dqn_topk.Settings(size=8, temperature=0.1, device="cpu"))
+    torch.nn.init.normal_(agent.policy.q_net.q_net[0].advantage.weight)  # type: ignore[index, union-attr]
+    obs: Any = venv.reset()
+    with torch.no_grad():
+        tensors = {key: torch.from_numpy(array) for key, array in obs.items()}
+        values = agent.policy.q_net(tensors).numpy()
+    best = (values / 0.1 + obs["logprobs"]).argmax(1)
+    assert np.array_equal(agent.predict(obs, deterministic=True)[0], best)
+
+
+def test_candidates_are_scored_by_what_they_are_and_not_by_their_place(lm: str) -> None:
+    venv = make(lm, n_envs=4)
+    agent = dqn_topk.make_agent(venv, 0, dqn_topk.Settings(size=8, device="cpu"))
+    torch.nn.init.normal_(agent.policy.q_net.q_net[0].advantage.weight)  # type: ignore[index, union-attr]
+    obs = {key: torch.from_numpy(array) for key, array in venv.reset().items()}
+    order = [3, 0, 4, 1, 2]
+    turned = {
+        **obs,
+        "candidates": obs["candidates"][:, order],
+        "logprobs": obs["logprobs"][:, order],
+    }
+    with torch.no_grad():
+        values = agent.policy.q_net(obs)
+        assert torch.allclose(agent.policy.q_net(turned), values[:, order], atol=1e-6)
+        assert values.std(1).min() > 1e-3
+
+
+def test_frozen_tables_are_neither_trained_nor_saved(lm: str) -> None:
+    agent = dqn_topk.make_agent(make(lm), 0, dqn_topk.Settings(size=8, device="cpu"))
+    features = agent.policy.q_net.features_extractor
+    assert features.table.shape == (len(WORDS), 32)
+    assert not any("table" in name for name, _ in agent.policy.named_parameters())
+    assert not any("table" in name for name in agent.policy.state_dict())
+
+
+def test_segments_can_be_chosen_too(lm: str) -> None:
+    venv = make(lm, n_envs=4, wrapper=partial(SegmentActions, segment=3))
+    agent = dqn_topk.make_agent(
+        venv, 0, dqn_topk.Settings(size=8, batch_size=16, priority_exponent=0.6, device="cpu")
+    )
+    agent.learn(64)
+    actions, _ = agent.predict(venv.reset())
+    assert actions.shape == (4,)
+
+
+def test_what_proposes_nothing_is_refused(lm: str, tmp_path: Path) -> None:
+    bare = make_vec_env("TextGen-v0", 2, prompts=["w1"], tokenizer=WORDS, reward=even_words)
+    for module in (dqn_topk, q_learning):
+        with pytest.raises(SettingsError, match="TopKActions"):
+            module.make_agent(bare, 0)
+    with pytest.raises(SettingsError, match="TopKActions"):
+        TopKFeatures(bare.observation_space, lm=lm)
+    with pytest.raises(ModelError, match="the model that proposes"):
+        TopKFeatures(make(lm, 2).observation_space)
+    with pytest.raises(SettingsError, match="temperature"):
+        dqn_topk.make_agent(make(lm, 2), 0, dqn_topk.Settings(temperature=0.0))
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
+def test_lambda_returns_are_those_of_the_formula(lam: float, lm: str) -> None:
+    """Peng's return, written as the weighted sum of all n-step returns."""
+    settings = q_learning.Settings(lam=lam, gamma=0.9, learning_rate=0.0)
+    agent = q_learning.make_agent(make(lm, 2), 0, settings)
+    rng = np.random.default_rng(0)
+    length = 7
+    rewards, best = rng.normal(size=length), rng.normal(size=length)
+    agent._learn_from([(10 + at, 100, rewards[at], best[at]) for at in range(length)])
+
+    def n_step(at: int, n: int) -> float:
+        total = sum(0.9**i * rewards[at + i] for i in range(n))
+        return total + (0.9**n * best[at + n] if at + n < length else 0.0)
+
+    for at in range(length):
+        left = length - at
+        mixed = sum((1 - lam) * lam ** (n - 1) * n_step(at, n) for n in range(1, left))
+        mixed += lam ** (left - 1) * n_step(at, left)
+        assert agent.values[10 + at] == pytest.approx(mixed, rel=1e-4)
+        assert agent.visits[10 + at] == 1
+    assert agent.visits[100] == length
+    assert agent.values[100] == pytest.approx(agent.values[10 : 10 + length].mean(), rel=1e-4)
+
+
+def test_exploration_of_the_table_follows_its_schedule(lm: str) -> None:
+    settings = q_learning.Settings(
+        epsilon=(1.0, 0.0), temperature=(0.2, 0.1), bonus=(5.0, 0.0), explore=0.5
+    )
+    agent = q_learning.make_agent(make(lm, 2), 0, settings)
+    for progress, expected in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
+        agent._progress = progress
+        assert agent._now(settings.epsilon) == pytest.approx(expected)
+    obs = make(lm, 1).reset()
+    many = {key: np.repeat(array, 10_000, axis=0) for key, array in obs.items()}
+    agent._progress = 0.0
+    counts = np.bincount(agent.predict(many)[0], minlength=5)
+    assert np.abs(counts - 2000).max() < 250  # Uniform; 6 standard deviations are 240.
+    # A token that was tried less has the larger bonus.
+    entries, _ = agent._entries(obs, np.full((1, settings.context), -1))
+    logits, _ = agent._logits(obs, np.full((1, settings.context), -1))
+    agent.visits[entries[0, 0]] = 3
+    after, _ = agent._logits(obs, np.full((1, settings.context), -1))
+    np.testing.assert_allclose(logits[0] - after[0], [5.0 / 0.2 / 2, 0, 0, 0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("module", "name"), [(dqn_topk, "zip"), (q_learning, "npz")])
+def test_a_run_on_a_closed_vocabulary(module: Any, name: str, tmp_path: Path) -> None:
+    """One of two words: the wrapper makes a model of them, and both are proposals."""
+    settings = module.Settings(
+        env="TextGen/GoodBad-v0", steps=600, n_envs=8, eval_episodes=40, threads=1, device="cpu",
+        out=tmp_path,
+    )  # fmt: skip
+    folder = common.run("test", settings, partial(module.make_agent, settings=settings))
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["k"] == 8
+    assert record["results"]["eval_before"]["mean"] < 0.6
+    assert record["results"]["eval_after"]["mean"] > 0.9
+    assert (folder / f"model.{name}").exists()

@@ -1,0 +1,225 @@
+"""SegmentActions: continuations are the model's, and each row writes its own and no other's."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
+from stable_baselines3.common.env_checker import check_env as check_for_sb3
+
+from tests.lm.checkpoints import EOS
+from tests.wrappers.conftest import same
+from textgym.errors import ActionError, ResetNeededError, RewardError, SettingsError
+from textgym.lm import LanguageModel
+from textgym.wrappers import SegmentActions, SegmentEnv, SegmentVectorEnv
+from textgym.wrappers.continuations import sample_continuations
+from textgym.wrappers.proposals import FrozenLM
+
+MODES = tuple(AutoresetMode)
+SMALL = {"k": 3, "segment": 4}
+
+
+@torch.no_grad()
+def check_proposals(lm, seen, text, room):
+    """Log-probabilities, hidden states and lengths against the uncached model."""
+    k, m = seen["candidates"].shape
+    written = text[text >= 0]
+    prefix = torch.from_numpy(written.astype(np.int64))[None]
+    np.testing.assert_allclose(seen["hidden"], lm.hidden(prefix)[0, -1], atol=2e-4)
+    assert (np.diff(seen["logprobs"]) <= 0).all()
+    for choice in range(k):
+        tokens = seen["candidates"][choice]
+        length = int((tokens >= 0).sum())
+        assert (tokens[:length] >= 0).all()  # Nothing stands after the end.
+        stopped = length and tokens[length - 1] == EOS
+        assert stopped or length == min(m, room)
+        assert EOS not in tokens[: max(length - 1, 0)]
+        whole = torch.cat([prefix, torch.from_numpy(tokens[:length].astype(np.int64))[None]], 1)
+        hidden = lm.hidden(whole)[0]
+        log_probs = torch.log_softmax(lm.logits(hidden), -1)
+        at = np.arange(len(written) - 1, len(written) + length - 1)
+        total = log_probs[at, tokens[:length]].sum()
+        np.testing.assert_allclose(seen["logprobs"][choice], total, atol=1e-3)
+        np.testing.assert_allclose(seen["outcomes"][choice], hidden[-1], atol=2e-4)
+
+
+def test_proposals_are_those_of_the_uncached_model(make_vec, lm):
+    model = LanguageModel.load(lm, device="cpu")
+    envs = SegmentActions(make_vec(3, "SameStep"), lm=lm, **SMALL)
+    seen, _ = envs.reset(seed=0)
+    rng = np.random.default_rng(0)
+    starts = (envs.unwrapped._batch.tokens >= 0).sum(1)
+    for _ in range(12):
+        texts = envs.unwrapped._batch.tokens
+        for row in range(3):
+            room = starts[row] + 6 - (texts[row] >= 0).sum()
+            check_proposals(model, {k: v[row] for k, v in seen.items()}, texts[row], room)
+        seen, _, terminated, _, infos = envs.step(rng.integers(3, size=3))
+        for row in np.flatnonzero(terminated):
+            final = infos["final_obs"][row]
+            assert (final["candidates"] == -1).all()
+            assert not final["logprobs"].any()
+            np.testing.assert_allclose(final["outcomes"], [final["hidden"]] * 3, atol=1e-4)
+        starts[terminated] = (envs.unwrapped._batch.tokens >= 0).sum(1)[terminated]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_continuations_follow_the_models_distribution(lm, make, temperature):
+    """Pairs of tokens, counted, against their probabilities; 5 standard deviations."""
+    env = make(stop_at_eos=False)
+    frozen = FrozenLM(lm, "cpu", env)
+    draws = 6000
+    text = np.full((1, 10), -1, np.int32)
+    text[0, 0] = 3
+    uniform = np.random.default_rng(0).random((1, draws, 2))
+    seen = sample_continuations(frozen, text, np.array([9]), uniform, temperature, None)
+    pairs = seen["candidates"][0]
+    with torch.no_grad():
+        first = torch.softmax(
+            frozen.lm.logits(frozen.lm.hidden(torch.tensor([[3]]))[:, -1]) / temperature, -1
+        )[0]
+        both = torch.stack([torch.full((23,), 3), torch.arange(23)], 1)
+        second = torch.softmax(frozen.lm.logits(frozen.lm.hidden(both)[:, -1]) / temperature, -1)
+    expected = draws * (first[:, None] * second).numpy()
+    counts = np.zeros((23, 23))
+    np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
+    assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected) + 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_batch_is_a_loop_over_single_ones(mode, make, make_vec, lm):
+    """Rows end in the middle of a segment while others go on, and never take leftovers."""
+    batch = SegmentActions(make_vec(3, mode), lm=lm, **SMALL)
+    loop = SyncVectorEnv([lambda: SegmentActions(make(), lm=lm, **SMALL)] * 3, autoreset_mode=mode)
+    assert batch.observation_space == loop.observation_space
+    same(batch.reset(seed=5), loop.reset(seed=5))
+    rng = np.random.default_rng(0)
+    ends = 0
+    for _ in range(20):
+        choices = rng.integers(3, size=3)
+        ours, theirs = batch.step(choices), loop.step(choices)
+        same(ours, theirs)
+        over = ours[2] | ours[3]
+        ends += over.sum()
+        if mode is AutoresetMode.DISABLED and over.any():
+            with pytest.raises(ResetNeededError):
+                batch.step(choices)
+            mask = {"reset_mask": over}
+            same(batch.reset(options=dict(mask)), loop.reset(options=dict(mask)))
+    assert ends > 8
+
+
+def test_a_segment_is_its_tokens_one_by_one(make, lm):
+    """The bare environment gets the same tokens: text, reward, end and info agree."""
+    shaped = {"step_reward": lambda prompts, completions, **_: [len(t) / 7 for t in completions]}
+    env, bare = SegmentActions(make(**shaped), lm=lm, k=2, segment=3), make(**shaped)
+    rng = np.random.default_rng(0)
+    for episode in range(6):
+        seen, _ = env.reset(seed=episode)
+        bare.reset(seed=episode)
+        over = False
+        while not over:
+            choice = int(rng.integers(2))
+            tokens = [token for token in seen["candidates"][choice].tolist() if token >= 0]
+            seen, reward, terminated, truncated, info = env.step(choice)
+            total = 0.0
+            for token in tokens:
+                text, part, *flags, told = bare.step(token)
+                total += part
+            assert reward == pytest.approx(total)
+            assert [terminated, truncated] == flags
+            assert info == told
+            assert np.array_equal(env.unwrapped._batch.tokens[0], text)
+            over = terminated
+
+
+def test_a_stop_string_ends_the_segment_early(make_vec, lm):
+    """What the model had sampled beyond it is dropped."""
+    envs = SegmentActions(make_vec(4, "SameStep", stop=["w1"]), lm=lm, k=2, segment=6)
+    envs.reset(seed=0)
+    stopped = 0
+    for _ in range(20):
+        _, _, terminated, _, infos = envs.step(np.zeros(4, int))
+        for row in np.flatnonzero(terminated):
+            told = infos["final_info"]
+            stopped += told["finish_reason"][row] == "stop"
+            assert "w1 " not in told["response"][row]
+    assert stopped > 3
+
+
+def test_seeds_fix_the_continuations(make_vec, lm):
+    envs = SegmentActions(make_vec(2), lm=lm, **SMALL)
+    first = envs.reset(seed=3)[0]["candidates"]
+    again = envs.reset(seed=3)[0]["candidates"]
+    other = envs.reset(seed=4)[0]["candidates"]
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    state = np.random.get_state()[1].copy(), torch.get_rng_state()
+    envs.step(np.zeros(2, int))
+    assert np.array_equal(np.random.get_state()[1], state[0])
+    assert torch.equal(torch.get_rng_state(), state[1])
+
+
+def test_one_name_two_kinds_and_pickling(make, make_vec, lm):
+    single, batch = SegmentActions(make(), lm=lm, **SMALL), SegmentActions(make_vec(2), lm=lm)
+    assert type(single) is SegmentEnv
+    assert isinstance(single, gym.Wrapper)
+    assert type(batch) is SegmentVectorEnv
+    assert isinstance(batch, VectorWrapper)
+    for env in (single, batch):
+        env.reset(seed=1)
+        other = pickle.loads(pickle.dumps(env))
+        action = env.action_space.sample()
+        same(env.step(action), other.step(action))
+        assert copy.deepcopy(env).frozen is env.frozen
+
+
+def test_wrong_arguments_and_actions(make, make_vec, lm):
+    for wrong in ({"k": 0}, {"segment": 0}, {"temperature": 0.0}, {"temperature": float("nan")}):
+        with pytest.raises(SettingsError, match=next(iter(wrong))):
+            SegmentActions(make(), lm=lm, **wrong)
+    with pytest.raises(SettingsError, match="other wrappers around"):
+        SegmentActions(gym.wrappers.vector.RecordEpisodeStatistics(make_vec(2)), lm=lm)
+    env, envs = SegmentActions(make(), lm=lm, k=2), SegmentActions(make_vec(2), lm=lm, k=2)
+    for unready, action, wrong in ((env, 0, 2), (envs, [0, 0], [0, 2])):
+        with pytest.raises(ResetNeededError):
+            unready.step(action)
+        unready.reset(seed=0)
+        with pytest.raises(ActionError):
+            unready.step(wrong)
+        unready.step(action)
+
+
+def test_after_an_error_reset_is_due_and_works(make_vec, lm):
+    broken = True
+
+    def reward(prompts, completions, **_):
+        return [float("nan") if broken else 1.0 for _ in prompts]
+
+    envs = SegmentActions(make_vec(2, "SameStep", reward=reward), lm=lm, k=2, segment=6)
+    envs.reset(seed=0)
+    with pytest.raises(RewardError):
+        envs.step(np.zeros(2, int))
+    with pytest.raises(ResetNeededError):
+        envs.step(np.zeros(2, int))
+    broken = False
+    envs.reset(seed=0)
+    assert envs.step(np.zeros(2, int))[1].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("check", [check_env, check_for_sb3])
+def test_env_checkers_pass(check, lm, make):
+    env = SegmentActions(make(costs=None), lm=lm, k=2, segment=2)
+    with warnings.catch_warnings():
+        # Hidden states have no bounds, and a wrapper is not the bare environment.
+        warnings.filterwarnings("ignore", message=".*infinity.*")
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped.*")
+        warnings.filterwarnings("ignore", message=".*unconventional shape.*")
+        check(env)

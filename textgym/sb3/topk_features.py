@@ -1,0 +1,105 @@
+"""What a network sees of a language model's proposals: not ids, but what the ids mean.
+
+Token ids are names. A network that reads them as numbers sees the distance between 17 and 18, where
+there is none. Here each candidate is looked up in the language model's frozen embedding table, and
+scored together with the hidden state by one small network that all candidates share.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from textgym.errors import ModelError, SettingsError
+from textgym.lm.model import LanguageModel
+from textgym.tokenization import TINY
+
+_KEYS = {"hidden", "candidates", "logprobs"}
+# Log-probabilities of single tokens, and of short texts, are rarely below.
+_LOWEST = -20.0
+
+
+class TopKFeatures(BaseFeaturesExtractor):
+    """Features of a text and of each proposal, for the wrappers of :mod:`textgym.wrappers`.
+
+    For ``"MultiInputPolicy"`` of any Stable-Baselines3 algorithm::
+
+        PPO("MultiInputPolicy", venv, policy_kwargs=dict(
+            features_extractor_class=TopKFeatures,
+            features_extractor_kwargs=dict(lm="textgym/tiny")))
+
+    A token is known by its embedding; a continuation of ``SegmentActions`` by the hidden state
+    after it.
+
+    Args:
+        observation_space: That of ``TopKActions`` or ``SegmentActions``.
+        lm: Name or path of the language model that proposes.
+        size: Features m of the text, and of each proposal.
+
+    Attributes:
+        k: Number of proposals.
+        size: The same m.
+
+    Raises:
+        SettingsError: If the observations are others.
+        ModelError: If the model cannot be loaded, or its vocabulary is another.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], lm: str = TINY, size: int = 64
+    ) -> None:
+        if not isinstance(observation_space, spaces.Dict) or not set(observation_space) >= _KEYS:
+            raise SettingsError(
+                f"TopKFeatures reads {sorted(_KEYS)}, not {observation_space}; make the "
+                "environment with make_vec_env(..., wrapper=textgym.wrappers.TopKActions)"
+            )
+        self.k = _shape(observation_space["logprobs"])[0]
+        super().__init__(observation_space, (self.k + 1) * size)
+        self.size = size
+        width = _shape(observation_space["hidden"])[0]
+        known_by = width
+        if "outcomes" not in observation_space.spaces:
+            table = _embeddings(lm, observation_space["candidates"])
+            known_by = table.shape[1]
+            # No parameter: it is not trained, and a target network need not average it. Not saved
+            # either: it is loaded by its name.
+            self.register_buffer("table", table, persistent=False)
+        self.normal = nn.LayerNorm(width, elementwise_affine=False)
+        self.text = nn.Linear(width, size)
+        self.state = nn.Linear(width, size)
+        self.proposal = nn.Linear(known_by, size, bias=False)
+        self.likely = nn.Linear(1, size, bias=False)
+        self.mixed = nn.Linear(size, size)
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """Features ``[B, (k + 1) * m]``: of the text, then of each proposal."""
+        hidden = self.normal(observations["hidden"].float())
+        if "outcomes" in observations:
+            known = self.normal(observations["outcomes"].float())
+        else:
+            known = cast(Tensor, self.table)[observations["candidates"].long()]
+        log_probs = observations["logprobs"].float().clamp(min=_LOWEST)[..., None]
+        joined = self.state(hidden)[:, None] + self.proposal(known) + self.likely(log_probs)
+        proposals = torch.relu(self.mixed(torch.relu(joined)))
+        return torch.cat([torch.relu(self.text(hidden)), proposals.flatten(1)], 1)
+
+
+def _embeddings(lm: str, candidates: spaces.Space[Any]) -> Tensor:
+    """The model's embedding table ``[V, e]``, each row normalised: tables differ in scale."""
+    model = LanguageModel.load(lm, device="cpu")
+    size = int(cast(spaces.Box, candidates).high.max()) + 1
+    if model.vocab_size != size:
+        raise ModelError(
+            f"the candidates are out of {size} tokens, but {lm!r} has {model.vocab_size}; give "
+            "lm=... the model that proposes them"
+        )
+    weight = cast(nn.Embedding, model.model.get_input_embeddings()).weight.detach()[:size].float()
+    return nn.functional.layer_norm(weight, weight.shape[1:])
+
+
+def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
+    return cast(tuple[int, ...], space.shape)
