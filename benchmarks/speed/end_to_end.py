@@ -40,6 +40,7 @@ from textgym.sb3 import LMPolicy, LMRolloutBuffer, make_vec_env
 TRL = "1.16.0"
 ROOT = Path(__file__).parents[2]
 TEXTGYM = "textgym PPO"
+IN_BFLOAT16 = "textgym PPO, bfloat16"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Task:
         budget: Tokens of training; None trains until `goals` are reached or time is up.
         goals: Rewards whose time is told.
         ppo: Settings of SB3's PPO.
+        bfloat16: Whether textgym's side is also measured with ``dtype="bfloat16"``. TRL's trainers
+            are slower with it on a CPU.
         trl: For each of TRL's trainers its settings; ``rows`` is its texts an update.
     """
 
@@ -66,6 +69,7 @@ class Task:
     budget: int | None
     goals: tuple[float, ...]
     ppo: dict[str, Any]
+    bfloat16: bool = False
     trl: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -103,7 +107,8 @@ TERMINAL = Task(
     dense=False,
     budget=None,
     goals=(0.75, 0.9),
-    ppo={"learning_rate": 3e-3, "n_epochs": 2, "minibatches": 8, "gae_lambda": 1.0},
+    ppo={"learning_rate": 3e-3, "n_epochs": 1, "minibatches": 8, "gae_lambda": 1.0},
+    bfloat16=True,
     trl={
         "GRPO": {"rows": 64, "learning_rate": 3e-3, "num_generations": 64},
         "RLOO": {"rows": 64, "learning_rate": 3e-3, "num_generations": 64},
@@ -168,8 +173,10 @@ def measure(settings: Settings) -> Result:
         outcomes: dict[str, list[Outcome]] = {}
         for seed in range(settings.seed, settings.seed + seeds):
             with tempfile.TemporaryDirectory() as folder:
-                ours = train(task, seed, Path(folder), settings, seconds)
-                outcomes.setdefault(TEXTGYM, []).append(ours)
+                ours = {TEXTGYM: "auto"} | ({IN_BFLOAT16: "bfloat16"} if task.bfloat16 else {})
+                for name, dtype in ours.items():
+                    outcome = train(task, seed, Path(folder), settings, seconds, dtype)
+                    outcomes.setdefault(name, []).append(outcome)
                 for trainer in task.trl if python else ():
                     peer = train_trl(task, trainer, seed, Path(folder), settings, seconds, python)
                     outcomes.setdefault(f"TRL {trainer}", []).append(peer)
@@ -181,7 +188,14 @@ def measure(settings: Settings) -> Result:
     return result
 
 
-def train(task: Task, seed: int, folder: Path, settings: Settings, seconds: float) -> Outcome:
+def train(
+    task: Task,
+    seed: int,
+    folder: Path,
+    settings: Settings,
+    seconds: float,
+    dtype: str = "auto",
+) -> Outcome:
     """Train with SB3's PPO on textgym."""
     lm = write_model(folder, task.shape, seed)
     torch.manual_seed(seed)
@@ -208,7 +222,7 @@ def train(task: Task, seed: int, folder: Path, settings: Settings, seconds: floa
         max_grad_norm=1.0,
         # Adam's own epsilon, which TRL has too: SB3's default of 1e-5 is large beside the gradients
         # of rare tokens' embeddings, and slows learning.
-        policy_kwargs={"lm": lm, "optimizer_kwargs": {"eps": 1e-8}},
+        policy_kwargs={"lm": lm, "dtype": dtype, "optimizer_kwargs": {"eps": 1e-8}},
         rollout_buffer_class=LMRolloutBuffer,
         seed=seed,
         device=settings.device,

@@ -329,3 +329,12 @@ def test_without_a_start_or_an_end():
     words = load_tokenizer(WORDS[:-1], add_eos=False)
     with pytest.raises(ModelError, match="tokenizer has no eos token"):
         LanguageModel(model, words, "t5")
+
+
+@pytest.mark.parametrize("kind", ENCODER_DECODERS)
+def test_first_called_in_inference_mode(load, kind):
+    decoder = MemoDecoder(load(kind), WIDTH)
+    with torch.inference_mode():
+        decoder(texts_after(1))
+    assert_agrees(decoder, texts_after(2).numpy())
+    assert_agrees(decoder, texts_after(0).numpy())

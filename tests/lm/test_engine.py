@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from tests.lm.checkpoints import WORDS
+from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import ModelError, SettingsError
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
 from textgym.lm.engine import prepare_training
@@ -71,6 +71,16 @@ def test_checkpointing_and_decoding_share_the_model(load):
         torch.testing.assert_close(decoder(texts), last_hidden(lm, texts).detach())
 
 
+def test_a_failed_pass_leaves_no_layer_in_training(load, monkeypatch):
+    lm = load("gpt2")
+    prepare_training(lm, gradient_checkpointing=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(lm.body.h[1].mlp, "forward", None)
+        with pytest.raises(TypeError):
+            lm.hidden(TEXTS)
+    assert not any(layer.training for layer in lm.checkpointed)
+
+
 def test_no_dropout_in_checkpointed_layers(load):
     lm = load("gpt2")
     for module in lm.modules():
@@ -84,6 +94,8 @@ def test_compiled_training_is_the_same(load):
     expected = gradients(load("gpt2"))
     lm = load("gpt2")
     prepare_training(lm, compile="eager")
+    # How it computes is no part of what is saved.
+    assert lm.state_dict().keys() == load("gpt2").state_dict().keys()
     found = gradients(lm)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -113,6 +125,8 @@ def test_precision_is_automatic(load):
         prepare_training(lm, dtype="float33")
     with pytest.raises(SettingsError, match="'int8' is no dtype"):
         prepare_training(lm, dtype="int8")
+    with pytest.raises(SettingsError, match="float16 without loss scaling"):
+        prepare_training(lm, dtype="float16")
 
 
 def test_only_the_adapter_trains(load):
@@ -170,5 +184,32 @@ def test_an_adapter_is_saved_merged(load, kind, tmp_path):
 def test_wrong_settings_of_an_adapter(load):
     with pytest.raises(SettingsError, match=r"no setting 'rank'.*peft.LoraConfig"):
         prepare_training(load("gpt2"), lora={"rank": 2})
+    for settings, said in (
+        ({"bias": "all"}, "bias='all' trains weights"),
+        ({"modules_to_save": ["ln_f"]}, "modules_to_save trains weights"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices trains weights"),
+        ({"init_lora_weights": "pissa"}, "'pissa' rewrites the weights"),
+        ({"lora_dropout": 0.1}, "no effect"),
+    ):
+        lm = load("gpt2")
+        with pytest.raises(SettingsError, match=said):
+            prepare_training(lm, lora={"r": 2, **settings})
+        assert not has_adapter(lm.model)
     with pytest.raises(ModelError, match="target_modules"):
         prepare_training(load("gpt2"), lora={"target_modules": ["nowhere"]})
+
+
+def test_checkpointing_of_an_encoder_decoder(load):
+    texts = torch.tensor([[1, 2, EOS, 4, 5, -1], [6, EOS, -1, -1, -1, -1], [3, 1, 4, 1, 5, EOS]])
+
+    def gradients_of(lm: LanguageModel) -> list[torch.Tensor]:
+        lm.logits(last_hidden(lm, texts)).log_softmax(-1)[:, 2].sum().backward()
+        return [p.grad for p in lm.parameters() if p.grad is not None]
+
+    expected = gradients_of(load("t5"))
+    lm = load("t5")
+    prepare_training(lm, gradient_checkpointing=True)
+    for one, other in zip(gradients_of(lm), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(ModelError, match="not compiled"):
+        prepare_training(load("t5"), compile=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.lm.checkpoints import WORDS
 from textgym.lm import MemoDecoder, last_hidden
@@ -16,6 +17,25 @@ from textgym.lm.attention import AttentionSlots
 from textgym.lm.graphs import StepGraphs
 
 WIDTH = 20
+
+# What a host has to wait for: reading a value, or shapes that depend on values.
+WAITS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default,
+}
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what could not be recorded on a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        indices = args[1] if func is torch.ops.aten.index.Tensor else ()
+        boolean = any(index is not None and index.dtype == torch.bool for index in indices)
+        assert func not in WAITS, func
+        assert not boolean, "boolean indexing"
+        return func(*args, **(kwargs or {}))
 
 
 class Recording:
@@ -28,7 +48,8 @@ class Recording:
         self.result.copy_(self.call())
 
 
-def record(call):
+def record(call, device):
+    assert device.type == "cpu"
     Recording.made += 1
     result = torch.full_like(call(), torch.nan)
     return Recording(call, result), result
@@ -90,3 +111,24 @@ def test_recorded_steps_see_changed_and_replaced_weights(load):
             with torch.no_grad():
                 expected = last_hidden(lm, texts)
             torch.testing.assert_close(decoder(texts), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "grouped", "qwen", "sliding", "alternating"])
+def test_a_step_waits_for_nothing(load, kind):
+    slots = AttentionSlots(load(kind), 3, WIDTH)
+    tokens, positions = torch.tensor([1, 2, 3]), torch.tensor([0, 4, 2])
+    with torch.no_grad():
+        slots._step(tokens, positions, 8)
+        with NoWaiting():
+            slots._step(tokens, positions, 8)
+
+
+def test_what_waits_is_found(load):
+    """Rotary embeddings that change with the length look at the positions; they are not recorded."""
+    lm = load("llama")
+    lm.body.rotary_emb.register_forward_hook(
+        lambda module, args, out: bool(out[0].max() > 3) or None
+    )
+    slots = AttentionSlots(lm, 3, WIDTH)
+    with torch.no_grad(), NoWaiting(), pytest.raises(AssertionError):
+        slots._step(torch.tensor([1, 2, 3]), torch.tensor([0, 4, 2]), 8)

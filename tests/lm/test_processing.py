@@ -276,3 +276,22 @@ def test_order_of_rows_does_not_matter():
         again = sampler.kept(sampler.process(logits[rows], texts[rows])).mask()
         assert torch.equal(again, together[rows])
     assert together[2].sum() > 200 > 3 > together[1].sum()
+
+
+def test_what_an_encoder_reads_does_not_count_as_written():
+    """As in transformers, whose processors see the decoder's tokens alone."""
+    tokenizer = load_tokenizer(["a", "b", "c", "d", "<eos>"])
+    eos = tokenizer.eos_id
+    settings = Sampling(repetition_penalty=1.7, required_tokens=("b",))
+    sampler = Sampler(settings, tokenizer, prompt_ends=True)
+    logits = torch.tensor([[1.0, -1.0, 2.0, 0.5, -0.5]]).repeat(3, 1)
+    texts = torch.tensor([[1, 0, eos, -1, -1], [1, eos, 0, 2, -1], [0, eos, 1, 0, 0]])
+    found = sampler.process(logits, texts)
+    for row, response in enumerate(([], [0, 2], [1, 0, 0])):
+        expected = logits[row : row + 1].clone()
+        if response:
+            processor = RepetitionPenaltyLogitsProcessor(1.7)
+            expected = processor(torch.tensor([response]), expected)
+        if 1 not in response:
+            expected[:, eos] = -torch.inf
+        torch.testing.assert_close(found[row : row + 1], expected)

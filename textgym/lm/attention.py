@@ -47,7 +47,11 @@ class AttentionSlots:
         self._window = int(getattr(lm.model.config, "sliding_window", None) or width)
         self._cache = SlotCache(lm.model.config, rows, width, lm.compute_dtype)
         self._width = width
-        self._graphs = StepGraphs(self._step) if lm.device.type == "cuda" else None
+        rope = getattr(lm.model.config, "rope_parameters", None) or {}
+        # These ask for the largest position on the host, in every step.
+        asks = rope.get("rope_type") in ("dynamic", "longrope")
+        on_gpu = lm.device.type == "cuda" and not asks
+        self._graphs = StepGraphs(self._step) if on_gpu else None
 
     def continues(self, known: Ints, held: Ints) -> Bools:
         """Always: what stands behind a position is not looked at."""
@@ -56,7 +60,7 @@ class AttentionSlots:
     def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
         """Feed one token to every slot; feeding it again writes the same keys and values."""
         if self._graphs is None:
-            # At equal lengths there is nothing to hide.
+            # At equal lengths there is nothing to hide. On a GPU the question would cost more.
             even = self._kinds == [FULL] and bool((positions == live - 1).all())
             return self._step(tokens, positions, live, even)
         live = min(-(-live // _LIVE_STEP) * _LIVE_STEP, self._width)

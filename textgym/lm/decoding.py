@@ -44,9 +44,9 @@ class _Memo:
     """
 
     def __init__(self, lm: LanguageModel, rows: int, width: int) -> None:
-        self.slots = make_slots(lm, rows, width)
         # Never inference tensors: later calls under no_grad must be able to write to them.
         with torch.inference_mode(False):
+            self.slots = make_slots(lm, rows, width)
             self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
         self.held = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
@@ -103,6 +103,7 @@ class MemoDecoder:
         self.width = width
         self._memos: OrderedDict[int, _Memo] = OrderedDict()
         self._watch = WeightWatch(lm.body)
+        self._probed = self._kind()
         self._probe()
 
     def invalidate(self) -> None:
@@ -125,6 +126,10 @@ class MemoDecoder:
             ActionError: If a token id is out of range, or -1 stands inside a text.
             ModelError: If a text is empty and there is no start token.
         """
+        if self._kind() != self._probed:
+            # On another device or in another dtype everything is computed in another way.
+            self._probed = self._kind()
+            self._probe()
         tokens = observations.detach().to(self.lm.device)
         if self._watch.changed():
             if self._watch.moved:
@@ -147,10 +152,12 @@ class MemoDecoder:
         assert memo.hidden is not None
         return memo.hidden.clone()
 
+    def _kind(self) -> tuple[torch.device, torch.dtype, torch.dtype]:
+        return self.lm.device, self.lm.model.dtype, self.lm.compute_dtype
+
     def _memo(self, rows: int, width: int) -> _Memo:
         memo = self._memos.get(rows)
-        kind = self.lm.device, self.lm.model.dtype, self.lm.compute_dtype
-        if memo is None or memo.tokens.shape[1] != width or memo.kind != kind:
+        if memo is None or memo.tokens.shape[1] != width or memo.kind != self._kind():
             memo = self._memos[rows] = _Memo(self.lm, rows, width)
         self._memos.move_to_end(rows)
         if len(self._memos) > _MEMOS:

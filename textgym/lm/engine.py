@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from textgym.errors import ModelError
+from textgym.errors import ModelError, SettingsError
 from textgym.lm.dtypes import as_dtype
 from textgym.lm.lora import add_lora
 from textgym.lm.model import LanguageModel
@@ -47,16 +48,24 @@ def prepare_training(
         ModelError: If the architecture has no gradient checkpointing or takes no adapter.
         MissingDependencyError: If ``lora`` is given and peft is not installed.
     """
-    if dtype != "auto":
-        as_dtype(dtype)
+    if dtype != "auto" and as_dtype(dtype) == torch.float16:
+        raise SettingsError(
+            "gradients vanish in float16 without loss scaling; use dtype='bfloat16' or 'float32'"
+        )
     lm.cast_to = dtype
     if lora is not None:
         add_lora(lm, lora)
     if gradient_checkpointing:
         _checkpoint(lm)
     if compile:
+        if lm.seq2seq is not None:
+            raise ModelError(
+                f"{lm.name!r} is an encoder-decoder, whose two passes are not compiled; leave "
+                "compile out"
+            )
         backend = "inductor" if compile is True else compile
-        lm.compiled = torch.compile(lm.body, dynamic=True, backend=backend)
+        # The method and not the module, which would become a part of the model.
+        lm.compiled = torch.compile(lm.body.forward, dynamic=True, backend=backend)
 
 
 def _checkpoint(lm: LanguageModel) -> None:
@@ -70,7 +79,7 @@ def _checkpoint(lm: LanguageModel) -> None:
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "preserve_rng_state": False})
     lm.checkpointed = [
-        module for module in model.modules() if getattr(module, "gradient_checkpointing", False)
+        module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)
     ]
     for module in lm.checkpointed:
         # They count as training in a forward pass, but their own dropout stays off.

@@ -22,6 +22,9 @@ class Graph(Protocol):
         """Run it again on the tensors that it was recorded with."""
 
 
+Capture: TypeAlias = Callable[[Callable[[], Tensor], torch.device], tuple[Graph, Tensor]]
+
+
 class StepGraphs:
     """A step that is recorded once for each live length, and then replayed.
 
@@ -29,16 +32,17 @@ class StepGraphs:
         step: From tokens ``[B]``, positions ``[B]`` and the live length to hidden states
             ``[B, d]``: operations on the device alone, whose shapes depend on the live length
             alone.
-        capture: How a call without arguments is recorded: its result, and how to run it again.
+        capture: How a call without arguments is recorded on a device: how to run it again, and its
+            result, which the first replay fills.
     """
 
     def __init__(
         self,
         step: Step,
-        capture: Callable[[Callable[[], Tensor]], tuple[Graph, Tensor]] | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self._step = step
-        self._capture = capture or CudaCapture()
+        self._capture = capture or _capture_cuda()
         self._inputs: tuple[Tensor, Tensor] | None = None
         self._graphs: dict[int, tuple[Graph, Tensor]] = {}
 
@@ -52,29 +56,43 @@ class StepGraphs:
         fed.copy_(tokens)
         places.copy_(positions)
         if live not in self._graphs:
-            self._graphs[live] = self._capture(lambda: self._step(fed, places, live))
+            self._graphs[live] = self._capture(lambda: self._step(fed, places, live), fed.device)
         graph, result = self._graphs[live]
         graph.replay()
         return result
 
 
-class CudaCapture:
-    """Records calls as CUDA graphs, which share their memory: they are replayed one by one."""
+class _CudaGraph:
+    """A CUDA graph of one device, whichever is the current one."""
 
-    def __init__(self) -> None:
-        self._pool: Any = None
+    def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device) -> None:
+        self._graph = graph
+        self._device = device
 
-    def __call__(self, call: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
-        """Record a call; its result is filled by the first replay."""
-        # Libraries allocate their workspaces in the first runs, which must not be recorded.
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                call()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            result = call()
-        self._pool = graph.pool()
-        return graph, result
+    def replay(self) -> None:
+        """Run it again."""
+        with torch.cuda.device(self._device):
+            self._graph.replay()
+
+
+def _capture_cuda() -> Capture:
+    """Recording calls as CUDA graphs, which share their memory: they are replayed one by one."""
+    pool: Any = None
+
+    def capture(call: Callable[[], Tensor], device: torch.device) -> tuple[Graph, Tensor]:
+        nonlocal pool
+        with torch.cuda.device(device):
+            # Libraries allocate their workspaces in the first runs, which must not be recorded.
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(2):
+                    call()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                result = call()
+        pool = graph.pool()
+        return _CudaGraph(graph, device), result
+
+    return capture

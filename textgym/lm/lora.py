@@ -32,10 +32,12 @@ def add_lora(lm: LanguageModel, settings: Mapping[str, Any]) -> None:
 
     Raises:
         MissingDependencyError: If peft is not installed.
-        SettingsError: If there is no such argument.
+        SettingsError: If there is no such argument, or it would change the weights below the
+            adapter.
         ModelError: If peft cannot put an adapter into this architecture.
     """
     peft = require("peft", "lora")
+    _check(settings)
     known = peft.LoraConfig.__dataclass_fields__
     for name in settings:
         if name not in known:
@@ -53,6 +55,35 @@ def add_lora(lm: LanguageModel, settings: Mapping[str, Any]) -> None:
             f"no adapter could be put into {lm.name!r} ({lm.model.config.model_type}): {error}; "
             "name the layers to adapt: lora=dict(target_modules=[...])"
         ) from error
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse what would train or change the weights below the adapter, or do nothing.
+
+    The base would not be the model that training began with.
+    """
+    for name in ("modules_to_save", "trainable_token_indices"):
+        if settings.get(name):
+            raise SettingsError(
+                f"lora: {name} trains weights of the model itself, which cannot be switched off; "
+                "leave it out, or train all weights without lora"
+            )
+    if settings.get("bias", "none") != "none":
+        raise SettingsError(
+            f"lora: bias={settings['bias']!r} trains weights of the model itself, which cannot be "
+            "switched off; leave it out, or train all weights without lora"
+        )
+    start = settings.get("init_lora_weights", True)
+    if not isinstance(start, bool) and start not in ("gaussian", "orthogonal"):
+        raise SettingsError(
+            f"lora: init_lora_weights={start!r} rewrites the weights of the model itself; use True, "
+            "False, 'gaussian' or 'orthogonal'"
+        )
+    if settings.get("lora_dropout"):
+        raise SettingsError(
+            "lora: lora_dropout has no effect, because dropout stays off (PPO's ratio would not "
+            "start at 1); leave it out"
+        )
 
 
 @contextmanager

@@ -202,16 +202,16 @@ class LanguageModel(nn.Module):
         for layer in self.checkpointed:
             # Transformers checkpoints what trains, and refuses to decode it from a cache.
             layer.training = torch.is_grad_enabled()
-        with self.autocast():
-            if self.seq2seq is not None:
-                hidden = self.seq2seq.hidden(tokens)
-            else:
+        try:
+            with self.autocast():
+                if self.seq2seq is not None:
+                    return self.seq2seq.hidden(tokens)
                 run = self.body if self.compiled is None else self.compiled
                 output = run(input_ids=tokens.clamp(min=0), use_cache=False)
-                hidden = cast(Tensor, output.last_hidden_state)
-        for layer in self.checkpointed:
-            layer.training = False
-        return hidden
+                return cast(Tensor, output.last_hidden_state)
+        finally:
+            for layer in self.checkpointed:
+                layer.training = False
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., d]``."""

@@ -31,6 +31,8 @@ class Sampler:
     Args:
         settings: The settings.
         tokenizer: The tokenizer of the language model, which says what the tokens' strings mean.
+        prompt_ends: Whether prompts end with eos, and what stands before does not count as written:
+            so it is for encoder-decoders, as in transformers.
 
     Attributes:
         settings: The same.
@@ -41,8 +43,9 @@ class Sampler:
         SettingsError: If the settings name no tokens of this tokenizer, or contradict each other.
     """
 
-    def __init__(self, settings: Sampling, tokenizer: Tokenizer) -> None:
+    def __init__(self, settings: Sampling, tokenizer: Tokenizer, prompt_ends: bool = False) -> None:
         self.settings = settings
+        self.prompt_ends = prompt_ends
         self.banned = token_ids("sampling: banned_tokens", settings.banned_tokens, tokenizer)
         self.required = token_ids("sampling: required_tokens", settings.required_tokens, tokenizer)
         self.eos_id = tokenizer.eos_id
@@ -105,6 +108,10 @@ class Sampler:
         Returns:
             ``[n, V]``; they are not normalised.
         """
+        if self.prompt_ends:
+            ended = (texts == self.eos_id).cumsum(1)
+            # What follows the first eos; the eos itself is the prompt's.
+            texts = texts.masked_fill((ended == 0) | ((ended == 1) & (texts == self.eos_id)), -1)
         result = _Process.apply(logits, self, texts, kept, impossible)  # type: ignore[no-untyped-call]
         return cast(Tensor, result)
 
@@ -190,9 +197,10 @@ class _Process(torch.autograd.Function):
         out = logits / settings.temperature
         seen = factor = None
         if settings.repetition_penalty != 1.0 and texts.shape[1]:
-            # Padding repeats the first token: a token twice in the text is penalised once.
-            seen = torch.where(texts < 0, texts[:, :1], texts).long()
-            empty = seen[:, :1] < 0
+            # Padding repeats some token: a token twice in the text is penalised once.
+            some = texts.amax(1, keepdim=True)
+            seen = torch.where(texts < 0, some, texts).long()
+            empty = some < 0
             seen = seen.clamp(min=0)
             values = out.gather(1, seen)
             penalty = settings.repetition_penalty

@@ -132,7 +132,7 @@ class WeightWatch:
             # Odd, so that the samples of a matrix are not all of one column.
             stride = len(flat) // _SAMPLES | 1
             kinds.setdefault((tensor.dtype, tensor.device), []).append(flat[stride // 2 :: stride])
-            self._parts += flat.split(_PART)
+            self._parts += [flat[at : at + _PART] for at in range(0, len(flat), _PART)]
         self._views = list(kinds.values())
 
 

@@ -248,11 +248,16 @@ class LMRolloutBuffer(RolloutBuffer):
         actions = self.actions.reshape(-1)
         log_probs = self.log_probs.reshape(-1)
         decision = self._decision
-        sampler, lm = (None, None) if decision is None else (decision.sampler, decision.lm)
+        if decision is None:
+            raise SettingsError(
+                "the KL to a reference depends on how tokens were drawn, and the policy's "
+                "log-probabilities came without a record of it; use LMPolicy, and hand over the "
+                "tensor of log-probabilities itself, not a copy"
+            )
         for fragments in self._chunks():
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
-            ratios[which] = kl.log_ratios(batch, *parts, sampler, lm).numpy()
+            ratios[which] = kl.log_ratios(batch, *parts, decision.sampler, decision.lm).numpy()
         coef = kl.coef
         mean = kl.adapt(ratios)
         self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)

@@ -41,7 +41,8 @@ class LMPolicy(ActorCriticPolicy):
 
     ``sampling`` is part of the policy: actions are drawn from the processed distribution, and
     log-probabilities, entropies and ``get_distribution`` are of that same distribution, in the
-    rollout and in the update. So PPO's ratio starts at exactly 1 whatever the settings are. What
+    rollout and in the update. So PPO's ratio starts at 1, up to rounding (1e-5 in float32, some
+    percent for rare tokens in bfloat16), whatever the settings are. What
     top-k and top-p kept when a token was drawn travels as ``log_probs.decision``
     (:class:`textgym.lm.Decision`) to :class:`LMRolloutBuffer`, and comes back in the update.
 
@@ -55,7 +56,7 @@ class LMPolicy(ActorCriticPolicy):
             ``dict(temperature=0.7, top_k=50)``; see :class:`textgym.lm.Sampling`. With top-k or
             top-p, train with :class:`LMRolloutBuffer`: SB3's own buffer does not store what was
             kept.
-        cache: Decode with a key/value cache. False recomputes every text whole, which any causal
+        cache: Decode with a key/value cache. False recomputes every text whole, which every
             architecture can do.
         dtype: What to compute in, while float32 weights are updated: ``"auto"`` is bfloat16 on a
             GPU that has it and float32 elsewhere; ``"bfloat16"`` is fast on some CPUs too.
@@ -138,12 +139,18 @@ class LMPolicy(ActorCriticPolicy):
         self.lm = LanguageModel.load(self.lm_name, device="cpu")
         self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
         prepare_training(self.lm, **self.engine)
-        self.sampler = Sampler(self.sampling, self.lm.tokenizer)
+        self.sampler = Sampler(
+            self.sampling, self.lm.tokenizer, prompt_ends=self.lm.seq2seq is not None
+        )
         layers = cast(list[int], self.net_arch)
         head = value_head(self.lm.hidden_size, layers, self.activation_fn)
         self.value_net = head  # type: ignore[assignment]
         if self.use_cache:
             self.decoder = MemoDecoder(self.lm, width)
+        if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
+            # One pass over the weights for each step instead of a dozen.
+            others = {"foreach", "differentiable"} & self.optimizer_kwargs.keys()
+            self.optimizer_kwargs = {"fused": not others} | self.optimizer_kwargs
         self.optimizer = self.optimizer_class(
             [parameter for parameter in self.parameters() if parameter.requires_grad],
             lr=lr_schedule(1),  # type: ignore[call-arg]

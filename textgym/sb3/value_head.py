@@ -25,6 +25,11 @@ def value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn
 
 
 def value_layers(net_arch: list[int] | dict[str, list[int]] | None) -> list[int]:
+    """The widths of the hidden layers in SB3's argument ``net_arch``.
+
+    Raises:
+        SettingsError: If it has layers for the actor too.
+    """
     if isinstance(net_arch, dict):
         if net_arch.get("pi"):
             raise SettingsError(
