@@ -30,6 +30,7 @@ from agents.cli import command_line
 from agents.common import run
 from agents.proposals import ProposalSettings
 from textgym.errors import SettingsError
+from textgym.wrappers.proposals import fillers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -130,7 +131,9 @@ class QLearning:
             gumbel = self._rng.gumbel(size=logits.shape)
             choices = (logits + gumbel).argmax(1)
             uniform = self._rng.random(len(tokens)) < self._now(self.settings.epsilon)
-            choices[uniform] = self._rng.integers(tokens.shape[1], size=int(uniform.sum()))
+            # What fills up stands last.
+            counts = (~fillers(tokens)).sum(1)
+            choices[uniform] = self._rng.integers(counts[uniform])
         return choices, self._moved_on(context, tokens[np.arange(len(tokens)), choices])
 
     def _logits(self, observation: Any, context: Ints) -> tuple[Floats, Floats]:
@@ -143,7 +146,8 @@ class QLearning:
         values = usual + trust * (self.values[entries] - usual)
         bonus = self._now(self.settings.bonus) / np.sqrt(visits + 1.0)
         better = (values - usual + bonus) / self._now(self.settings.temperature)
-        return observation["logprobs"] + better, values.astype(np.float64)
+        logits = np.where(fillers(observation["candidates"]), -np.inf, observation["logprobs"])
+        return logits + better, values.astype(np.float64)
 
     def _entries(self, observation: Any, context: Ints) -> tuple[Ints, Ints]:
         """Places in the table: of each proposal ``[N, k]``, and of the states ``[N]``."""

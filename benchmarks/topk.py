@@ -26,6 +26,7 @@ from agents.cli import command_line
 from agents.environments import make_env
 from agents.evaluation import Agent, evaluate
 from agents.proposals import ProposalSettings
+from textgym.wrappers.proposals import fillers
 
 Choose = Callable[[Any, np.random.Generator], Any]
 
@@ -79,13 +80,12 @@ def greedy(observation: Any, rng: np.random.Generator) -> Any:
 
 def uniform(observation: Any, rng: np.random.Generator) -> Any:
     """Any proposal."""
-    rows, k = observation["candidates"].shape
-    return rng.integers(k, size=rows)
+    return rng.integers((~fillers(observation["candidates"])).sum(1))
 
 
 def sampled(observation: Any, rng: np.random.Generator) -> Any:
     """A proposal in proportion to its probability."""
-    log_probs = observation["logprobs"]
+    log_probs = np.where(fillers(observation["candidates"]), -np.inf, observation["logprobs"])
     return (log_probs + rng.gumbel(size=log_probs.shape)).argmax(1)
 
 

@@ -59,7 +59,7 @@ def cases(settings: Settings) -> list[Case]:
             Case(SMALL, 16, 64),
             Case(SMALL, 64, 128),
             Case(SMALL, 64, 128, ragged=True),
-            Case(SMALL, 256, 128, ragged=True),
+            Case(SMALL, 256, 256),
             Case(SMALL_LLAMA, 64, 128),
         ]
     else:

@@ -124,7 +124,7 @@ def test_a_step_waits_for_nothing(load, kind):
 
 
 def test_what_waits_is_found(load):
-    """Rotary embeddings that change with the length look at the positions; they are not recorded."""
+    """As rotary embeddings do that change with the length: those are not recorded."""
     lm = load("llama")
     lm.body.rotary_emb.register_forward_hook(
         lambda module, args, out: bool(out[0].max() > 3) or None

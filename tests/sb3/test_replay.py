@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from textgym.errors import SettingsError
 from textgym.sb3 import LMReplayBuffer
@@ -139,6 +143,7 @@ def test_samples_are_those_of_brute_force(n_steps, exponent, steps):
         30 * ROWS, SPACE, ACTIONS, "cpu", ROWS, n_steps=n_steps, gamma=0.9,
         priority_exponent=exponent,
     )  # fmt: skip
+    buffer.scorer = lambda samples: torch.ones(len(samples.dones))
     np.random.seed(steps)
     world = World(buffer, seed=steps)
     for step in range(steps):
@@ -170,6 +175,7 @@ def test_a_terminal_reward_reaches_the_first_token_at_once():
 def test_episodes_longer_than_the_buffer():
     buffer = LMReplayBuffer(10, SPACE, ACTIONS, "cpu", 1, n_steps=None, gamma=1.0,
                             priority_exponent=0.5)  # fmt: skip
+    buffer.scorer = lambda samples: torch.ones(len(samples.dones))
     for at in range(25):
         buffer.add(observation([at]), observation([at + 1]), np.array([0]), np.array([1.0]),
                    np.array([at == 24]), [{}])  # fmt: skip
@@ -231,7 +237,7 @@ def test_new_transitions_are_drawn_as_often_as_the_most_surprising():
     errors = torch.tensor([1.0, 2.0, 4.0, 9.0])
     buffer.scorer = lambda s: errors[[number_of(s.observations, at) for at in range(len(s.dones))]]
     buffer.sample(200)
-    buffer.scorer = None
+    errors = torch.tensor([1.0, 2.0, 4.0, 9.0, 9.0])
     buffer.add(observation([4]), observation([5]), *step)
     np.random.seed(2)
     batch = buffer.sample(25_000)
@@ -297,6 +303,63 @@ def test_what_is_stored_is_a_copy():
     now["hidden"][:] = following["hidden"][:] = 77
     batch = buffer.sample(1)
     assert (number_of(batch.observations), number_of(batch.next_observations)) == (1, 2)
+
+
+def empty_agent():
+    """A DQN with priorities, in an environment that is never used."""
+
+    class Nothing(gymnasium.Env):
+        observation_space, action_space = SPACE, ACTIONS
+
+    return DQN(
+        "MultiInputPolicy", DummyVecEnv([Nothing] * ROWS), buffer_size=30 * ROWS, gamma=0.9,
+        replay_buffer_class=LMReplayBuffer, seed=0, device="cpu",
+        replay_buffer_kwargs={"n_steps": None, "gamma": 0.9, "priority_exponent": 0.7},
+    )  # fmt: skip
+
+
+def by_number(samples):
+    numbers = [number_of(samples.observations, at) for at in range(len(samples.dones))]
+    return torch.tensor([float(number % 7) for number in numbers])
+
+
+@pytest.mark.parametrize("steps", [11, 43])
+def test_saved_and_loaded_by_sb3_it_goes_on_as_it_was(steps, tmp_path):
+    """By the algorithm's own methods: the same draws, priorities and later steps."""
+    agent, other = empty_agent(), empty_agent()
+    agent.replay_buffer.scorer = by_number
+    world = World(agent.replay_buffer, seed=1)
+    for _ in range(steps):
+        world.step()
+    agent.replay_buffer.sample(50)
+    agent.save_replay_buffer(tmp_path / "buffer")
+    other.load_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(SettingsError, match="td_errors"):
+        other.replay_buffer.sample(4)
+    other.replay_buffer.scorer = by_number
+    assert other.replay_buffer.size() == min(steps, 30)
+    twin = copy.deepcopy(world)
+    twin.buffer = other.replay_buffer
+    for _ in range(25):
+        drawn = []
+        for each in (world, twin):
+            each.step()
+            np.random.seed(3)
+            drawn.append(each.buffer.sample(40))
+        for one, two in zip(*drawn, strict=True):
+            for key in one if isinstance(one, dict) else [...]:
+                assert torch.equal(one[key], two[key])
+    check_samples(twin, None, 0.9)
+
+
+def test_priorities_without_a_scorer_are_refused():
+    buffer = LMReplayBuffer(10, SPACE, ACTIONS, "cpu", 1, priority_exponent=0.5)
+    step = (np.array([0]), np.array([0.0]), np.array([False]), [{}])
+    buffer.add(observation([1]), observation([2]), *step)
+    with pytest.raises(SettingsError, match=r"priority_exponent=0\.5.*scorer = .*td_errors"):
+        buffer.sample(1)
+    buffer.scorer = lambda samples: torch.ones(1)
+    assert buffer.sample(1).rewards == 0
 
 
 @pytest.mark.parametrize(

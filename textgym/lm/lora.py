@@ -76,8 +76,8 @@ def _check(settings: Mapping[str, Any]) -> None:
     start = settings.get("init_lora_weights", True)
     if not isinstance(start, bool) and start not in ("gaussian", "orthogonal"):
         raise SettingsError(
-            f"lora: init_lora_weights={start!r} rewrites the weights of the model itself; use True, "
-            "False, 'gaussian' or 'orthogonal'"
+            f"lora: init_lora_weights={start!r} rewrites the weights of the model itself; use "
+            "True, False, 'gaussian' or 'orthogonal'"
         )
     if settings.get("lora_dropout"):
         raise SettingsError(

@@ -109,9 +109,11 @@ class Sampler:
             ``[n, V]``; they are not normalised.
         """
         if self.prompt_ends:
-            ended = (texts == self.eos_id).cumsum(1)
-            # What follows the first eos; the eos itself is the prompt's.
-            texts = texts.masked_fill((ended == 0) | ((ended == 1) & (texts == self.eos_id)), -1)
+            assert self.eos_id is not None
+            ends = texts.eq(self.eos_id)
+            count = ends.cumsum(1)
+            # What follows the first eos counts; that eos itself is the prompt's.
+            texts = texts.masked_fill((count == 0) | ((count == 1) & ends), -1)
         result = _Process.apply(logits, self, texts, kept, impossible)  # type: ignore[no-untyped-call]
         return cast(Tensor, result)
 

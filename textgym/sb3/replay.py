@@ -54,13 +54,14 @@ class LMReplayBuffer(ReplayBuffer):
         gamma: Discount factor; the same as the algorithm's.
         half: Keep floats as float16, which rounds them by up to 1 part in 2048.
         priority_exponent: 0 samples uniformly; alpha > 0 in proportion to ``|error|**alpha``
-            (Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952)
-            once :attr:`scorer` is set. The stock losses take no importance weights, so a high
+            (Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952),
+            for which :attr:`scorer` has to be set. The stock losses take no importance weights, so a high
             exponent also tilts what is learned towards surprising transitions.
 
     Attributes:
         scorer: What errors are asked of, for each batch that is sampled, before it is learned from;
-            see :func:`textgym.sb3.td_errors`.
+            see :func:`textgym.sb3.td_errors`. It holds the agent, so it is not saved with the
+            buffer: set it again after ``load_replay_buffer``.
 
     Raises:
         SettingsError: If an argument has an impossible value.
@@ -104,6 +105,8 @@ class LMReplayBuffer(ReplayBuffer):
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = False
+        # SB3 asks for it when it loads a buffer: a truncation is no termination here.
+        self.handle_timeout_termination = True
         self.n_steps = n_steps
         self.gamma = gamma
         self.scorer: Scorer | None = None
@@ -247,7 +250,16 @@ class LMReplayBuffer(ReplayBuffer):
             Observations, actions ``[B, 1]``, the observations after n steps (or at the end), and
             ``[B, 1]`` each: whether the episode terminated there, the discounted rewards until
             then, and the discount of the value there.
+
+        Raises:
+            SettingsError: If nothing is stored yet, or priorities have nothing to go by.
         """
+        if self._tree is not None and self.scorer is None:
+            raise SettingsError(
+                f"priority_exponent={self._exponent} needs the errors of the agent's values, and "
+                "nobody tells them; set agent.replay_buffer.scorer = textgym.sb3.td_errors(agent), "
+                "after load_replay_buffer too, or leave priority_exponent out"
+            )
         places, rows = self._draw(batch_size)
         samples = self._look_ahead(places, rows, env)
         if self._tree is not None and self.scorer is not None:

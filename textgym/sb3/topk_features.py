@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.model import LanguageModel
 from textgym.tokenization import TINY
+from textgym.wrappers.proposals import fillers
 
 _KEYS = {"hidden", "candidates", "logprobs"}
 # Log-probabilities of single tokens, and of short texts, are rarely below.
@@ -78,12 +79,16 @@ class TopKFeatures(BaseFeaturesExtractor):
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Features ``[B, (k + 1) * m]``: of the text, then of each proposal."""
         hidden = self.normal(observations["hidden"].float())
+        log_probs = observations["logprobs"].float().clamp(min=_LOWEST)
         if "outcomes" in observations:
             known = self.normal(observations["outcomes"].float())
         else:
-            known = cast(Tensor, self.table)[observations["candidates"].long()]
-        log_probs = observations["logprobs"].float().clamp(min=_LOWEST)[..., None]
-        joined = self.state(hidden)[:, None] + self.proposal(known) + self.likely(log_probs)
+            tokens = observations["candidates"].long()
+            known = cast(Tensor, self.table)[tokens]
+            # What only fills up is worth as much as what it repeats.
+            log_probs = torch.where(fillers(tokens), log_probs[:, :1], log_probs)
+        likely = self.likely(log_probs[..., None])
+        joined = self.state(hidden)[:, None] + self.proposal(known) + likely
         proposals = torch.relu(self.mixed(torch.relu(joined)))
         return torch.cat([torch.relu(self.text(hidden)), proposals.flatten(1)], 1)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from textgym.errors import SettingsError
 from textgym.sb3.topk_features import TopKFeatures
 from textgym.tokenization import TINY
+from textgym.wrappers.proposals import fillers
 
 
 class TopKPolicy(DQNPolicy):
@@ -118,7 +119,7 @@ class CandidateHead(nn.Module):
 def choose(
     values: Tensor, obs: dict[str, Tensor], temperature: float, deterministic: bool
 ) -> Tensor:
-    """Choose as :class:`TopKPolicy` does.
+    """Choose as :class:`TopKPolicy` does; never what only fills up the proposals.
 
     Args:
         values: ``[B, k]``.
@@ -131,7 +132,7 @@ def choose(
     """
     logits = values / temperature
     if "outcomes" not in obs:
-        logits = logits + obs["logprobs"]
+        logits = (logits + obs["logprobs"]).masked_fill(fillers(obs["candidates"]), -torch.inf)
     if deterministic:
         return logits.argmax(1)
     return torch.multinomial(torch.softmax(logits, 1), 1)[:, 0]

@@ -20,6 +20,9 @@ from textgym.lm.model import LanguageModel
 Proposals: TypeAlias = dict[str, NDArray[Any]]
 """An observation of the wrappers: arrays by name, with a first axis of rows in the batch."""
 
+# Texts that the decoder remembers at most, in calls; then it begins anew.
+_CALLS = 128
+
 
 class FrozenLM:
     """A language model that is only read, with its decoder.
@@ -46,6 +49,8 @@ class FrozenLM:
         self._vocab_size = int(actions.n)
         self._hash = None if tokenizer is None else tokenizer.content_hash()
         self._loaded: tuple[LanguageModel, MemoDecoder] | None = self._load()
+        # What the decoder was fed since it last began anew.
+        self._fed: list[NDArray[np.int32]] = []
 
     def _load(self) -> tuple[LanguageModel, MemoDecoder]:
         lm = LanguageModel.load(self.name, device=self.device)
@@ -62,16 +67,38 @@ class FrozenLM:
     def hidden(self, tokens: NDArray[np.int32]) -> Tensor:
         """Hidden states ``[B, d]`` after texts ``[B, L]``, a new tensor."""
         self._loaded = self._loaded or self._load()
-        with torch.no_grad():
-            return self._loaded[1](torch.from_numpy(tokens))
+        if len(self._fed) == _CALLS:
+            self.forget()
+        self._fed.append(tokens.copy())
+        try:
+            with torch.no_grad():
+                return self._loaded[1](torch.from_numpy(tokens))
+        except BaseException:
+            self.forget()
+            raise
 
     def forget(self) -> None:
         """Begin anew, so that equal seeds give equal numbers to the last bit.
 
         What is remembered saves work, and the work that is left is rounded in another order.
         """
+        self._fed = []
         if self._loaded is not None:
             self._loaded[1].invalidate()
+
+    def get_state(self) -> dict[str, Any]:
+        """What the next numbers depend on to the last bit: the texts that are remembered.
+
+        A decode and a prefill are rounded differently, so the texts are kept in the order in which
+        they were read. Now and then the decoder begins anew, which bounds them.
+        """
+        return {"fed": np.stack(self._fed) if self._fed else None}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Read the texts again, as they were read."""
+        self.forget()
+        for texts in () if state["fed"] is None else np.asarray(state["fed"], np.int32):
+            self.hidden(texts)
 
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log-probabilities of the next token, float32 ``[B, V]``."""
@@ -79,7 +106,7 @@ class FrozenLM:
             return torch.log_softmax(self.lm.logits(hidden), -1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None}
+        return {**self.__dict__, "_loaded": None, "_fed": []}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenLM:
         return self
@@ -109,6 +136,21 @@ def likeliest(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor]:
     tokens = tokens.sort(-1).values
     values, order = log_probs.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
     return tokens.gather(1, order), values
+
+
+def fillers(candidates: Any) -> Any:
+    """Which proposals of :class:`textgym.wrappers.TopKActions` only fill up.
+
+    Args:
+        candidates: ``[..., k]``, an array or a tensor: proposed tokens. A filler repeats the first
+            one, and all others differ.
+
+    Returns:
+        Booleans ``[..., k]`` of the same kind.
+    """
+    repeated = candidates == candidates[..., :1]
+    repeated[..., 0] = False
+    return repeated
 
 
 def as_array(tensor: Tensor) -> NDArray[np.float32]:

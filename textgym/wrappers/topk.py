@@ -15,12 +15,14 @@ from torch import Tensor
 
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.tokenization import TINY
+from textgym.wrappers.layers import attribute, new_of_kind
 from textgym.wrappers.proposals import (
     FrozenLM,
     Proposals,
     as_array,
     check_choices,
     check_count,
+    fillers,
     hidden_space,
     likeliest,
     log_prob_space,
@@ -28,6 +30,8 @@ from textgym.wrappers.proposals import (
 )
 
 _ONE = np.ones(1, dtype=np.bool_)
+# So many nats a filler is below the least likely proposal: exp(-20) is 2e-9.
+_BELOW = 20.0
 
 
 class TopKActions:
@@ -46,9 +50,12 @@ class TopKActions:
     * ``hidden``: float32 ``[d]``, the model's hidden state after the text.
     * ``candidates``: int32 ``[k]``, the proposed tokens, likeliest first; equally likely ones in
       the order of their ids. Never one that the environment's ``action_masks()`` forbid, nor the
-      padding of the model's vocabulary. Where fewer than k are allowed, the likeliest fills up.
-    * ``logprobs``: float32 ``[k]``, their log-probabilities in the whole vocabulary; -inf for one
-      that only fills up.
+      padding of the model's vocabulary. Where fewer than k are allowed, the likeliest one fills up.
+    * ``logprobs``: float32 ``[k]``, their log-probabilities in the whole vocabulary. One that only
+      fills up has 20 less than the least likely of the others: a finite number of a size that
+      networks can read, and nothing to a softmax.
+
+    ``action_masks()`` is False for what only fills up; choosing it writes the token all the same.
 
     Acting costs one forward pass over one token a row.
 
@@ -80,10 +87,7 @@ class TopKActions:
 
     def __new__(cls, env: Any = None, *_: Any, **__: Any) -> Any:
         """Make a wrapper of the environment's kind."""
-        # Without arguments when unpickled, but then the class is one of the two.
-        if cls is TopKActions:
-            cls = TopKVectorEnv if isinstance(env, VectorEnv) else TopKEnv
-        return object.__new__(cls)
+        return new_of_kind(cls, env, TopKActions, (TopKEnv, TopKVectorEnv))
 
     @property
     def lm_name(self) -> str:
@@ -118,7 +122,11 @@ class TopKActions:
         if allowed is not None and not allowed.all():
             every.masked_fill_(torch.from_numpy(~allowed).to(every.device), -torch.inf)
         tokens, log_probs = likeliest(every, self.k)
-        tokens = torch.where(log_probs.isneginf(), tokens[:, :1], tokens)
+        filling = log_probs.isneginf()
+        if bool(filling.any()):
+            tokens = torch.where(filling, tokens[:, :1], tokens)
+            least = log_probs.masked_fill(filling, 0.0).amin(1, keepdim=True)
+            log_probs = torch.where(filling, least - _BELOW, log_probs)
         return {
             "hidden": as_array(hidden),
             "candidates": tokens.cpu().numpy().astype(np.int32),
@@ -136,7 +144,7 @@ class TopKEnv(TopKActions, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         gym.Wrapper.__init__(self, env)
         self.observation_space = self._set_up(env, lm, k, device)
         self.action_space = gym.spaces.Discrete(self.k)
-        self._tokens: list[int] | None = None
+        self._tokens: NDArray[np.int32] | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -156,28 +164,34 @@ class TopKEnv(TopKActions, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         if self._tokens is None:
             raise ResetNeededError("call reset() before the first step()")
         (choice,) = check_choices(np.reshape(action, -1), self.k, _ONE)
-        text, reward, terminated, truncated, info = self.env.step(self._tokens[choice])
+        text, reward, terminated, truncated, info = self.env.step(int(self._tokens[choice]))
         seen = self._observe(text, over=terminated or truncated)
         return seen, float(reward), terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which proposals do not only fill up: bool ``[k]``.
+
+        Raises:
+            ResetNeededError: Before the first ``reset``.
+        """
+        return _counting(self._tokens)
 
     def _observe(self, text: NDArray[np.int32], over: bool) -> Proposals:
         allowed = None
         if not over and self.env.has_wrapper_attr("action_masks"):
             allowed = self.env.get_wrapper_attr("action_masks")()[None]
         seen = row_of(self._propose(self.frozen.hidden(text[None]), allowed), 0)
-        self._tokens = seen["candidates"].tolist()
+        self._tokens = seen["candidates"].copy()
         return seen
 
 
-class TopKVectorEnv(
-    TopKActions,
-    VectorWrapper[Any, Any, Any, Any, Any],
-):
+class TopKVectorEnv(TopKActions, VectorWrapper[Any, Any, Any, Any, Any], RecordConstructorArgs):
     """:class:`TopKActions` around a batch, in the autoreset mode of the batch."""
 
     def __init__(
         self, env: VectorEnv[Any, Any, Any], lm: str = TINY, k: int = 8, device: str = "auto"
     ) -> None:
+        RecordConstructorArgs.__init__(self, lm=lm, k=k, device=device)
         VectorWrapper.__init__(self, env)
         self.single_observation_space = self._set_up(env, lm, k, device)
         self.single_action_space = gym.spaces.Discrete(self.k)
@@ -224,6 +238,26 @@ class TopKVectorEnv(
             infos = {**infos, "final_obs": self._observe_ends(texts, infos["final_obs"], ended)}
         return self._observe(texts), rewards, terminated, truncated, infos
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which proposals do not only fill up: bool ``[N, k]``.
+
+        Raises:
+            ResetNeededError: Before the first ``reset``.
+        """
+        return _counting(self._tokens)
+
+    def get_state(self) -> dict[str, Any]:
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        tokens = None if self._tokens is None else self._tokens.copy()
+        return {"tokens": tokens, "over": self._over.copy(), **self.frozen.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        tokens = state["tokens"]
+        self._tokens = None if tokens is None else np.array(tokens, np.int32)
+        self._over = np.array(state["over"], np.bool_)
+        self.frozen.set_state(state)
+
     def _observe(self, texts: NDArray[np.int32]) -> Proposals:
         seen = self._propose(self.frozen.hidden(texts), self._allowed())
         self._tokens = seen["candidates"].copy()
@@ -231,12 +265,11 @@ class TopKVectorEnv(
 
     def _allowed(self) -> NDArray[np.bool_] | None:
         """What the outermost layer with masks allows, ``[N, V]``; after an end it says nothing."""
-        layer: Any = self.env
-        while not hasattr(layer, "action_masks"):
-            if not isinstance(layer, VectorWrapper):
-                return None
-            layer = layer.env
-        masks: NDArray[np.bool_] = layer.action_masks()
+        try:
+            ask = attribute(self.env, "action_masks")
+        except AttributeError:
+            return None
+        masks: NDArray[np.bool_] = ask()
         over = np.zeros_like(self._over) if self._same_step else self._over
         return masks | over[:, None]
 
@@ -255,3 +288,10 @@ class TopKVectorEnv(
         for at, row in enumerate(ended):
             observed[row] = row_of(seen, at)
         return observed
+
+
+def _counting(tokens: NDArray[np.int32] | None) -> NDArray[np.bool_]:
+    """Which proposals count as choices of their own."""
+    if tokens is None:
+        raise ResetNeededError("call reset() before action_masks(): nothing is proposed yet")
+    return ~fillers(tokens)
