@@ -38,8 +38,7 @@ from agents.resuming import Saver
 from agents.run_record import check_run, new_folder, write_record
 from agents.word_model import WORD_MODELS
 from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy
-from textgym.sb3.model_state import keep_kl_coef
+from textgym.sb3 import LMPolicy, keep_kl_coef
 
 
 @dataclass

@@ -23,8 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from agents.evaluation import Agent, Evaluation
 from agents.report import TrainingLog
 from textgym.errors import DataError, SettingsError
-from textgym.sb3 import Checkpoints, latest_checkpoint, load_checkpoint
-from textgym.sb3.model_state import check_resumable
+from textgym.sb3 import Checkpoints, check_resumable, latest_checkpoint, load_checkpoint
 
 CHECKPOINT_EVERY = 20_000
 """Environment steps between two checkpoints, where nobody says how many."""

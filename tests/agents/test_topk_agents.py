@@ -15,11 +15,12 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import common, dqn_topk, q_learning
+from benchmarks import topk
 from tests.lm.checkpoints import WORDS, write_checkpoint
 from textgym.errors import ModelError, SettingsError
 from textgym.sb3 import LMReplayBuffer, TopKFeatures, TopKPolicy, make_vec_env
 from textgym.sb3.topk_quantile import TopKQuantilePolicy
-from textgym.wrappers import SegmentActions, TopKActions
+from textgym.wrappers import ActionMasks, SegmentActions, TopKActions
 
 torch.set_num_threads(1)
 
@@ -92,6 +93,96 @@ def test_stock_algorithms_learn(
     assert after > 0.85
     agent.save(tmp_path / "model")
     assert mean_reward(algorithm.load(tmp_path / "model").policy, lm) == after
+
+
+def make_masked(lm: str, allowed: int = 3, n_envs: int = 8) -> VecEnv:
+    """Five proposals, of which some only fill up."""
+
+    def wrap(envs: Any) -> Any:
+        return TopKActions(ActionMasks(envs, allowed=WORDS[:allowed]), lm=lm, k=5, device="cpu")
+
+    return make(lm, n_envs, wrapper=lambda envs, **_: wrap(envs))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments"),
+    [
+        (PPO, {"n_steps": 8, "batch_size": 16, "n_epochs": 4}),
+        (A2C, {"n_steps": 6}),
+        (DQN, {"learning_starts": 16, "batch_size": 16, "train_freq": 1, "buffer_size": 500}),
+        (DQN, {**REPLAY, "learning_starts": 16, "train_freq": 1}),
+    ],
+    ids=["PPO", "A2C", "DQN", "DQN with LMReplayBuffer"],
+)
+def test_stock_policies_can_read_what_fills_up(algorithm: Any, arguments: Any, lm: str) -> None:
+    """As the network of SB3 sees it: raw numbers, none of which may be infinite."""
+    agent = algorithm("MultiInputPolicy", make_masked(lm), seed=0, device="cpu", **arguments)
+    before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+    agent.learn(200)
+    after = agent.policy.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any((after[name] != value).any() for name, value in before.items())
+
+
+@pytest.mark.parametrize("kind", ["dqn", "qrdqn", "q_learning"])
+def test_agents_do_not_choose_what_fills_up(kind: str, lm: str) -> None:
+    """A filler would count the likeliest token twice, whatever the temperature makes of it."""
+    venv = make_masked(lm, n_envs=1)
+    if kind == "q_learning":
+        hot = q_learning.Settings(temperature=(1e6, 1e6), epsilon=(0.5, 0.5))
+        agent: Any = q_learning.make_agent(venv, 0, hot)
+        agent.values[:] = np.random.default_rng(0).normal(size=len(agent.values)) * 1e8
+    else:
+        agent = dqn_topk.make_agent(venv, 0, dqn_topk.Settings(algorithm=kind, size=8))  # type: ignore[arg-type]
+    obs: Any = venv.reset()
+    many = {key: np.repeat(array, 5000, axis=0) for key, array in obs.items()}
+    # What it would take to be chosen in spite of its log-probability.
+    many["logprobs"] = np.zeros_like(many["logprobs"])
+    counts = np.bincount(agent.predict(many)[0], minlength=5)
+    assert (counts[:3] > 800).all()
+    assert not counts[3:].any()
+
+
+def test_the_rules_of_the_benchmark_do_not_either(lm: str) -> None:
+    obs: Any = make_masked(lm, n_envs=1).reset()
+    many = {key: np.repeat(array, 3000, axis=0) for key, array in obs.items()}
+    counts = np.bincount(topk.uniform(many, np.random.default_rng(0)), minlength=5)
+    assert np.abs(counts - [1000, 1000, 1000, 0, 0]).max() < 130
+    many["logprobs"] = np.zeros_like(many["logprobs"])
+    counts = np.bincount(topk.sampled(many, np.random.default_rng(0)), minlength=5)
+    assert np.abs(counts - [1000, 1000, 1000, 0, 0]).max() < 130
+
+
+def test_what_fills_up_is_worth_what_it_repeats(lm: str) -> None:
+    venv = make_masked(lm, n_envs=4)
+    agent = dqn_topk.make_agent(venv, 0, dqn_topk.Settings(size=8, device="cpu"))
+    torch.nn.init.normal_(agent.policy.q_net.q_net[0].advantage.weight)  # type: ignore[index, union-attr]
+    obs: Any = venv.reset()
+    with torch.no_grad():
+        values = agent.policy.q_net({key: torch.from_numpy(a) for key, a in obs.items()})
+    assert torch.allclose(values[:, 3:], values[:, :1].expand(-1, 2))
+    assert values[:, :3].std(1).min() > 1e-4
+
+
+def test_maskable_ppo_learns_among_the_proposals(lm: str) -> None:
+    from sb3_contrib import MaskablePPO
+    from sb3_contrib.common.maskable.utils import get_action_masks
+
+    venv = make_masked(lm)
+    agent = MaskablePPO(
+        "MultiInputPolicy", venv, n_steps=8, batch_size=32, n_epochs=2, seed=0, device="cpu"
+    )
+    taken = np.zeros(5, int)
+
+    def note(local: dict[str, Any], _: Any) -> bool:
+        assert np.array_equal(local["action_masks"].sum(1), np.full(8, 3))
+        np.add.at(taken, local["actions"].reshape(-1), 1)
+        return True
+
+    agent.learn(256, callback=note)
+    assert get_action_masks(venv).shape == (8, 5)
+    assert (taken[:3] > 20).all()
+    assert not taken[3:].any()
 
 
 @pytest.mark.parametrize("kind", ["dqn", "qrdqn", "q_learning"])

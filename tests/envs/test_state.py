@@ -16,8 +16,10 @@ import gymnasium as gym
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import tokenizers
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
+from tokenizers import models, pre_tokenizers, processors
 
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.envs.plain import from_plain, to_plain
@@ -298,6 +300,31 @@ def test_the_state_of_another_environment(others: dict[str, Any], words: str) ->
     with pytest.raises(SettingsError, match=words):
         other.set_state(env.get_state())
     assert_same(other.get_state(), before, "nothing changes")
+
+
+def test_special_tokens_around_prompts_differ() -> None:
+    """They are no part of the vocabulary, but of every observation."""
+    envs = []
+    for template in (None, "$A <eos>", "the $A <eos>"):
+        backend = tokenizers.Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        if template is not None:
+            special = [(word, WORDS.index(word)) for word in ("the", "<eos>")]
+            backend.post_processor = processors.TemplateProcessing(template, None, special)
+        others = {"tokenizer": backend, "prompts": ["cat"], "max_prompt_tokens": 4}
+        envs.append(make("list", **others))
+        envs[-1].reset(seed=0)
+        twin = make("list", **others)
+        twin.set_state(envs[-1].get_state())
+    hashes = {env.tokenizer.content_hash() for env in envs}
+    assert len(hashes) == 1, "the vocabulary is the same"
+    for env in envs:
+        for other in envs:
+            if other is not env:
+                with pytest.raises(SettingsError, match="tokenizer was"):
+                    other.set_state(env.get_state())
+    with pytest.raises(SettingsError, match=r"prompts between \[\] and \[4\]' and is '"):
+        envs[2].set_state(envs[1].get_state())
 
 
 def test_levels_and_splits_differ() -> None:

@@ -137,3 +137,13 @@ def test_a_write_to_one_element_that_torch_knows_of_is_seen_at_once():
     with torch.no_grad():
         net.large[1, 2] += 0.01
     assert watch.changed()
+
+
+def test_training_something_else_is_no_change_for_a_frozen_module():
+    net, other = module().requires_grad_(False), module()
+    watch = WeightWatch(net)
+    watch.changed()
+    fused_optimizer(other)
+    assert not watch.changed()
+    fused_optimizer(net.requires_grad_(True))
+    assert watch.changed()

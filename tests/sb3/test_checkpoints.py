@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,12 +27,16 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecEnvWrapper, VecNorm
 
 from tests.sb3.rollouts import make_model
 from textgym.errors import DataError, SettingsError
+from textgym.lm import LanguageModel
 from textgym.sb3 import (
     Checkpoints,
+    LMPolicy,
+    LMRolloutBuffer,
     checkpoint_file,
     latest_checkpoint,
     load_checkpoint,
     resume,
+    same_training,
     save_checkpoint,
 )
 from textgym.sb3.checkpoint_file import read_values, write_values
@@ -114,6 +120,14 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
             A2C, make_env(), lm, learning_rate=lambda left: 1e-3 * left, rollout_buffer_kwargs={}
         )
 
+    def lora() -> Any:
+        own = {"kl_coef": 0.1, "kl_target": 0.05, "reference": "base"}
+        return lm_model(make_env(), lm, rollout_buffer_kwargs=own, lora={"r": 2})
+
+    def sampling() -> Any:
+        drawn = {"temperature": 0.7, "top_k": 5}
+        return lm_model(make_env(), lm, rollout_buffer_kwargs=penalty, sampling=drawn)
+
     def stock_buffer() -> Any:
         return make_model(PPO, make_env(), lm, buffer=None, clip_range=lambda left: 0.3 * left)
 
@@ -121,13 +135,38 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
         env = VecNormalize(VecCheckNan(make_env()), norm_obs=True)
         return PPO("MlpPolicy", env, n_steps=5, batch_size=10, seed=0, device="cpu")
 
-    return {"ppo": ppo, "a2c": a2c, "stock buffer": stock_buffer, "mlp": mlp}
+    return {
+        "ppo": ppo,
+        "a2c": a2c,
+        "lora": lora,
+        "sampling": sampling,
+        "stock buffer": stock_buffer,
+        "mlp": mlp,
+    }
+
+
+def lm_model(
+    env: Any, lm: str, rollout_buffer_kwargs: dict[str, Any] | None = None, **others: Any
+) -> Any:
+    """A model by its policy's arguments; those of the algorithm go to it."""
+    algorithm = {key: others.pop(key) for key in ("gamma", "gae_lambda") if key in others}
+    settings = {"n_steps": 5, "batch_size": 30, "n_epochs": 2, "learning_rate": 1e-2, "seed": 0}
+    return PPO(
+        LMPolicy,
+        env,
+        policy_kwargs={"lm": lm, **others},
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs=rollout_buffer_kwargs or {},
+        device="cpu",
+        **settings,
+        **algorithm,
+    )
 
 
 # ---------------------------------------------------------------------- the same curve
 
 
-@pytest.mark.parametrize("kind", ["ppo", "a2c", "stock buffer", "mlp"])
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "lora", "sampling", "stock buffer", "mlp"])
 def test_same_numbers(
     kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -161,9 +200,17 @@ def test_same_numbers(
     )
     assert second.num_timesteps == whole.num_timesteps
     assert second._n_updates == whole._n_updates
-    if kind == "ppo":
+    if kind in ("ppo", "lora", "sampling"):
         kl = whole.rollout_buffer.kl
         assert second.rollout_buffer.kl.coef == kl.coef != 0.1
+        assert seen[5]["kl"] == pytest.approx(0, abs=1e-6), "nothing is learned yet"
+        assert abs(seen[-1]["kl"]) > 1e-3
+    if kind == "lora":
+        start, end = weights(make()), weights(second)
+        trained = {name for name, value in start.items()
+                   if name != "optimizer" and not np.array_equal(value, end[name])}  # fmt: skip
+        assert {"lora" in name or "value" in name for name in trained} == {True}
+    if kind == "ppo":
         assert rows[4]["train/learning_rate"] == 1e-3, "an update's figures are logged later"
 
 
@@ -274,20 +321,82 @@ def test_stop_saves_and_interrupts(
     assert_same(weights(model), weights(other))
 
 
+class End(BaseCallback):
+    """Ends the training in some step."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.at
+
+
+@pytest.mark.parametrize("kind", ["ppo", "mlp"])
+@pytest.mark.parametrize("step", [1, 3])
 def test_a_training_that_a_callback_ends_in_mid_rollout(
+    step: int, kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """What is left then is half a rollout, and no checkpoint is made of it.
+
+    In the first step the buffer is still empty, but the environment is one step ahead.
+    """
+    model = makers(make_env, checkpoint)[kind]()
+    model.learn(9 * STEPS, callback=[End(STEPS + 6 * step), Checkpoints(tmp_path, every=1)])
+    assert model.rollout_buffer.pos == step - 1
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-000000000030.safetensors"]
+    with pytest.raises(SettingsError, match=r"middle of a rollout.*save between two rollouts"):
+        save_checkpoint(model, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_ends_in_the_very_first_step(
     make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
 ) -> None:
-    """What is left then is half a rollout, and no checkpoint is made of it."""
-
-    class End(BaseCallback):
-        def _on_step(self) -> bool:
-            return self.num_timesteps < STEPS + 18
-
     model = makers(make_env, checkpoint)["ppo"]()
-    model.learn(9 * STEPS, callback=[End(), Checkpoints(tmp_path, every=1)])
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-000000000030.safetensors"]
+    model.learn(9 * STEPS, callback=End(6))
+    assert model.rollout_buffer.pos == 0
     with pytest.raises(SettingsError, match="middle of a rollout"):
         save_checkpoint(model, tmp_path)
+
+
+def test_an_environment_that_something_else_used(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    model = makers(make_env, checkpoint)["ppo"]()
+    model.learn(STEPS)
+    model.env.reset()
+    with pytest.raises(SettingsError, match="an environment of its own"):
+        save_checkpoint(model, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "mlp"])
+def test_between_two_rollouts_it_can_always_be_saved(
+    kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """Before the first one, after `learn`, right after loading, and in `on_rollout_start`."""
+    make = makers(make_env, checkpoint)[kind]
+
+    class Save(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            save_checkpoint(self.model, tmp_path / "rollouts")
+
+    model = make()
+    save_checkpoint(model, tmp_path / "first")
+    model.learn(2 * STEPS, callback=Save())
+    assert len(list((tmp_path / "rollouts").iterdir())) == 2
+    path = save_checkpoint(model, tmp_path / "after")
+    other = make()
+    load_checkpoint(other, path)
+    again = save_checkpoint(other, tmp_path / "again")
+    one, two = read_values(path), read_values(again)
+    for values in (one, two):
+        values["environment"][-2 if kind == "ppo" else 0].pop("seconds", None)
+    assert_same(one["last_obs"], two["last_obs"])
+    assert_same(one["environment"][-1], two["environment"][-1])
 
 
 # ---------------------------------------------------------------------- files
@@ -595,6 +704,113 @@ def test_other_trainings_are_refused(
             load_checkpoint(other, tmp_path)
         assert other.num_timesteps == 0
         assert_same(get_env_state(other.env)[-1], before[-1], "nothing changes")
+
+
+PENALTY = {"kl_coef": 0.1, "reference": "base"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"lora": {"r": 2, "lora_alpha": 64}}, [r"lora\.lora_alpha was 4 and is 64"]),
+        (
+            {"sampling": {"temperature": 0.3}, "gamma": 0.5},
+            ["gamma was 0.99 and is 0.5", r"sampling\.temperature was 1\.0 and is 0\.3"],
+        ),
+        ({"sampling": {"top_k": 5}}, [r"sampling\.top_k was None and is 5"]),
+        ({"dtype": "bfloat16"}, ["dtype was 'auto' and is 'bfloat16'"]),
+        ({"gae_lambda": 0.5}, ["gae_lambda was 0.95 and is 0.5"]),
+        ({"optimizer_kwargs": {"weight_decay": 0.1}}, ["weight_decay was None and is 0.1"]),
+        ({"rollout_buffer_kwargs": PENALTY | {"kl_coef": 0.2}}, ["kl_coef was 0.1 and is 0.2"]),
+        (
+            {"rollout_buffer_kwargs": PENALTY | {"kl_target": 0.1}},
+            ["kl_target was None and is 0.1", "kl_coef was 0.1 and is 'adaptive'"],
+        ),
+        ({"rollout_buffer_kwargs": PENALTY | {"reference": 0}}, ["reference was 'base' and is 'w"]),
+        ({"rollout_buffer_kwargs": {}}, ["reference was 'base' and is None"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_other_settings_are_refused(
+    changed: dict[str, Any],
+    words: list[str],
+    make_env: MakeEnv,
+    checkpoint: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """They have no shape, so the weights would fit."""
+    lm = checkpoint()
+    given: dict[str, Any] = {
+        "lora": {"r": 2, "lora_alpha": 4}, "rollout_buffer_kwargs": PENALTY, "gamma": 0.99
+    }  # fmt: skip
+    path = save_checkpoint(lm_model(make_env(), lm, **given), tmp_path)
+    other = {**given, **changed}
+    if other["rollout_buffer_kwargs"].get("reference") == 0:
+        other["rollout_buffer_kwargs"] = {"kl_coef": 0.1, "reference": lm}
+    model = lm_model(make_env(), lm, **other)
+    before = weights(model)
+    with pytest.raises(SettingsError, match="as it was made, or start a new") as error:
+        load_checkpoint(model, path)
+    missing = [word for word in words if not re.search(word, str(error.value))]
+    assert missing == [], str(error.value)
+    assert_same(weights(model), before, "nothing changes")
+
+
+def test_another_reference_is_refused_and_its_copy_is_not(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """The policy's weights are in the checkpoint, but those of the reference are not."""
+    copied = shutil.copytree(checkpoint(), tmp_path / "copy")
+
+    def make(lm: str, reference: str, dtype: str = "auto") -> Any:
+        own = {"kl_coef": 0.1, "kl_target": 0.05, "reference": reference, "reference_dtype": dtype}
+        return lm_model(make_env(), lm, rollout_buffer_kwargs=own)
+
+    first = make(checkpoint(), checkpoint())
+    first.learn(STEPS, callback=Checkpoints(tmp_path / "saved"))
+    load_checkpoint(make(str(copied), str(copied)), tmp_path / "saved")
+    assert first.rollout_buffer.kl.coef != 0.1, "an adapted coefficient is no difference"
+    with pytest.raises(SettingsError, match=r"reference was 'weights \w+' and is 'weights \w+'"):
+        load_checkpoint(make(str(copied), checkpoint(seed=1)), tmp_path / "saved")
+    with pytest.raises(SettingsError, match="reference_dtype was 'auto' and is 'bfloat16'"):
+        load_checkpoint(make(str(copied), str(copied), "bfloat16"), tmp_path / "saved")
+
+
+def test_weights_have_one_name_in_every_precision(checkpoint: Callable[..., str]) -> None:
+    """A reference is float32 on a CPU and bfloat16 on a GPU."""
+    exact, rounded, other = (
+        LanguageModel.load(checkpoint(seed=seed), device="cpu", dtype=dtype)
+        for seed, dtype in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
+    )
+    assert same_training._weights(exact) == same_training._weights(rounded)
+    assert same_training._weights(exact) != same_training._weights(other)
+
+
+def test_what_may_be_another(
+    make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    """How fast it is computed, and what is for the first weights or scheduled."""
+    path = save_checkpoint(lm_model(make_env(), checkpoint()), tmp_path)
+    adam = {"eps": 1e-5, "foreach": True}  # (The first is what SB3 takes if nothing is said.)
+    others = {"cache": False, "gradient_checkpointing": True, "optimizer_kwargs": adam}
+    load_checkpoint(lm_model(make_env(), checkpoint(), **others), path)
+
+
+def test_functions_have_the_same_name_in_every_process() -> None:
+    """An address in memory would tell every two processes apart."""
+
+    class Thing:
+        pass
+
+    def function() -> None:
+        pass
+
+    values = {"a": [torch.nn.Tanh, function, Thing()], "b": {3: (1, None, 0.5)}, "c": {"y", "x"}}
+    plain = same_training._plain(values)
+    assert "0x" not in repr(plain)
+    assert plain["a"][0] == "Tanh"
+    assert plain["b"] == {"3": [1, None, 0.5]}
+    assert plain["c"] == ["'x'", "'y'"]
 
 
 def test_a_folder_belongs_to_one_training(

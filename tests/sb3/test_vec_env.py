@@ -16,7 +16,7 @@ from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import SettingsError
 from textgym.sb3 import TextVecEnv, make_vec_env
 from textgym.tokenization import load_tokenizer
-from textgym.wrappers import TopKActions
+from textgym.wrappers import ActionMasks, SegmentActions, TopKActions
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6"]
 
@@ -263,6 +263,21 @@ def test_a_wrapped_batch_with_dict_observations(checkpoint):
     assert venv.env_is_wrapped(Monitor) == [False, False, False]
     with pytest.raises(AttributeError):
         venv.get_attr("nothing")
+
+
+def test_the_masks_are_those_of_the_outermost_layer(checkpoint):
+    """Of a wrapper's choices, and not of the tokens that it writes."""
+    lm = checkpoint()
+    for wrapper, shape in (
+        (partial(TopKActions, lm=lm, k=4, device="cpu"), (4,)),
+        (partial(SegmentActions, lm=lm, k=3, segment=2, device="cpu"), (3,)),
+        (partial(ActionMasks, banned=["w1"]), (len(WORDS),)),
+    ):
+        venv = make(2, wrapper=wrapper)
+        venv.reset()
+        masks = venv.env_method("action_masks")
+        assert [mask.shape for mask in masks] == [shape] * 2
+        assert shape == (int(venv.action_space.n),)
 
 
 def venv_batch(n_envs):

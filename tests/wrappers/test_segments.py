@@ -18,8 +18,9 @@ from tests.lm.checkpoints import EOS
 from tests.wrappers.conftest import same
 from textgym.errors import ActionError, ResetNeededError, RewardError, SettingsError
 from textgym.lm import LanguageModel
-from textgym.wrappers import SegmentActions, SegmentEnv, SegmentVectorEnv
+from textgym.wrappers import ActionMasks, SegmentActions, SegmentEnv, SegmentVectorEnv, TopKActions
 from textgym.wrappers.continuations import sample_continuations
+from textgym.wrappers.masks_after import masks_after
 from textgym.wrappers.proposals import FrozenLM
 
 MODES = tuple(AutoresetMode)
@@ -91,6 +92,128 @@ def test_continuations_follow_the_models_distribution(lm, make, temperature):
     counts = np.zeros((23, 23))
     np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
     assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected) + 2)
+
+
+def no_repeats(texts):
+    """The last word may not be written again: a mask that changes within a segment."""
+    masks = np.ones((len(texts), 23), dtype=bool)
+    masks[np.arange(len(texts)), texts[np.arange(len(texts)), (texts >= 0).sum(1) - 1]] = False
+    return masks
+
+
+@pytest.mark.parametrize("mask", [None, no_repeats])
+def test_masked_tokens_are_never_proposed(make, make_vec, lm, mask):
+    """Static masks and those that depend on the text; the environment refuses what is masked."""
+    allowed = [2, 5, 11, EOS]
+    batch = SegmentActions(
+        ActionMasks(make_vec(3, "SameStep"), allowed=allowed, mask=mask), lm=lm, **SMALL
+    )
+    single = SegmentActions(ActionMasks(make(), allowed=allowed, mask=mask), lm=lm, **SMALL)
+    loop = SyncVectorEnv(
+        [lambda: SegmentActions(ActionMasks(make(), allowed=allowed, mask=mask), lm=lm, **SMALL)]
+        * 3,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    ours, theirs = batch.reset(seed=2), loop.reset(seed=2)
+    lengths = 0
+    for _ in range(15):
+        same(ours, theirs)
+        tokens = ours[0]["candidates"]
+        assert np.isin(tokens[tokens >= 0], allowed).all()
+        lengths += (tokens >= 0).sum()
+        if mask is not None:
+            assert not ((tokens[..., 1:] == tokens[..., :-1]) & (tokens[..., 1:] >= 0)).any()
+        ours, theirs = batch.step(np.ones(3, int)), loop.step(np.ones(3, int))
+    assert lengths > 150
+    seen, _ = single.reset(seed=0)
+    assert np.isin(seen["candidates"], [*allowed, -1]).all()
+
+
+def test_masked_continuations_follow_the_distribution_among_the_others(make, lm):
+    env = ActionMasks(make(stop_at_eos=False), banned=[0, 1, 7, 20], mask=no_repeats)
+    frozen = FrozenLM(lm, "cpu", env)
+    draws = 6000
+    text = np.full((1, 10), -1, np.int32)
+    text[0, 0] = 3
+    uniform = np.random.default_rng(0).random((1, draws, 1))
+    seen = sample_continuations(frozen, text, np.array([9]), uniform, 0.7, None, masks_after(env))
+    with torch.no_grad():
+        logits = frozen.lm.logits(frozen.lm.hidden(torch.tensor([[3]]))[:, -1])[0] / 0.7
+    weights = torch.exp(logits - logits.max()).double().numpy()
+    weights[[0, 1, 7, 20, 3]] = 0
+    expected = draws * weights / weights.sum()
+    counts = np.bincount(seen["candidates"][0, :, 0], minlength=23)
+    assert np.all(np.abs(counts - expected) <= 5 * np.sqrt(expected))
+
+
+def test_special_tokens_are_never_proposed(make, make_vec, lm, monkeypatch):
+    """The environment's own mask: all tokens but the special ones that are not eos."""
+    writable = np.isin(np.arange(23), [4, 8, EOS])
+    monkeypatch.setattr("textgym.wrappers.masks_after.writable_tokens", lambda _: writable)
+    for env in (SegmentActions(make(), lm=lm), SegmentActions(make_vec(2), lm=lm)):
+        tokens = env.reset(seed=0)[0]["candidates"]
+        assert np.isin(tokens[tokens >= 0], [4, 8, EOS]).all()
+
+
+def test_masks_of_the_present_text_alone_are_refused(make, lm):
+    class Masked(gym.Wrapper):
+        def action_masks(self):
+            return np.ones(23, bool)
+
+    with pytest.raises(SettingsError, match=r"Masked\.action_masks.*ActionMasks"):
+        SegmentActions(Masked(make()), lm=lm)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_action_masks_are_those_of_the_choices(mode, make, make_vec, lm):
+    env, envs = SegmentActions(make(), lm=lm, **SMALL), SegmentActions(make_vec(3, mode), lm=lm)
+    for unready in (env, envs):
+        with pytest.raises(ResetNeededError):
+            unready.action_masks()
+        unready.reset(seed=0)
+    assert env.action_masks().tolist() == [True] * 3
+    over = False
+    while not over:
+        _, _, over, _, _ = env.step(0)
+    assert env.action_masks().tolist() == [False] * 3
+    for _ in range(2):
+        _, _, terminated, _, _ = envs.step(np.zeros(3, int))
+        expected = ~terminated | (mode is AutoresetMode.SAME_STEP)
+        assert np.array_equal(envs.action_masks(), np.repeat(expected[:, None], 4, 1))
+        if mode is AutoresetMode.DISABLED and terminated.any():
+            envs.reset(options={"reset_mask": terminated})
+
+
+def test_the_batch_steps_some_rows_by_several_tokens(make_vec):
+    """Against the same tokens one by one in batches of their own."""
+    envs = make_vec(3, "Disabled", costs=None)
+    texts, _ = envs.reset(seed=1)
+    tokens = np.array([[3, 4, -1, -1], [5, EOS, 6, 6], [1, 1, 1, 1]])
+    result = envs.step_rows(tokens, np.array([True, True, False]))
+    lengths = (texts >= 0).sum(1)
+    written = [
+        row[row >= 0][length:].tolist() for row, length in zip(result.texts, lengths, strict=True)
+    ]
+    assert written == [[3, 4], [5, EOS], []]
+    assert result.terminated.tolist() == [False, True, False]
+    assert result.told.tolist() == [1]
+    assert result.reports[0]["response"] == "w5"
+    with pytest.raises(ResetNeededError):
+        envs.step_rows(tokens, np.array([False, True, False]))
+    with pytest.raises(ActionError, match=r"\(3, m\)"):
+        envs.step_rows(tokens[0], np.array([True, False, False]))
+
+
+def test_every_wrapper_of_batches_tells_what_it_was_made_with(make_vec, lm):
+    made = [
+        (TopKActions(make_vec(2), lm=lm, k=3), {"k": 3, "lm": lm}),
+        (SegmentActions(make_vec(2), lm=lm, k=3), {"k": 3, "segment": 8}),
+        (ActionMasks(make_vec(2), banned=["w1"]), {"banned": ["w1"]}),
+    ]
+    for env, arguments in made:
+        assert arguments.items() <= env._saved_kwargs.items()
+    with pytest.raises(SettingsError, match="masks tokens"):
+        ActionMasks(made[0][0], banned=["w1"])
 
 
 @pytest.mark.parametrize("mode", MODES)

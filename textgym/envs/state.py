@@ -22,6 +22,7 @@ from textgym.envs.settings import Settings
 from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.tasks.base import Row
 from textgym.tasks.sources import Source
+from textgym.tokenization import Tokenizer
 
 State = dict[str, Any]
 
@@ -130,7 +131,7 @@ def fingerprint(batch: TextBatch) -> dict[str, Any]:
         "group_size": batch.streams.group_size,
         "prompts": f"{settings.source.seed_key} {_content(settings.source)}",
         "split": settings.split,
-        "tokenizer": settings.tokenizer.content_hash(),
+        "tokenizer": _tokens(settings.tokenizer),
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_new_tokens": settings.max_new_tokens,
         "max_episode_steps": settings.max_episode_steps,
@@ -139,6 +140,13 @@ def fingerprint(batch: TextBatch) -> dict[str, Any]:
         "prompt_overflow": settings.prompt_overflow,
         **_rewards(settings),
     }
+
+
+def _tokens(tokenizer: Tokenizer) -> str:
+    """The vocabulary, and what stands around prompts, which is no part of it."""
+    before, behind = tokenizer.prompt_frame
+    frame = f", prompts between {before} and {behind}" if before or behind else ""
+    return f"{tokenizer.content_hash()}{frame}"
 
 
 def _rewards(settings: Settings) -> dict[str, Any]:

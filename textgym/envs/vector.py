@@ -11,10 +11,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgym.envs.batch import Outcome, TextBatch
+from textgym.envs.autoreset import known_mode
+from textgym.envs.batch import TextBatch
 from textgym.envs.infos import add_infos
 from textgym.envs.masks import writable_tokens
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
+from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ResetNeededError, SettingsError
@@ -110,7 +112,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         self.tokenizer = self.settings.tokenizer
         self.num_envs = num_envs
         self.render_mode = check_render_mode(name, render_mode)
-        self.autoreset_mode = _autoreset_mode(name, autoreset_mode)
+        self.autoreset_mode = known_mode(name, autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         size = self.tokenizer.vocab_size
         self.single_observation_space = gym.spaces.Box(
@@ -196,7 +198,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         now_over = outcome.terminated | outcome.truncated
         told, reports = outcome.scored, outcome.reports
         if self.settings.costs is not None:  # Then every step reports one.
-            told, reports = stepping, _with_costs(stepping, outcome)
+            told, reports = stepping, with_costs(stepping, outcome)
         if same_step and now_over.any():
             ended = now_over.nonzero()[0]
             by_row = dict(zip(told.tolist(), reports, strict=True))
@@ -220,6 +222,25 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             outcome.truncated,
             infos,
         )
+
+    def step_rows(self, tokens: NDArray[Any], stepping: NDArray[np.bool_]) -> RowSteps:
+        """Append tokens to some rows, one by one, until each row's are used up or it ends.
+
+        No row starts anew, in no autoreset mode: ``reset`` with a ``reset_mask`` is due.
+
+        Args:
+            tokens: Integers ``[N, m]``, -1 after the last token of a row.
+            stepping: ``[N]``, the rows that step; none whose episode is over.
+
+        Raises:
+            TextGymError: As `step` does; the tokens before are written.
+        """
+        if (self._over & stepping).any():
+            raise ResetNeededError(f"{self.settings.name}: a row is over; call reset() for it")
+        result = step_rows(self._batch, self._over, tokens, stepping)
+        if self.render_mode == "human":
+            self._show()
+        return result
 
     def get_state(self) -> State:
         """Everything that the environment's future depends on, episodes under way included.
@@ -328,21 +349,3 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
     def _show(self) -> None:
         for row in range(self.num_envs):
             show(*self._batch.shown(row), label=f"[{row}] ")
-
-
-def _with_costs(stepping: NDArray[np.intp], outcome: Outcome) -> list[dict[str, Any]]:
-    """What each stepped row reports: no cost before its end."""
-    found = dict(zip(outcome.scored.tolist(), outcome.reports, strict=True))
-    return [found.get(row, {"cost": 0.0}) for row in stepping.tolist()]
-
-
-def _autoreset_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
-    if isinstance(mode, AutoresetMode):
-        return mode
-    for known in AutoresetMode:
-        if isinstance(mode, str) and mode.replace("_", "").lower() == known.value.lower():
-            return known
-    raise SettingsError(
-        f"{name}: autoreset_mode={mode!r} is unknown; use one of "
-        f"{[known.value for known in AutoresetMode]}"
-    )

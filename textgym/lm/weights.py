@@ -87,7 +87,9 @@ class WeightWatch:
             (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
             for tensor in self._tensors
         ]
-        return _STEPS.count, versions
+        # An optimizer changes nothing that needs no gradient: a frozen model beside other training.
+        trains = any(tensor.requires_grad for tensor in self._tensors)
+        return _STEPS.count if trains else 0, versions
 
     def _same_places(self) -> bool:
         """Whether the tensors are where the views of them point to."""

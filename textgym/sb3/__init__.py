@@ -31,6 +31,7 @@ from textgym.sb3.checkpoints import (
     resume,
     save_checkpoint,
 )
+from textgym.sb3.model_state import check_resumable, keep_kl_coef
 from textgym.sb3.policy import LMPolicy
 from textgym.sb3.priorities import td_errors
 from textgym.sb3.replay import LMReplayBuffer
@@ -46,6 +47,8 @@ __all__ = [
     "TextVecEnv",
     "TopKFeatures",
     "TopKPolicy",
+    "check_resumable",
+    "keep_kl_coef",
     "latest_checkpoint",
     "load_checkpoint",
     "make_vec_env",

@@ -46,9 +46,10 @@ class LMRolloutBuffer(RolloutBuffer):
 
     ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
 
-    SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``. So an adaptive
-    coefficient starts again at ``kl_coef`` after ``load``, unless it is written down before
-    ``save``::
+    SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
+    :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that
+    ``model.save`` has it. Without that callback it starts again at ``kl_coef`` after ``load``,
+    unless :func:`textgym.sb3.keep_kl_coef` is called before ``save``, or by hand::
 
         model.rollout_buffer_kwargs["kl_coef"] = model.rollout_buffer.kl.coef
 

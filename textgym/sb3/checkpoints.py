@@ -48,7 +48,10 @@ def save_checkpoint(
         The file. It is complete: one that is being written has another name.
 
     Raises:
-        SettingsError: If this algorithm or environment cannot be resumed.
+        SettingsError: If this algorithm or environment cannot be resumed, or the environment has
+            gone on since the algorithm saw it: where a callback ended the training within a rollout
+            (in its very first step this shows only if no layer changes the observations, but for
+            ``VecNormalize``), or where something else used it.
         DataError: If the environment's rows, or `extra`, hold something that cannot be written.
     """
     values = {**get_model_state(model), "extra": extra or {}}
@@ -63,8 +66,11 @@ def load_checkpoint(model: BaseAlgorithm, path: str | Path) -> dict[str, Any]:
     """Bring a new model to where another one was saved; most use `resume`.
 
     Args:
-        model: A model made as the saved one was: same algorithm, policy and environment. Its device
-            may be another one.
+        model: A model made as the saved one was: same algorithm, policy and environment, with the
+            same sampling, adapter, precision, discounts, optimizer and KL penalty. Its device may
+            be another one; so may ``cache``, ``compile`` and ``gradient_checkpointing``, but the
+            numbers are then the same up to rounding. ``learning_rate`` and the other figures of the
+            algorithm are those of this model.
         path: The checkpoint, or a folder, of which the latest is taken.
 
     Returns:

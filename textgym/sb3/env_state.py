@@ -63,6 +63,15 @@ def set_env_state(venv: VecEnv, states: list[State]) -> None:
             f"the state is of an environment made of {' > '.join(theirs)}, and this one is made of "
             f"{' > '.join(names)}; wrap it as it was"
         )
+    before = get_env_state(venv)
+    try:
+        _set_all(layers, states)
+    except BaseException:
+        _set_all(layers, before)
+        raise
+
+
+def _set_all(layers: list[Any], states: list[State]) -> None:
     # The batch first: it is the one that knows whether the state is its own.
     for layer, state in reversed(list(zip(layers, states, strict=True))):
         _set(layer, state["state"])
@@ -108,9 +117,19 @@ def _get(layer: Any) -> State:
         return {}
     raise SettingsError(
         f"{kind.__name__} has no get_state() and set_state(state), so a training in it cannot be "
-        "resumed; make the environment with textgym.sb3.make_vec_env, and give wrappers of your "
-        "own the two methods"
+        f"resumed; {_advice(layer)}"
     )
+
+
+def _advice(layer: Any) -> str:
+    if isinstance(layer, VecEnvWrapper | VectorWrapper):
+        return (
+            "leave this wrapper out, or give a subclass of it the two methods (the state of one "
+            "that remembers nothing is {})"
+        )
+    if isinstance(layer, VecEnv):
+        return "make the environment with textgym.sb3.make_vec_env"
+    return "use a text environment, or give this one the two methods"
 
 
 def _set(layer: Any, state: State) -> None:

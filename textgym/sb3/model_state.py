@@ -15,14 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from textgym.envs.plain import to_plain
 from textgym.errors import DataError, SettingsError
 from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.sb3.same_training import check_same, describe
+from textgym.sb3.vec_env import TextVecEnv
 
-_FORMAT = 1
+_FORMAT = 2
 _COUNTERS = (
     "num_timesteps",
     "_total_timesteps",
@@ -37,21 +41,18 @@ def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
 
     Raises:
         SettingsError: If this algorithm or environment cannot be resumed, or it is in the middle of
-            a rollout.
+            a rollout, as a callback leaves it that ends the training there.
         DataError: If the environment's rows hold something that cannot be written down.
     """
     model = _on_policy(model)
     assert model.env is not None
-    if 0 < model.rollout_buffer.pos < model.rollout_buffer.buffer_size:
-        raise SettingsError(
-            "the training is in the middle of a rollout, which a checkpoint does not hold; save "
-            "between two rollouts, as textgym.sb3.Checkpoints does"
-        )
+    environment = get_env_state(model.env)
+    _check_between(model, environment)
     kl = _kl(model)
     return {
         "format": _FORMAT,
         "made_with": {name: version(name) for name in ("torch", "stable-baselines3", "numpy")},
-        "training": _description(model),
+        "training": describe(model),
         # State dictionaries are ordered ones, with attributes that nobody needs.
         "parameters": {name: dict(state) for name, state in model.get_parameters().items()},
         "counters": {name: getattr(model, name) for name in _COUNTERS},
@@ -60,7 +61,7 @@ def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
         "episodes": None if model.ep_info_buffer is None else list(model.ep_info_buffer),
         "successes": None if model.ep_success_buffer is None else list(model.ep_success_buffer),
         "kl_coef": None if kl is None else kl.coef,
-        "environment": get_env_state(model.env),
+        "environment": environment,
         "generators": _generators(),
         "logged": _logged(model),
     }
@@ -76,7 +77,9 @@ def set_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     """
     model = _on_policy(model)
     assert model.env is not None
-    _check_same(model, state)
+    if state.get("format") != _FORMAT:
+        raise SettingsError("the checkpoint is not of this version of textgym; start anew")
+    check_same(model, state["training"], state["parameters"])
     set_env_state(model.env, state["environment"])
     model.set_parameters(state["parameters"], device=model.device)
     for name, value in state["counters"].items():
@@ -132,48 +135,48 @@ def _on_policy(model: BaseAlgorithm) -> OnPolicyAlgorithm:
     return model
 
 
-def _description(model: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What has to be the same for one model to go on as another."""
-    return {
-        "algorithm": type(model).__name__,
-        "policy": type(model.policy).__name__,
-        "n_envs": model.n_envs,
-        "n_steps": model.n_steps,
-        "observations": repr(model.observation_space),
-        "actions": repr(model.action_space),
-    }
+def _check_between(model: OnPolicyAlgorithm, environment: list[dict[str, Any]]) -> None:
+    """Refuse a training that is not between two rollouts.
 
-
-def _check_same(model: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
-    if state.get("format") != _FORMAT:
-        raise SettingsError("the checkpoint is not of this version of textgym; start anew")
-    ours, theirs = _description(model), state["training"]
-    different = [
-        f"{key} was {theirs.get(key)!r} and is {value!r}"
-        for key, value in ours.items()
-        if theirs.get(key) != value
-    ]
-    known = _shapes(model.get_parameters())
-    saved = _shapes(state["parameters"])
-    wrong = sorted(name for name in {*known, *saved} if known.get(name) != saved.get(name))
-    if wrong:
-        shapes = f"{saved.get(wrong[0])} and is {known.get(wrong[0])}"
-        different.append(f"the parameter {wrong[0]} was {shapes} ({len(wrong)} differ)")
-    if different:
+    A callback that ends the training in a rollout's first step leaves an empty buffer, as an update
+    does. But the environment has gone on by a step that the algorithm has not seen.
+    """
+    advice = (
+        "which a checkpoint does not hold; save between two rollouts, as textgym.sb3.Checkpoints "
+        "does"
+    )
+    if 0 < model.rollout_buffer.pos < model.rollout_buffer.buffer_size:
+        raise SettingsError(f"the training is in the middle of a rollout, {advice}")
+    if model._last_obs is None:  # Before the first rollout.
+        return
+    shown = _shown(model.env, environment[-1]["state"].get("tokens"))
+    seen: Any = model._last_obs
+    if shown is not None and not np.array_equal(shown, seen):
         raise SettingsError(
-            f"the checkpoint is of another training: {'; '.join(different)}; make the model as it "
-            "was made"
+            "the environment has gone on since the algorithm saw it last: the training is in the "
+            f"middle of a rollout, {advice}; if it was stepped or reset by something else, such as "
+            "an evaluation, give that an environment of its own"
         )
 
 
-def _shapes(parameters: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights; those of an optimizer's state follow."""
-    return {
-        f"{owner}.{name}": tuple(value.shape)
-        for owner, state in parameters.items()
-        for name, value in state.items()
-        if isinstance(value, torch.Tensor)
-    }
+def _shown(env: Any, tokens: Any) -> Any:
+    """The observations that an environment showed last, from the tokens of its batch.
+
+    None if they are not known: a layer may show whatever it likes.
+    """
+    if type(env) in (VecMonitor, VecCheckNan):
+        return _shown(env.venv, tokens)
+    if type(env) is VecNormalize:
+        inner = _shown(env.venv, tokens)
+        return None if inner is None else env.normalize_obs(inner)
+    if not isinstance(env, TextVecEnv):
+        return None
+    layer: Any = env.envs
+    while isinstance(layer, VectorWrapper):
+        if not type(layer).__module__.startswith("textgym."):
+            return None
+        layer = layer.env
+    return tokens if env.observation_space == layer.single_observation_space else None
 
 
 def _buffer(model: OnPolicyAlgorithm, values: list[Any] | None) -> deque[Any] | None:

@@ -55,8 +55,8 @@ class LMReplayBuffer(ReplayBuffer):
         half: Keep floats as float16, which rounds them by up to 1 part in 2048.
         priority_exponent: 0 samples uniformly; alpha > 0 in proportion to ``|error|**alpha``
             (Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952),
-            for which :attr:`scorer` has to be set. The stock losses take no importance weights, so a high
-            exponent also tilts what is learned towards surprising transitions.
+            for which :attr:`scorer` has to be set. The stock losses take no importance weights, so
+            a high exponent also tilts what is learned towards surprising transitions.
 
     Attributes:
         scorer: What errors are asked of, for each batch that is sampled, before it is learned from;

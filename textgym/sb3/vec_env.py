@@ -7,12 +7,12 @@ row starts anew in the step in which it ends (``SAME_STEP``), and the end is in 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvIndices,
@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 import textgym  # noqa: F401  # registers the environment ids
 from textgym.errors import SettingsError
+from textgym.wrappers.layers import attribute, layers
 
 
 def make_vec_env(
@@ -191,7 +192,7 @@ class TextVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of the environment, once for each of the rows ``indices``."""
-        return self._split(self._find(attr_name), indices)
+        return self._split(attribute(self.envs, attr_name), indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute for all rows.
@@ -214,14 +215,14 @@ class TextVecEnv(VecEnv):
         **method_kwargs: Any,
     ) -> list[Any]:
         """Call a method of the environment once; its result, for each of the rows ``indices``."""
-        result = self._find(method_name)(*method_args, **method_kwargs)
+        result = attribute(self.envs, method_name)(*method_args, **method_kwargs)
         return self._split(result, indices)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Whether the batch is wrapped, once for each of the rows ``indices``."""
-        wrapped = any(isinstance(layer, wrapper_class) for layer in self._layers())
+        wrapped = any(isinstance(layer, wrapper_class) for layer in layers(self.envs))
         return [wrapped for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
@@ -235,21 +236,6 @@ class TextVecEnv(VecEnv):
         if self.render_mode == "ansi" and mode in (None, "ansi"):
             return self.envs.render()
         return super().render(mode)
-
-    def _layers(self) -> Iterator[Any]:
-        """The wrappers of the batch, from the outermost, and the batch."""
-        env: Any = self.envs
-        while isinstance(env, VectorWrapper):
-            yield env
-            env = env.env
-        yield env
-
-    def _find(self, name: str) -> Any:
-        """An attribute of the outermost layer that has it: vector wrappers hand none on."""
-        for layer in self._layers():
-            if hasattr(layer, name):
-                return getattr(layer, name)
-        raise AttributeError(f"{self.envs} has no attribute {name!r}")
 
     def _split(self, value: Any, indices: VecEnvIndices) -> list[Any]:
         per_row = isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)

@@ -6,12 +6,87 @@ passes, whatever k. Random numbers come from outside: the same numbers give the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textgym.envs.plain import from_plain, to_plain
+from textgym.wrappers.masks import MaskFunction
+from textgym.wrappers.masks_after import masks_after
 from textgym.wrappers.proposals import FrozenLM, Proposals, as_array
+
+
+class Continuations:
+    """What is proposed to the rows of a batch, each with its own random numbers and budget.
+
+    Args:
+        frozen: The language model.
+        env: The environment that it writes for.
+        rows: Number of rows N.
+        shape: Number k of continuations, and their length m.
+        temperature: See `sample_continuations`.
+
+    Raises:
+        SettingsError: If the environment's masks are known of the present text only.
+    """
+
+    def __init__(
+        self, frozen: FrozenLM, env: Any, rows: int, shape: tuple[int, int], temperature: float
+    ) -> None:
+        self.frozen = frozen
+        self._shape = shape
+        self._temperature = temperature
+        self._masks = masks_after(env)
+        settings = getattr(env.unwrapped, "settings", None)
+        self._budget = None if settings is None else int(settings.max_new_tokens)
+        self._eos = settings.tokenizer.eos_id if settings and settings.stop_at_eos else None
+        self._rngs = [np.random.default_rng() for _ in range(rows)]
+        self._limits = np.zeros(rows, np.intp)
+
+    def begin(self, texts: NDArray[np.int32], rows: Sequence[int]) -> None:
+        """Note where the budgets of new episodes end."""
+        lengths = (texts[rows] >= 0).sum(1)
+        width = texts.shape[1]
+        self._limits[rows] = width if self._budget is None else lengths + self._budget
+
+    def seed(self, row: int, seed: int | None) -> None:
+        """Seed the random numbers of a row; None goes on with the present ones."""
+        if seed is not None:
+            # Not the environment's own stream, which is seeded with the number itself.
+            self._rngs[row] = np.random.default_rng([int(seed), self._shape[1]])
+
+    def propose(self, texts: NDArray[np.int32], proposing: NDArray[np.bool_]) -> Proposals:
+        """Propose continuations of the texts ``[N, L]`` of some rows, and none of the others."""
+        room = np.where(proposing, self._limits - (texts >= 0).sum(1), 0)
+        uniform = np.stack(
+            [
+                rng.random(self._shape) if wanted else np.zeros(self._shape)
+                for rng, wanted in zip(self._rngs, proposing, strict=True)
+            ]
+        )
+        return sample_continuations(
+            self.frozen, texts, room, uniform, self._temperature, self._eos, self._masks
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """Random generators, budgets, and what the language model remembers."""
+        where = "the random generator of a row"
+        return {
+            "limits": self._limits.copy(),
+            "generators": [to_plain(rng.bit_generator.state, where) for rng in self._rngs],
+            **self.frozen.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        self._limits = np.array(state["limits"], np.intp)
+        for rng, generator in zip(self._rngs, state["generators"], strict=True):
+            rng.bit_generator.state = from_plain(generator)
+        self.frozen.set_state(state)
 
 
 def sample_continuations(
@@ -21,6 +96,7 @@ def sample_continuations(
     uniform: NDArray[np.float64],
     temperature: float,
     eos: int | None,
+    masks: MaskFunction | None = None,
 ) -> Proposals:
     """Sample k continuations of up to m tokens for each of B texts.
 
@@ -31,6 +107,7 @@ def sample_continuations(
         uniform: Numbers in [0, 1), ``[B, k, m]``: one for each token.
         temperature: Logits are divided by it; 1 is the model's own distribution.
         eos: A token after which a continuation ends, or None.
+        masks: From texts ``[n, L]`` to what may be written next, bool ``[n, V]``; None for all.
 
     Returns:
         The observations of :class:`textgym.wrappers.SegmentActions`, likeliest continuation first.
@@ -51,7 +128,10 @@ def sample_continuations(
             break
         at = np.flatnonzero(alive)
         log_probs = frozen.log_probs(hidden[torch.from_numpy(at).to(hidden.device)])
-        chosen = _drawn(log_probs / temperature, numbers[at, step])
+        logits = log_probs / temperature
+        if masks is not None and not (allowed := masks(written[at])).all():
+            logits.masked_fill_(torch.from_numpy(~allowed).to(logits.device), -torch.inf)
+        chosen = _drawn(logits, numbers[at, step])
         sums[at] += as_array(log_probs.gather(1, chosen[:, None]))[:, 0]
         ids = chosen.cpu().numpy()
         tokens[at, step] = written[at, ends[at] + step] = ids

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.tokens import token_ids, token_list
 from textgym.tokenization import Tokenizer
+from textgym.wrappers.layers import attribute, new_of_kind
 
 Mask: TypeAlias = NDArray[np.bool_]
 MaskFunction: TypeAlias = Callable[[NDArray[np.int32]], Any]
@@ -72,10 +73,7 @@ class ActionMasks:
 
     def __new__(cls, env: Any = None, *_: Any, **__: Any) -> Any:
         """Make a wrapper of the environment's kind."""
-        # Without arguments when unpickled, but then the class is one of the two.
-        if cls is ActionMasks:
-            cls = ActionMasksVectorEnv if isinstance(env, VectorEnv) else ActionMasksEnv
-        return object.__new__(cls)
+        return new_of_kind(cls, env, ActionMasks, (ActionMasksEnv, ActionMasksVectorEnv))
 
     def _set_up(
         self,
@@ -89,6 +87,11 @@ class ActionMasks:
             raise SettingsError(
                 f"ActionMasks wraps text environments, not {env}; use one such as TextGen-v0"
             )
+        if env.action_space != env.unwrapped.action_space:
+            raise SettingsError(
+                f"ActionMasks masks tokens, but the actions of {env} are others; put ActionMasks "
+                "around the text environment, and the other wrapper around ActionMasks"
+            )
         self._tokenizer, self._mask = tokenizer, mask
         self._static = np.ones(tokenizer.vocab_size, dtype=np.bool_)
         self._static[list(token_ids("banned", token_list("banned", banned), tokenizer))] = False
@@ -99,6 +102,21 @@ class ActionMasks:
     def _check_some_left(self, inner: Mask) -> None:
         if not (inner & self._static).any(-1).all():
             raise SettingsError("ActionMasks: no token is left to write; allow at least one")
+
+    def narrow(self, texts: NDArray[np.int32], inner: Mask) -> Mask:
+        """What may be written after any texts, those of this moment or not.
+
+        Args:
+            texts: ``[n, L]``, -1 where nothing is written.
+            inner: ``[n, V]``, what the layers within allow.
+
+        Returns:
+            ``[n, V]``, a new array.
+
+        Raises:
+            SettingsError: If the mask function returns no mask, or leaves no token.
+        """
+        return self._masks(texts, inner, np.zeros(len(texts), dtype=np.bool_))
 
     def _masks(self, texts: NDArray[np.int32], inner: Mask, over: Mask) -> Mask:
         """What may be written after each of the texts ``[n, L]``: bool ``[n, V]``.
@@ -167,18 +185,16 @@ class ActionMasksEnv(ActionMasks, gym.Wrapper[Any, Any, Any, Any], RecordConstru
         self._over = True
         # Masks depend on the text alone, and are asked for more than once a step.
         self._known: Mask | None = None
-        self._check_some_left(self._inner())
+        self._check_some_left(attribute(self.env, "action_masks")())
 
     def action_masks(self) -> Mask:
         """What may be written next: bool ``[V]``; before ``reset``, without the function's say."""
         if self._known is None:
             text = np.full((1, 0), -1, np.int32) if self._text is None else self._text[None]
-            self._known = self._masks(text, self._inner()[None], np.array([self._over]))[0]
+            self._known = self._masks(
+                text, attribute(self.env, "action_masks")()[None], np.array([self._over])
+            )[0]
         return self._known.copy()
-
-    def _inner(self) -> Mask:
-        mask: Mask = self.env.get_wrapper_attr("action_masks")()
-        return mask
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -225,7 +241,7 @@ class ActionMasksVectorEnv(
         self._over = np.ones(env.num_envs, dtype=np.bool_)
         self._known: Mask | None = None
         self._restarts = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
-        self._check_some_left(self._inner())
+        self._check_some_left(attribute(self.env, "action_masks")())
 
     def action_masks(self) -> Mask:
         """What each row may write next: bool ``[N, V]``.
@@ -237,16 +253,27 @@ class ActionMasksVectorEnv(
             texts = self._texts
             if texts is None:
                 texts = np.full((self.num_envs, 0), -1, np.int32)
-            self._known = self._masks(texts, self._inner(), self._over)
+            self._known = self._masks(texts, attribute(self.env, "action_masks")(), self._over)
         return self._known.copy()
 
-    def _inner(self) -> Mask:
-        env: Any = self.env
-        while not hasattr(env, "action_masks"):
-            # Gymnasium's vector wrappers pass no methods on.
-            env = env.env
-        masks: Mask = env.action_masks()
-        return masks
+    def get_state(self) -> dict[str, Any]:
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        texts = None if self._texts is None else self._texts.copy()
+        return {"texts": texts, "over": self._over.copy(), "static": self._static.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`; functions cannot be compared.
+
+        Raises:
+            SettingsError: If other tokens were banned or allowed; then nothing changes.
+        """
+        if not np.array_equal(state["static"], self._static):
+            raise SettingsError(
+                "the state is of ActionMasks with other tokens; ban and allow those that it had"
+            )
+        texts = state["texts"]
+        self._texts = None if texts is None else np.array(texts, np.int32)
+        self._over, self._known = np.array(state["over"], np.bool_), None
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes; see the wrapped environment."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.decoding import MemoDecoder
@@ -22,6 +23,22 @@ Proposals: TypeAlias = dict[str, NDArray[Any]]
 
 # Texts that the decoder remembers at most, in calls; then it begins anew.
 _CALLS = 128
+
+
+class _Updates:
+    """Counts the steps of all optimizers: after one, a decoder begins anew.
+
+    It cannot know whose weights they were.
+    """
+
+    count = 0
+
+
+def _note_update(*_: Any) -> None:
+    _Updates.count += 1
+
+
+register_optimizer_step_post_hook(_note_update)
 
 
 class FrozenLM:
@@ -51,6 +68,7 @@ class FrozenLM:
         self._loaded: tuple[LanguageModel, MemoDecoder] | None = self._load()
         # What the decoder was fed since it last began anew.
         self._fed: list[NDArray[np.int32]] = []
+        self._updates = _Updates.count
 
     def _load(self) -> tuple[LanguageModel, MemoDecoder]:
         lm = LanguageModel.load(self.name, device=self.device)
@@ -67,7 +85,7 @@ class FrozenLM:
     def hidden(self, tokens: NDArray[np.int32]) -> Tensor:
         """Hidden states ``[B, d]`` after texts ``[B, L]``, a new tensor."""
         self._loaded = self._loaded or self._load()
-        if len(self._fed) == _CALLS:
+        if len(self._fed) == _CALLS or self._updates != _Updates.count:
             self.forget()
         self._fed.append(tokens.copy())
         try:
@@ -82,7 +100,7 @@ class FrozenLM:
 
         What is remembered saves work, and the work that is left is rounded in another order.
         """
-        self._fed = []
+        self._fed, self._updates = [], _Updates.count
         if self._loaded is not None:
             self._loaded[1].invalidate()
 
@@ -92,7 +110,8 @@ class FrozenLM:
         A decode and a prefill are rounded differently, so the texts are kept in the order in which
         they were read. Now and then the decoder begins anew, which bounds them.
         """
-        return {"fed": np.stack(self._fed) if self._fed else None}
+        known = self._fed if self._updates == _Updates.count else []
+        return {"fed": np.stack(known) if known else None}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Read the texts again, as they were read."""

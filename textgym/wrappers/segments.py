@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, overload
 
 import gymnasium as gym
@@ -16,8 +15,9 @@ from textgym.envs.infos import add_infos
 from textgym.envs.vector import TextGenVectorEnv
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.tokenization import TINY
-from textgym.wrappers.continuations import sample_continuations
-from textgym.wrappers.native import step_rows
+from textgym.wrappers.continuations import Continuations
+from textgym.wrappers.layers import layers, new_of_kind
+from textgym.wrappers.masks import ActionMasks
 from textgym.wrappers.proposals import (
     FrozenLM,
     Proposals,
@@ -49,17 +49,24 @@ class SegmentActions:
     * ``hidden``: float32 ``[d]``, the model's hidden state after the text.
     * ``candidates``: int32 ``[k, segment]``, the continuations, likeliest first; -1 after their
       end, which is eos or the end of the environment's budget.
-    * ``logprobs``: float32 ``[k]``, their log-probabilities (at temperature 1).
+    * ``logprobs``: float32 ``[k]``, their log-probabilities (at temperature 1, in the whole
+      vocabulary).
     * ``outcomes``: float32 ``[k, d]``, the hidden state after each of them.
 
-    Nothing is proposed after the end of an episode: all candidates are -1 there.
+    Nothing is proposed after the end of an episode: all candidates are -1 there, and
+    ``action_masks()``, the mask of the k choices, is False.
+
+    No token is proposed that the environment's ``action_masks()`` forbid: they are drawn among the
+    others. :class:`textgym.wrappers.ActionMasks` goes inside, and its function is asked about every
+    token of every continuation.
 
     ``reset(seed=...)`` seeds the sampling too, in a batch that of row i with ``seed + i``; the same
     seed and the same choices give the same texts.
 
     Args:
         env: A text environment, from ``gymnasium.make`` or ``gymnasium.make_vec``. The batch has to
-            be the bare one, as rows step at different times: other wrappers go around this one.
+            be the bare one, or in ``ActionMasks``, as rows step at different times: other wrappers
+            go around this one.
         lm: Name or path of the language model, as ``LanguageModel.load`` takes it.
         k: Number of continuations.
         segment: Their length in tokens.
@@ -68,7 +75,7 @@ class SegmentActions:
 
     Raises:
         SettingsError: If k, segment or temperature is not above 0, or the environment is not one of
-            texts.
+            texts, or has masks that are known of the present text only.
         ModelError: If the model cannot be loaded, or its tokens are not the environment's.
     """
 
@@ -101,10 +108,7 @@ class SegmentActions:
 
     def __new__(cls, env: Any = None, *_: Any, **__: Any) -> Any:
         """Make a wrapper of the environment's kind."""
-        # Without arguments when unpickled, but then the class is one of the two.
-        if cls is SegmentActions:
-            cls = SegmentVectorEnv if isinstance(env, VectorEnv) else SegmentEnv
-        return object.__new__(cls)
+        return new_of_kind(cls, env, SegmentActions, (SegmentEnv, SegmentVectorEnv))
 
     @property
     def lm_name(self) -> str:
@@ -120,11 +124,9 @@ class SegmentActions:
             raise SettingsError(f"temperature={temperature!r} has to be a number above 0")
         self.temperature = float(temperature)
         self.frozen = FrozenLM(lm, device, env)
-        settings = getattr(env.unwrapped, "settings", None)
-        self._budget = None if settings is None else int(settings.max_new_tokens)
-        self._eos = settings.tokenizer.eos_id if settings and settings.stop_at_eos else None
-        self._rngs = [np.random.default_rng() for _ in range(rows)]
-        self._limits = np.zeros(rows, np.intp)
+        self.continuations = Continuations(
+            self.frozen, env, rows, (self.k, self.segment), self.temperature
+        )
         self._proposed: NDArray[np.int32] | None = None
         model, width = self.frozen.lm, (self.k, self.segment)
         return gym.spaces.Dict(
@@ -136,28 +138,11 @@ class SegmentActions:
             }
         )
 
-    def _begin(self, texts: NDArray[np.int32], rows: Sequence[int]) -> None:
-        """Note where the budgets of new episodes end."""
-        lengths = (texts[rows] >= 0).sum(1)
-        width = texts.shape[1]
-        self._limits[rows] = width if self._budget is None else lengths + self._budget
-
-    def _seed(self, row: int, seed: int | None) -> None:
-        if seed is not None:
-            # Not the environment's own stream, which is seeded with the number itself.
-            self._rngs[row] = np.random.default_rng([int(seed), self.segment])
-
-    def _observe(self, texts: NDArray[np.int32], proposing: NDArray[np.bool_]) -> Proposals:
-        """Propose continuations of the texts ``[N, L]`` of some rows, and none of the others."""
-        room = np.where(proposing, self._limits - (texts >= 0).sum(1), 0)
-        shape = (self.k, self.segment)
-        uniform = np.stack(
-            [
-                rng.random(shape) if wanted else np.zeros(shape)
-                for rng, wanted in zip(self._rngs, proposing, strict=True)
-            ]
-        )
-        return sample_continuations(self.frozen, texts, room, uniform, self.temperature, self._eos)
+    def _counting(self) -> NDArray[np.bool_]:
+        """Which proposals ``[N, k]`` write something."""
+        if self._proposed is None:
+            raise ResetNeededError("call reset() before action_masks(): nothing is proposed yet")
+        return self._proposed[..., 0] >= 0
 
 
 class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -179,15 +164,24 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
         self.observation_space = self._set_up(env, lm, k, segment, temperature, device, rows=1)
         self.action_space = gym.spaces.Discrete(self.k)
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which proposals write something: bool ``[k]``; none after the end of an episode.
+
+        Raises:
+            ResetNeededError: Before the first ``reset``.
+        """
+        masks: NDArray[np.bool_] = self._counting()[0]
+        return masks
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Proposals, dict[str, Any]]:
         """Start an episode; see the wrapped environment."""
         text, info = self.env.reset(seed=seed, options=options)
         self.frozen.forget()
-        self._seed(0, seed)
-        self._begin(text[None], [0])
-        seen = self._observe(text[None], _ONE)
+        self.continuations.seed(0, seed)
+        self.continuations.begin(text[None], [0])
+        seen = self.continuations.propose(text[None], _ONE)
         self._proposed = seen["candidates"].copy()
         return row_of(seen, 0), info
 
@@ -214,14 +208,13 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
                 break
         if costly:
             info = {**info, "cost": cost}
-        seen = self._observe(text[None], np.array([not (terminated or truncated)]))
+        seen = self.continuations.propose(text[None], np.array([not (terminated or truncated)]))
         self._proposed = seen["candidates"].copy()
         return row_of(seen, 0), total, terminated, truncated, info
 
 
 class SegmentVectorEnv(
-    SegmentActions,
-    VectorWrapper[Any, Any, Any, Any, Any],
+    SegmentActions, VectorWrapper[Any, Any, Any, Any, Any], RecordConstructorArgs
 ):
     """:class:`SegmentActions` around a batch, in the autoreset mode of the batch.
 
@@ -238,8 +231,14 @@ class SegmentVectorEnv(
         temperature: float = 1.0,
         device: str = "auto",
     ) -> None:
+        RecordConstructorArgs.__init__(
+            self, lm=lm, k=k, segment=segment, temperature=temperature, device=device
+        )
         VectorWrapper.__init__(self, env)
-        if not isinstance(env, TextGenVectorEnv):
+        *around, native = layers(env)
+        if not isinstance(native, TextGenVectorEnv) or not all(
+            isinstance(layer, ActionMasks) for layer in around
+        ):
             raise SettingsError(
                 f"SegmentActions steps the rows of a batch one by one, which {env} does not allow; "
                 "wrap what gymnasium.make_vec returns for a text environment, and put other "
@@ -251,7 +250,7 @@ class SegmentVectorEnv(
         self.single_action_space = gym.spaces.Discrete(self.k)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)
-        self._native = env
+        self._native = native
         self._seen: Proposals = {}
         self._over = np.ones(env.num_envs, dtype=np.bool_)
 
@@ -267,8 +266,8 @@ class SegmentVectorEnv(
         if isinstance(seed, (int, np.integer)):
             seed = [int(seed) + row for row in range(self.num_envs)]
         for row in rows:
-            self._seed(row, None if seed is None else seed[row])
-        self._begin(texts, list(rows))
+            self.continuations.seed(row, None if seed is None else seed[row])
+        self.continuations.begin(texts, list(rows))
         self._over[list(rows)] = False
         return self._propose_to(texts, np.isin(range(self.num_envs), list(rows))), infos
 
@@ -292,7 +291,7 @@ class SegmentVectorEnv(
         choices = check_choices(actions, self.k, ~over)
         tokens = self._proposed[np.arange(self.num_envs), choices]
         self._proposed = None
-        result = step_rows(self._native, tokens, ~over)
+        result = self._native.step_rows(tokens, ~over)
         now_over = result.terminated | result.truncated
         infos: dict[str, Any] = {}
         texts = result.texts
@@ -302,7 +301,7 @@ class SegmentVectorEnv(
                 texts = self._start(over, infos)
         elif mode is AutoresetMode.SAME_STEP and now_over.any():
             ended = np.flatnonzero(now_over)
-            last = self._observe(texts, np.zeros_like(over))
+            last = self.continuations.propose(texts, np.zeros_like(over))
             reports = dict(zip(result.told.tolist(), result.reports, strict=True))
             finals = [
                 {"final_obs": row_of(last, row), "final_info": reports.pop(row, {})}
@@ -325,9 +324,33 @@ class SegmentVectorEnv(
         seen = self._propose_to(texts, ~self._over)
         return seen, result.rewards, result.terminated, result.truncated, infos
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which proposals write something: bool ``[N, k]``; none in rows that are over.
+
+        Raises:
+            ResetNeededError: Before the first ``reset``, and after an error.
+        """
+        return self._counting()
+
+    def get_state(self) -> dict[str, Any]:
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        return {
+            "seen": {key: array.copy() for key, array in self._seen.items()},
+            "proposed": self._proposed is not None,
+            "over": self._over.copy(),
+            **self.continuations.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        self._seen = {key: np.array(array) for key, array in state["seen"].items()}
+        self._proposed = self._seen["candidates"] if state["proposed"] else None
+        self._over = np.array(state["over"], np.bool_)
+        self.continuations.set_state(state)
+
     def _propose_to(self, texts: NDArray[np.int32], rows: NDArray[np.bool_]) -> Proposals:
         """Observe all rows; those that are not to get new proposals keep theirs."""
-        seen = self._observe(texts, rows)
+        seen = self.continuations.propose(texts, rows)
         for key, array in self._seen.items():
             seen[key][~rows] = array[~rows]
         self._seen = {key: array.copy() for key, array in seen.items()}
@@ -341,5 +364,5 @@ class SegmentVectorEnv(
         keys = [key for key in started if not key.startswith("_")]
         reports = [{key: started[key][row] for key in keys} for row in at]
         add_infos(infos, self.num_envs, at, reports)
-        self._begin(texts, at.tolist())
+        self.continuations.begin(texts, at.tolist())
         return texts

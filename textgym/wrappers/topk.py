@@ -294,4 +294,5 @@ def _counting(tokens: NDArray[np.int32] | None) -> NDArray[np.bool_]:
     """Which proposals count as choices of their own."""
     if tokens is None:
         raise ResetNeededError("call reset() before action_masks(): nothing is proposed yet")
-    return ~fillers(tokens)
+    counting: NDArray[np.bool_] = ~fillers(tokens)
+    return counting
