@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textgym.lm.cache import SlotCache
+    from textgym.lm.decision import Decision
     from textgym.lm.decoding import MemoDecoder
-    from textgym.lm.kept import Decision, KeptSets
+    from textgym.lm.kept import KeptSets
     from textgym.lm.lstm import LSTMConfig, LSTMForCausalLM
     from textgym.lm.model import LanguageModel
     from textgym.lm.processing import Sampler
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from textgym.lm.scoring import SequenceBatch, last_hidden, score_actions
 
 _HOMES = {
-    "Decision": "kept",
+    "Decision": "decision",
     "KeptSets": "kept",
     "LSTMConfig": "lstm",
     "LSTMForCausalLM": "lstm",

@@ -54,7 +54,7 @@ def prepare_training(
         )
     lm.cast_to = dtype
     if lora is not None:
-        add_lora(lm, lora)
+        add_lora(lm.model, lm.name, lora)
     if gradient_checkpointing:
         _checkpoint(lm)
     if compile:

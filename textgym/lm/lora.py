@@ -11,22 +11,20 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from textgym.errors import ModelError, SettingsError, near_matches, require
 
-if TYPE_CHECKING:
-    from textgym.lm.model import LanguageModel
 
-
-def add_lora(lm: LanguageModel, settings: Mapping[str, Any]) -> None:
+def add_lora(model: PreTrainedModel, name: str, settings: Mapping[str, Any]) -> None:
     """Freeze a model and put a trainable adapter into it.
 
     Args:
-        lm: The language model.
+        model: The model.
+        name: Its name, for messages.
         settings: Arguments of peft's ``LoraConfig``: ``r`` (rank), ``lora_alpha``,
             ``target_modules`` (peft knows those of common architectures), ...
 
@@ -39,20 +37,20 @@ def add_lora(lm: LanguageModel, settings: Mapping[str, Any]) -> None:
     peft = require("peft", "lora")
     _check(settings)
     known = peft.LoraConfig.__dataclass_fields__
-    for name in settings:
-        if name not in known:
+    for setting in settings:
+        if setting not in known:
             raise SettingsError(
-                f"lora has no setting {name!r}{near_matches(name, list(known))}; it takes the "
-                "arguments of peft.LoraConfig, such as r=8, lora_alpha=16"
+                f"lora has no setting {setting!r}{near_matches(setting, list(known))}; it takes "
+                "the arguments of peft.LoraConfig, such as r=8, lora_alpha=16"
             )
     try:
         with warnings.catch_warnings():
             # GPT-2 keeps its weights transposed, which peft finds out by itself.
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
-            peft.inject_adapter_in_model(peft.LoraConfig(**settings), lm.model)
+            peft.inject_adapter_in_model(peft.LoraConfig(**settings), model)
     except ValueError as error:
         raise ModelError(
-            f"no adapter could be put into {lm.name!r} ({lm.model.config.model_type}): {error}; "
+            f"no adapter could be put into {name!r} ({model.config.model_type}): {error}; "
             "name the layers to adapt: lora=dict(target_modules=[...])"
         ) from error
 

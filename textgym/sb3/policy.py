@@ -18,9 +18,10 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from textgym.errors import ModelError, SettingsError
+from textgym.lm.decision import Decision
 from textgym.lm.decoding import MemoDecoder
 from textgym.lm.engine import prepare_training
-from textgym.lm.kept import Decision, KeptSets
+from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
 from textgym.lm.processing import Sampler
 from textgym.lm.sampling import Sampling
