@@ -71,7 +71,7 @@ def cases(settings: Settings) -> list[Case]:
             for tokens in (64, 128, 256)
         ]
     if settings.on_cpu:
-        return [*small, Case(GPT2_124M, 16, 16)]
+        return [*small, Case(GPT2_124M, 16, 32)]
     sizes = [(rows, ragged) for rows in (64, 256) for ragged in (False, True)]
     return [*small, *(Case(GPT2_124M, rows, 128, ragged) for rows, ragged in sizes)]
 

@@ -50,7 +50,7 @@ class _Memo:
             self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
         self.held = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
-        self.kind = lm.device, lm.model.dtype, lm.compute_dtype
+        self.kind = lm.device, lm.dtype, lm.compute_dtype
 
     def room(self, like: Tensor) -> Tensor:
         """The memory for hidden states, made at the first call in the dtype of ``like``."""
@@ -153,7 +153,7 @@ class MemoDecoder:
         return memo.hidden.clone()
 
     def _kind(self) -> tuple[torch.device, torch.dtype, torch.dtype]:
-        return self.lm.device, self.lm.model.dtype, self.lm.compute_dtype
+        return self.lm.device, self.lm.dtype, self.lm.compute_dtype
 
     def _memo(self, rows: int, width: int) -> _Memo:
         memo = self._memos.get(rows)

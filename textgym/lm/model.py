@@ -68,6 +68,13 @@ class LanguageModel(nn.Module):
         self.cast_to: str | None = None
         self.compiled: Callable[..., Any] | None = None
         self.checkpointed: list[nn.Module] = []
+        # A weight by its place: asking transformers walks over the modules, in every step.
+        self._weight = next(
+            (module._parameters, key)
+            for module in model.modules()
+            for key, weight in module._parameters.items()
+            if weight is not None and weight.is_floating_point()
+        )
         config = model.config
         self.hidden_size = int(config.get_text_config(decoder=True).hidden_size)
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
@@ -144,21 +151,29 @@ class LanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        registry, key = self._weight
+        return cast(Tensor, registry[key]).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        registry, key = self._weight
+        return cast(Tensor, registry[key]).dtype
 
     @property
     def compute_dtype(self) -> torch.dtype:
         """The dtype that the model computes in: that of its weights, or what it casts them to."""
+        dtype = self.dtype
         if self.cast_to == "auto":
-            full = self.model.dtype == torch.float32
-            return torch.bfloat16 if full and has_bfloat16(self.device) else self.model.dtype
-        return self.model.dtype if self.cast_to is None else as_dtype(self.cast_to)
+            return torch.bfloat16 if dtype == torch.float32 and has_bfloat16(self.device) else dtype
+        return dtype if self.cast_to is None else as_dtype(self.cast_to)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the model computes in :attr:`compute_dtype`."""
-        if self.compute_dtype == self.model.dtype:
+        dtype = self.compute_dtype
+        if dtype == self.dtype:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute_dtype)
+        return torch.autocast(self.device.type, dtype=dtype)
 
     def no_slots(self, reason: str) -> ModelError:
         """The error that this architecture cannot be decoded from a cache of slots."""
