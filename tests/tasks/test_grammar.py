@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from textgym.tasks.grammar import NOWHERE, compile_grammar, walk
@@ -20,6 +20,25 @@ def expand(rules, text):
             yield from expand(rules, text[: match.start()] + option + text[match.end() :])
     else:
         yield tuple(text.split())
+
+
+def count(rules, text):
+    """How many sentences `expand` gives, by multiplication.
+
+    Brackets within brackets are decided first, also where the outer ones are then left out.
+    """
+    kept, left_out = [1], [1]
+    for symbol in re.findall(r"<\w+>|[\[\]]", text):
+        if symbol == "[":
+            kept.append(1)
+            left_out.append(1)
+        elif symbol == "]":
+            inside, without = kept.pop(), left_out.pop()
+            kept[-1] *= inside + without
+            left_out[-1] *= 2 * without
+        else:
+            kept[-1] *= sum(count(rules, option) for option in rules[symbol[1:-1]])
+    return kept[0]
 
 
 WORDS = ("a", "b", "c")
@@ -38,6 +57,8 @@ top = st.lists(piece, min_size=1, max_size=3).map(" ".join)
 )
 def test_language_is_the_expanded_one(tops, middles, lows):
     rules = {"X": [f"{text} ." for text in tops], "Y": middles, "Z": lows}
+    # A few brackets in brackets make a million million sentences.
+    assume(sum(count(rules, text) for text in rules["X"]) <= 2000)
     start = compile_grammar(rules, "X")
     language = {sentence for text in rules["X"] for sentence in expand(rules, text)}
     found = set()
@@ -53,6 +74,12 @@ def test_language_is_the_expanded_one(tops, middles, lows):
     for size in range(4):
         for words in itertools.product(WORDS, repeat=size):
             assert (walk(start, words) != NOWHERE) == (words in prefixes)
+
+
+def test_sentences_are_counted():
+    rules = {"X": ["a [<Y> b] <Z>", "[c [<Z>]]"], "Y": ["[b] c", "a"], "Z": ["b", "c [a]"]}
+    for text in rules["X"]:
+        assert len(list(expand(rules, text))) == count(rules, text)
 
 
 @pytest.mark.parametrize(
