@@ -1,12 +1,15 @@
 """Updates: time and memory of ``PPO.train()``, on whole sequences and on timesteps.
 
-Two sides hold the same rollout and the same weights; both run SB3's ``PPO.train`` untouched, for
-one epoch:
+All sides hold the same rollout and the same weights, and run SB3's ``PPO.train`` untouched, for one
+epoch:
 
 * *textgym*: ``LMRolloutBuffer``, four minibatches of whole sequences.
 * *SB3's buffer*: one sample a timestep, the whole text in each, in minibatches of 64 (SB3's
   default; much larger ones do not fit into memory for long texts). Each minibatch is drawn from all
   timesteps at random and costs the same, so few are timed, and the rate is told by their samples.
+  The policy is textgym's, which cuts the padding off.
+* *SB3's buffer, padded*: the same with the plain policy of :mod:`benchmarks.speed.prefix_policy`,
+  which reads the padding too, as RL4LMs does.
 
 The texts are random tokens, which cost as much as any others. Peak memory is that of the process
 over the state before ``train()``, in a process of its own: the high-water mark of resident memory
@@ -33,9 +36,10 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from benchmarks.speed.harness import Comparison, Result, Settings, interleaved
 from benchmarks.speed.models import SMALL, SMALL_WIDE, TINY, Case, environment, write_model
+from benchmarks.speed.prefix_policy import PrefixPolicy
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
-SIDES = ("textgym", "SB3's buffer")
+SIDES = ("textgym", "SB3's buffer", "SB3's buffer, padded")
 # Minibatches of textgym's side.
 _MINIBATCHES = 4
 # Samples in a minibatch of SB3's side, and how many minibatches are timed.
@@ -134,20 +138,22 @@ def agent(name: str, case: Case, lm: str, settings: Settings, whole: bool = Fals
         buffer = SomeMinibatches
         batch_size, cache = min(_STOCK_BATCH, decisions), False
         buffer_kwargs = {"count": None if whole else _STOCK_COUNT}
+    plain = name == SIDES[2]
     model = PPO(
-        LMPolicy,
+        PrefixPolicy if plain else LMPolicy,
         environment(case, lm, settings.seed),
         n_steps=case.tokens,
         batch_size=decisions if whole else batch_size,
         n_epochs=1,
         learning_rate=1e-5,
-        policy_kwargs={"lm": lm, "cache": cache},
+        policy_kwargs={"lm": lm} if plain else {"lm": lm, "cache": cache},
         rollout_buffer_class=buffer,
         rollout_buffer_kwargs=buffer_kwargs,
         seed=settings.seed,
         device=settings.device,
     )
-    model.policy.lm.to(settings.torch_dtype)
+    language_model: Any = model.policy.model if plain else model.policy.lm
+    language_model.to(settings.torch_dtype)
     model._setup_learn(decisions)
     fill(model, case, settings.seed)
     return model

@@ -215,7 +215,7 @@ def test_a_fixed_rollout_is_rows_times_tokens(side: Any, lm: str) -> None:
 
 
 def test_both_buffers_hold_the_same_rollout_and_learn_the_same(lm: str) -> None:
-    agents = [updates.agent(name, RAGGED, lm, SETTINGS, whole=True) for name in updates.SIDES]
+    agents = [updates.agent(name, RAGGED, lm, SETTINGS, whole=True) for name in updates.SIDES[:2]]
     ours, stock = (model.rollout_buffer for model in agents)
     for name in ("observations", "actions", "rewards", "advantages", "returns", "log_probs"):
         np.testing.assert_allclose(
