@@ -150,10 +150,12 @@ class Saver:
 @contextmanager
 def _interruptible(checkpoints: Checkpoints | None, console: Console) -> Iterator[None]:
     """Let Ctrl-C end the training where it can be saved; a second one ends it at once."""
-    if checkpoints is None or threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    # A shell lets its background jobs ignore Ctrl-C, which is meant for another.
+    if checkpoints is None or not in_main or before == signal.SIG_IGN:
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def stop(*_: Any) -> None:
         signal.signal(signal.SIGINT, before)

@@ -61,6 +61,14 @@ def start(agent: str, out: Path, *args: str, steps: int = STEPS) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Also where the tests run as a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _curves() -> Iterator[None]:
     """Curves as numbers, which can be compared, and are made in no time."""
 
@@ -95,10 +103,10 @@ def progress(folder: Path) -> list[dict[str, str]]:
 
 
 def board(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows."""
+    """What TensorBoard shows, by step: files of the same second are read in any order."""
     events = EventAccumulator(str(folder)).Reload()
     return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        tag: sorted((event.step, event.value) for event in events.Scalars(tag))
         for tag in events.Tags()["scalars"]
         if not tag.startswith("time/")
     }
