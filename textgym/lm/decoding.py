@@ -50,7 +50,6 @@ class _Memo:
             self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
         self.held = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
-        self.kind = lm.device, lm.dtype, lm.compute_dtype
 
     def room(self, like: Tensor) -> Tensor:
         """The memory for hidden states, made at the first call in the dtype of ``like``."""
@@ -129,6 +128,7 @@ class MemoDecoder:
         if self._kind() != self._probed:
             # On another device or in another dtype everything is computed in another way.
             self._probed = self._kind()
+            self._memos.clear()
             self._probe()
         tokens = observations.detach().to(self.lm.device)
         if self._watch.changed():
@@ -157,7 +157,7 @@ class MemoDecoder:
 
     def _memo(self, rows: int, width: int) -> _Memo:
         memo = self._memos.get(rows)
-        if memo is None or memo.tokens.shape[1] != width or memo.kind != self._kind():
+        if memo is None or memo.tokens.shape[1] != width:
             memo = self._memos[rows] = _Memo(self.lm, rows, width)
         self._memos.move_to_end(rows)
         if len(self._memos) > _MEMOS:
