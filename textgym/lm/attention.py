@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from textgym.lm.cache import SlotCache
+from textgym.lm.direct import direct_pass
 from textgym.lm.graphs import StepGraphs
 from textgym.lm.model import LanguageModel
 
@@ -46,6 +47,7 @@ class AttentionSlots:
         self._kinds = attention_kinds(lm, width)
         self._window = int(getattr(lm.model.config, "sliding_window", None) or width)
         self._cache = SlotCache(lm.model.config, rows, width, lm.compute_dtype)
+        self._direct = direct_pass(lm.body)
         self._width = width
         rope = getattr(lm.model.config, "rope_parameters", None) or {}
         # These ask for the largest position on the host, in every step.
@@ -56,6 +58,11 @@ class AttentionSlots:
     def continues(self, known: Ints, held: Ints) -> Bools:
         """Always: what stands behind a position is not looked at."""
         return np.ones(len(known), dtype=bool)
+
+    def forget(self) -> None:
+        """Drop what was derived from the weights."""
+        if self._direct is not None:
+            self._direct.forget()
 
     def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
         """Feed one token to every slot; feeding it again writes the same keys and values."""
@@ -69,8 +76,12 @@ class AttentionSlots:
     def fill(self, rows: Tensor, tokens: Tensor, lengths: Ints) -> Tensor:
         """Feed whole texts to the slots ``rows``."""
         self._cache.fill(rows)
-        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        return self._last(self._body(tokens.clamp(min=0), positions, None), lengths - 1)
+        live = tokens.shape[1]
+        positions = torch.arange(live, device=tokens.device)[None]
+        # Within the window causal attention is enough.
+        windowed = SLIDING in self._kinds and live > self._window
+        bias = self._bias(positions, live) if windowed else None
+        return self._last(self._body(tokens.clamp(min=0), positions, bias), lengths - 1)
 
     def extend(self, rows: Tensor, tokens: Tensor, starts: Ints, lengths: Ints) -> Tensor:
         """Append several tokens to the slots ``rows``."""
@@ -92,6 +103,9 @@ class AttentionSlots:
 
     def _body(self, tokens: Tensor, positions: Tensor, bias: Any) -> Tensor:
         with self.lm.autocast():
+            if self._direct is not None and self._direct.holds():
+                run = self._direct.step if tokens.shape[1] == 1 else self._direct
+                return run(tokens, positions, bias, self._cache)
             output: Any = self.lm.body(
                 input_ids=tokens,
                 position_ids=positions,

@@ -23,6 +23,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """
 
     is_compileable = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -45,8 +47,6 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Store new states ``[n, heads, q, head_dim]`` and return all that they attend to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None
-        assert self.values is not None
         store = self.cache.store
         return store(self.keys, key_states), store(self.values, value_states)
 
@@ -122,13 +122,13 @@ class SlotCache(Cache):
         # In mixed precision, rotary embeddings hand over float32.
         states = states.to(memory.dtype)
         if self._mode == "decode":
-            count = memory.shape[1]
-            if count not in self._places:
-                heads = torch.arange(count, device=memory.device)
-                starts = (rows[:, None] * count + heads) * self.length
-                self._places[count] = (starts + positions[:, None]).view(-1)
-            flat = memory.view(-1, memory.shape[3])
-            flat.index_copy_(0, self._places[count], states.flatten(0, 2))
+            heads, size = memory.shape[1], memory.shape[3]
+            places = self._places.get(heads)
+            if places is None:
+                starts = rows[:, None] * heads + torch.arange(heads, device=rows.device)
+                places = (starts * self.length + positions[:, None]).view(-1)
+                self._places[heads] = places
+            memory.view(-1, size).index_copy_(0, places, states.reshape(-1, size))
             return memory[:, :, : self._live]
         if self._mode == "fill":
             # Padding is stored too: it lies beyond the sequence and is overwritten before use.

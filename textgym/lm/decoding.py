@@ -63,6 +63,7 @@ class _Memo:
         """Hold nothing; the memory stays allocated."""
         self.tokens.fill_(-1)
         self.held[:] = 0
+        self.slots.forget()
 
 
 class _Plan(NamedTuple):

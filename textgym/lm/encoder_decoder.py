@@ -59,6 +59,9 @@ class EncoderDecoderSlots:
         """Behind the end of the prompt: a new prompt is encoded anew."""
         return known > self._host_ends
 
+    def forget(self) -> None:
+        """Nothing here is derived from the weights alone."""
+
     def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
         """Feed one token to every slot; feeding it again writes the same keys and values."""
         # A slot may stand at the first position of a text that it does not hold yet.

@@ -55,6 +55,9 @@ class StateSlots:
         result: Bools = (known == held) & (held > 0)
         return result
 
+    def forget(self) -> None:
+        """Nothing here is derived from the weights alone."""
+
     def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
         """Feed one token to every slot that moves; feeding it again would change a state."""
         memory, hidden = self._memory, self._hidden

@@ -36,6 +36,9 @@ class Slots(Protocol):
             held: ``[B]``, the number of tokens that the slot was fed.
         """
 
+    def forget(self) -> None:
+        """Drop what was derived from the weights, because they change. Texts are filled anew."""
+
     def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
         """Feed one token to every slot.
 

@@ -1,0 +1,142 @@
+"""The written-out forward passes against transformers' own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.lm.checkpoints import WORDS
+from textgym.lm import LanguageModel, MemoDecoder, direct, last_hidden
+from textgym.lm.attention import AttentionSlots
+from textgym.lm.direct import direct_pass
+from textgym.lm.engine import prepare_training
+
+WRITTEN_OUT = ["gpt2", "llama", "grouped", "qwen", "sliding"]
+ROWS, WIDTH = 5, 14
+
+
+@pytest.fixture(params=WRITTEN_OUT)
+def lm(request, load):
+    return load(request.param)
+
+
+def run(lm: LanguageModel, direct: bool) -> list[torch.Tensor]:
+    """A prefill, two steps at even and at uneven lengths, and an extension."""
+    slots = AttentionSlots(lm, ROWS, WIDTH)
+    assert slots._direct is not None
+    if not direct:
+        slots._direct = None
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=generator)
+    rows = torch.arange(ROWS)
+    every = torch.ones(ROWS, dtype=torch.bool)
+    with torch.no_grad():
+        found = [slots.fill(rows, texts[:, :7], np.array([7, 3, 1, 5, 7]))]
+        found += [slots.decode(texts[:, 7], torch.full((ROWS,), 7), every, 8)]
+        uneven = torch.tensor([8, 3, 1, 5, 7])
+        found += [slots.decode(texts[rows, uneven], uneven, every, 9)]
+        some = torch.tensor([3, 0])
+        starts, lengths = np.array([6, 9]), np.array([13, 11])
+        found += [slots.extend(some, texts[some, :13], starts, lengths)]
+    return found
+
+
+def test_equals_transformers_own(lm):
+    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_equals_transformers_own_in_mixed_precision(lm):
+    prepare_training(lm, dtype="bfloat16")
+    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+        assert found.dtype == expected.dtype
+        error = (found.float() - expected.float()).abs().max() / expected.float().abs().max()
+        assert error < 0.05
+
+
+def test_equals_transformers_own_in_float64(lm):
+    lm.to(torch.float64)
+    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_equals_transformers_own_with_an_adapter(load):
+    pytest.importorskip("peft")
+    lm = load("llama")
+    prepare_training(lm, lora={"r": 2, "target_modules": ["q_proj", "up_proj"]})
+    with torch.no_grad():
+        for name, weight in lm.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def layers_of(lm: LanguageModel) -> nn.ModuleList:
+    return next(child for child in lm.body.children() if isinstance(child, nn.ModuleList))
+
+
+@pytest.mark.parametrize("part", ["layer", "attention", "mlp", "norm"])
+def test_a_hook_is_not_passed_by(lm, part):
+    """Steering a model by hooks changes what is decoded as it changes what is trained."""
+    decoder = MemoDecoder(lm, WIDTH)
+    texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=torch.manual_seed(1))
+    texts[:, 6:] = -1
+    layer = layers_of(lm)[0]
+    children = dict(layer.named_children())
+    found = {
+        "layer": layer,
+        "attention": children.get("attn", children.get("self_attn")),
+        "mlp": children["mlp"],
+        "norm": children.get("ln_2", children.get("post_attention_layernorm")),
+    }
+
+    def steer(module, inputs, output):
+        first = output[0] if isinstance(output, tuple) else output
+        # Not the same for all features: a layer norm would take it away.
+        first = first + torch.linspace(-1, 1, first.shape[-1])
+        return (first, *output[1:]) if isinstance(output, tuple) else first
+
+    with torch.no_grad():
+        before = decoder(texts)
+        handle = found[part].register_forward_hook(steer)
+        decoder.invalidate()
+        torch.testing.assert_close(decoder(texts), last_hidden(lm, texts), atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(decoder(texts), before, atol=1e-2)
+        handle.remove()
+        decoder.invalidate()
+        torch.testing.assert_close(decoder(texts), before, atol=1e-5, rtol=1e-5)
+
+
+def test_classes_that_are_not_known_are_left_to_transformers(load):
+    class Odd(nn.Module):
+        pass
+
+    lm = load("llama")
+    assert direct_pass(lm.body) is not None
+    assert direct_pass(load("alternating").body) is None
+    assert direct_pass(Odd()) is None
+
+    class OwnMLP(type(lm.body.layers[0].mlp)):
+        """Hangs together in a way that nobody here knows."""
+
+    lm.body.layers[0].mlp.__class__ = OwnMLP
+    assert direct_pass(lm.body) is None
+
+
+def test_turned_weights_are_those_of_the_model(lm, monkeypatch):
+    """After some steps the matrices are copied in another layout; the copies follow the weights."""
+    monkeypatch.setattr(direct, "_STEPS_BEFORE_TURNING", 2)
+    decoder = MemoDecoder(lm, WIDTH)
+    texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=torch.manual_seed(1))
+    for change in (0.0, 0.1, 0.2):
+        with torch.no_grad():
+            for weight in lm.parameters():
+                weight.add_(change * torch.randn(weight.shape))
+            for length in range(3, 10):
+                shown = texts.clone()
+                shown[:, length:] = -1
+                found, expected = decoder(shown), last_hidden(lm, shown)
+                torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
