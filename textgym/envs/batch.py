@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.conversation import Conversations, Turn
 from textgym.envs.scoring import Info, potential, score, text_of
 from textgym.envs.settings import Settings
 from textgym.envs.starts import PromptStreams, Start, place
@@ -37,7 +38,8 @@ class Outcome:
         rewards: ``[N]`` float64; 0 for rows that did not step.
         terminated: ``[N]`` bool.
         truncated: ``[N]`` bool.
-        scored: Indices of the rows that terminated, ``[E]``.
+        told: Indices of the rows that report something, because their episode or their turn is
+            over, ``[E]``.
         reports: What each of these reports in its ``info``, E dictionaries.
         starts: A prompt for each row that was to get one, by row.
     """
@@ -45,7 +47,7 @@ class Outcome:
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    scored: Rows
+    told: Rows
     reports: list[Info]
     starts: dict[int, Start]
 
@@ -64,6 +66,7 @@ class TextBatch:
         prompt_length: ``[N]`` tokens of the prompt.
         streams: What each row's prompts are drawn from.
         rows: The row (prompt and columns) that each episode started from.
+        talk: The conversations, where the agent has several turns; else None.
     """
 
     def __init__(self, num_rows: int, settings: Settings, group_size: int = 1) -> None:
@@ -76,6 +79,8 @@ class TextBatch:
         self.potential = np.zeros(num_rows)
         self.shaping = np.zeros(num_rows)
         self.rows: list[Row] = [{"prompt": ""}] * num_rows
+        other = settings.conversation
+        self.talk = Conversations(other, settings.tokenizer, num_rows) if other else None
 
     # ------------------------------------------------------------------ starting an episode
 
@@ -138,10 +143,15 @@ class TextBatch:
         self.stop_state[at] = 0
         self.potential[at] = [start.potential for start in starts.values()]
         self.shaping[at] = 0.0
-        return [
+        infos = [
             {"prompt": start.row["prompt"], "prompt_tokens": count}
             for start, count in zip(starts.values(), counts, strict=True)
         ]
+        if self.talk is not None:
+            self.talk.begin(at, counts)
+            for info in infos:
+                info["turn"] = 0
+        return infos
 
     # ------------------------------------------------------------------ one step
 
@@ -196,6 +206,7 @@ class TextBatch:
             RewardError: If a reward function raises or returns something that is no reward.
             PromptError: If a new prompt does not fit, or cannot be tokenized.
             DataError: If the source cannot make a row.
+            TaskError: If the other side of a conversation fails.
         """
         settings = self.settings
         taken = actions[stepping]
@@ -204,6 +215,10 @@ class TextBatch:
         try:
             written = position + 1 - self.prompt_length[stepping]
             reason, stop_state = self._finish_reasons(stepping, taken, position, written)
+            turns: dict[int, Turn] = {}
+            if self.talk is not None:
+                turns = self._end_turns(self.talk, stepping, position + 1, reason)
+                written -= self.talk.foreign[stepping]
             terminated = reason != _GOES_ON
             over = terminated.nonzero()[0]
             scored = stepping[over]
@@ -214,8 +229,12 @@ class TextBatch:
                 shaping = settings.step_reward_gamma * reached - self.potential[stepping]
                 rewards += shaping
             if len(over):
-                scores, reports = self._score(scored, reason[over], position[over] + 1)
+                scores, reports = self._score(
+                    scored, reason[over], position[over] + 1, stepping, turns
+                )
                 rewards[over] += scores
+            for at, turn in turns.items():
+                rewards[at] += turn.reply.reward
             # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on,
             # so the text is not judged.
             limit = settings.max_episode_steps
@@ -234,6 +253,8 @@ class TextBatch:
             self.shaping[stepping] += shaping
             for row, report in zip(scored, reports, strict=True):
                 report["reward_terms"]["step_reward"] = float(self.shaping[row])
+        if self.talk is not None:
+            scored, reports = self._keep_turns(self.talk, stepping, turns, scored, reports)
         return Outcome(
             self._spread(stepping, rewards),
             self._spread(stepping, terminated),
@@ -261,7 +282,8 @@ class TextBatch:
                 stopped = stop_state == len(table) - 1
             else:
                 texts = [
-                    self.response(row, end) for row, end in zip(stepping, position + 1, strict=True)
+                    text_of(settings, self._said(row, end), "")
+                    for row, end in zip(stepping, position + 1, strict=True)
                 ]
                 stopped = np.array([settings.stops.found_in(text) for text in texts], dtype=bool)
             reason[stopped] = _STOP
@@ -270,23 +292,94 @@ class TextBatch:
         return reason, stop_state
 
     def _score(
-        self, ended: Rows, reasons: NDArray[np.intp], ends: NDArray[np.intp]
+        self,
+        ended: Rows,
+        reasons: NDArray[np.intp],
+        ends: NDArray[np.intp],
+        stepping: Rows,
+        turns: Mapping[int, Turn],
     ) -> tuple[NDArray[np.float64], list[Info]]:
         """Rewards and reports of rows whose episode is over."""
+        rows = ended.tolist()
+        ids = self._written(ended, ends)
+        talks = None
+        if self.talk is not None:
+            last = {int(stepping[at]): turn.said for at, turn in turns.items()}
+            talks = []
+            for row, end in zip(rows, ends.tolist(), strict=True):
+                # An unfinished turn was said to nobody, but it was written.
+                rest = "" if row in last else text_of(self.settings, self._said(row, end), "")
+                talks.append(self.talk.columns(row, last.get(row), rest))
         return score(
             self.settings,
             ended,
-            [self.rows[row] for row in ended.tolist()],
-            self._written(ended, ends),
+            [self.rows[row] for row in rows],
+            ids,
             [_REASONS[reason] for reason in reasons.tolist()],
+            talks,
         )
+
+    # ------------------------------------------------------------------ turns
+
+    def _end_turns(
+        self, talk: Conversations, stepping: Rows, ends: Rows, reason: NDArray[np.intp]
+    ) -> dict[int, Turn]:
+        """What ends of turns lead to, by place in `stepping`; changes `reason` to that.
+
+        Raises:
+            TaskError: If the other side fails.
+        """
+        turns = {}
+        for at in np.flatnonzero(reason >= _STOP).tolist():
+            row, end = int(stepping[at]), int(ends[at])
+            said = text_of(self.settings, self._said(row, end), _REASONS[reason[at]])
+            start = self.rows[row]
+            turn = talk.end_turn(row, start, said, place(self.settings, row, start["prompt"]))
+            reason[at] = _TASK if turn.reply.done else _GOES_ON
+            # The agent has to have room for an answer.
+            room = self.prompt_length[row] + self.settings.max_new_tokens - end - len(turn.ids)
+            if not turn.reply.done and room < 1:
+                reason[at] = _CONTEXT
+                turn = turn._replace(ids=[], reply=turn.reply._replace(done=True))
+            turns[at] = turn
+        return turns
+
+    def _keep_turns(
+        self,
+        talk: Conversations,
+        stepping: Rows,
+        turns: Mapping[int, Turn],
+        scored: Rows,
+        reports: list[Info],
+    ) -> tuple[Rows, list[Info]]:
+        """Append what the other side said; what rows report whose turn or episode is over."""
+        told = dict(zip(scored.tolist(), reports, strict=True))
+        for at, turn in turns.items():
+            row = int(stepping[at])
+            end = int(self.length[row])
+            told.setdefault(row, {}).update(talk.keep(row, turn, end))
+            self.tokens[row, end : end + len(turn.ids)] = turn.ids
+            self.length[row] = end + len(turn.ids)
+            self.stop_state[row] = 0
+        for row, report in zip(scored.tolist(), reports, strict=True):
+            report["turn"] = int(talk.turn[row])
+            report["reward_terms"]["turn_reward"] = talk.talks[row].reward
+        rows = sorted(told)
+        return np.array(rows, dtype=np.intp), [told[row] for row in rows]
+
+    def _said(self, row: int, end: int) -> list[int]:
+        """The token ids of the agent's present turn, up to a position."""
+        start = self.prompt_length[row] if self.talk is None else self.talk.start[row]
+        ids: list[int] = self.tokens[row, start:end].tolist()
+        return ids
 
     # ------------------------------------------------------------------ texts
 
-    def response(self, row: int, end: int | None = None) -> str:
-        """The text that a row's policy has written, up to a position in its tokens."""
-        stop = int(self.length[row]) if end is None else end
-        ids = self.tokens[row, self.prompt_length[row] : stop].tolist()
+    def response(self, row: int) -> str:
+        """The text behind a row's prompt; in a conversation the other side's too."""
+        ids = self.tokens[row, self.prompt_length[row] : self.length[row]].tolist()
+        if self.talk is not None:
+            ids = [index for index in ids if index != self.settings.tokenizer.eos_id]
         return text_of(self.settings, ids, "")
 
     def shown(self, row: int) -> tuple[str, str]:
@@ -298,6 +391,15 @@ class TextBatch:
 
     def _written(self, rows: Rows, ends: NDArray[np.intp]) -> list[list[int]]:
         """The token ids of some rows' responses, up to a position in each."""
+        if self.talk is not None:
+            return [
+                [
+                    int(i)
+                    for start, stop in self.talk.own(row, end)
+                    for i in self.tokens[row, start:stop]
+                ]
+                for row, end in zip(rows.tolist(), ends.tolist(), strict=True)
+            ]
         spans = zip(rows.tolist(), self.prompt_length[rows].tolist(), ends.tolist(), strict=True)
         return [self.tokens[row, start:end].tolist() for row, start, end in spans]
 
@@ -329,5 +431,6 @@ class TextBatch:
         return full
 
 
-_REASONS = ("", "length", "stop", "eos")
-_GOES_ON, _LENGTH, _STOP, _EOS = range(4)
+# Those from "stop" on end a turn, where there are several.
+_REASONS = ("", "length", "context", "task", "stop", "eos")
+_GOES_ON, _LENGTH, _CONTEXT, _TASK, _STOP, _EOS = range(6)

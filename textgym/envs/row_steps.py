@@ -59,19 +59,24 @@ def step_rows(
     rewards = np.zeros(rows)
     terminated, truncated = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
     reports: dict[int, Info] = {}
+    # What was meant for this turn is not written into the next one.
+    before = None if batch.talk is None else batch.talk.turn.copy()
     for column in tokens.T:
-        going = np.flatnonzero(stepping & (column >= 0) & ~terminated & ~truncated)
+        going = stepping & (column >= 0) & ~terminated & ~truncated
+        if batch.talk is not None:
+            going &= batch.talk.turn == before
+        going = np.flatnonzero(going)
         if not len(going):
             break
         outcome = batch.step(batch.check_actions(column, going), going)
         rewards += outcome.rewards
         terminated |= outcome.terminated
         truncated |= outcome.truncated
-        reports.update(zip(outcome.scored.tolist(), outcome.reports, strict=True))
+        reports.update(zip(outcome.told.tolist(), outcome.reports, strict=True))
         over[going] = (outcome.terminated | outcome.truncated)[going]
     if batch.settings.costs is not None:
         for row in np.flatnonzero(stepping).tolist():
-            reports.setdefault(row, {"cost": 0.0})
+            reports.setdefault(row, {}).setdefault("cost", 0.0)
     told = sorted(reports)
     return RowSteps(
         batch.tokens.copy(),
@@ -85,5 +90,5 @@ def step_rows(
 
 def with_costs(stepping: NDArray[np.intp], outcome: Outcome) -> list[Info]:
     """What each row reports that took one step: no cost before its end."""
-    found = dict(zip(outcome.scored.tolist(), outcome.reports, strict=True))
-    return [found.get(row, {"cost": 0.0}) for row in stepping.tolist()]
+    found = dict(zip(outcome.told.tolist(), outcome.reports, strict=True))
+    return [{"cost": 0.0, **found.get(row, {})} for row in stepping.tolist()]

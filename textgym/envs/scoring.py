@@ -20,6 +20,7 @@ def score(
     rows: Sequence[Row],
     ids: list[list[int]],
     reasons: list[str],
+    talks: list[Info] | None = None,
 ) -> tuple[NDArray[np.float64], list[Info]]:
     """Judge the responses of rows whose episode is over.
 
@@ -29,6 +30,7 @@ def score(
         rows: The prompts and columns that their episodes started from, E dictionaries.
         ids: What was written, E lists of token ids.
         reasons: Why each ended.
+        talks: Of conversations: ``response``, ``turns`` and ``replies`` of each.
 
     Returns:
         The rewards ``[E]`` float64, and what each row reports in its ``info``.
@@ -36,10 +38,14 @@ def score(
     Raises:
         RewardError: If a reward or cost function raises, or returns something that is no reward.
     """
-    responses = [
-        text_of(settings, row_ids, reason) for row_ids, reason in zip(ids, reasons, strict=True)
-    ]
     columns = _columns(rows)
+    if talks is None:
+        responses = [
+            text_of(settings, row_ids, reason) for row_ids, reason in zip(ids, reasons, strict=True)
+        ]
+    else:
+        responses = [talk.pop("response") for talk in talks]
+        columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
     columns["completion_ids"] = ids
     columns["finish_reason"] = reasons
     prompts = [row["prompt"] for row in rows]
@@ -48,6 +54,8 @@ def score(
         {**row, "response": response, "finish_reason": reason}
         for row, response, reason in zip(rows, responses, reasons, strict=True)
     ]
+    for report, talk in zip(reports, talks or (), strict=talks is not None):
+        report.update(talk)
     _attach(reports, "reward_terms", terms)
     if settings.costs is not None:
         costs, cost_terms = settings.costs(prompts, responses, columns, at)

@@ -42,6 +42,8 @@ class Settings:
     stop_at_eos: bool
     split: str
     max_episode_steps: int | None
+    conversation: Task | None = None
+    """The other side, where the agent has several turns."""
 
     @property
     def width(self) -> int:
@@ -117,7 +119,7 @@ def resolve(
         reward=_reward(name, scored_by),
         step_reward=None if step_reward is None else _reward(f"{name}, step_reward", step_reward),
         step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
-        costs=_costs(name, costs),
+        costs=_costs(name, (defaults and defaults.costs()) or None if costs is None else costs),
         max_prompt_tokens=_natural(
             name,
             "max_prompt_tokens",
@@ -138,6 +140,7 @@ def resolve(
         stop_at_eos=at_eos,
         split=split,
         max_episode_steps=max_episode_steps,
+        conversation=defaults if defaults is not None and defaults.max_turns > 1 else None,
     )
 
 
@@ -151,10 +154,10 @@ def _source(
     if prompts is None:
         played = TaskSource(make_task(task or DEFAULT_TASK, level, split))
         return played, played.task if task else None
-    source = make_source(prompts, split, level)
+    own = make_task(task, None, split) if task else None
+    source = make_source(prompts, split, level, own.convert if own else None)
     if isinstance(source, TaskSource):
         return source, source.task
-    own = make_task(task, None, split) if task else None
     return (AdoptedSource(source, own) if own and judged else source), own
 
 

@@ -53,6 +53,15 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
     ``response`` (the text without the eos token or stop string that ended it), ``reward_terms``
     (each term before weighting) and the row's own columns. The environment itself never truncates.
 
+    ## Conversations
+    Where the task has several turns, eos (or a stop string) ends the agent's turn: the task answers
+    (:meth:`textgym.tasks.Task.reply`), its tokens are appended, and the agent goes on. That step
+    pays the turn's reward, and ``info`` has ``turn`` (turns so far; 0 after ``reset``) and
+    ``turn_reward``. Both sides' tokens count as new tokens. The episode ends when the task says so
+    ("task"), when an answer leaves no room for another turn ("context"), or in mid-turn ("length").
+    Then ``info`` also has ``turns`` and ``replies``, the two sides' texts; ``response`` is all that
+    the agent wrote, a line a turn, and ``reward_terms`` has the sum of the turns' rewards.
+
     ## Arguments
     prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), a
         data frame or ``datasets.Dataset``, the path of a .txt, .jsonl, .csv or .parquet file,
@@ -79,7 +88,8 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         (potential-based shaping, Ng et al. 1999; the potential after the end counts as 0).
     step_reward_gamma: The discount factor of that shaping, 0 to 1; use the agent's.
     costs: ``{"name": function}`` with a reward's signature: their sum is ``info["cost"]`` in every
-        step (0 before the end), each one is in ``info["cost_terms"]``.
+        step (0 before the end), each one is in ``info["cost_terms"]``. None: the task's, if it has
+        any.
     render_mode: ``"ansi"`` (the text as a string), ``"human"`` (printed as it is written) or
         ``"rgb_array"`` (an image of the text, uint8 ``[H, W, 3]``).
     task: Id of the registered task whose prompts, reward and budgets are the defaults; the ids

@@ -26,7 +26,7 @@ from textgym.tokenization import Tokenizer
 
 State = dict[str, Any]
 
-_VERSION = 1
+_VERSION = 2
 
 # Rows that a fingerprint reads: of a list (evenly spread if it has more), of an endless source.
 _LIST_ROWS = 1000
@@ -64,6 +64,7 @@ def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settin
         "settings": {**fingerprint(batch), **settings},
         **{key: getattr(batch, key).astype(dtype) for key, dtype in _ARRAYS.items()},
         "rows": [_plain_row(row, f"{name}, row {number}") for number, row in enumerate(batch.rows)],
+        "talks": [] if batch.talk is None else batch.talk.state(),
         "seeds": list(streams.seeds),
         "generators": [
             None if rng is None else to_plain(rng.bit_generator.state, name) for rng in streams.rngs
@@ -106,8 +107,13 @@ def set_batch_state(
         seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
         over = _array("over", state["over"], np.zeros(count, np.bool_), np.bool_)
         begun = bool(state["begun"])
+        talks = list(state["talks"])
         if not len(rows) == len(generators) == len(seeds) == count:
             raise ValueError("the number of rows")
+        if len(talks) != (0 if batch.talk is None else count):
+            raise ValueError("the number of conversations")
+        if batch.talk is not None:
+            batch.talk.set_state(talks)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise SettingsError(
             f"{name}: the state is damaged ({error}); take it from get_state() again"

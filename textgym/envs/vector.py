@@ -196,7 +196,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
 
         infos: dict[str, Any] = {}
         now_over = outcome.terminated | outcome.truncated
-        told, reports = outcome.scored, outcome.reports
+        told, reports = outcome.told, outcome.reports
         if self.settings.costs is not None:  # Then every step reports one.
             told, reports = stepping, with_costs(stepping, outcome)
         if same_step and now_over.any():

@@ -29,7 +29,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,21 @@ Row = dict[str, Any]
 
 Baseline = Callable[[Row, np.random.Generator], str]
 """Writes a completion for a row without learning anything."""
+
+
+class Reply(NamedTuple):
+    r"""What the other side of a conversation does when the agent's turn ends.
+
+    Attributes:
+        text: What it says, up to where the agent's next turn begins (``"\nUser: ...\nAgent:"``).
+        reward: Added to the step's reward.
+        done: The conversation is over; the text is not shown any more.
+    """
+
+    text: str = ""
+    reward: float = 0.0
+    done: bool = False
+
 
 SPLITS = ("train", "eval")
 
@@ -64,7 +79,10 @@ class Task(ABC):
     Attributes:
         id: Name of the task and of its environment, such as ``"TextGen/Sentiment-v0"``.
         max_prompt_tokens: No prompt has more tokens.
-        max_new_tokens: Tokens that the policy may write; every oracle fits, eos included.
+        max_new_tokens: Tokens that the policy may write; every oracle fits, eos included. In a
+            conversation the other side's tokens count too.
+        max_turns: Turns of the agent in an episode. Above 1 the task is a conversation, and defines
+            `reply`.
         stop: Strings that end the text.
         tokenizer: A closed vocabulary, or None for the built-in tokenizer.
         stop_at_eos: False where end-of-sequence is no action of its own.
@@ -86,6 +104,7 @@ class Task(ABC):
     levels: ClassVar[tuple[int, ...]] = (1,)
     default_level: ClassVar[int] = 1
     cheat_ceiling: ClassVar[float]
+    max_turns: ClassVar[int] = 1
     disjoint_splits: ClassVar[bool] = True
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
@@ -114,8 +133,23 @@ class Task(ABC):
         """Judge a completion: a float in [0, 1], deterministic, for any string at all."""
 
     def oracle(self, row: Mapping[str, Any]) -> str:
-        """A completion that scores exactly 1.0."""
+        """A completion that scores exactly 1.0; in a conversation the agent's turns, by lines."""
         return str(row["reference"])
+
+    def reply(self, row: Mapping[str, Any], turns: Sequence[str]) -> Reply:
+        """The other side of a conversation (`max_turns` above 1), when the agent's turn ends.
+
+        A function of its arguments: whatever the other side knows or wants stands in the row.
+
+        Args:
+            row: The row that the episode started from.
+            turns: All turns of the agent so far, each without the eos or stop string that ended it.
+        """
+        raise TaskError(f"{self.id} has max_turns={self.max_turns}, but defines no reply()")
+
+    def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
+        """Constraints, by name, in a reward's signature: their sum is ``info["cost"]``."""
+        return {}
 
     def baselines(self) -> dict[str, Baseline]:
         """Honest writers that learn nothing, by name: what an agent has to beat."""
@@ -152,6 +186,18 @@ class Task(ABC):
         """The row number `index` (>= 0) of this split and level, the same on every platform."""
         entropy = [zlib.crc32(self.id.encode()), SPLITS.index(self.split), self.level, index]
         return self.sample(np.random.default_rng(np.random.SeedSequence(entropy)))
+
+    def convert(self, row: Row) -> Row:
+        """Bring a raw row of somebody's data set into this task's form.
+
+        Called for ``prompts=`` under this task's id, before a column with the prompt is looked for,
+        so that the public formats of the field can be read. What it does not recognise it returns
+        as it is; the default recognises none.
+
+        Args:
+            row: The row, with the data set's own columns; not to be changed.
+        """
+        return row
 
     def adopt(self, row: Row) -> Row:
         """Give a row that a user wrote (``reset(options=...)``) the columns that `score` reads.

@@ -11,14 +11,19 @@ from textgym.tasks.base import Row, Task
 from textgym.tasks.files import read_file, read_hub
 from textgym.tasks.reasoning_gym import ReasoningGymSource
 from textgym.tasks.registry import make_task, registered_tasks
-from textgym.tasks.sources import CallableSource, ListSource, Source, Table, TaskSource
+from textgym.tasks.sources import CallableSource, Convert, ListSource, Source, Table, TaskSource
 
 PromptSpec: TypeAlias = (
     "Sequence[str] | Sequence[Row] | Table | str | Path | Callable[..., Row] | Task | type[Task]"
 )
 
 
-def make_source(spec: PromptSpec, split: str = "train", level: int | None = None) -> Source:
+def make_source(
+    spec: PromptSpec,
+    split: str = "train",
+    level: int | None = None,
+    convert: Convert | None = None,
+) -> Source:
     """Turn any ``prompts=`` into a source of rows.
 
     Args:
@@ -30,6 +35,7 @@ def make_source(spec: PromptSpec, split: str = "train", level: int | None = None
         split: ``"train"`` or ``"eval"``. Lists and files have an eval split if their rows have a
             column ``split``; a task that is handed over as an object keeps its own.
         level: The difficulty of a task that is named by its class or id.
+        convert: Brings the raw rows of lists, files and functions into a task's form.
 
     Raises:
         DataError: If the data cannot be read, has no prompts, or lacks the split.
@@ -49,13 +55,14 @@ def make_source(spec: PromptSpec, split: str = "train", level: int | None = None
     if isinstance(spec, Task):
         return TaskSource(spec)
     if callable(spec):
-        return CallableSource(spec, f"the prompt function {getattr(spec, '__name__', spec)!r}")
+        name = f"the prompt function {getattr(spec, '__name__', spec)!r}"
+        return CallableSource(spec, name, convert)
     if isinstance(spec, str) and spec.startswith("hf:"):
-        return ListSource(*read_hub(spec, split))
+        return ListSource(*read_hub(spec, split), convert)
     if isinstance(spec, str) and spec.startswith("reasoning_gym:"):
         return ReasoningGymSource(spec.partition(":")[2], split)
     if isinstance(spec, (str, Path)):
-        return _of_split(read_file(Path(spec).expanduser()), f"the file {spec}", split)
+        return _of_split(read_file(Path(spec).expanduser()), f"the file {spec}", split, convert)
     rows = _table(spec)
     if rows is None:
         raise DataError(
@@ -64,7 +71,7 @@ def make_source(spec: PromptSpec, split: str = "train", level: int | None = None
             "of a numpy Generator, or a Task"
         )
     name = "the list of prompts" if isinstance(spec, (list, tuple)) else type(spec).__name__
-    return _of_split(rows, name, split)
+    return _of_split(rows, name, split, convert)
 
 
 def _instance(task: type[Task], level: int | None, split: str) -> Task:
@@ -87,7 +94,7 @@ def _table(spec: Any) -> Table | None:
     return spec if indexed and not isinstance(spec, (Mapping, str)) else None
 
 
-def _of_split(rows: Table, name: str, split: str) -> ListSource:
+def _of_split(rows: Table, name: str, split: str, convert: Convert | None) -> ListSource:
     """The rows of one split of a list, told apart by their own column ``split``."""
     marked = len(rows) > 0 and isinstance(rows[0], Mapping) and "split" in rows[0]
     if marked:
@@ -99,4 +106,4 @@ def _of_split(rows: Table, name: str, split: str) -> ListSource:
             f"{name} has no {split!r} split; give its rows a column 'split' with 'train' and "
             "'eval', or pass the evaluation prompts as a list or file of their own"
         )
-    return ListSource(rows, name)
+    return ListSource(rows, name, convert)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Row, Task
 from textgym.tasks.rows import as_row
 from textgym.tokenization import Tokenizer
+
+Convert: TypeAlias = Callable[[Row], Row]
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -88,6 +90,7 @@ class ListSource(Source):
         rows: The prompts, or rows with a prompt column. Anything with a length and integer
             indices will do; rows are looked at when they are drawn.
         name: Where they come from.
+        convert: Brings a raw row into a task's form, before its prompt is looked for.
 
     Raises:
         DataError: If there are no rows.
@@ -95,9 +98,10 @@ class ListSource(Source):
 
     seed_key = "list"
 
-    def __init__(self, rows: Table, name: str) -> None:
+    def __init__(self, rows: Table, name: str, convert: Convert | None = None) -> None:
         self.name = name
         self.size = len(rows)
+        self._convert = convert
         self._rows = rows
         if self.size == 0:
             raise DataError(f"{name} holds no prompts; give at least one")
@@ -115,7 +119,7 @@ class ListSource(Source):
         """
         if not 0 <= index < len(self._rows):
             raise DataError(f"{self.name} has rows 0 to {len(self._rows) - 1}, but not {index}")
-        row = as_row(self._rows[index], f"row {index} of {self.name}")
+        row = _read(self._rows[index], f"row {index} of {self.name}", self._convert)
         # Lists in a row go to whoever reads info: they get their own, not the data set's.
         return {
             name: value if isinstance(value, _PLAIN) else copy.deepcopy(value)
@@ -130,8 +134,14 @@ class CallableSource(Source):
     size = None
     repeatable = False
 
-    def __init__(self, function: Callable[[np.random.Generator], Any], name: str) -> None:
+    def __init__(
+        self,
+        function: Callable[[np.random.Generator], Any],
+        name: str,
+        convert: Convert | None = None,
+    ) -> None:
         self.name = name
+        self._convert = convert
         self._function = function
 
     def draw(self, rng: np.random.Generator) -> Row:
@@ -147,7 +157,7 @@ class CallableSource(Source):
                 f"{self.name} raised {type(error).__name__}: {error}; a prompt function takes a "
                 "numpy Generator and returns a dictionary with a 'prompt'"
             ) from error
-        return as_row(made, f"what {self.name} returned")
+        return _read(made, f"what {self.name} returned", self._convert)
 
     def item(self, index: int) -> Row:
         """The row that the function makes from the index-th seed."""
@@ -241,6 +251,19 @@ class TaskReward:
     ) -> Sequence[float | None]:
         """The task's reward of each completion."""
         return self.task.reward(prompts, completions, **columns)
+
+
+def _read(value: Any, where: str, convert: Convert | None) -> Row:
+    """A row in the form ``{"prompt": str, ...}``, of a data set's raw one."""
+    if convert is not None and isinstance(value, Mapping):
+        try:
+            value = convert(dict(value))
+        except Exception as error:
+            raise DataError(
+                f"{where} cannot be read in this task's form ({type(error).__name__}: {error}); "
+                "check its columns against the formats in the task's documentation"
+            ) from error
+    return as_row(value, where)
 
 
 def natural_index(source: Source, index: int) -> int:
