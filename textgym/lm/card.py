@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
-from textgym.lm.decoding import MemoDecoder
 from textgym.lm.model import LanguageModel
-from textgym.lm.sampling import sample_tokens
+from textgym.lm.writing import writer
 from textgym.tasks import Task
+from textgym.testing.standings import Standing, play
 
 _SAMPLES = 256
 
@@ -43,12 +42,15 @@ def write_card(
     torch.manual_seed(0)
     rows, examples = [], []
     for task in tasks:
-        written = list(write(lm, task, _SAMPLES))
-        scores = np.array([score for _, _, score in written])
-        error = 1.96 * scores.std(ddof=1) / len(scores) ** 0.5
+        # A smaller vocabulary needs more tokens than the task allows for.
+        room = (lm.context_length or 1024) - task.max_new_tokens
+        act, tokenizer = writer(lm)
+        written = list(play(task, act, _SAMPLES, tokenizer=tokenizer, max_prompt_tokens=room))
+        tiny = Standing.of("textgym/tiny", "model", [played.score for played in written])
         empty = np.mean([task.score("", task.item(index)) for index in range(_SAMPLES)])
         rows.append(
-            f"| {task.id} | {task.level} | {empty:.2f} | {scores.mean():.2f} ± {error:.2f} | 1.00 |"
+            f"| {task.id} | {task.level} | {empty:.2f} | {tiny.mean:.2f} ± {tiny.error:.2f} "
+            "| 1.00 |"
         )
         prompt, response, score = written[0]
         prompt = prompt.replace("\n", " / ")
@@ -74,39 +76,6 @@ def write_card(
         examples="\n".join(examples),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def write(lm: LanguageModel, task: Task, count: int) -> Iterator[tuple[str, str, float]]:
-    """Sample one response to each of the first ``count`` items of a task, at temperature 1.
-
-    Yields:
-        Prompt, response and score.
-    """
-    envs = gym.make_vec(
-        "textgym:TextGen-v0",
-        num_envs=count,
-        prompts=task,
-        tokenizer=lm.tokenizer,
-        # A smaller vocabulary needs more tokens than the task allows for.
-        max_prompt_tokens=(lm.context_length or 1024) - task.max_new_tokens,
-        autoreset_mode="NextStep",
-    )
-    observations, _ = envs.reset(seed=0, options={"index": list(range(count))})
-    decoder = MemoDecoder(lm, observations.shape[1])
-    found: dict[int, tuple[str, str, float]] = {}
-    while len(found) < count:
-        with torch.no_grad():
-            logits = lm.logits(decoder(torch.from_numpy(observations)))
-        actions, _ = sample_tokens(logits, deterministic=False)
-        observations, rewards, ended, _, infos = envs.step(actions.numpy())
-        for row in np.flatnonzero(ended).tolist():
-            # Rows that are done early play on with other prompts; only the first episode counts.
-            found.setdefault(
-                row, (infos["prompt"][row], infos["response"][row], float(rewards[row]))
-            )
-    envs.close()
-    for row in range(count):
-        yield found[row]
 
 
 def _command(settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,101 @@
+"""``textgym play``: a person at the place of the policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from textgym.envs import TextGenEnv
+from textgym.errors import TextGymError
+from textgym.tasks import Task
+from textgym.tokenization import Tokenizer
+
+_HELP_TEXT = (
+    r"Type what follows, and press Enter: the line is written, then end-of-sequence. \n in it is a "
+    "line break. Ctrl-D ends."
+)
+_HELP_TOKENS = (
+    "Type one token a line (its text, blanks included, or #ID); an empty line is end-of-sequence. "
+    "Ctrl-D ends."
+)
+
+
+def play_task(console: Console, task: Task, seed: int | None, by_token: bool) -> None:
+    """Play episode after episode, until the input ends.
+
+    Args:
+        console: Where texts and scores go; lines are read from the standard input.
+        task: The task.
+        seed: Of the prompts.
+        by_token: Read a token a line, not a text.
+    """
+    env = TextGenEnv(prompts=task)
+    console.print(_HELP_TOKENS if by_token else _HELP_TEXT, style="dim")
+    try:
+        while True:
+            obs, info = env.reset(seed=seed)
+            seed = None
+            console.rule(task.id)
+            console.print(escape(info["prompt"]))
+            _episode(console, env, int((obs >= 0).sum()), by_token)
+    except EOFError:
+        console.print()
+    finally:
+        env.close()
+
+
+def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> None:
+    """Play one episode. `shown` is the number of tokens that the person has seen."""
+    over, total = False, 0.0
+    while not over:
+        line = input("> ")
+        try:
+            ids = [_token(line, env.tokenizer)] if by_token else _tokens(line, env)
+        except TextGymError as error:
+            console.print(f"[red]{escape(str(error))}[/red]")
+            continue
+        for index in ids:
+            obs, reward, over, _, info = env.step(index)
+            shown += 1
+            total += reward
+            length = int((obs >= 0).sum())
+            if length > shown:  # The other side of a conversation.
+                console.print(escape(env.tokenizer.decode(obs[shown:length].tolist())))
+                shown = length
+            if over or "turn" in info:
+                break
+    _report(console, info, total)
+
+
+def _report(console: Console, info: dict[str, Any], total: float) -> None:
+    console.print(f"[bold]{total:.3f}[/bold] ({info['finish_reason']})")
+    for name, value in info["reward_terms"].items():
+        console.print(f"  {escape(name)}: {value:.3f}")
+    for name, value in info.get("cost_terms", {}).items():
+        console.print(f"  cost, {escape(name)}: {value:.3f}")
+    if "reference" in info:
+        console.print(f"  a right answer: {escape(str(info['reference']))}", style="dim")
+
+
+def _tokens(line: str, env: TextGenEnv) -> list[int]:
+    tokenizer = env.tokenizer
+    text = line.replace(r"\n", "\n")
+    # Continuations begin with a blank, unless the vocabulary is one of words.
+    if tokenizer.token_bytes is not None and text and not text[0].isspace():
+        text = f" {text}"
+    ids = tokenizer.encode(text)
+    return ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
+
+
+def _token(line: str, tokenizer: Tokenizer) -> int:
+    if not line and tokenizer.eos_id is not None:
+        return tokenizer.eos_id
+    if line.startswith("#") and line[1:].isdigit() and int(line[1:]) < tokenizer.vocab_size:
+        return int(line[1:])
+    ids = tokenizer.encode(line.replace(r"\n", "\n"))
+    if len(ids) != 1:
+        pieces = [tokenizer.decode([index]) for index in ids]
+        raise TextGymError(f"{line!r} is {len(ids)} tokens: {pieces}; type them one by one")
+    return ids[0]

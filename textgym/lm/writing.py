@@ -1,0 +1,37 @@
+"""Writing with a language model, without an agent: one token a row, drawn at temperature 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from textgym.lm.decoding import MemoDecoder
+from textgym.lm.model import LanguageModel
+from textgym.lm.sampling import sample_tokens
+from textgym.tokenization import Tokenizer
+
+
+def writer(
+    lm: str | LanguageModel,
+) -> tuple[Callable[[NDArray[np.int32]], NDArray[Any]], Tokenizer]:
+    """A function from observations ``[N, L]`` to drawn tokens ``[N]``, and the tokenizer.
+
+    Args:
+        lm: The model, or what :meth:`LanguageModel.load` takes.
+    """
+    model = LanguageModel.load(lm) if isinstance(lm, str) else lm
+    decoder: MemoDecoder | None = None
+
+    def act(observations: NDArray[np.int32]) -> NDArray[Any]:
+        nonlocal decoder
+        decoder = decoder or MemoDecoder(model, observations.shape[1])
+        with torch.no_grad():
+            logits = model.logits(decoder(torch.from_numpy(observations)))
+        actions, _ = sample_tokens(logits, deterministic=False)
+        return actions.cpu().numpy()
+
+    return act, model.tokenizer

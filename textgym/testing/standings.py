@@ -1,0 +1,113 @@
+"""What writers that learn nothing get for a task: the scale on which an agent's score is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.tasks.base import Row, Task
+from textgym.testing.cheats import cheats
+from textgym.tokenization import TokenizerSpec
+
+Act = Callable[[NDArray[np.int32]], NDArray[Any]]
+"""From observations ``[N, L]`` to token ids ``[N]``."""
+
+
+class Standing(NamedTuple):
+    """The scores of one writer.
+
+    Attributes:
+        writer: Its name.
+        kind: ``"floor"``, ``"cheat"``, ``"baseline"``, ``"model"`` or ``"ceiling"``.
+        mean: Of the scores.
+        error: Half the width of the mean's 95 % interval (normal approximation).
+    """
+
+    writer: str
+    kind: str
+    mean: float
+    error: float
+
+    @staticmethod
+    def of(writer: str, kind: str, scores: list[float]) -> Standing:
+        """The mean of some scores."""
+        values = np.array(scores)
+        error = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return Standing(writer, kind, float(values.mean()), float(error))
+
+
+class Played(NamedTuple):
+    """One episode."""
+
+    prompt: str
+    response: str
+    score: float
+
+
+def play(
+    task: Task, act: Act, count: int, *, tokenizer: TokenizerSpec = None, **env_kwargs: Any
+) -> Iterator[Played]:
+    """Play one episode on each of a task's first items.
+
+    Args:
+        task: The task, whose level and split count.
+        act: Chooses the tokens.
+        count: Number of items.
+        tokenizer: As for the environments.
+        **env_kwargs: Further arguments of the environment.
+    """
+    envs = gym.make_vec(
+        "textgym:TextGen-v0", num_envs=count, prompts=task, tokenizer=tokenizer, **env_kwargs
+    )
+    observations, _ = envs.reset(seed=0, options={"index": list(range(count))})
+    found: dict[int, Played] = {}
+    while len(found) < count:
+        observations, _, ended, _, infos = envs.step(act(observations))
+        for row in np.flatnonzero(ended).tolist():
+            # Rows that are done early play on with other prompts; only the first episode counts.
+            if row not in found:
+                columns = task.item(row)
+                if task.max_turns > 1:
+                    columns["turns"] = infos["turns"][row]
+                response = infos["response"][row]
+                score = task.score(response, columns)
+                found[row] = Played(columns["prompt"], response, score)
+    envs.close()
+    for row in range(count):
+        yield found[row]
+
+
+def standings(task: Task, count: int = 200, seed: int = 0) -> list[Standing]:
+    """The scores of random tokens, of the task contract's cheats, the baselines and the oracle.
+
+    Args:
+        task: The task, whose level and split count.
+        count: Rows that each writes for.
+        seed: Of all that is random.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [task.item(index) for index in range(count)]
+    size = gym.make("textgym:TextGen-v0", prompts=task).action_space.n  # type: ignore[attr-defined]
+    tokens = play(task, lambda observations: rng.integers(size, size=len(observations)), count)
+    result = [Standing.of("random tokens", "floor", [played.score for played in tokens])]
+    found: dict[str, list[float]] = {}
+    words = sorted({word for row in rows for word in str(row["reference"]).split()})
+    for row in rows:
+        oracle = task.oracle(row)
+        for name, text in cheats(row, oracle, words, rng):
+            if text.strip() != oracle.strip():  # A single word cannot be shuffled.
+                found.setdefault(name, []).append(task.score(text, row))
+    result += [Standing.of(name, "cheat", scores) for name, scores in found.items()]
+    for name, baseline in task.baselines().items():
+        written = [baseline(row, rng) for row in rows]
+        result.append(Standing.of(name, "baseline", _scores(task, rows, written)))
+    written = [task.oracle(row) for row in rows]
+    return [*result, Standing.of("oracle", "ceiling", _scores(task, rows, written))]
+
+
+def _scores(task: Task, rows: list[Row], texts: list[str]) -> list[float]:
+    return [task.score(text, row) for text, row in zip(texts, rows, strict=True)]
