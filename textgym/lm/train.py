@@ -31,6 +31,7 @@ from textgym.errors import SettingsError
 from textgym.lm.card import write_card
 from textgym.lm.training_state import claim, resume, save_state
 from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tasks.mix import Mix
 from textgym.tokenization import TINY_DIR, Tokenizer, load_tokenizer
 
 EOS = "<|endoftext|>"
@@ -69,7 +70,7 @@ class TrainSettings:
 
 def training_tasks(split: str) -> list[Task]:
     """Every registered task, at each of its levels, that is written in open text."""
-    tasks = [make_task(name, split=split) for name in registered_tasks()]
+    tasks = [make_task(name, split=split) for name in registered_tasks() if name != Mix.id]
     return [
         type(task)(level=level, split=split)
         for task in tasks

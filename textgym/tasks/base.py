@@ -96,15 +96,15 @@ class Task(ABC):
     """
 
     id: ClassVar[str]
-    max_prompt_tokens: ClassVar[int]
-    max_new_tokens: ClassVar[int]
+    max_prompt_tokens: int
+    max_new_tokens: int
     stop: ClassVar[tuple[str, ...]] = ()
     tokenizer: ClassVar[tuple[str, ...] | None] = None
     stop_at_eos: ClassVar[bool] = True
     levels: ClassVar[tuple[int, ...]] = (1,)
     default_level: ClassVar[int] = 1
-    cheat_ceiling: ClassVar[float]
-    max_turns: ClassVar[int] = 1
+    cheat_ceiling: float
+    max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:

@@ -8,9 +8,19 @@ from textgym.errors import TaskError, near_matches
 from textgym.tasks.base import Task
 
 _TASKS: dict[str, type[Task] | str] = {
+    "TextGen/Code-v0": "textgym.tasks.code:Code",
+    "TextGen/DataToText-v0": "textgym.tasks.data_to_text:DataToText",
+    "TextGen/Dialogue-v0": "textgym.tasks.dialogue:Dialogue",
     "TextGen/GoodBad-v0": "textgym.tasks.goodbad:GoodBad",
+    "TextGen/KnowledgeGraph-v0": "textgym.tasks.knowledge_graph:KnowledgeGraph",
+    "TextGen/Mix-v0": "textgym.tasks.mix:Mix",
+    "TextGen/Moderate-v0": "textgym.tasks.moderate:Moderate",
+    "TextGen/QA-v0": "textgym.tasks.qa:QA",
+    "TextGen/Risk-v0": "textgym.tasks.risk:Risk",
     "TextGen/Sentiment-v0": "textgym.tasks.sentiment:Sentiment",
     "TextGen/Story-v0": "textgym.tasks.story:Story",
+    "TextGen/Summarize-v0": "textgym.tasks.summarize:Summarize",
+    "TextGen/Translate-v0": "textgym.tasks.translate:Translate",
 }
 
 

@@ -371,7 +371,9 @@ class _Check:
 
     def reward(self) -> None:
         rows = self.rows
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+        # As in the environments: None where a row lacks a column that others have.
+        names = dict.fromkeys(name for row in rows for name in row if name != "prompt")
+        columns = {name: [row.get(name) for row in rows] for name in names}
         oracles = [self.task.oracle(row) for row in rows]
         values = self.task.reward([row["prompt"] for row in rows], oracles, **columns)
         if len(values) != len(rows) or not np.isfinite(np.array(values, dtype=np.float64)).all():

@@ -1,0 +1,619 @@
+"""The code task against Python itself: what our interpreter computes is what Python computes.
+
+Only here does Python run any of these programs, and only those of the small language.
+"""
+
+import ast
+import sys
+import time
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from textgym.tasks.code import Code, trivial
+from textgym.tasks.code_baselines import _SLIPS, examples, parameters
+from textgym.tasks.code_language import _tokens, read
+from textgym.tasks.code_machine import MAX_FRAMES, MAX_LIST, MAX_NUMBER
+from textgym.tasks.code_writer import plan
+from textgym.testing import check_task
+
+
+def run(text, *arguments):
+    reading = read(text)
+    assert reading.program is not None, text
+    return reading.program.run(arguments)
+
+
+def python(text, *arguments):
+    """What Python makes of the program, with lists for ranges; None if it raises."""
+    names = {
+        "range": lambda *bounds: list(range(*bounds)),
+        "reversed": lambda values: values[::-1],
+    }
+    with warnings.catch_warnings():  # about indices that are lists
+        warnings.simplefilter("ignore", SyntaxWarning)
+        exec(text.strip(), names)
+    function = next(value for name, value in names.items() if name in ("f", "g"))
+    try:
+        return function(*[a[:] if isinstance(a, list) else a for a in arguments])
+    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, NameError):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "result"),
+    [
+        ("def f(x, y): return max(x, y) + 2", (2, 3), 5),
+        ("def f(x, y): return (x + y) * 2 - 7 // 2", (2, 3), 7),
+        ("def f(x): return -x ** 2", (3,), -9),
+        ("def f(x): return -7 // 2 + -7 % 3", (0,), -2),
+        ("def f(x): return 2 ** 3 ** 2", (0,), 512),
+        ("def f(x): return 10 - 3 - 2", (0,), 5),
+        ("def f(x): return 1 if x > 3 else 2 if x > 1 else 3", (2,), 2),
+        ("def f(x): return not x == 2 or x == 2 and x", (2,), 2),
+        ("def f(x): return 1 < x < 5 != 6", (3,), True),
+        ("def f(x): return x in [1, 2] or x not in [3, 4]", (3,), False),
+        ("def f(a): return sum([v * v for v in a if v % 2 == 0 if v > 0])", ([-2, 3, 4],), 16),
+        ("def f(a): return sum(v for v in a)", ([-2, 3, 4],), 5),
+        ("def f(v): return [v for v in v]", ([3, 4],), [3, 4]),
+        ("def f(a): return [len([w for w in a if w < v]) for v in a]", ([3, 4, 4],), [0, 1, 1]),
+        ("def f(a): return a[::-1][1:] + sorted(a)[-2:] + a[:1] + [a[-1], a[0]]", ([5, 1, 3],),
+         [1, 5, 3, 5, 5, 3, 5]),
+        ("def f(n): return 1 if n < 2 else n * f(n - 1)", (6,), 720),
+        ("def g(x, y): return x if y == 0 else g(y, x % y)", (48, 18), 6),
+        ("def f(x): y = x + 1; z = y * y; return z - x", (3,), 13),
+        ("def f(x):\n  x += 2\n  x *= x\n  x //= 2\n  x -= 1\n  x %= 10\n  x **= 2\n"
+         "  return x", (3,),
+         1),
+        ("def f(a):\n    t = 0\n    for v in a:\n        if v > 3:\n            t += v\n"
+         "        elif v < 0:\n            t -= 1\n        else:\n            t += 100\n"
+         "    return t",
+         ([1, 4, 5, -2],), 108),
+        ("def f(n):\n\tk = 0\n\n\twhile n != 1:\n\t\tn = n // 2 if n % 2 == 0 else 3 * n + 1\n"
+         "\t\tk += 1\n\treturn k", (6,), 8),
+        ("\n\n  def f(a):\n    b = a\n    b += [1]\n    return a", ([3],), [3, 1]),
+        ("def f(a): return max(\n  a) - min(a[0],\n 1, 2)", ([3],), 2),
+        ("def max(x): return x + 1", (3,), 4),
+    ],
+)  # fmt: skip
+def test_programs_by_hand(text, arguments, result):
+    assert run(text, *arguments) == result
+    assert type(run(text, *arguments)) is type(result)
+    assert read(text).rest == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "x + 1", "def", "def f(x)", "def f(x):", "def f(x): return", "def f(x): return x +",
+     "def f(x) return x", "def f(x, x): return x", "def f(if): return 1", "def f(x): return y",
+     "def f(x): return (x", "def f(x): return 1 + not x", "def f(x): return x(1)",
+     "def f(x): return print(1)", "def f(x): return open(1)", "def f(x): return 007",
+     "def f(x):\nreturn x", "def f(x): if x: return 1",
+     "def f(x): return __import__(x)", "def f(x): x.y = 1", "def f(x): return [v for v in]",
+     "def f(x): return [v for 1 in x]", "def f(x): return x[]", "def f(x): return x[1 2]",
+     "def f(x): return '1'", "def f(x): return lambda: 1", "def f(): return None",
+     "def f(): return 9999999999999", "lambda x: x", "def f(x): return sum(1, v for v in x)",
+     "def f(x): return [v for v in x if 1 if 2 else 3]", "def f(x): x = = 3", "def f(x): y += 1",
+     "def f(x): return " + "(" * 40 + "x" + ")" * 40,
+     "def f(x): return " + "-" * 40 + "x", "def f(x): return " + "not " * 40 + "x",
+     "def f(x): return " + "1 if x else " * 40 + "x", "def f(x): return x" + " + x" * 100],
+)  # fmt: skip
+def test_what_is_no_program(text):
+    assert read(text) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("def f(x): return x + 1", 0),
+        ("def f(x): return x + 1;\n\n", 0),
+        ("def f(x): return x + 1 x", 1),
+        ("def f(x): return x + 1)", 1),
+        ("def f(x): return x + 1 # so", 2),
+        ("def f(x): return x + 1\nprint(f(2))", 7),
+        ("def f(x):\n  return x + 1\n return x", 2),
+        ("def f(x): return x + 1 return x + 1", 4),
+        ("def f(x): return x + 1\ndef f(x): return x + 1", 10),
+    ],
+)
+def test_what_follows_a_program(text, rest):
+    reading = read(text)
+    assert reading.rest == rest
+    assert reading.program.run([3]) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def f(x): return f(x)", "def f(x): return 1 + f(x + 1)", "def f(x): return f(x) + f(x)",
+     "def f(x):\n while True: x += 1\n return x", "def f(x):\n while 1: x = x\n return x",
+     "def f(x): return 9 ** 9 ** 9", "def f(x): return [x] * 1000", "def f(x): return 1000 * [x]",
+     "def f(x): return range(10 ** 12)", "def f(x): return 10 ** 13", "def f(x): return 2 ** -1",
+     "def f(x):\n a = [x]\n for v in a: a += a\n return a", "def f(x): return [[x], [x]]",
+     "def f(x):\n a = [x]\n for v in a: a += [v]\n return a",
+     "def f(x):\n a = [x]\n while 1: a *= 2\n return a",
+     "def f(x):\n while 1: x *= x\n return x",
+     "def f(x): return [f(v) for v in range(200)]", "def f(x): return [[x] for v in range(3)]",
+     "def f(x): return [[1 for v in range(200)] for w in range(200)]",
+     "def f(x): return sum([sum([sum(range(200)) for v in range(200)]) for w in range(200)])",
+     "def f(x): return x[0]", "def f(x): return 1 // 0", "def f(x): return [1][x]",
+     "def f(x): return min([])", "def f(x): y = 1", "def f(x): return f(x, x)",
+     "def f(x): return len(x)", "def f(x): return [1][::0]", "def f(x): return max(1, [2])",
+     "def f(x):\n if x > 9: y = 1\n return y == y", "def f(x):\n for v in []: y = v\n return v",
+     "def f(x): return sum([[1]])", "def f(x, y): return x"],
+)  # fmt: skip
+def test_what_has_no_result(text):
+    begin = time.process_time()
+    assert run(text, 3) is None
+    assert time.process_time() - begin < 0.5
+
+
+def test_values_stay_within_the_limits():
+    assert run(f"def f(x): return {MAX_NUMBER} - x", 0) == MAX_NUMBER
+    assert run(f"def f(x): return {MAX_NUMBER} + x", 1) is None
+    assert run(f"def f(x): return -{MAX_NUMBER} - x", 1) is None
+    assert run(f"def f(x): return len([x] * {MAX_LIST})", 0) == MAX_LIST
+    assert run(f"def f(x): return [x] * {MAX_LIST} + [x]", 0) is None
+    assert run("def f(x):\n while x < 300: x += 1\n return x", 0) == 300
+
+
+def test_arguments_are_not_changed():
+    numbers = [1, 2]
+    assert run("def f(a): a += a; a *= 2; return a", numbers) == [1, 2] * 4
+    assert numbers == [1, 2]
+
+
+def deepest(text, *arguments):
+    """Frames of Python's stack that a run takes."""
+    most, base = 0, 0
+
+    def look(frame, event, argument):
+        nonlocal most
+        if event == "call":
+            depth = 0
+            while frame:
+                depth, frame = depth + 1, frame.f_back
+            most = max(most, depth - base)
+
+    frame = sys._getframe()
+    while frame:
+        base, frame = base + 1, frame.f_back
+    program = read(text).program
+    kept = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        program.run(arguments)
+    finally:
+        sys.setprofile(kept)
+    return most
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def f(x): return f(x)", "def f(x): return [f(v) for v in [x, 1] if v]",
+     "def f(x): return max([sum([f(v) for v in [x]]) for w in [1]])",
+     "def f(x): return sum(f(v) for v in [x] if v if v if f(v))",
+     "def f(x): y = 1; z = [1, 2, 3][0:f(x)]; return y",
+     "def f(x):\n for v in [1]:\n  if v:\n   while v:\n    v = [1, 2, 3][f(x)]",
+     "def f(x): return 1 + (2 + (3 - (4 * abs(-f(x)))))", "def f(x): return not not not f(x)",
+     "def f(x): return 0 < 1 < f(x)", "def f(x): return 1 if 0 else 2 if 0 else max(1, 2, f(x))",
+     "def f(x):\n x += f(x)\n return x", "def f(x): return x" + " + x" * 30 + " + f(x)",
+     "def f(x): return f(x)" + " + x" * 30, "def f(x): return 1 and 2 and f(x) ** 2"],
+)  # fmt: skip
+def test_depth_is_bounded_whatever_the_program(text):
+    assert deepest(text, 3) <= MAX_FRAMES + 4  # run, call and what they call last
+
+
+# Programs at random, of the grammar and around it.
+
+atoms = st.sampled_from(["x", "y", "a", "1", "2", "3", "7", "0", "a[0]", "len(a)", "[x, y]",
+                         "True", "a[1:]", "sum(a)", "f(x)"])  # fmt: skip
+
+
+def _extend(inner):
+    binary = st.sampled_from(["+", "-", "*", "//", "%", "==", "!=", "<", "<=", ">", ">=", "and",
+                              "or", "in", "not in", "** 2 +"])  # fmt: skip
+    return st.one_of(
+        st.tuples(inner, binary, inner).map(" ".join),
+        st.tuples(inner, binary, inner).map(lambda p: f"({' '.join(p)})"),
+        inner.map(lambda e: f"-{e}"),
+        inner.map(lambda e: f"not {e}"),
+        st.tuples(inner, inner, inner).map(lambda p: f"{p[0]} if {p[1]} else {p[2]}"),
+        st.tuples(inner, inner).map(lambda p: f"max({p[0]}, {p[1]})"),
+        st.tuples(
+            st.sampled_from(["abs", "len", "sorted", "sum", "min", "list", "reversed"]), inner
+        ).map(lambda p: f"{p[0]}({p[1]})"),
+        st.tuples(inner, inner).map(lambda p: f"[v + {p[0]} for v in a if v > {p[1]}]"),
+        st.tuples(inner, inner).map(lambda p: f"sum([{p[0]} for x in {p[1]} if x])"),
+        st.tuples(inner, inner).map(lambda p: f"[{p[0]}, {p[1]}][{p[1]}]"),
+        st.tuples(inner, inner).map(lambda p: f"a[{p[0]}:{p[1]}]"),
+    )  # fmt: skip
+
+
+expressions = st.recursive(atoms, _extend, max_leaves=10)
+
+
+def _statements(inner):
+    deeper = inner.map(lambda block: [f"  {line}" for line in block])
+    return st.one_of(
+        st.tuples(inner, inner).map(lambda two: two[0] + two[1]),
+        st.tuples(expressions, deeper).map(lambda p: [f"if {p[0]}:", *p[1]]),
+        st.tuples(expressions, deeper, deeper).map(
+            lambda p: [f"if {p[0]}:", *p[1], "elif x > 1:", *p[2], "else: y = 1"]
+        ),
+        st.tuples(expressions, deeper).map(lambda p: [f"for z in {p[0]}:", *p[1]]),
+        st.tuples(expressions, deeper).map(lambda p: [f"while {p[0]}:", *p[1]]),
+    )
+
+
+simple = st.one_of(
+    st.tuples(st.sampled_from("xyab"), st.sampled_from(["=", "+=", "-=", "*="]), expressions).map(
+        lambda p: [" ".join(p)]
+    ),
+    expressions.map(lambda e: [f"return {e}"]),
+    expressions.map(lambda e: [f"z = {e}; y = z"]),
+)
+bodies = st.one_of(
+    expressions.map(lambda e: f" return {e}"),
+    st.recursive(simple, _statements, max_leaves=5).map(
+        lambda lines: "".join(f"\n  {line}" for line in [*lines, "return [x, y]"])
+    ),
+)
+numbers = st.integers(-4, 9)
+
+
+def _limited(call, seconds=0.05):
+    """Call, but give up (and say "endless") on what Python would do for ever."""
+    end = time.process_time() + seconds
+
+    def look(frame, event, argument):
+        if time.process_time() > end:
+            raise TimeoutError
+        return look
+
+    kept = sys.gettrace()
+    sys.settrace(look)
+    try:
+        return call()
+    except (TimeoutError, MemoryError):
+        return "endless"
+    finally:
+        sys.settrace(kept)
+
+
+@settings(max_examples=250, deadline=None)
+@given(bodies, numbers, numbers, st.lists(numbers, max_size=4))
+def test_what_python_computes(body, x, y, a):
+    text = f"def f(x, y, a):{body}"
+    if "f(x)" in text:
+        text = text.replace("f(x)", "(0 if x < 1 else f(x - 1, y, a))")
+    reading = read(text)
+    # Python knows names that are assigned further down, and more kinds of indentation.
+    assume(reading.program is not None and reading.rest == 0)
+    ours = reading.program.run([x, y, a])
+    assume(ours is not None)
+    theirs = python(text, x, y, a)  # which ends, as ours did
+    assert ours == theirs, text
+    assert type(ours) is type(theirs)
+
+
+@settings(max_examples=120, deadline=None)
+@given(bodies, numbers, numbers, st.lists(numbers, max_size=4))
+def test_failures_are_failures_or_limits(body, x, y, a):
+    """Where ours has no result, Python has none either, or a limit was met."""
+    text = f"def f(x, y, a):{body}".replace("f(x)", "len(a)")
+    assume("while" not in text)
+    reading = read(text)
+    assume(reading.program is not None and reading.rest == 0)
+    assume(reading.program.run([x, y, a]) is None)
+    theirs = _limited(lambda: python(text, x, y, a))
+    nested = isinstance(theirs, list) and any(isinstance(value, list) for value in theirs)
+    assert theirs is None or theirs == "endless" or nested or _meets_a_limit(text), text
+
+
+def _meets_a_limit(text):
+    """Lists of lists, and lists and numbers that grow, are where we are stricter."""
+    return any(part in text for part in ("[x, y]", "[v + ", "a[", "sorted", "list", "**", "*"))
+
+
+PIECES = ["def", "f", "(", ")", "x", "y", ",", ":", "return", "1", "23", "+", "-", "*", "//", "**",
+          "if", "else", "for", "in", "not", "and", "[", "]", "\n", "\n  ", "=", "==", "+=", "sum",
+          "while", "elif", ";", "v", "max", "True", "0", "<", ".", "#", "lambda"]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(PIECES), max_size=25).map(" ".join),
+        st.lists(st.sampled_from(PIECES), max_size=15).map(
+            lambda parts: f"def f(x, y): return {' '.join(parts)}"
+        ),
+        st.text(),
+        st.tuples(bodies, st.integers(0, 300), st.sampled_from(PIECES)).map(
+            lambda p: f"def f(x, y, a):{p[0][: p[1]]} {p[2]} {p[0][p[1] :]}"
+        ),
+    )
+)
+def test_a_program_is_python(text):
+    """Any string is read, and what we take for a program, Python takes for one too."""
+    program, rest = read(text)
+    if program is None:
+        return
+    assert rest >= 0
+    if rest == 0:
+        tree = ast.parse(text.strip())
+        (function,) = tree.body
+        assert isinstance(function, ast.FunctionDef)
+        assert tuple(one.arg for one in function.args.args) == program.parameters
+        program.run([3] * len(program.parameters))
+
+
+@pytest.mark.parametrize("level", Code.levels)
+def test_rows_are_what_python_computes(level):
+    task, rng = Code(level), np.random.default_rng(level)
+    for _ in range(250):
+        row = task.sample(rng)
+        cases = row["tests"] + examples(row["prompt"])
+        assert len(cases) == 10
+        for arguments, result in cases:
+            assert python(row["reference"], *arguments) == result
+            assert type(result) in (int, list)
+        keys = [repr(arguments) for arguments, _ in cases]
+        assert len(set(keys)) == 10  # so no example is a test
+        assert len(_tokens(row["reference"])) < 40
+        assert len(row["prompt"].split()) < 60
+        header = row["reference"].partition(":")[0].strip()
+        assert row["prompt"].startswith(f"Define {header.removeprefix('def ')}. ")
+
+
+# The meaning of the wordings, once more and independently: English in, values out.
+SPECIFICATIONS = [
+    (1, "Return 3 more than the larger of x and y.", lambda x, y: max(x, y) + 3),
+    (1, "Add 3 to the difference x - y. Then multiply by 4.", lambda x, y: (x - y + 3) * 4),
+    (1, "Multiply the sum of x and y by 2. Return at most 9.", lambda x, y: min(2 * (x + y), 9)),
+    (1, "Return the square of x, but at least 7.", lambda x: max(x * x, 7)),
+    (1, "Return the remainder when the product of x and y is divided by 5.",
+     lambda x, y: (x * y) % 5),
+    (1, "Return 2 less than the distance between x and y.", lambda x, y: abs(x - y) - 2),
+    (1, "Return the smaller of x and y, modulo 4. Then subtract 5.",
+     lambda x, y: min(x, y) % 4 - 5),
+    (2, "Count the numbers in a that are greater than x.", lambda a, x: sum(v > x for v in a)),
+    (2, "Remove the even numbers in a.", lambda a: [v for v in a if v & 1]),
+    (2, "Return the sum of the odd numbers in a.", lambda a: sum(v for v in a if v & 1)),
+    (2, "Return how many numbers in a are at most 3.", lambda a: len([v for v in a if v < 4])),
+    (2, "Halve each number in a, rounding down.", lambda a: [(v - (v & 1)) // 2 for v in a]),
+    (2, "Return the largest number in a minus the first number in a.",
+     lambda a: sorted(a)[-1] - a[0]),
+    (3, "Sort a from the largest to the smallest. Double each.",
+     lambda a: [v + v for v in sorted(a, reverse=True)]),
+    (3, "Return the smallest of the squares of the positive numbers in a.",
+     lambda a: min((v**2 for v in a if v > 0), default=None)),
+    (3, "Reverse a. Square each. Return the sum.", lambda a: sum(v**2 for v in a)),
+    (3, "Take the 2 largest numbers in a. Double each. Return the sum.",
+     lambda a: 2 * sum(sorted(a)[-2:])),
+    (3, "Return the sum of the numbers from 1 to n that are odd.",
+     lambda n: sum(range(1, n + 1, 2))),
+    (3, "Return the sum of the numbers from 1 to n that are divisible by 3.",
+     lambda n: sum(range(3, n + 1, 3))),
+    (3, "If n is less than 1, return 2. Otherwise return f(n - 1) plus n.",
+     lambda n: 2 + n * (n + 1) // 2),
+    (3, "If n is less than 1, return 1. Otherwise return 2 times f(n - 1), plus 2.",
+     lambda n: 3 * 2**n - 2),
+]  # fmt: skip
+
+
+def test_specifications_mean_what_they_say():
+    found = dict.fromkeys([text for _, text, _ in SPECIFICATIONS])
+    rng = np.random.default_rng(0)
+    levels = {text: (level, meaning) for level, text, meaning in SPECIFICATIONS}
+    for level in Code.levels:
+        for _ in range(40_000):
+            one = plan(level, iter(rng.random(24).tolist()).__next__)
+            if one.text in found and found[one.text] is None:
+                assert levels[one.text][0] == level
+                found[one.text] = one
+    missing = [text for text, one in found.items() if one is None]
+    assert len(missing) <= 3, missing
+    for text, one in found.items():
+        if one is None:
+            continue
+        program = read(f"def f({', '.join(one.parameters)}): {one.body}").program
+        for _ in range(60):
+            arguments = [
+                rng.integers(-9, 16, 3 + rng.integers(4)).tolist() if name == "a"
+                else int(rng.integers(0 if name == "n" else -9, 10))
+                for name in one.parameters
+            ]  # fmt: skip
+            assert program.run(arguments) == levels[text][1](*arguments), (text, arguments)
+
+
+ROW = {
+    "prompt": "Define f(x, y). Return the larger of x and y, plus 2.\nf(1, 4) = 6\nf(5, 2) = 7",
+    "reference": "\ndef f(x, y): return max(x, y) + 2",
+    "tests": [[[3, 3], 5], [[0, 9], 11], [[8, 1], 10], [[-4, -2], 0], [[6, 5], 8], [[2, 3], 5],
+              [[-1, 4], 6], [[7, 0], 9]],
+    "chance": 0.25,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("\ndef f(x, y): return max(x, y) + 2", 1),
+        (" def g(p, q): return 2 + (p if p >= q else q)", 1),
+        ("def f(x, y):\n    if y > x:\n        return y + 2\n    return x + 2\n", 1),
+        ("def f(a, b): return sorted([a, b])[1] - -2", 1),
+        ("def f(x, y): return max(x, y) + 2 + 2", 0),
+        ("def f(x, y): return 5", 0),
+        ("def f(x, y): return 6 if x == 1 else 7", 0),
+        # Right where x >= y: four of eight tests.
+        ("def f(x, y): return x + 2", ((0.5 - 0.25) / 0.75) ** 2),
+        # Right where y >= x: five of eight.
+        ("def f(x, y): return y + 2", ((0.625 - 0.25) / 0.75) ** 2),
+        ("def f(x, y): return max(x, y) + 2 2", 1 / 2),
+        ("def f(x, y): return max(x, y) + 2\n\nThat is it.", 1 / 5),
+        ("def f(x): return x + 2", 0),
+        ("def f(x, y, z): return max(x, y) + 2", 0),
+        ("return max(x, y) + 2", 0),
+        ("def f(x, y): return max(x, y) + 2" + " " * 2000, 0),
+    ],
+)
+def test_scores_by_hand(text, expected):
+    assert Code().score(text, ROW) == pytest.approx(expected)
+
+
+def test_chance_is_what_trivial_programs_pass():
+    assert trivial(ROW["tests"]) == 0.25
+    for level in Code.levels:
+        task, rng = Code(level), np.random.default_rng(level)
+        for _ in range(100):
+            row = task.sample(rng)
+            names = parameters(row["prompt"])
+            results = {str(result) for _, result in row["tests"]}
+            for end in [*names, *results]:
+                text = f"def f({', '.join(names)}): return {end}"
+                assert task.score(text, row) == 0, (text, row)
+            assert 0.125 <= row["chance"] <= 0.5
+
+
+@pytest.mark.parametrize("level", Code.levels)
+def test_wrong_programs_lose(level):
+    """Changes that matter on some arguments are seen by the tests of nearly every row."""
+    task, rng = Code(level), np.random.default_rng(level)
+    wrong = caught = 0
+    for _ in range(150):
+        row = task.sample(rng)
+        right = read(row["reference"]).program
+        tokens = _tokens(row["reference"])[:-1]
+        start = tokens.index(":") + 1
+        for at in range(start, len(tokens)):
+            token = tokens[at]
+            other = str(int(token) + 1) if token.isdigit() else _SLIPS.get(token)
+            if other is None:
+                continue
+            text = " ".join([*tokens[:at], other, *tokens[at + 1 :]])
+            program = read(text).program
+            if program is None:
+                assert task.score(text, row) == 0
+                continue
+            if any(program.run(arguments) != right.run(arguments) for arguments in _many(row, rng)):
+                wrong += 1
+                caught += task.score(text, row) < 1
+    assert wrong > 300
+    assert caught / wrong > 0.95
+
+
+def _many(row, rng):
+    for _ in range(150):
+        yield [
+            rng.integers(-9, 16, 3 + rng.integers(4)).tolist() if name == "a"
+            else int(rng.integers(0 if name == "n" else -9, 16 if name != "n" else 10))
+            for name in parameters(row["prompt"])
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", Code.levels)
+def test_baselines_and_documents(level):
+    task, rng = Code(level), np.random.default_rng(level)
+    rows = [task.sample(rng) for _ in range(300)]
+    means = {
+        name: np.mean([task.score(baseline(row, rng), row) for row in rows])
+        for name, baseline in task.baselines().items()
+    }
+    assert means["memorize"] < 0.01
+    assert means["guess"] < 0.05
+    low, high = {1: (0.2, 0.35), 2: (0.06, 0.17), 3: (0.01, 0.07)}[level]
+    assert low < means["fit"] < high
+    scores = []
+    for row in rows:
+
+        class Fixed(Code):
+            def sample(self, rng, row=row):
+                return row
+
+        document = Fixed(level).document(rng)
+        assert document.startswith(f"{row['prompt']}\ndef f(")
+        scores.append(task.score(document[len(row["prompt"]) :], row))
+    assert 0.3 < np.mean(scores) < 0.6
+    assert 0.3 < np.mean([score == 1 for score in scores]) < 0.6
+    assert 0.2 < np.mean([score == 0 for score in scores]) < 0.6
+
+
+def test_rest_costs_the_more_the_longer_it_is():
+    scores = [Code().score(ROW["reference"] + " x" * count, ROW) for count in range(20)]
+    assert scores[0] == 1
+    assert all(one > other > 0 for one, other in pairwise(scores))
+
+
+def test_the_contract():
+    check_task(Code, n=60)
+
+
+def test_prompts_of_a_user():
+    task = Code()
+    row = task.adopt({"prompt": ROW["prompt"]})
+    assert row["tests"] == [[[1, 4], 6], [[5, 2], 7]]
+    assert task.score("\ndef f(x, y): return max(x, y) + 2", row) == 1
+    assert task.score("\ndef f(x, y): return 6", row) < 0.1
+    for example in ('f("abc") = 3', "f([[1]]) = 1", "f(1.5) = 2", "f(1) = {}",
+                    f"f({'[' * 9999}) = 1",
+                    f"f({10**20}) = 1", "f(NaN) = 1", "f(true) = 1", "f() = x"):  # fmt: skip
+        assert task.adopt({"prompt": f"Define f(x). Go.\n{example}"}) == {
+            "prompt": f"Define f(x). Go.\n{example}"
+        }
+    row = task.adopt({"prompt": "Say it.", "reference": "def  f(x): return x"})
+    assert task.score("def f(x): return x", row) == 1
+    assert task.score("def f(x): return", row) == 0
+    assert task.score("", {"prompt": ""}) == 0
+
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/x",
+    "prompt": "def half(x: int) -> int:\n    return x // 2\n\n\n"
+    'def twice_half(x: int) -> int:\n    """Twice the half.\n    >>> twice_half(3)\n    2\n'
+    '    """\n',
+    "canonical_solution": "    return 2 * half(x)\n",
+    "test": "def check(candidate):\n    assert candidate(3) == 2\n"
+    "    assert candidate(8) == 2 * half(8)\n",
+    "entry_point": "twice_half",
+}
+MBPP = {
+    "task_id": 2,
+    "text": "Write a function to double a number.",
+    "code": "def double(x):\r\n  return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert double(-1) == -2", "assert double(0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+def test_human_eval():
+    pytest.importorskip("textgym.tasks.python_sandbox")
+    task = Code()
+    row = task.adopt(task.convert(HUMAN_EVAL))
+    assert row["prompt"] == HUMAN_EVAL["prompt"]
+    assert task.score(task.oracle(row), row) == 1
+    assert task.score("    return x - x % 2\n", row) == 1
+    assert task.score("    return x\n", row) == 0
+    assert task.score("    return (\n", row) == 0
+    assert task.score("", row) == 0
+
+
+def test_mbpp():
+    pytest.importorskip("textgym.tasks.python_sandbox")
+    task = Code()
+    row = task.adopt(task.convert(MBPP))
+    assert row["prompt"].startswith('"""\nWrite a function to double a number.\nassert double(2)')
+    assert "\r" not in row["reference"]
+    assert task.score(task.oracle(row), row) == 1
+    assert task.score("\ndef double(x):\n    return x + 2\n", row) == pytest.approx(1 / 3)
+    assert task.score("\nprint('4')", row) == 0
+    sanitized = {"prompt": "Double.", "code": "x", "test_imports": ["import math"],
+                 "test_list": ["assert math.floor(double(2)) == 4"]}  # fmt: skip
+    row = task.convert(sanitized)
+    assert task.score("\ndef double(x): return 2 * x", row) == 1
+    assert task.convert({"question": "?"}) == {"question": "?"}

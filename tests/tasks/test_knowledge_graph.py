@@ -1,0 +1,411 @@
+"""The knowledge graph task: paths by brute force, scores by hand, and attempts to cheat."""
+
+import re
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgym.tasks.knowledge_graph import KnowledgeGraph
+from textgym.tasks.knowledge_graph_reader import paths, read, valid_steps
+from textgym.tasks.knowledge_graph_writer import RULES
+from textgym.tasks.rows import as_row
+from textgym.testing import check_task
+
+
+def rows_of(level, count=400, seed=0):
+    task, rng = KnowledgeGraph(level), np.random.default_rng([seed, level])
+    return task, [task.sample(rng) for _ in range(count)]
+
+
+def told(path, answer):
+    return f" Path: {', '.join(path)}. Answer: {answer}."
+
+
+def path_of(row):
+    return row["reference"].removeprefix("\nPath: ").partition(". Answer")[0].split(", ")
+
+
+def test_contract():
+    check_task(KnowledgeGraph, n=60)
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_there_is_one_path_by_brute_force(level):
+    _, rows = rows_of(level, 150)
+    for row in rows:
+        facts = {tuple(fact) for fact in row["triples"]}
+        assert len(facts) == len(row["triples"])
+        everyone = {name for head, _, tail in facts for name in (head, tail)}
+        found = [
+            rest
+            for rest in permutations(sorted(everyone - {row["start"]}), level)
+            if all(
+                ((here, name, there) if way == 1 else (there, name, here)) in facts
+                for (name, way), here, there in zip(
+                    row["steps"], (row["start"], *rest), rest, strict=False
+                )
+            )
+        ]
+        assert found == [tuple(path_of(row)[1:])], row
+        assert row["answers"] == [found[0][-1]]
+        assert len(row["steps"]) == level
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_a_second_reading_finds_the_writers_question(level):
+    # The writer makes the steps together with the question; the reader reads them off the prompt.
+    task, rows = rows_of(level, 1500)
+    kinds = set()
+    for row in rows:
+        adopted = task.adopt({"prompt": row["prompt"]})
+        assert adopted == {key: row[key] for key in adopted}
+        assert adopted.keys() == row.keys() - {"reference"}
+        assert task.adopt(row) == row
+        kinds.add(re.sub(r"\b(?!Who|Where|X|Y|Z)\w+( of)?", "", row["prompt"].split("\n")[-1]))
+    assert len(kinds) >= 5
+
+
+@pytest.mark.parametrize(
+    ("rule", "question", "path"),
+    [
+        ("", "Who is the mother of Tom?", ["Tom", "Ann"]),
+        ("", "Who is the teacher of the mother of Tom?", ["Tom", "Ann", "Ben"]),
+        ("", "Where does the teacher of the mother of Tom live?", ["Tom", "Ann", "Ben", "Rome"]),
+        ("", "Where does Ben work?", ["Ben", "Oslo"]),
+        ("", "Ann is the mother of X. X is the friend of Y. Who is Y?", ["Ann", "Tom", "Lucy"]),
+        ("", "Ben is the teacher of X. Who is X?", ["Ben", "Ann"]),
+        ("If X - mother of - Y and Y - friend of - Z, then X - host of - Z.", "Ann - host of - ?",
+         ["Ann", "Tom", "Lucy"]),
+        ("If X - mother of - Y and Y - friend of - Z, then X - host of - Z.", "? - host of - Lucy",
+         ["Lucy", "Tom", "Ann"]),
+        ("If X - mother of - Y, then Y - child of - X.", "? - child of - Ann", ["Ann", "Tom"]),
+        ("If X - mother of - Y, then Y - child of - X.", "Tom - child of - ?", ["Tom", "Ann"]),
+        # The conditions share the parent: one is walked backwards, the other forwards.
+        ("If X - mother of - Y and X - mother of - Z, then Y - twin of - Z.", "Sue - twin of - ?",
+         ["Sue", "Eve", "Joe"]),
+    ],
+)  # fmt: skip
+def test_questions_by_hand(rule, question, path):
+    facts = (
+        "Ann - mother of - Tom; Tom - friend of - Lucy; Ben - teacher of - Ann; Ben - works in - "
+        "Oslo; Ben - lives in - Rome; Lucy - teacher of - Max; Eve - mother of - Sue; "
+        "Eve - mother of - Joe"
+    )
+    rule = rule and f"Rule: {rule}\n"
+    row = KnowledgeGraph().adopt({"prompt": f"Facts: {facts}.\n{rule}Question: {question}"})
+    assert path[-1] in row["answers"]
+    assert KnowledgeGraph().score(told(path, path[-1]), row) == 1.0
+    assert KnowledgeGraph().score(told(path[::-1], path[-1]), row) == 0.0
+    assert KnowledgeGraph().score(told(path[:1], path[-1]), row) == 0.0
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Hello",
+        "Facts: .\nQuestion: Who is the mother of Tom?",
+        "Facts: Ann - mother of - Tom.\nQuestion: Who is the father of Tom?",
+        "Facts: Ann - mother of - Tom.\nQuestion: Why?",
+        "Facts: Ann - mother of - Tom.\nQuestion: Ann - mother of - ?",
+        "Facts: Ann - mother of - Tom.\nRule: If X - mother of - Y, then Y - child of - X.\n"
+        "Question: Tom - heir of - ?",
+        "Facts: Ann - mother of - Tom.\nRule: If X - mother of - Y, then Y - child of - X.\n"
+        "Question: Tom - child of - Ann",
+        "Facts: Ann - mother of - Tom.\nRule: If X - mother of - Y, then Z - child of - X.\n"
+        "Question: Tom - child of - ?",
+    ],
+)
+def test_what_the_reader_does_not_know_is_left_alone(prompt):
+    task, row = KnowledgeGraph(), {"prompt": prompt}
+    assert read(prompt) is None
+    assert task.adopt(row) == row
+    assert task.score(" Path: Ann, Tom. Answer: Tom.", row) == 0.0
+    assert task.score(" Tom", {**row, "reference": " Answer: Tom."}) == 1.0
+
+
+ROW = {
+    "triples": [["Ann", "mother of", "Tom"], ["Ann", "mother of", "Ben"],
+                ["Tom", "friend of", "Lucy"], ["Ann", "friend of", "Eve"],
+                ["Tom", "lives in", "Rome"], ["Max", "friend of", "Tom"],
+                ["Lucy", "boss of", "Sam"]],
+    "start": "Ann",
+    "steps": [["mother of", 1], ["friend of", 1]],
+    "answers": ["Lucy"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" Path: Ann, Tom, Lucy. Answer: Lucy.", 1),
+        ("\nPath: Ann, Tom, Lucy. Answer: Lucy.\n", 1),
+        (" Path: Ann, Tom, Lucy. Answer: Tom.", 0.2),
+        (" Path: Ann, Tom. Answer: Lucy.", 1 / 2),
+        (" Path: Ann, Tom. Answer: Tom.", 0.2 / 2),
+        (" Path: Ann, Ben. Answer: Lucy.", 1 / 2),  # a blind alley, but what the question asks
+        (" Path: Ann, Ben, Lucy. Answer: Lucy.", 1 / 2),
+        (" Path: Ann, Tom, Rome. Answer: Rome.", 0.2 / 2),
+        (" Path: Ann, Tom, Max. Answer: Max.", 0.2 / 2),  # friend of, the wrong way
+        (" Path: Ann, Tom, Lucy, Sam. Answer: Lucy.", 2 / 3),
+        (" Path: Ann, Tom, Lucy, Sam. Answer: Sam.", 0.2 * 2 / 3),
+        (" Path: Ann, Eve, Tom. Answer: Lucy.", 0),
+        (" Path: Ann, Lucy. Answer: Lucy.", 0),
+        (" Path: Tom, Lucy. Answer: Lucy.", 0),
+        (" Path: Lucy, Tom, Ann. Answer: Lucy.", 0),
+        (" Path: Ann. Answer: Lucy.", 0),
+        (" Path: . Answer: Lucy.", 0),
+        (" Answer: Lucy.", 0),
+        (" Lucy", 0),
+        ("", 0),
+        (" Path: Ann, Tom, Lucy.", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy, Sam.", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy Sam.", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy. Answer: Sam.", 0),
+        (" Answer: Lucy. Path: Ann, Tom, Lucy.", 0),
+        (" Path: Ann Tom Lucy. Answer: Lucy.", 0),
+        (" Path: ann, tom, lucy. Answer: lucy.", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy. Yes.", 0),
+    ],
+)
+def test_scores_by_hand(text, expected):
+    assert KnowledgeGraph().score(text, ROW) == pytest.approx(expected)
+
+
+def test_an_answer_has_to_be_where_the_path_ends():
+    row = {**ROW, "triples": [*ROW["triples"], ["Ben", "friend of", "Sam"]],
+           "answers": ["Lucy", "Sam"]}  # fmt: skip
+    assert paths(row["triples"], "Ann", row["steps"]) == [["Ann", "Tom", "Lucy"],
+                                                          ["Ann", "Ben", "Sam"]]  # fmt: skip
+    for path in (["Ann", "Tom", "Lucy"], ["Ann", "Ben", "Sam"]):
+        assert KnowledgeGraph().score(told(path, path[-1]), row) == 1.0
+        other = {"Lucy": "Sam", "Sam": "Lucy"}[path[-1]]
+        assert KnowledgeGraph().score(told(path, other), row) == 0.2
+
+
+names = st.sampled_from(["Ann", "Tom", "Ben", "Lucy", "Eve", "Rome", "Max", "Sam"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(names, min_size=1, max_size=5), names)
+def test_scores_are_the_formula(path, answer):
+    # The same once more, in one expression over the one right path and the one blind alley.
+    prefix = 0
+    if path[0] == "Ann" and path[1:2] in (["Tom"], ["Ben"]):
+        prefix = 2 if path[1:3] == ["Tom", "Lucy"] else 1
+    right = answer == "Lucy"
+    expected = prefix / max(2, len(path) - 1) * (1 if right else 0.2)
+    assert KnowledgeGraph().score(told(path, answer), ROW) == pytest.approx(expected)
+    assert valid_steps(path, ROW["triples"], "Ann", ROW["steps"]) == prefix
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_every_corruption_lowers_the_score(level):
+    task, rows = rows_of(level, 60)
+    for row in rows:
+        path, answer = path_of(row), row["answers"][0]
+        assert task.score(told(path, answer), row) == 1.0
+        everyone = {name for head, _, tail in row["triples"] for name in (head, tail)}
+        for other in sorted(everyone):
+            if other != answer:
+                assert task.score(told(path, other), row) == 0.2
+            for at in range(len(path)):
+                changed = [*path[:at], other, *path[at + 1 :]]
+                assert changed == path or task.score(told(changed, answer), row) < 0.7
+                longer = [*path[:at], other, *path[at:]]
+                assert task.score(told(longer, answer), row) < 0.8
+            assert task.score(told([*path, other], answer), row) < 0.8
+        for at in range(len(path)):
+            assert task.score(told(path[:at] + path[at + 1 :], answer), row) < 0.7
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_the_order_of_the_facts_does_not_matter(level):
+    task, rows = rows_of(level, 100)
+    rng = np.random.default_rng(0)
+    for row in rows:
+        facts = [row["triples"][i] for i in rng.permutation(len(row["triples"]))]
+        _, _, rest = row["prompt"].partition("\n")
+        told_again = f"Facts: {'; '.join(map(' - '.join, facts))}.\n{rest}"
+        again = task.adopt({"prompt": told_again})
+        assert again["answers"] == row["answers"]
+        assert task.score(row["reference"], again) == 1.0
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_attacks(level):
+    task, rows = rows_of(level, 500)
+
+    def everyone(row):
+        return sorted({name for head, _, tail in row["triples"] for name in (head, tail)})
+
+    def mean(attack):
+        return np.mean([task.score(attack(row), row) for row in rows])
+
+    assert mean(lambda row: f" Answer: {', '.join(everyone(row))}.") == 0
+    assert mean(lambda row: told(everyone(row), ", ".join(everyone(row)))) == 0
+    # Everyone in the path, from the start, and a guess of the answer.
+    assert mean(lambda row: told([row["start"], *everyone(row)], everyone(row)[0])) < 0.05
+    assert mean(lambda row: told([row["start"]], row["answers"][0])) == 0
+    assert mean(lambda row: " " + row["prompt"].partition(".")[0] + ".") == 0
+    # Each of the names that the first fact of the prompt has.
+    for at in (0, 2):
+        end = [row["triples"][0][at] for row in rows]
+        values = [
+            task.score(told([row["start"], one], one), row)
+            for row, one in zip(rows, end, strict=True)
+        ]
+        assert np.mean(values) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("level", "bands"),
+    [
+        (1, {"wander": (0.21, 0.32), "related": (0.78, 0.88)}),
+        (2, {"wander": (0.15, 0.24), "related": (0.51, 0.63)}),
+        (3, {"wander": (0.12, 0.22), "related": (0.45, 0.57)}),
+    ],
+)
+def test_baselines_get_what_the_page_says(level, bands):
+    task, rows = rows_of(level, 1200)
+    for name, write in task.baselines().items():
+        rng = np.random.default_rng(0)
+        low, high = bands.pop(name)
+        assert low < np.mean([task.score(write(row, rng), row) for row in rows]) < high, name
+    assert not bands
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_documents_are_mediocre(level):
+    kept = []
+
+    class Keep(KnowledgeGraph):
+        def sample(self, rng):
+            kept.append(super().sample(rng))
+            return kept[-1]
+
+    task, rng = Keep(level), np.random.default_rng(level)
+    scores = []
+    for _ in range(500):
+        document = task.document(rng)
+        assert document.startswith(kept[-1]["prompt"] + "\n")
+        scores.append(task.score(document[len(kept[-1]["prompt"]) :], kept[-1]))
+    assert 0.35 < np.mean(scores) < 0.6
+    assert np.std(scores) > 0.3
+
+
+def test_rules_follow_from_what_the_words_mean():
+    # A check by generation and sex: what a rule concludes has the sum of its steps.
+    up = {"mother of": 1, "father of": 1, "sister of": 0, "brother of": 0, "aunt of": 1,
+          "uncle of": 1, "grandmother of": 2, "grandfather of": 2}  # fmt: skip
+    women = {"mother of", "sister of", "aunt of", "grandmother of"}
+    for rule in (*RULES[2], *RULES[3]):
+        if rule.head == "ancestor of":
+            assert all(up[one] == 1 for one in rule.body)
+            continue
+        assert not rule.turned
+        assert sum(up[one] for one in rule.body) == up[rule.head], rule
+        assert (rule.body[0] in women) == (rule.head in women), rule
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.lists(names).map(", ".join)))
+def test_junk_is_judged(text):
+    public = {"answers": ["A, B", ""], "triples": [["A", "r", "B"]], "start": "A", "hops": 1}
+    for row in (ROW, public, {"answers": []}, {"reference": "Answer: Tom."}, {},
+                    {**public, "hops": "two"}, {**ROW, "steps": "two"}):  # fmt: skip
+        for junk in (text, f" Path: {text}", f" Path: Ann, {text}. Answer: {text}."):
+            value = KnowledgeGraph().score(junk, row)
+            assert type(value) is float
+            assert 0 <= value <= 1
+
+
+# ------------------------------------------------------------------------------ public data
+
+WEBQSP = {
+    "id": "WebQTrn-1",
+    "question": "what is the capital of the country where the danube ends",
+    "answer": ["Bucharest"],
+    "q_entity": ["Danube"],
+    "a_entity": ["Bucharest"],
+    "graph": [
+        ["Danube", "river.mouth", "Romania"],
+        ["Danube", "river.origin", "Germany"],
+        ["Romania", "country.capital", "Bucharest"],
+        ["Germany", "country.capital", "Berlin"],
+        *([f"m.{number}", "common.topic", f"m.{number + 1}"] for number in range(3000)),
+    ],
+    "choices": [],
+}
+
+
+def test_webqsp_rows():
+    task = KnowledgeGraph()
+    row = as_row(task.convert(WEBQSP), "a row")
+    assert row["prompt"].endswith(
+        "\nQuestion: what is the capital of the country where the danube ends?"
+    )
+    assert row["reference"] == "\nPath: Danube, Romania, Bucharest. Answer: Bucharest."
+    assert len(row["triples"]) == 16
+    assert [fact for fact in WEBQSP["graph"][:4] if fact in row["triples"]] == WEBQSP["graph"][:4]
+    assert "graph" not in row
+    assert task.adopt(row) == row
+    assert task.score(task.oracle(row), row) == 1.0
+    assert task.score(" bucharest", row) == 0.5
+    assert task.score(" Path: Danube, Germany, Berlin. Answer: Berlin.", row) == 0.0
+    assert task.score(" Path: Danube, Romania, Berlin. Answer: Bucharest.", row) == pytest.approx(
+        0.5 + 0.5 * 0.5 / 2
+    )
+    # A detour along facts: two hops are needed, four are shown.
+    detour = ["Danube", "Germany", "Danube", "Romania", "Bucharest"]
+    assert task.score(told(detour, "Bucharest"), row) == pytest.approx(0.5 + 0.5 * 2 / 4)
+    assert task.score(" Bucharest, Berlin", row) == pytest.approx(0.5 * 2 / 3)
+    assert task.score(row["prompt"], row) == 0.0
+    assert task.score("", row) == 0.0
+
+
+def test_metaqa_rows():
+    task = KnowledgeGraph()
+    raw = {"question": "what films did [Ann Lee] act in", "answer": "Red Sea|The Hut|Old Mill"}
+    row = as_row(task.convert(raw), "a row")
+    assert row["prompt"] == "Question: what films did Ann Lee act in?"
+    assert row["answers"] == ["Red Sea", "The Hut", "Old Mill"]
+    assert row["reference"] == "\nAnswer: Red Sea; The Hut; Old Mill."
+    assert task.score(row["reference"], row) == 1.0
+    assert task.score(" old mill, red sea and hut", row) == 1.0
+    assert task.score(" Red Sea", row) == pytest.approx(2 / (1 + 3))
+    assert task.score(" Red Sea; Red Sea; Red Sea", row) == pytest.approx(2 / (3 + 3))
+    assert task.score(" " + "; ".join(["Red Sea", *map(str, range(96))]), row) < 0.03
+    with_facts = task.convert(
+        {**raw, "triples": "Red Sea|starred_actors|Ann Lee\nRed Sea|release_year|1970"}
+    )
+    assert with_facts["prompt"].startswith(
+        "Facts: Red Sea - starred_actors - Ann Lee; Red Sea - release_year - 1970.\n"
+    )
+    assert (
+        task.score(" Path: Ann Lee, Red Sea. Answer: Red Sea; The Hut; Old Mill.", with_facts) == 1
+    )
+
+
+def test_names_that_hold_the_marks_of_the_format():
+    task = KnowledgeGraph()
+    row = task.convert(
+        {
+            "question": "where is the White House",
+            "answers": np.array(["Washington, D.C."], dtype=object),
+            "triples": np.array([["White House", "place", "Washington, D.C."]], dtype=object),
+        }
+    )
+    assert row["reference"] == "\nAnswer: Washington, D.C."
+    assert task.score(task.oracle(row), row) == 1.0
+    assert task.score(" Washington, D.C.", row) == 1.0
+    assert task.score(" Washington", row) == 0.0
+
+
+def test_other_rows_are_left_alone():
+    for row in ({}, {"prompt": "Hello", "answer": "x"}, {"question": "Who?"}, {"text": "Hello"},
+                {"question": "Who?", "answer": []}, {"question": 1, "answer": "x"}):  # fmt: skip
+        assert KnowledgeGraph().convert(row) == row

@@ -1,0 +1,383 @@
+"""Question answering: stories answered by hand and by a second reading, and attempts to cheat."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgym.tasks.qa import QA
+from textgym.tasks.qa_answers import ABSTENTIONS, KINDS
+from textgym.tasks.qa_cast import NAMES
+from textgym.tasks.qa_public import convert
+from textgym.tasks.qa_reader import read
+from textgym.tasks.rows import as_row
+from textgym.tasks.story_grammar import PLACES, THINGS
+from textgym.testing import check_task
+
+
+def prompt(story, question):
+    return f"Context: {story}\nQuestion: {question}\nAnswer:"
+
+
+def rows_of(level, count=400, seed=0, split="train"):
+    task, rng = QA(level, split), np.random.default_rng([seed, level])
+    return task, [task.sample(rng) for _ in range(count)]
+
+
+def test_contract():
+    check_task(QA, n=60)
+
+
+@pytest.mark.parametrize(
+    ("story", "question", "answer"),
+    [
+        ("Tom went to the hall. Tom ran to the barn.", "Where is Tom?", "barn"),
+        ("Tom went to the hall. Tom ran to the barn.", "Where was Tom before the barn?", "hall"),
+        ("Tom went to the hall. Tom ran to the barn.", "Where was Tom before the hall?", ""),
+        ("Tom went to the hall.", "Where is Anna?", ""),
+        ("Tom took the egg.", "Where is the egg?", ""),
+        ("Tom took the egg. Tom went to the hall.", "Where is the egg?", "hall"),
+        ("Tom went to the hall. Tom took the egg.", "Where is the egg?", "hall"),
+        ("Tom took the egg. Tom went to the hall. Tom dropped the egg. Tom ran to the barn.",
+         "Where is the egg?", "hall"),
+        ("Tom took the egg. Tom gave the egg to Anna. Tom ran to the barn.", "Who has the egg?",
+         "Anna"),
+        ("Tom took the egg. Tom gave Anna the egg. Tom ran to the barn.", "Where is the egg?", ""),
+        ("Tom went to the hall. Tom gave Anna the egg. Tom ran to the barn.", "Where is the egg?",
+         "hall"),
+        ("Anna went to the hall. Tom gave Anna the egg.", "Where is Tom?", "hall"),
+        ("The egg is in the barn. Tom took the egg.", "Where is Tom?", "barn"),
+        ("Tom took the egg. Tom dropped the egg.", "Who has the egg?", "nobody"),
+        ("Tom took the egg. Tom dropped the egg. Tom ran to the barn.", "Where is the egg?", ""),
+        ("Tom took the egg. Tom took the map. Tom handed Anna the egg.", "What does Tom have?",
+         "map"),
+        ("Tom took the egg. Tom took the map. Tom dropped the egg.",
+         "How many things does Tom have?", "one"),
+        ("Tom took the egg. Tom dropped the egg.", "How many things does Tom have?", "none"),
+        ("Tom took the egg. Then he went to the hall. Anna took the map. She ran to the barn."
+         " He ran to the attic.", "Where is the egg?", "attic"),
+        ("At noon, Tom was in the hall. In the morning, Tom was in the barn.",
+         "Where was Tom in the morning?", "barn"),
+        ("At noon, Tom was in the hall.", "Where was Tom in the evening?", ""),
+        ("Tom went to the hall. Tom is no longer in the hall.", "Is Tom in the hall?", "no"),
+        ("Tom went to the hall. Tom is no longer in the hall.", "Where is Tom?", ""),
+        ("Tom went to the hall. Tom is no longer in the hall.", "Is Tom in the barn?", ""),
+        ("Tom went to the hall. Tom ran to the barn.", "Is Tom in the hall?", "no"),
+        ("Tom is in the hall or in the barn.", "Where is Tom?", ""),
+        ("Tom is in the hall or in the barn.", "Is Tom in the hall?", ""),
+        ("Tom is in the hall or in the barn.", "Is Tom in the attic?", "no"),
+        ("Tom is in the hall or in the barn. Tom is not in the hall.", "Where is Tom?", "barn"),
+        ("Tom gave the egg to Anna.", "Who gave the egg to Anna?", "Tom"),
+        ("Tom gave the egg to Anna.", "Who did Tom give the egg to?", "Anna"),
+        ("Tom gave the egg to Anna.", "What did Tom give to Anna?", "egg"),
+        ("Tom gave the egg to Anna.", "What did Anna give to Tom?", ""),
+        # The sentences of the bAbI tasks, with words of their own.
+        ("Mary moved to the bathroom. Mary got the football there. John journeyed to the office."
+         " Mary travelled to the hallway. Mary put down the football. Mary went to the office.",
+         "Where is the football?", "hallway"),
+    ],
+)  # fmt: skip
+def test_stories_by_hand(story, question, answer):
+    row = QA().adopt({"prompt": prompt(story, question)})
+    assert row["answers"] == ([answer] if answer else [])
+    said = f" {answer}." if answer else " I do not know."
+    assert QA().score(said, row) == 1.0
+    assert QA().score(" attic cellar", row) == 0.0
+    if answer:
+        assert QA().score(" I do not know.", row) == 0.1
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_a_second_reading_finds_the_writers_answer(level):
+    # The writer knows the answer from its plot; the reader simulates what the prompt tells.
+    task, rows = rows_of(level, 2000)
+    for row in rows:
+        adopted = task.adopt({"prompt": row["prompt"]})
+        for column in ("kind", "about", "answers"):
+            assert adopted[column] == row[column], row
+        assert task.adopt(row) == row
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_an_irrelevant_sentence_changes_nothing(level):
+    task, rows = rows_of(level)
+    for row in rows:
+        story, _, question = row["prompt"].partition("\nQuestion: ")
+        sentences = story.removeprefix("Context: ").split(". ")
+        for at in (0, len(sentences) - 1):
+            if sentences[at].startswith(("He ", "She ", "Then ")):
+                continue
+            told = [*sentences[:at], "Zoe hurried to the lighthouse", *sentences[at:]]
+            again = f"Context: {'. '.join(told)}\nQuestion: {question}"
+            assert task.adopt({"prompt": again})["answers"] == row["answers"], again
+
+
+def test_what_the_reader_does_not_know_is_left_alone():
+    task = QA()
+    for text in ("Hello", prompt("Once upon a time.", "Who?"), prompt("Tom sang.", "Where is Tom?"),
+                 prompt("Tom went to the hall.", "Why?"),
+                 prompt("Tom took the egg. Tom took the map.", "What does Tom have?")):  # fmt: skip
+        row = {"prompt": text}
+        assert task.adopt(row) == row
+        assert task.score(" I do not know.", row) == 0.0
+        assert task.score(" hall", {**row, "reference": "the hall"}) == 1.0
+
+
+WHERE = {"kind": "where", "about": ["Tom"], "answers": ["hall"]}
+THING = {"kind": "where", "about": ["the egg"], "answers": ["hall"]}
+YES = {"kind": "is", "about": ["Anna", "hall"], "answers": ["yes"]}
+NO = {"kind": "is", "about": ["Anna", "hall"], "answers": ["no"]}
+COUNT = {"kind": "count", "about": ["Tom"], "answers": ["two"]}
+HAS = {"kind": "has", "about": ["the egg"], "answers": ["Anna"]}
+OPEN = {"kind": "where", "about": ["Tom"], "answers": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        (" hall", WHERE, 1), (" Hall.", WHERE, 1), ("\nthe hall", WHERE, 1),
+        (" In the hall.", WHERE, 1), (" Tom is in the hall.", WHERE, 1),
+        (" He is in the hall.", WHERE, 1), ("hall", WHERE, 1),
+        (" The egg is in the hall.", THING, 1), (" It is in the hall.", THING, 1),
+        (" Yes.", YES, 1), (" Yes, she is.", YES, 1), (" Anna is in the hall.", YES, 1),
+        (" No, Anna is not in the hall.", NO, 1), (" no", NO, 1),
+        (" Two.", COUNT, 1), (" 2", COUNT, 1), (" He has two things.", COUNT, 1),
+        (" Anna", HAS, 1), (" Anna has it.", HAS, 1), (" Anna does.", HAS, 1),
+        (" I do not know.", OPEN, 1), (" Nobody knows.", OPEN, 1), (" unknown", OPEN, 1),
+        (" I do not know.", WHERE, 0.1), (" Unanswerable.", YES, 0.1),
+        ("", WHERE, 0), ("", OPEN, 0), (" ", OPEN, 0), (" hall", OPEN, 0), (" barn", WHERE, 0),
+        (" She is in the hall.", WHERE, 0), (" Anna is in the hall.", WHERE, 0),
+        (" Tom was in the hall.", WHERE, 0), (" Tom is in the hall", WHERE, 0),
+        (" It is in the hall.", WHERE, 0), (" He is in the hall.", THING, 0),
+        (" hall or barn", WHERE, 0), (" hall hall", WHERE, 0), (" barn, hall", WHERE, 0),
+        (" hall. barn.", WHERE, 0), (" The hall. I do not know.", WHERE, 0),
+        (" I do not know. Hall.", WHERE, 0), (" I do not know. Hall.", OPEN, 0),
+        (" hall ?", WHERE, 0), (" hall .", WHERE, 0), (" hall..", WHERE, 0), (" ha", WHERE, 0),
+        (" Tom is in the hall..", WHERE, 0), (" the the hall", WHERE, 0),
+        (" Tom is in the hall. Tom is in the barn.", WHERE, 0),
+        (" Yes, no.", YES, 0), (" Yes, Anna is not in the hall.", YES, 0), (" No.", YES, 0),
+        (" Anna is in the hall.", NO, 0), (" two three", COUNT, 0), (" 22", COUNT, 0),
+        (" Tom has Anna.", HAS, 0),
+    ],
+)  # fmt: skip
+def test_scores_by_hand(text, row, expected):
+    assert QA().score(text, row) == expected
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_every_form_is_right_and_every_corruption_of_it_wrong(level):
+    task, rows = rows_of(level, 150)
+    rng = np.random.default_rng(level)
+    swaps = {word: pool for pool in (NAMES, PLACES, THINGS) for word in pool}
+    for row in rows:
+        if not row["answers"]:
+            continue
+        for form in KINDS[row["kind"]](row["about"], row["answers"][0]):
+            assert task.score(f" {form}", row) == 1.0
+            words = form.split(" ")
+            for number, word in enumerate(words):
+                bare = word.strip(".,")
+                if pool := swaps.get(bare):
+                    other = pool[int(rng.integers(len(pool)))]
+                    changed = [*words]
+                    changed[number] = word.replace(bare, other)
+                    assert other == bare or task.score(" " + " ".join(changed), row) == 0.0
+            assert task.score(f" {form} x", row) == 0.0
+            assert task.score(f" {form} {form}", row) == 0.0
+            assert task.score(f" not {form}", row) == 0.0
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_attacks(level):
+    task, rows = rows_of(level, 1000)
+
+    def mean(attack):
+        return np.mean([task.score(attack(row), row) for row in rows])
+
+    for word in (*PLACES, *NAMES, *THINGS, "yes", "no", "nobody", "one", "two", "three", "it"):
+        assert mean(lambda row, word=word: f" {word}") < 0.12, word
+    assert mean(lambda row: " " + ", ".join(PLACES)) == 0
+    assert mean(lambda row: " yes no") == 0
+    assert mean(lambda row: " " + " ".join([row["reference"], "I do not know."])) == 0
+    for at in (0, -1):  # a sentence of the story may be the answer, but seldom is
+        assert mean(
+            lambda row, at=at: " " + row["prompt"].partition("\n")[0][9:-1].split(". ")[at] + "."
+        ) < (0.2 if level == 1 else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("level", "bands"),
+    [
+        (1, {"recent": (0.15, 0.25), "lookup": (0.9, 0.97), "abstain": (0.24, 0.32)}),
+        (2, {"recent": (0.10, 0.18), "lookup": (0.25, 0.36), "abstain": (0.24, 0.32)}),
+        (3, {"recent": (0.19, 0.28), "lookup": (0.26, 0.37), "abstain": (0.21, 0.29)}),
+    ],
+)
+def test_baselines_get_what_the_page_says(level, bands):
+    task, rows = rows_of(level, 1500)
+    for name, write in task.baselines().items():
+        rng = np.random.default_rng(0)
+        low, high = bands.pop(name)
+        assert low < np.mean([task.score(write(row, rng), row) for row in rows]) < high, name
+    assert not bands
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_questions_are_balanced(level):
+    _, rows = rows_of(level, 2000)
+    open_rows = [row for row in rows if not row["answers"]]
+    assert 0.15 < len(open_rows) / len(rows) < 0.25
+    told = Counter(row["answers"][0] for row in rows if row["kind"] == "is" and row["answers"])
+    assert 0.75 < told["yes"] / told["no"] < 1.33
+    # What cannot be told does not show in that nobody has heard of it.
+    named = [
+        all(one.split()[-1] in row["prompt"].partition("\n")[0] for one in row["about"])
+        for row in open_rows
+    ]
+    assert np.mean(named) > 0.95
+
+
+@pytest.mark.parametrize("level", QA.levels)
+def test_documents_are_mediocre(level):
+    kept = []
+
+    class Keep(QA):
+        def sample(self, rng):
+            kept.append(super().sample(rng))
+            return kept[-1]
+
+    task, rng = Keep(level), np.random.default_rng(level)
+    scores = []
+    for _ in range(600):
+        document = task.document(rng)
+        assert document.startswith(kept[-1]["prompt"] + " ")
+        scores.append(task.score(document[len(kept[-1]["prompt"]) :], kept[-1]))
+    assert 0.3 < np.mean(scores) < 0.6
+    assert {0.0, 0.1, 1.0} == set(scores)
+
+
+WORDS = ["Tom", "is", "in", "the", "hall", "barn", "He", ".", ",", "yes", "I", "do", "not", "know"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join)))
+def test_junk_is_judged(text):
+    for row in (WHERE, OPEN, YES, {"answers": ["in the hall", ""]}, {"answers": []}, {}):
+        value = QA().score(text, row)
+        assert type(value) is float
+        assert 0 <= value <= 1
+
+
+# ------------------------------------------------------------------------------ public data
+
+SQUAD = {
+    "id": "1",
+    "title": "Normans",
+    "context": "The Normans gave their name to Normandy, a region in France.",
+    "question": "In what country is Normandy located?",
+    "answers": {"text": ["France", "in France", "France"], "answer_start": [53, 50, 53]},
+}
+NO_ANSWER = {**SQUAD, "question": "Who ruled Spain?", "answers": {"text": [], "answer_start": []}}
+
+
+def test_squad_rows():
+    task = QA()
+    row = as_row(task.convert(SQUAD), "a row")
+    assert row["prompt"] == (
+        "Context: The Normans gave their name to Normandy, a region in France.\n"
+        "Question: In what country is Normandy located?\nAnswer:"
+    )
+    assert row["answers"] == ["France", "in France"]
+    assert task.adopt(row) == row
+    assert task.score(task.oracle(row), row) == 1.0
+    assert task.score(" The france!", row) == 1.0
+    assert task.score(" In France.", row) == 1.0
+    assert task.score(" Spain", row) == 0.0
+    assert task.score("", row) == 0.0
+    # Both references: F1 = 2 * 1 / (3 + 1) and 2 * 2 / (3 + 2); no exact match.
+    assert task.score(" somewhere in France", row) == pytest.approx((2 * 2 / 5) / 2)
+    assert task.score(" France in", row) == pytest.approx(0.5)
+    assert task.score(" I do not know.", row) == 0.1
+    assert task.score(row["context"], row) < 0.2
+    assert task.score(" France" * 1000, row) == 0.0
+    none = as_row(task.convert(NO_ANSWER), "a row")
+    assert none["reference"] == " I do not know."
+    assert task.score(none["reference"], none) == 1.0
+    assert task.score(" Unanswerable", none) == 1.0
+    assert [task.score(text, none) for text in ("", " France", " I do not know France.")] == [0] * 3
+    assert SQUAD["answers"]["text"] == ["France", "in France", "France"]
+
+
+def test_squad_rows_from_parquet_and_without_conversion():
+    answers = {"text": np.array(["France"], dtype=object), "answer_start": np.array([53])}
+    assert convert({**SQUAD, "answers": answers})["answers"] == ["France"]
+    assert QA().score(" France", SQUAD) == 1.0
+    assert QA().score(" No answer", NO_ANSWER) == 1.0
+
+
+def test_other_rows():
+    task = QA()
+    flat = {
+        "passage": "Mary went to the office.\n",
+        "question": "Where is Mary?",
+        "answer": "office",
+    }
+    row = task.convert(flat)
+    assert row["prompt"] == prompt("Mary went to the office.", "Where is Mary?")
+    assert task.score(" the office", row) == 1.0
+    boolean = task.convert({"passage": "Ice floats.", "question": "does ice sink", "answer": False})
+    assert boolean["reference"] == " no"
+    assert task.score(" No.", boolean) == 1.0
+    assert task.score(" Yes.", boolean) == 0.0
+    nested = task.convert(
+        {
+            "story": {
+                "id": ["1", "2", "3", "4"],
+                "type": [0, 1, 0, 1],
+                "text": ["Mary is in the hall.", "Where is Mary?", "Mary went to the office.",
+                         "Where is Mary?"],
+                "answer": ["", "hall", "", "office"],
+            }
+        }
+    )  # fmt: skip
+    assert nested["prompt"] == prompt(
+        "Mary is in the hall. Mary went to the office.", "Where is Mary?"
+    )
+    assert task.score(" office", nested) == 1.0
+    for row in ({"prompt": "Hello"}, {"text": "Hello"}, {"question": "Who?"}, {"story": {}},
+                {"context": "A.", "question": "B?", "answers": [1]}, {}):  # fmt: skip
+        assert task.convert(row) == row
+
+
+def f1(said, answer):
+    """Token F1 once more: words are crossed out in pairs."""
+    left, common = list(answer), 0
+    for word in said:
+        if word in left:
+            left.remove(word)
+            common += 1
+    if not common:
+        return 0.0
+    precision, recall = common / len(said), common / len(answer)
+    return 2 * precision * recall / (precision + recall)
+
+
+tokens = st.lists(st.sampled_from(["red", "blue", "river", "old", "bank"]), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tokens, st.lists(tokens, min_size=1, max_size=3))
+def test_public_scores_are_exact_match_and_f1(said, answers):
+    expected = max((f1(said, answer) + (said == answer)) / 2 for answer in answers)
+    row = {"answers": [" the ".join(answer) for answer in answers]}
+    assert QA().score(f" The {' '.join(said).upper()}!", row) == pytest.approx(expected)
+
+
+def test_abstentions_are_told_from_answers():
+    for text in ABSTENTIONS:
+        for said in (f" {text}", f" {text}.", text.lower()):
+            assert QA().score(said, OPEN) == 1.0
+            assert QA().score(said, WHERE) == 0.1
+    assert read(prompt("Tom went to the hall.", "Where is Tom?")).answer == "hall"

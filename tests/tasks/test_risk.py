@@ -1,0 +1,290 @@
+"""The loan task against decisions judged by hand, and a second reader of the rules."""
+
+import re
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgym.tasks.risk import VALUES, Risk
+from textgym.tasks.risk_writer import turned
+from textgym.testing import check_task
+
+PROMPT = (
+    "Loan: for a boat, income 1200, amount 5000, debts 900, 3 job years, 2 late bills, a pledge.\n"
+    "Rules: Decline if the debts are above half of the income, unless there is a pledge. Refer if"
+    " the loan is for a boat. Decline if the amount is above four times the income. Else approve."
+    " The first that fits counts.\nDecision:"
+)
+ROW = Risk(3).adopt({"prompt": PROMPT})
+LAST = Risk(3).adopt({"prompt": PROMPT.replace("The first that", "The last that")})
+ONE = Risk(1).adopt(
+    {
+        "prompt": "Loan: for a car, income 1200, amount 900, debts 900, 3 job years, 2 late bills."
+        "\nRules: Decline if the debts are above half of the income. Else approve.\nDecision:"
+    }
+)
+DEBTS = "the debts of 900 are above half of the income of 1200"
+BOAT = "the loan is for a boat"
+AMOUNT = "the amount of 5000 is above four times the income of 1200"
+
+
+def test_contract():
+    check_task(Risk, n=60)
+
+
+@pytest.mark.parametrize("level", Risk.levels)
+def test_the_docstring_shows_the_first_item(level):
+    row = Risk(level).item(0)
+    shown = f"{row['prompt']} ->{row['reference']}"
+    assert " ".join(shown.split()) in " ".join(Risk.__doc__.split())
+
+
+def test_precedence_and_exceptions():
+    assert (ROW["decision"], ROW["decisive"]) == ("refer", [1])
+    assert (LAST["decision"], LAST["decisive"]) == ("decline", [2])
+    assert ROW["findings"] == [f"{DEBTS} but there is a pledge", BOAT, AMOUNT]
+    no = Risk(3).adopt({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
+    assert no["reference"] == f" Decline: {DEBTS} and there is no pledge."
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (f" Decline: {DEBTS}.", 1.0),
+        (" Decline.", 0.2),
+        (f" Approve: {DEBTS}.", 0.0),
+        (f" Refer: {DEBTS}.", 0.4),
+        (" Refer.", 0.08),
+        # False, or about something else: two points each.
+        (" Decline: the debts of 900 are not above half of the income of 1200.", 0.2 / 3),
+        (" Decline: the debts of 800 are above half of the income of 1200.", 0.2 / 3),
+        (" Decline: the loan is for a car.", 0.2 / 3),
+        (f" Decline: {DEBTS} and the loan is for a car.", 0.2 / 3 + 0.8 / 9),
+        (f" Decline: {DEBTS}, {DEBTS}.", 0.2 / 3 + 0.8 / 9),
+        # Another form.
+        ("", 0),
+        (f"Decline: {DEBTS}.", 0),
+        (f" Decline: {DEBTS}", 0),
+        (f" decline: {DEBTS}.", 0),
+        (f" Decline Approve: {DEBTS}.", 0),
+        (f" Decline. {DEBTS}.", 0),
+        (f" {DEBTS}.", 0),
+        (f" Decline: {DEBTS}. Approve: {DEBTS}.", 0.2 / 3),
+        (f" Decline: {DEBTS}.\n", 1.0),
+    ],
+)
+def test_by_hand(text, score):
+    assert Risk(1).score(text, ONE) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (f" Refer: {BOAT}.", 1.0),
+        (f" Decline: {BOAT}.", 0.3),
+        (f" Approve: {BOAT}.", 0.1),
+        # True, and not what decides.
+        (f" Refer: {AMOUNT}.", 0.1),
+        (f" Refer: {BOAT} and {AMOUNT}.", 0.1 + 0.8 / 4),
+        (f" Refer: {DEBTS} but there is a pledge, {BOAT} and {AMOUNT}.", 0.2 / 3 + 0.8 / 9),
+    ],
+)
+def test_only_decisive_facts_count(text, score):
+    assert Risk(3).score(text, ROW) == pytest.approx(score)
+
+
+def test_half_of_the_reasons_for_approval():
+    row = Risk(2).adopt(
+        {
+            "prompt": "Loan: for a car, income 1000, debts 500, 3 job years.\nRules: Decline if the"
+            " debts are above half of the income. Refer if the job years are under 3. Else approve."
+            " The first that fits counts.\nDecision:"
+        }
+    )
+    one = "the debts of 500 are not above half of the income of 1000"
+    two = "the 3 job years are not under 3"
+    assert row["reference"] == f" Approve: {one} and {two}."
+    for text in (f" Approve: {two} and {one}.", f" Approve: {two}, {one}.",
+                 f" Approve: {two}, and {one}."):  # fmt: skip
+        assert Risk(2).score(text, row) == 1.0
+    assert Risk(2).score(f" Approve: {two}.", row) == pytest.approx(0.2 + 0.8 / 2)
+
+
+# The rules once more, read off the prompt word by word.
+
+NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+PARTS = {"a quarter": (1, 4), "a third": (1, 3), "half": (1, 2), "two thirds": (2, 3)}
+
+
+def decide(prompt):
+    loan, rules, _ = prompt.split("\n")
+
+    def number(pattern):
+        return int(re.search(pattern, loan)[1])
+
+    fitting = []
+    for rule in rules.removeprefix("Rules: ").split(". "):
+        if " if " not in rule:
+            continue
+        action, condition = rule.rstrip(".").split(" if ")
+        condition, _, exception = condition.partition(", unless there is a ")
+        limit = condition.split(" ")[-1]
+        if "debts" in condition:
+            over, under = PARTS[re.search(r"above (.*) of the income", condition)[1]]
+            fits = number(r"debts (\d+)") * under > number(r"income (\d+)") * over
+        elif "times" in condition:
+            times = NUMBERS[re.search(r"above (\w+) times", condition)[1]]
+            fits = number(r"amount (\d+)") > number(r"income (\d+)") * times
+        elif "job" in condition:
+            fits = number(r"(\d+) job") < int(limit)
+        elif "late" in condition:
+            fits = number(r"(\d+) late") > int(limit)
+        elif "income" in condition:
+            fits = number(r"income (\d+)") < int(limit)
+        else:
+            fits = f"for a {limit}," in loan
+        if fits and not (exception and f", a {exception}" in loan):
+            fitting.append(action.lower())
+    if not fitting:
+        return "approve"
+    return fitting[-1 if "The last" in rules else 0]
+
+
+@pytest.mark.parametrize("level", Risk.levels)
+def test_decisions_equal_a_second_reading(level):
+    task, rng = Risk(level), np.random.default_rng(level)
+    seen = {}
+    for _ in range(1500):
+        row = task.sample(rng)
+        assert row["decision"] == decide(row["prompt"]), row["prompt"]
+        assert task.adopt({"prompt": row["prompt"]}) == row
+        seen[row["decision"]] = seen.get(row["decision"], 0) + 1
+        # Every number of a finding stands in the prompt.
+        for finding in row["findings"]:
+            assert set(re.findall(r"\d+", finding)) <= set(re.findall(r"\d+", row["prompt"]))
+    assert len(seen) == (2 if level == 1 else 3)
+    assert min(seen.values()) > 250
+
+
+@pytest.mark.parametrize("level", Risk.levels)
+def test_each_corruption_of_the_oracle_lowers_the_score(level):
+    task, rng = Risk(level), np.random.default_rng(level)
+    for _ in range(200):
+        row = task.sample(rng)
+        said = [row["findings"][number] for number in row["decisive"]]
+        action = row["decision"].capitalize()
+        for order in permutations(said):
+            assert task.score(f" {action}: {', '.join(order)}.", row) == 1.0
+        for number, finding in enumerate(said):
+            rest = said[:number] + said[number + 1 :]
+            for other in (
+                turned(finding),
+                re.sub(r"\d+", lambda m: str(int(m[0]) + 1), finding, count=1),
+                re.sub(r" (?:but there is a|and there is no) \w+", "", finding),
+            ):
+                if other != finding:
+                    assert task.score(f" {action}: {', '.join([*rest, other])}.", row) < 0.8
+            if rest:
+                assert task.score(f" {action}: {', '.join(rest)}.", row) < 0.8
+        for wrong in {"approve", "decline", "refer"} - {row["decision"]}:
+            text = row["reference"].replace(action, wrong.capitalize())
+            assert task.score(text, row) == VALUES[wrong][row["decision"]]
+        words = row["reference"].split(" ")
+        for number in range(1, len(words)):
+            text = " ".join(words[:number] + words[number + 1 :])
+            assert task.score(text, row) < 1.0
+
+
+def test_wrong_approval_costs_most():
+    for right in ("decline", "refer"):
+        assert VALUES["approve"][right] < min(
+            VALUES[said][other]
+            for said in ("decline", "refer")
+            for other in VALUES
+            if said != other
+        )
+
+
+@pytest.mark.parametrize("level", Risk.levels)
+def test_baselines_and_documents_are_in_their_bands(level):
+    rows = []
+
+    class Keep(Risk):
+        def sample(self, rng):
+            rows.append(super().sample(rng))
+            return rows[-1]
+
+    task, rng = Keep(level), np.random.default_rng(level)
+    texts = [task.document(rng) for _ in range(1000)]
+    scores = [
+        task.score(text[len(row["prompt"]) :], row) for text, row in zip(texts, rows, strict=True)
+    ]
+    assert 0.3 < np.mean(scores) < 0.62
+    assert np.std(scores) > 0.2
+    expected = {
+        "strict": (0.51, 0.30, 0.22),
+        "everything": (0.65, 0.23, 0.17),
+        "lenient": (0.50, 0.34, 0.28),
+        "cautious": (0.08, 0.12, 0.11),
+        "guess": (0.27, 0.16, 0.12),
+    }
+    for name, write in task.baselines().items():
+        mean = np.mean([task.score(write(row, rng), row) for row in rows])
+        assert mean == pytest.approx(expected[name][level - 1], abs=0.06), name
+
+
+def test_rows_with_a_reason():
+    task = Risk(1)
+    raw = {"application": "A man wants 900.", "decision": "Rejected", "reason": "Debts too high."}
+    row = task.convert(raw)
+    assert row["decision"] == "decline"
+    assert row["reference"] == " Decline: Debts too high."
+    assert row["prompt"] == "Application: A man wants 900.\nDecision:"
+    assert task.score(row["reference"], row) > 0.9
+    assert task.score(" Decline.", row) == pytest.approx(0.2)
+    half = task.score(" Decline: the debts.", row)
+    assert 0.2 < half < task.score(row["reference"], row)
+    assert task.score(" Approve: Debts too high.", row) == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "decision"),
+    [
+        ({"duration": 6, "credit_amount": 1169, "purpose": "radio/tv", "class": "good"}, "approve"),
+        ({"Age": 22, "Credit amount": 5951, "Purpose": "car", "Risk": "bad"}, "decline"),
+        ({"duration": 48, "class": 2}, "decline"),
+        ({"text": "A loan of 900.", "label": "refer"}, "refer"),
+        ({"loan_amnt": 900, "loan_status": "Fully Paid"}, "approve"),
+        ({"loan_amnt": 900, "loan_status": "Charged Off"}, "decline"),
+    ],
+)
+def test_credit_data(raw, decision):
+    task = Risk(1)
+    before = dict(raw)
+    row = task.convert(raw)
+    assert raw == before
+    assert row["decision"] == decision
+    label = str(list(raw.values())[-1])
+    assert label not in row["prompt"].replace("A loan", "")
+    for said, values in VALUES.items():
+        assert task.score(f" {said.capitalize()}.", row) == values[decision]
+    assert task.score(" Approve or decline.", row) == 0
+    assert task.score("", row) == task.score(row["prompt"], row) == 0
+    assert task.score(row["reference"], row) == 1.0
+
+
+def test_unclear_rows_stay_as_they_are():
+    for raw in ({"text": "x", "label": 1}, {"text": "x"}, {"text": "x", "label": "perhaps"}):
+        assert Risk(1).convert(raw) == raw
+    assert Risk(1).adopt({"prompt": "Hello"}) == {"prompt": "Hello"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_junk_is_judged(text):
+    for junk in (text, f" Refer: {text}.", f" {text}: {BOAT}.", f" Refer: {BOAT}, {text}."):
+        assert 0 <= Risk(3).score(junk, ROW) <= 1
+    assert 0 <= Risk(3).score(text, Risk(1).convert({"text": "x", "label": "bad"})) <= 1

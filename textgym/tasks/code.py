@@ -1,0 +1,285 @@
+"""Write a function from its specification: a small language, run by an interpreter of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from operator import eq
+from typing import Any
+
+import numpy as np
+
+from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.code_baselines import Example, examples, fit, guess, mediocre, memorize
+from textgym.tasks.code_language import read
+from textgym.tasks.code_writer import plan
+
+_EXAMPLES = 2
+_TESTS = 8
+_CASES = _EXAMPLES + _TESTS
+_TRIES = 14
+"""Arguments drawn for a row, of which some have no result and some are alike."""
+
+_PLAN_LUCK = 24
+"""Random numbers that a plan takes at most."""
+
+_LUCK = 8
+"""Random numbers that arguments take at most: a length, and up to seven numbers."""
+
+_MAX_CHANCE = 0.5
+"""Rows whose tests a trivial program passes more often are drawn again."""
+
+
+class Code(Task):
+    r"""Write a function from its specification.
+
+    ## Description
+
+    The prompt says in English what a function ``f`` is to do, with two examples. The policy writes
+    it, in a small part of Python: arithmetic, comparisons, ``and``, ``or``, ``not``, ``if``
+    expressions, lists, indices and slices, comprehensions, recursion, assignments, ``if``, ``for``
+    and ``while``, and the functions abs, len, list, max, min, range, reversed, sorted and sum
+    (`textgym.tasks.code_language` has the grammar). The program is run by an interpreter of
+    textgym's own, under limits on steps, depth, numbers and lists; Python runs nothing of it.
+
+    ## Observation Space
+
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
+    written.
+
+    ## Action Space
+
+    ``Discrete(V)``: the next token.
+
+    ## Rewards
+
+    The score, in [0, 1], once at the end:
+
+        score = max(0, (passed - chance) / (1 - chance)) ** 2 / (1 + rest)
+
+    * ``passed``: the share of eight hidden tests for which the program gives the right value.
+    * ``chance``: the share that the best constant function or the best single parameter passes, so
+      that these score 0. No row has more than 0.5.
+    * ``rest``: the tokens after the program that do not belong to it. Each counts.
+
+    A text that does not begin with a program scores 0, and so does one of more than 1,000
+    characters. A program that gives the right value for all the tests scores 1, however it is
+    written. The examples are not among the tests. Where the function changes its behaviour at some
+    number, a third of the numbers in the tests are that one or next to it.
+
+    Baselines, at levels 1, 2 and 3: ``memorize`` writes the examples down as a program (0.00);
+    ``guess`` writes any function of the parameters (0.00, 0.01, 0.01); ``fit`` takes the first of
+    some common functions that does what both examples say, but for a constant to be added (0.24,
+    0.11, 0.04).
+    It is the best strategy that we know of that does not read the specification.
+
+    ## Starting State
+
+    A prompt of `generate`. Level 1: two or three operations on one or two numbers. Level 2: the
+    sum, count or list of some numbers in a list, a list with every number changed, two properties
+    of a list, one of two formulas, or a formula with a variable. Level 3: several operations on a
+    list, sums over the numbers up to n, and recurrences.
+
+    ``item(0)`` at level 1::
+
+        Define f(x). Return the square of x, modulo 5.
+        f(0) = 0
+        f(-6) = 1
+
+        -> def f(x): return x * x % 5
+
+    ``item(0)`` at level 2::
+
+        Define f(a). Remove the numbers in a that are divisible by 3.
+        f([12, 14, 8]) = [14, 8]
+        f([3, 8, -8, -8, -3, 2]) = [8, -8, -8, 2]
+
+        -> def f(a): return [v for v in a if not v % 3 == 0]
+
+    ``item(0)`` at level 3::
+
+        Define f(a). Take the first 3 numbers in a. Multiply each by 2.
+        f([-6, 0, -1]) = [-12, 0, -2]
+        f([-1, 11, 0, -1, 0]) = [-2, 22, 0]
+
+        -> def f(a): return [v * 2 for v in a[:3]]
+
+    The row's other columns are ``tests`` (pairs of arguments and result) and ``chance``. A prompt
+    in this form that a user wrote is judged by its own examples.
+
+    ## Episode End
+
+    End-of-sequence, or 72 tokens: a termination. Continuations begin with a line break.
+
+    ## Arguments
+
+    ``level``: 1 (default), 2 or 3. ``split``: ``"train"`` or ``"eval"``.
+
+    ## Real data
+
+    Rows of HumanEval (``task_id``, ``prompt``, ``canonical_solution``, ``test``, ``entry_point``)
+    and MBPP (``text`` or ``prompt``, ``code``, ``test_list``, and ``test_setup_code`` or
+    ``test_imports``) are recognised. Those ask for whole Python: prompt and completion (HumanEval)
+    or the completion alone (MBPP) run in the sandbox of `textgym.tasks.python_sandbox`, and the
+    score is the share of tests passed, which for HumanEval is all or nothing. Give larger
+    ``max_prompt_tokens`` and ``max_new_tokens``, and ``stop=["\ndef ", "\nclass ", "\nprint"]``
+    to a model that goes on after the function. Rows without any tests are judged by whether the
+    completion is the reference, white space aside.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Code-v0"
+    max_prompt_tokens = 160
+    max_new_tokens = 72
+    levels = (1, 2, 3)
+    cheat_ceiling = 0.4
+
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw a function, its specification, two examples and eight tests."""
+        while True:
+            # One call for all the choices of a row: several times faster than a call for each.
+            luck = rng.random(_PLAN_LUCK + _TRIES * _LUCK).tolist()
+            asked = plan(self.level, iter(luck[:_PLAN_LUCK]).__next__)
+            names = ", ".join(asked.parameters)
+            reference = f"\ndef f({names}): {asked.body}"
+            program = read(reference).program
+            assert program is not None, reference
+            cases: list[Example] = []
+            for arguments in _arguments(asked.parameters, asked.near, luck[_PLAN_LUCK:]):
+                result = program.run(arguments)
+                if result is not None:
+                    cases.append([arguments, result])
+                    if len(cases) == _CASES:
+                        break
+            else:
+                continue
+            # Two examples of one result say less.
+            second = next((i for i, case in enumerate(cases) if case[1] != cases[0][1]), 0)
+            if not second:
+                continue
+            shown = [cases[0], cases.pop(second)]
+            tests = cases[1:]
+            chance = trivial(tests)
+            if chance > _MAX_CHANCE:
+                continue
+            told = "".join([f"\nf({str(case[0])[1:-1]}) = {case[1]}" for case in shown])
+            return {
+                "prompt": f"Define f({names}). {asked.text}{told}",
+                "reference": reference,
+                "tests": tests,
+                "chance": chance,
+            }
+
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """How many more of the tests the program passes than a trivial one does."""
+        if "tests" not in row:
+            return _score_public(completion, row)
+        program, rest = read(completion)
+        tests = row["tests"]
+        if program is None or not tests:
+            return 0.0
+        run = program.run
+        passed = 0
+        for arguments, result in tests:
+            passed += run(arguments) == result
+        chance = row.get("chance", 0.0)
+        gain = (passed / len(tests) - chance) / (1 - chance)
+        return gain * gain / (1 + rest) if gain > 0 else 0.0
+
+    def adopt(self, row: Row) -> Row:
+        """Take the examples in a prompt that a user wrote as the tests."""
+        if "tests" in row or "entry_point" in row or "test_list" in row:
+            return row
+        tests = examples(row["prompt"])
+        if not tests:
+            return row
+        return {"tests": tests, "chance": min(trivial(tests), _MAX_CHANCE), **row}
+
+    def convert(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Turn a row of HumanEval or MBPP into a prompt, a reference and Python tests."""
+        if "canonical_solution" in row and "entry_point" in row:
+            return {**row, "reference": row["canonical_solution"]}
+        if "test_list" in row and "code" in row:
+            tests = [str(test) for test in row["test_list"]]
+            text = row.get("text") or row.get("prompt") or ""
+            setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+            return {
+                **row,
+                "prompt": "\n".join(['"""', text, *tests, '"""']),
+                "reference": "\n" + row["code"].replace("\r\n", "\n"),
+                "test_list": tests,
+                "test_setup_code": setup,
+            }
+        return row
+
+    def baselines(self) -> dict[str, Baseline]:
+        """``memorize`` the examples, ``guess`` a function, or ``fit`` a common one."""
+        return {"memorize": memorize, "guess": guess, "fit": fit}
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A program with lapses: other numbers and operators, lost or repeated words."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + mediocre(row, rng)
+
+
+def trivial(tests: Sequence[Example]) -> float:
+    """The share of tests that the best constant function or the best parameter passes."""
+    results = [result for _, result in tests]
+    best = max(map(results.count, results))
+    for values in zip(*[arguments for arguments, _ in tests], strict=False):
+        best = max(best, sum(map(eq, values, results)))
+    return best / len(tests)
+
+
+def _arguments(names: tuple[str, ...], near: int, luck: list[float]) -> list[list[Any]]:
+    """Different arguments for a function that changes its behaviour at a number.
+
+    Args:
+        names: The parameters.
+        near: The number.
+        luck: Random numbers, `_LUCK` for each list of arguments.
+    """
+    if names == ("n",):
+        return [[number] for _, number in sorted(zip(luck, range(_CASES), strict=False))]
+    pool = _pool(near)
+    size = len(pool)
+    if names == ("x",):
+        return [[number] for number in dict.fromkeys([pool[int(u * size)] for u in luck[:40]])]
+    found: list[list[Any]] = []
+    for at in range(0, len(luck), _LUCK):
+        if names[0] == "a":
+            many = 4 + int(luck[at] * 4)
+            numbers = [pool[int(u * size)] for u in luck[at + 1 : at + 1 + many]]
+            last = numbers.pop()
+            arguments: list[Any] = [numbers] if len(names) == 1 else [numbers, last]
+        else:
+            arguments = [pool[int(luck[at] * size)], pool[int(luck[at + 1] * size)]]
+        if arguments not in found:
+            found.append(arguments)
+    return found
+
+
+@cache
+def _pool(near: int) -> tuple[int, ...]:
+    """Numbers to draw from: a third of them are the given one and its neighbours."""
+    return (*(near - 1, near, near + 1) * 4, *range(-8, 16))
+
+
+def _score_public(completion: str, row: Mapping[str, Any]) -> float:
+    """Judge a program in Python by its unit tests, or by the reference where there are none."""
+    if "entry_point" in row or "test_list" in row:
+        from textgym.tasks.python_sandbox import run_tests
+
+        if "entry_point" in row:
+            name = row["entry_point"]
+            # The tests call helpers of the prompt, which the program must not be able to change.
+            helpers = row["prompt"].partition(f"def {name}(")[0]
+            program = row["prompt"] + completion
+            return run_tests(program, row["test"], entry_point=name, setup=helpers).score
+        setup = row.get("test_setup_code") or ""
+        return run_tests(completion, row["test_list"], setup=setup).score
+    said = completion.split()
+    return float(bool(said) and said == str(row.get("reference", "")).split())

@@ -1,0 +1,233 @@
+"""The user: an agenda that is worked off turn by turn, and what the clerk did wrong on the way.
+
+Schatzmann et al. (2007), "Agenda-based user simulation for bootstrapping a POMDP dialogue system":
+the user has a goal (constraints, and requests) and a stack of things still to say; answers go on
+top of it. Here the stack is the row's list of stages, each with what the user says to begin it, and
+what it tells only when asked. Nothing is left to chance: all choices were made with the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textgym.tasks.base import Reply
+from textgym.tasks.dialogue_database import COLUMN, KIND, SPOT
+from textgym.tasks.dialogue_reader import (
+    ASK,
+    BOOK,
+    BYE,
+    CANCEL,
+    CHANGE,
+    JUNK,
+    OFFER,
+    POLITE,
+    TELL,
+    Act,
+    read,
+)
+
+PATIENCE = 3
+"""Turns that bring nothing, or something wrong, until the user leaves."""
+
+PAID = 0.1
+"""For each slot found out and each stage done."""
+
+_FAULT = 0.5
+"""What is left of a score after a fault."""
+
+_UNANSWERED = 0.5
+"""What is left of a score where the user's question was not answered rightly."""
+
+
+class User:
+    """One user, from the first turn on.
+
+    Args:
+        row: The row; it is not changed.
+
+    Attributes:
+        bookings: ``(number, day)`` by name, as the clerk has them.
+        stage: The number of the stage that the user is at.
+        told: What the user has said in this stage.
+        pending: The slots that the user has still to be asked for, with the answers.
+        turns: Turns heard.
+        faults: What the clerk did that nobody asked for, or said that is not so.
+        answered: Whether the user's question was answered: None before that.
+        done: Whether the user has left.
+    """
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.header: str = row["domain"]
+        self.table = {line[0]: line for line in row["table"]}
+        self.start = {name: (number, day) for name, number, day in row["bookings"]}
+        self.stages: list[dict[str, Any]] = row["stages"]
+        self.fewest: int = row["fewest"]
+        self.bookings = dict(self.start)
+        self.it = ""
+        self.turns = self.faults = 0
+        self.patience = PATIENCE
+        self.answered: bool | None = None
+        self.done = False
+        self._enter(0)
+
+    def _enter(self, number: int) -> None:
+        stage = self.stages[number]
+        self.stage = number
+        self.ask: str = stage["ask"]
+        self.name: str = stage["name"]
+        self.goal = {name: (many, day) for name, many, day in stage["goal"]}
+        self.told = set(stage["told"])
+        self.pending: dict[str, str] = dict(stage["hidden"])
+
+    # ------------------------------------------------------------------ listening
+
+    def hear(self, turn: str) -> Reply:
+        """Listen to a turn, and answer it."""
+        self.turns += 1
+        self._answers: list[str] = []
+        self._guess = bool(self.pending)  # what is booked in this turn was not all asked for
+        self._progress = self._left = False
+        self._offers = 0
+        reward = 0.0
+        faults, open_slots = self.faults, len(self.pending)
+        acts = read(self.header, turn)
+        for act in acts:
+            self._do(act)
+        reward += PAID * (open_slots - len(self.pending))
+        over = self.answered is not None if self.ask else self.bookings == self.goal
+        if over:
+            if self.answered is not False:
+                reward += PAID
+            self._progress = True
+            if self.stage + 1 < len(self.stages):
+                self._enter(self.stage + 1)
+                self._answers = [*self._answers[:1], self.stages[self.stage]["say"]]
+            else:
+                self.done = True
+        if not self._progress or self.faults > faults:
+            self.patience -= 1
+        if self._left or self.patience <= 0:
+            self.done = True
+        if self.done:
+            return Reply("", reward, True)
+        said = " ".join(dict.fromkeys(self._answers)) or "Sorry?"
+        return Reply(f"\nUser: {said}\nAgent:", reward)
+
+    def _do(self, act: Act) -> None:
+        if act.deed == ASK:
+            self._asked(act.slot)
+        elif act.deed == OFFER:
+            self._offered(act.name)
+        elif act.deed == TELL:
+            self._tell(act)
+        elif act.deed in (BOOK, CHANGE, CANCEL):
+            self._changed(act)
+        elif act.deed == JUNK:
+            self.faults += 1
+        elif act.deed == BYE:
+            self._left = True
+        else:
+            assert act.deed == POLITE
+
+    def _asked(self, slot: str) -> None:
+        if slot in self.pending:
+            self._answers.append(self.pending.pop(slot))
+            self.told.add(slot)
+            self._progress = True
+        else:
+            self._answers.append("I told you." if slot in self.told else "I do not mind.")
+
+    def _offered(self, name: str) -> None:
+        self.it = name
+        self._offers += 1
+        if self._offers > 1 or name not in self.table:
+            self.faults += 1
+        if not self.name:
+            self._answers.append("No, thank you.")
+        elif name == self.name:
+            self._answers.append("Yes, please.")
+            for slot in (KIND, SPOT):
+                if self.pending.pop(slot, ""):
+                    self.told.add(slot)
+                    self._progress = True
+        else:
+            self._answers.append(f"No, not {name}.")
+            if name in self.table and not self._suits(name):
+                self.faults += 1
+
+    def _suits(self, name: str) -> bool:
+        """Whether a name can be what the user wants, from what was said."""
+        line, wanted = self.table[name], self.table[self.name]
+        return all(
+            line[COLUMN[slot]] == wanted[COLUMN[slot]] for slot in (KIND, SPOT) if slot in self.told
+        )
+
+    def _tell(self, act: Act) -> None:
+        name = self.it if act.name == "it" else act.name
+        line = self.table.get(name)
+        true = line is not None and line[COLUMN[act.slot]] == act.value
+        if not true:
+            self.faults += 1
+        if act.slot == self.ask:
+            # What the user hears is believed: a wrong answer cannot be mended.
+            self.answered = self.answered is not False and true and name == self.name
+        else:
+            self._answers.append("All right.")
+        if line is not None:
+            self.it = name
+
+    def _changed(self, act: Act) -> None:
+        name = act.name
+        if name == "it":
+            only = next(iter(self.bookings)) if len(self.bookings) == 1 else ""
+            name = self.it or only
+        self.it = name
+        known = name in self.bookings
+        if act.deed == BOOK and not (act.number and act.day):
+            return  # nobody can book that: "Sorry?"
+        if known == (act.deed == BOOK) or name not in self.table:
+            self.faults += 1
+            return
+        wanted = self.goal.get(name)
+        if act.deed == CANCEL:
+            del self.bookings[name]
+            right = wanted is None
+        else:
+            before = self.bookings.get(name, ("", ""))
+            after = (act.number or before[0], act.day or before[1])
+            self.bookings[name] = after
+            right = wanted is not None and all(
+                one in ("", other) for one, other in zip((act.number, act.day), wanted, strict=True)
+            )
+            right = right and before != after
+        if not right:
+            self._answers.append("That is wrong." if wanted else f"No, not {name}.")
+        else:
+            self._progress = True
+        if not right or self._guess:
+            self.faults += 1
+
+    # ------------------------------------------------------------------ judging
+
+    def score(self, unheard: int = 0) -> float:
+        """What the clerk has earned.
+
+        Args:
+            unheard: Turns that nobody heard, after the user left.
+        """
+        final = {name: (many, day) for name, many, day in self.stages[-1]["goal"]}
+        names = {*self.start, *final}
+        changes = [name for name in names if self.start.get(name) != final.get(name)]
+        if not changes or not self.turns:
+            return 0.0
+        if any(
+            self.bookings.get(name) != self.start.get(name)
+            for name in {*self.bookings, *names}.difference(changes)
+        ):
+            return 0.0
+        right = sum(self.bookings.get(name) == final.get(name) for name in changes)
+        score: float = right / len(changes) * min(1.0, self.fewest / self.turns)
+        if self.stages[-1]["ask"] and not self.answered:
+            score *= _UNANSWERED
+        return score * float(_FAULT ** min(self.faults + unheard, 60))

@@ -1,0 +1,183 @@
+"""Several tasks in one environment, for training one policy on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from textgym.errors import TaskError
+from textgym.tasks.base import Baseline, Reply, Row, Task
+from textgym.tasks.registry import make_task, registered_tasks
+
+
+class Mix(Task):
+    """Several tasks by weights in one environment: multi-task training.
+
+    ## Description
+
+    Each episode is one of another task: its prompt, its score, its answers where it is a
+    conversation, its costs. Other weights, or other tasks, are an object's::
+
+        weights = {"TextGen/QA-v0": 2.0, "TextGen/Story-v0": 1.0}
+        env = gymnasium.make("TextGen/Mix-v0", prompts=Mix(tasks=weights))
+
+    ## Observation Space
+
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
+    written. The budgets are the largest of the tasks'.
+
+    ## Action Space
+
+    ``Discrete(V)``: the next token.
+
+    ## Rewards
+
+    The task's own. ``info["task"]`` is its id, at the end of an episode.
+
+    ## Starting State
+
+    A task is drawn by the weights, then one of its prompts; ``level`` is each task's own, or its
+    highest where it has no such level. The row has the task's columns and ``task``.
+
+    ## Episode End
+
+    The task's own. Where some task has several turns, eos ends a turn in all of them, and episodes
+    of the others end after the first one with the reason "task".
+
+    ## Arguments
+
+    ``level``: 1 (default), 2 or 3. ``split``: ``"train"`` or ``"eval"``. ``tasks`` (of the class):
+    weights by id; None takes every built-in task in open text, in equal shares.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Mix-v0"
+    max_prompt_tokens = 200
+    max_new_tokens = 124
+    levels = (1, 2, 3)
+    cheat_ceiling = 0.55
+
+    def __init__(
+        self,
+        level: int | None = None,
+        split: str = "train",
+        tasks: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(level, split)
+        if tasks is None:
+            tasks = dict.fromkeys(self.built_in(), 1.0)
+        if not tasks or not all(weight > 0 for weight in tasks.values()):
+            raise TaskError(f"{self.id}: tasks={tasks!r} has to name tasks with weights above 0")
+        self.tasks = {name: _at_level(name, self.level, split) for name in tasks}
+        for name, task in self.tasks.items():
+            if task.tokenizer is not None or task.stop or not task.stop_at_eos or name == self.id:
+                raise TaskError(
+                    f"{self.id}: {name} cannot be mixed with others: it has a vocabulary, stop "
+                    "strings or ends of its own; leave it out"
+                )
+        parts = self.tasks.values()
+        self.max_prompt_tokens = max(task.max_prompt_tokens for task in parts)
+        self.max_new_tokens = max(task.max_new_tokens for task in parts)
+        self.max_turns = max(task.max_turns for task in parts)
+        self.cheat_ceiling = max(task.cheat_ceiling for task in parts)
+        weights = np.array(list(tasks.values()), dtype=np.float64)
+        self._names = list(tasks)
+        self._bounds = (weights / weights.sum()).cumsum()
+
+    @classmethod
+    def built_in(cls) -> list[str]:
+        """The registered tasks that are mixed by default."""
+        return [
+            name
+            for name in registered_tasks()
+            if name != cls.id and make_task(name).tokenizer is None
+        ]
+
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw a task, and a row of it, of either split."""
+        name = self._draw(rng)
+        return {**self.tasks[name].generate(rng), "task": name}
+
+    def sample(self, rng: np.random.Generator) -> Row:
+        """Draw a task, and a row of it of this split."""
+        name = self._draw(rng)
+        return {**self.tasks[name].sample(rng), "task": name}
+
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """The score of the row's task."""
+        # A batch fills the columns that other tasks' rows have and this one lacks with None.
+        own = {name: value for name, value in row.items() if value is not None}
+        return self._of(row).score(completion, own)
+
+    def oracle(self, row: Mapping[str, Any]) -> str:
+        """The oracle of the row's task."""
+        return self._of(row).oracle(row)
+
+    def adopt(self, row: Row) -> Row:
+        """Let a task read a prompt that a user wrote: the column ``task``'s, or else the first."""
+        owner = row.get("task", self._names[0])
+        return {**self._of({"task": owner}).adopt(row), "task": owner}
+
+    def reply(self, row: Mapping[str, Any], turns: Sequence[str]) -> Reply:
+        """The reply of the row's task; the end where it has one turn only."""
+        task = self._of(row)
+        return Reply(done=True) if len(turns) >= task.max_turns == 1 else task.reply(row, turns)
+
+    def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
+        """The tasks' costs by name; each is 0 for rows of the others."""
+        names = dict.fromkeys(name for task in self.tasks.values() for name in task.costs())
+        return {name: partial(self._cost, name) for name in names}
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Each task's first baseline."""
+        first = {
+            name: next(iter(task.baselines().values()), None) for name, task in self.tasks.items()
+        }
+
+        def write(row: Row, rng: np.random.Generator) -> str:
+            baseline = first[row["task"]]
+            return "" if baseline is None else baseline(row, rng)
+
+        return {"each task's first": write}
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A document of one of the tasks."""
+        return self.tasks[self._draw(rng)].document(rng)
+
+    def _draw(self, rng: np.random.Generator) -> str:
+        return self._names[int(np.searchsorted(self._bounds[:-1], rng.random(), side="right"))]
+
+    def _of(self, row: Mapping[str, Any]) -> Task:
+        try:
+            return self.tasks[row["task"]]
+        except KeyError:
+            raise TaskError(
+                f"{self.id} cannot tell whose a row is: give it a column 'task', one of "
+                f"{self._names}"
+            ) from None
+
+    def _cost(
+        self, name: str, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float]:
+        found = [0.0] * len(prompts)
+        for owner in dict.fromkeys(columns["task"]):
+            cost = self.tasks[owner].costs().get(name)
+            if cost is None:
+                continue
+            at = [place for place, whose in enumerate(columns["task"]) if whose == owner]
+            mine = {key: [values[place] for place in at] for key, values in columns.items()}
+            texts = ([column[place] for place in at] for column in (prompts, completions))
+            for place, value in zip(at, cost(*texts, **mine), strict=True):
+                found[place] = float(value)
+        return found
+
+
+def _at_level(name: str, level: int, split: str) -> Task:
+    known = make_task(name).levels
+    return make_task(name, level if level in known else max(known), split)

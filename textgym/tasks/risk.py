@@ -1,0 +1,363 @@
+"""Decide on loans by written rules, and say why: cost-sensitive decisions with checked reasons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from textgym.rewards.registry import RewardFunction
+from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.risk_rules import (
+    EXCEPTIONS,
+    PURPOSES,
+    SHARES,
+    TIMES,
+    judge,
+    read,
+    write,
+)
+from textgym.tasks.risk_writer import (
+    cautious,
+    everything,
+    guess,
+    joined,
+    lenient,
+    mediocre,
+    strict,
+)
+
+VALUES = {
+    "approve": {"approve": 1.0, "decline": 0.0, "refer": 0.1},
+    "decline": {"approve": 0.3, "decline": 1.0, "refer": 0.3},
+    "refer": {"approve": 0.4, "decline": 0.4, "refer": 1.0},
+}
+"""What a decision is worth, by what is said and what is right."""
+
+_FLOOR = 0.2
+"""What a decision is worth without its reason."""
+
+_LONGEST = 800
+"""Characters; a longer text is not read."""
+
+_BETWEEN = re.compile(r", (?:and )?| and (?=the )")
+
+# How often a rule fits, by level.
+_FITS = {1: 0.5, 2: 0.42, 3: 0.38}
+
+
+class Risk(Task):
+    """Decide on a loan by the lender's rules, and give the facts that decide.
+
+    ## Description
+
+    The prompt has an application and the lender's rules, with limits that differ from prompt to
+    prompt. The policy writes a decision (``Approve``, ``Decline`` or ``Refer``, which leaves it to
+    a human) and the reason: the facts that the rules make decisive, with their numbers and how they
+    compare. If a rule fits, these are the facts of the rule that decides; if none does, those of
+    every rule. "above" and "under" do not hold of equal numbers. Where a rule's condition holds and
+    it has an exception, the exception belongs to the reason ("and there is no pledge", "but there
+    is a pledge").
+
+    The rules and people are made up; a score here says nothing of whether a lender is fair.
+
+    ## Observation Space
+
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
+    written.
+
+    ## Action Space
+
+    ``Discrete(V)``: the next token.
+
+    ## Rewards
+
+    The score, in [0, 1], once at the end:
+
+        score = value(said, right) * (0.2 / (1 + o) + 0.8 * share * precision^2)
+
+    * ``value``: cost-sensitive, for it is worse to approve wrongly than to decline wrongly:
+
+      ======== ======= ======= =====
+      said     right decision
+      -------- ---------------------
+               approve decline refer
+      ======== ======= ======= =====
+      approve  1       0       0.1
+      decline  0.3     1       0.3
+      refer    0.4     0.4     1
+      ======== ======= ======= =====
+
+    * ``share``: how many of the decisive findings are stated, word for word, in any order.
+    * ``o``: a point for each other true finding about a rule, two for everything else that is
+      stated, such as what is false, or said before.
+    * ``precision``: decisive findings stated / (these + o).
+
+    A decision alone is worth 0.2 of its value; a text of another form, nothing. The baselines:
+    ``strict`` declines and claims that the first rule fits (0.51, 0.30 and 0.22 by level),
+    ``everything`` declines and states every rule's finding correctly (0.65, 0.23, 0.17: at level 1
+    there is but one rule, and half of the applications are declined), ``lenient`` does so and
+    approves (0.50, 0.34, 0.28: the best of them above level 1), ``cautious`` always refers, without
+    a reason (0.08, 0.12, 0.11), ``guess`` guesses (0.27, 0.16, 0.12).
+
+    ## Starting State
+
+    A prompt of `generate`, by level: (1) one rule, (2) two rules, one of which refers, of which the
+    first that fits counts, (3) three rules, one with an exception, of which the first or the last
+    that fits counts.
+
+    ``item(0)`` at level 1::
+
+        Loan: for a workshop, income 480, amount 2240, debts 320, 8 job years, 6 late
+        bills.
+        Rules: Decline if the amount is above six times the income. Else approve.
+        Decision:
+
+        -> Approve: the amount of 2240 is not above six times the income of 480.
+
+    ``item(0)`` at level 2::
+
+        Loan: for a workshop, income 200, debts 100, 5 job years.
+        Rules: Refer if the loan is for a workshop. Decline if the job years are under
+        7. Else approve. The first that fits counts.
+        Decision:
+
+        -> Refer: the loan is for a workshop.
+
+    ``item(0)`` at level 3::
+
+        Loan: for a house, income 640, amount 3420, 7 job years, no pledge.
+        Rules: Decline if the loan is for a violin. Refer if the job years are under 9.
+        Decline if the amount is above six times the income, unless there is a pledge.
+        Else approve. The last that fits counts.
+        Decision:
+
+        -> Refer: the 7 job years are under 9.
+
+    The row's other columns are ``decision``, ``findings`` (the true one about each rule) and
+    ``decisive`` (the numbers of those that decide).
+
+    ## Episode End
+
+    End-of-sequence, or 84 tokens: a termination. Decisions begin with a space.
+
+    ## Arguments
+
+    ``level``: 1 (default), 2 or 3. ``split``: ``"train"`` or ``"eval"``.
+
+    ## Real data
+
+    ``prompts=`` takes rows of credit data with a label in one of the columns ``decision``,
+    ``label``, ``class``, ``Risk``, ``risk``, ``credit_risk`` or ``loan_status``: words such as
+    approve, good, accepted, "Fully Paid", decline, bad, rejected, "Charged Off", refer or review;
+    in ``class`` also UCI's 1 (good) and 2 (bad). Other numbers are not guessed at. The application
+    is the column ``application`` or ``text``, or else all other columns, written out (the German
+    credit data of UCI, OpenML's credit-g). A column ``reason`` is what the reason is compared with.
+
+    Such rows have no rules. The score is ``value`` of the decision that the text begins with (0 if
+    it names two), times 0.2 + 0.8 chrF of the reason if the row has one (needs sacrebleu). Without
+    one the score is the decision's alone: the reason is not judged, and always to say the
+    commonest label is worth its share. chrF measures likeness, not truth.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Risk-v0"
+    max_prompt_tokens = 156
+    max_new_tokens = 84
+    levels = (1, 2, 3)
+    cheat_ceiling = 0.5
+
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw an application and rules, and decide."""
+        draw = iter(rng.random(40).tolist()).__next__
+        income = 20 * (10 + int(draw() * 40))
+        facts: dict[str, Any] = {
+            "purpose": PURPOSES[int(draw() * len(PURPOSES))],
+            "income": income,
+            "debts": 10 * round(income * (0.2 + 0.6 * draw()) / 10),
+            "amount": 10 * round(income * (1.6 + 5 * draw()) / 10),
+            "years": 2 + int(draw() * 7),
+            "late": 2 + int(draw() * 5),
+        }
+        names = ["debts", "amount", "income", "years", "late", "purpose"]
+        looked = []
+        if self.level == 3:  # one of each sort: others would make the texts too long
+            looked = [names[int(draw() * 2)], names[3 + int(draw() * 2)], "purpose"]
+        while len(looked) < self.level:
+            looked.append(names.pop(int(draw() * len(names))))
+        looked.append(looked.pop(int(draw() * len(looked))))
+        looked.insert(0, looked.pop(int(draw() * len(looked))))
+        if self.level > 1:  # few facts that no rule looks at, to keep prompts short
+            spare = [name for name in ("amount", "debts", "years", "late") if name not in looked]
+            for _ in range(len(spare) - (self.level == 2)):
+                del facts[spare.pop(int(draw() * len(spare)))]
+        refers = int(draw() * self.level) if self.level > 1 else -1
+        rules: list[dict[str, Any]] = []
+        for number, fact in enumerate(looked):
+            limit = _limit(fact, facts, draw() < _FITS[self.level], draw())
+            # Both actions occur wherever there are several rules.
+            action = "refer" if number == refers else "decline"
+            rules.append({"action": action, "fact": fact, "limit": limit, "unless": ""})
+        if self.level == 3:
+            unless = EXCEPTIONS[int(draw() * len(EXCEPTIONS))]
+            facts[unless] = draw() < 0.5
+            rules[int(draw() * 3)]["unless"] = unless
+        last = self.level == 3 and draw() < 0.5
+        return {"prompt": write(facts, rules, last), **_judged(*judge(facts, rules, last))}
+
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """What the decision is worth, times how far the reason supports it."""
+        if "decision" in row and "findings" not in row:
+            return _plain(completion, row)
+        if len(completion) > _LONGEST:
+            return 0.0
+        body = completion.rstrip()
+        if body[-1:] != "." or body[:1] != " ":
+            return 0.0
+        decision, colon, reason = body[1:-1].partition(": ")
+        values = VALUES.get(decision.lower()) if decision.istitle() else None
+        if values is None:
+            return 0.0
+        value = values[row["decision"]]
+        if not colon:
+            return _FLOOR * value
+        decisive, findings = row["decisive"], row["findings"]
+        told: set[int] = set()
+        right = others = 0
+        for said in _BETWEEN.split(reason):
+            number = findings.index(said) if said in findings else -1
+            if number < 0 or number in told:
+                others += 2
+            elif number in decisive:
+                right += 1
+            else:
+                others += 1
+            told.add(number)
+        share = right / len(decisive)
+        precision = right / (right + others)
+        return value * (_FLOOR / (1 + others) + (1 - _FLOOR) * share * precision**2)
+
+    def adopt(self, row: Row) -> Row:
+        """Read application and rules out of a prompt that a user wrote, and apply them."""
+        found = read(row["prompt"])
+        return row if found is None else {**_judged(*judge(*found)), **row}
+
+    def convert(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Bring a row of credit data (see "Real data") into the form of a prompt."""
+        found = ((name, _meant(name, row[name])) for name in _LABELS if row.get(name) is not None)
+        decision = next((one for _, one in found if one), None)
+        if decision is None or "findings" in row:
+            return row
+        text = next((row[name] for name in ("application", "text", "prompt") if name in row), None)
+        reason = row["reason"].strip() if isinstance(row.get("reason"), str) else ""
+        if text is None:
+            text = ", ".join(
+                f"{str(name).replace('_', ' ')} {value}"
+                for name, value in row.items()
+                if name not in (*_LABELS, "reason", "reference") and value is not None
+            )
+        return {
+            "prompt": f"Application: {str(text).strip()}\nDecision:",
+            "reference": f" {decision.capitalize()}{': ' if reason else ''}{reason.rstrip('.')}.",
+            "decision": decision,
+            "reason": reason,
+        }
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Writers that do not compare anything, or do not look which rule decides."""
+        return {
+            "strict": strict,
+            "everything": everything,
+            "lenient": lenient,
+            "cautious": cautious,
+            "guess": guess,
+        }
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A fluent decision with lapses: another decision, another rule, wrong numbers."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _limit(fact: str, facts: Mapping[str, Any], fits: bool, luck: float) -> str:
+    """A limit under which a rule fits or does not, where one exists."""
+    if fact in ("debts", "amount"):
+        table: Mapping[str, Any] = SHARES if fact == "debts" else TIMES
+        income = facts["income"]
+        limits = [name for name, one in table.items() if (facts[fact] > one * income) == fits]
+        limits = limits or list(table)
+        return limits[int(luck * len(limits))]
+    if fact == "purpose":
+        number = PURPOSES.index(facts["purpose"])
+        return PURPOSES[number if fits else number - 1 - int(luck * (len(PURPOSES) - 1))]
+    if fact == "income":
+        step = 20 * (1 + int(luck * 6)) if fits else -20 * int(luck * 6)
+        return str(facts["income"] + step)
+    step = int(luck * 3)
+    if fact == "late":
+        return str(max(1, facts["late"] - 1 - step) if fits else facts["late"] + step)
+    return str(min(9, facts["years"] + 1 + step) if fits else max(1, facts["years"] - step))
+
+
+def _judged(decision: str, decisive: list[int], findings: list[str]) -> Row:
+    """The columns of a row besides the prompt."""
+    said = joined([findings[number] for number in decisive])
+    return {
+        "reference": f" {decision.capitalize()}: {said}.",
+        "decision": decision,
+        "decisive": decisive,
+        "findings": findings,
+    }
+
+
+_WORDS = {
+    "approve": "approve approved accept accepted grant granted good yes y low",
+    "decline": "decline declined deny denied reject rejected refuse refused bad no n high default",
+    "refer": "refer referred review manual escalate escalated",
+}
+_MEANING = {word: decision for decision, words in _WORDS.items() for word in words.split()}
+_MEANING |= {"fully paid": "approve", "charged off": "decline"}
+_VERB = re.compile(
+    r"\b(?:approved?|accept(?:ed)?|grant(?:ed)?|declined?|den(?:y|ied)|reject(?:ed)?|refused?"
+    r"|refer(?:red)?|escalated?)\b",
+    re.IGNORECASE,
+)
+_LABELS = ("decision", "label", "class", "Risk", "risk", "credit_risk", "loan_status")
+
+
+def _plain(completion: str, row: Mapping[str, Any]) -> float:
+    """For rows of a data set: the decision that the text begins with, times its reason's chrF."""
+    text = completion[:_LONGEST].strip()
+    verbs = [_MEANING[verb.lower()] for verb in _VERB.findall(text)]
+    if not verbs or len(set(verbs)) > 1 or not _VERB.match(text):
+        return 0.0
+    value = VALUES[verbs[0]][row["decision"]]
+    wanted = row.get("reason")
+    if not wanted:
+        return value
+    reason = text.partition(":")[2].strip()
+    if not reason:
+        return _FLOOR * value
+    near = _chrf()([""], [reason], reference=[str(wanted)])[0] or 0.0
+    return value * (_FLOOR + (1 - _FLOOR) * min(1.0, near))
+
+
+@cache
+def _chrf() -> RewardFunction:
+    # Needs sacrebleu, which rows of our own do not.
+    from textgym.rewards.overlap import Chrf
+
+    return Chrf()
+
+
+def _meant(column: str, label: object) -> str | None:
+    """The decision that a label stands for; None if that is not clear."""
+    if column == "class" and str(label) in ("1", "2"):  # UCI's German credit data
+        return "approve" if str(label) == "1" else "decline"
+    return _MEANING.get(str(label).strip().lower())
