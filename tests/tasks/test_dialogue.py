@@ -427,7 +427,9 @@ def test_prompts_by_hand_are_played():
         PROMPT.format("I want a small room."),
         "Hotels: x\nUser: y\nAgent:",
     ):
-        assert task.adopt({"prompt": other}) == {"prompt": other}
+        found = task.adopt({"prompt": other})
+        assert found == {"prompt": other, "reference": ""}
+        assert task.score("Hello.", found) == 0.0
 
 
 @pytest.mark.parametrize("level", Dialogue.levels)

@@ -272,7 +272,9 @@ def test_unknown_rows_stay_as_they_are():
     for raw in ({"prompt": "Hello"}, {"prompt": "Hello", "label": "maybe"}, {"text": "x"},
                 {"user_input": "x", "toxicity": "?"}):  # fmt: skip
         assert Moderate(1).convert(raw) == raw
-    assert Moderate(1).adopt({"prompt": "Hello"}) == {"prompt": "Hello"}
+    found = Moderate(1).adopt({"prompt": "Hello"})
+    assert found == {"prompt": "Hello", "rules": [], "asks": []}
+    assert Moderate(1).score("Hello.", found) == 0.0
 
 
 @settings(max_examples=200, deadline=None)
