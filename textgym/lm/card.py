@@ -16,8 +16,6 @@ from textgym.lm.writing import writer
 from textgym.tasks import Task
 from textgym.testing.standings import Standing, play
 
-_SAMPLES = 256
-
 
 def write_card(
     folder: Path,
@@ -27,6 +25,7 @@ def write_card(
     parameters: int,
     cpu_seconds: float,
     validation_loss: float,
+    samples: int = 256,
 ) -> None:
     """Write ``README.md`` beside a checkpoint.
 
@@ -37,6 +36,7 @@ def write_card(
         parameters: Number of weights.
         cpu_seconds: CPU time of the training, all threads together.
         validation_loss: Nats a token on documents of the eval split.
+        samples: Responses to judge for each task.
     """
     lm = LanguageModel.load(str(folder), device="cpu")
     torch.manual_seed(0)
@@ -45,18 +45,13 @@ def write_card(
         # A smaller vocabulary needs more tokens than the task allows for.
         room = (lm.context_length or 1024) - task.max_new_tokens
         act, tokenizer = writer(lm)
-        written = list(play(task, act, _SAMPLES, tokenizer=tokenizer, max_prompt_tokens=room))
+        written = list(play(task, act, samples, tokenizer=tokenizer, max_prompt_tokens=room))
         tiny = Standing.of("textgym/tiny", "model", [played.score for played in written])
-        empty = np.mean([task.score("", task.item(index)) for index in range(_SAMPLES)])
-        rows.append(
-            f"| {task.id} | {task.level} | {empty:.2f} | {tiny.mean:.2f} ± {tiny.error:.2f} "
-            "| 1.00 |"
-        )
+        empty = np.mean([task.score("", task.item(index)) for index in range(samples)])
+        rows.append(f"| {task} | {empty:.2f} | {tiny.mean:.2f} ± {tiny.error:.2f} | 1.00 |")
         prompt, response, score = written[0]
         prompt = prompt.replace("\n", " / ")
-        examples.append(
-            f"* {task.id}, level {task.level}, score {score:.2f}: {prompt} **{response.strip()}**"
-        )
+        examples.append(f"* {task}, score {score:.2f}: {prompt} **{response.strip()}**")
     text = _TEMPLATE.format(
         parameters=f"{parameters:,}",
         command=_command(settings),
@@ -71,7 +66,7 @@ def write_card(
         layers=settings["layers"],
         width=settings["width"],
         heads=settings["heads"],
-        samples=_SAMPLES,
+        samples=samples,
         scores="\n".join(rows),
         examples="\n".join(examples),
     )
@@ -82,7 +77,7 @@ def _command(settings: Mapping[str, Any]) -> str:
     words = [
         f"--{name} {value}"
         for name, value in settings.items()
-        if name not in ("out", "threads", "install")
+        if name not in ("out", "threads", "install", "save_every", "card_samples")
     ]
     return "python -m textgym.lm.train " + " ".join(words)
 
@@ -119,8 +114,8 @@ Cross-entropy on documents of the eval split: {validation_loss} nats a token (pe
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
 interval of the mean, between the score of an empty text and the oracle's:
 
-| task | level | empty | textgym/tiny | oracle |
-|---|---:|---:|---:|---:|
+| task | empty | textgym/tiny | oracle |
+|---|---:|---:|---:|
 {scores}
 
 Samples (the model's part in bold):

@@ -43,7 +43,7 @@ _FROM_NOTHING = 8
 _TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
 
 # Where it runs and where it goes does not change what is trained.
-_FREE = ("out", "threads", "install", "save_every")
+_FREE = ("out", "threads", "install", "save_every", "card_samples")
 
 
 @dataclass
@@ -51,39 +51,48 @@ class TrainSettings:
     """Settings of a training; the defaults made ``textgym/tiny``."""
 
     out: str = field(default="runs/tiny", metadata={"help": "folder of the checkpoints"})
-    steps: int = field(default=2000, metadata={"help": "optimizer steps"})
+    steps: int = field(default=2600, metadata={"help": "optimizer steps"})
     batch_size: int = field(default=48, metadata={"help": "documents a step"})
     learning_rate: float = field(default=2e-3, metadata={"help": "peak, after warm-up"})
     warmup: int = field(default=100, metadata={"help": "steps of linear warm-up"})
     weight_decay: float = field(default=0.05, metadata={"help": "AdamW's, on matrices"})
-    vocab_size: int = field(default=1536, metadata={"help": "at most so many tokens"})
-    layers: int = field(default=3, metadata={"help": "Transformer blocks"})
+    vocab_size: int = field(default=2048, metadata={"help": "at most so many tokens"})
+    layers: int = field(default=4, metadata={"help": "Transformer blocks"})
     width: int = field(default=192, metadata={"help": "size of a hidden state"})
     heads: int = field(default=6, metadata={"help": "attention heads"})
-    context: int = field(default=256, metadata={"help": "longest text in tokens"})
+    context: int = field(default=384, metadata={"help": "longest text in tokens"})
     tokenizer_documents: int = field(default=20_000, metadata={"help": "documents for the BPE"})
     save_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
+    card_samples: int = field(default=256, metadata={"help": "texts a task judged for the card"})
     seed: int = field(default=0, metadata={"help": "of the data and of the initial weights"})
     threads: int = field(default=0, metadata={"help": "CPU threads; 0: torch's choice"})
     install: bool = field(default=False, metadata={"help": "make it the package's textgym/tiny"})
 
 
 def training_tasks(split: str) -> list[Task]:
-    """Every registered task, at each of its levels, that is written in open text."""
-    tasks = [make_task(name, split=split) for name in registered_tasks() if name != Mix.id]
-    return [
-        type(task)(level=level, split=split)
-        for task in tasks
-        if task.tokenizer is None
-        for level in task.levels
-    ]
+    """Every registered task in open text, in each of its forms; mixtures of them are left out."""
+    tasks = [make_task(name) for name in registered_tasks() if name != Mix.id]
+    return [form for task in tasks if task.tokenizer is None for form in task.variants(split)]
 
 
-def documents(stream: int, seed: int, step: int, count: int, split: str = "train") -> list[str]:
-    """Some documents, from all tasks in equal shares; a function of its arguments alone."""
+def documents(
+    stream: int, seed: int, step: int, count: int, split: str = "train"
+) -> list[list[str]]:
+    """Some documents, from all tasks in equal shares; a function of its arguments alone.
+
+    Returns:
+        Each document in pieces, behind which eos stands.
+    """
     rng = np.random.default_rng(np.random.SeedSequence([stream, seed, step]))
-    tasks = training_tasks(split)
-    return [tasks[int(rng.random() * len(tasks))].document(rng) for _ in range(count)]
+    groups: dict[str, list[Task]] = {}
+    for task in training_tasks(split):
+        groups.setdefault(task.id, []).append(task)
+    names = list(groups)
+    drawn = []
+    for _ in range(count):
+        forms = groups[names[int(rng.random() * len(names))]]
+        drawn.append(forms[int(rng.random() * len(forms))].turns_document(rng))
+    return drawn
 
 
 def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
@@ -98,12 +107,12 @@ def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
         show_progress=False,
     )
     texts = documents(_TOKENIZER_STREAM, settings.seed, 0, settings.tokenizer_documents)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(map("".join, texts), trainer)
     return tokenizer
 
 
-def encode_batch(texts: list[str], tokenizer: Tokenizer, context: int) -> torch.Tensor:
-    """Token ids of documents, each from position 0 and with eos at its end.
+def encode_batch(texts: list[list[str]], tokenizer: Tokenizer, context: int) -> torch.Tensor:
+    """Token ids of documents, each from position 0 and with eos behind each of its pieces.
 
     Returns:
         int64 ``[len(texts), longest]``; -100, which the loss ignores, after the end.
@@ -113,8 +122,9 @@ def encode_batch(texts: list[str], tokenizer: Tokenizer, context: int) -> torch.
     """
     eos = cast(int, tokenizer.eos_id)
     rows = [
-        [eos] * (number % _FROM_NOTHING == 0) + tokenizer.encode(text) + [eos]
-        for number, text in enumerate(texts)
+        [eos] * (number % _FROM_NOTHING == 0)
+        + [index for piece in pieces for index in (*tokenizer.encode(piece), eos)]
+        for number, pieces in enumerate(texts)
     ]
     longest = max(map(len, rows))
     if longest > context:
@@ -267,6 +277,7 @@ def _finish(
         parameters=sum(weight.numel() for weight in model.parameters()),
         cpu_seconds=cpu_seconds,
         validation_loss=validation_loss(model, tokenizer, settings.context),
+        samples=settings.card_samples,
     )
     return folder
 

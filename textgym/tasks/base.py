@@ -120,6 +120,9 @@ class Task(ABC):
         self.level = level
         self.split = split
 
+    def __str__(self) -> str:
+        return f"{self.id}, level {self.level}"
+
     @abstractmethod
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a row, of either split, with `rng` as the only source of chance.
@@ -159,6 +162,18 @@ class Task(ABC):
         """A text to train a language model on: prompt and continuation, from this split."""
         row = self.sample(rng)
         return str(row["prompt"]) + self.oracle(row)
+
+    def turns_document(self, rng: np.random.Generator) -> list[str]:
+        """The text of `document` in pieces: one ends, and eos is to follow, where a turn ends.
+
+        A conversation overrides it, so that a language model learns to end its turns.
+        """
+        return [self.document(rng)]
+
+    @classmethod
+    def variants(cls, split: str) -> list[Task]:
+        """The forms of the task that a language model is trained and judged on: every level."""
+        return [cls(level=level, split=split) for level in cls.levels]
 
     def sample(self, rng: np.random.Generator) -> Row:
         """Draw a row of this split.

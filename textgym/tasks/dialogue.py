@@ -204,5 +204,10 @@ class Dialogue(Task):
 
     def document(self, rng: np.random.Generator) -> str:
         """The text of `conversation`: a clerk who mishears, guesses, and leaves early at times."""
+        return "".join(self.turns_document(rng))
+
+    def turns_document(self, rng: np.random.Generator) -> list[str]:
+        """The same in pieces, each of which ends with a turn of the clerk's."""
         prompt, texts = self.conversation(rng)
-        return prompt + "".join(texts)
+        heard = [prompt, *texts[1::2]]
+        return [user + clerk for user, clerk in zip(heard, texts[::2], strict=True)]

@@ -273,6 +273,14 @@ class Translate(Task):
         """``gloss`` looks every word up, ``skeleton`` says who did what and leaves out the rest."""
         return {"gloss": gloss, "skeleton": skeleton}
 
+    def __str__(self) -> str:
+        return f"{super().__str__()}, {self.direction}"
+
+    @classmethod
+    def variants(cls, split: str) -> list[Task]:
+        """Every level, in both directions."""
+        return [cls(level, split, direction) for direction in DIRECTIONS for level in cls.levels]
+
     def document(self, rng: np.random.Generator) -> str:
         """A prompt and a translation with lapses."""
         row = self.sample(rng)
