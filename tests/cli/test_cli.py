@@ -70,7 +70,7 @@ def test_play_speaks_to_the_other_side(capsys, monkeypatch):
 
 
 def test_play_by_token(capsys, monkeypatch):
-    typed = "a\na b\n#6\nbye\n\n"  # One token, two tokens (refused), eos by its id, then bye.
+    typed = "a\na b\n#²\n#6\nbye\n\n"  # One token, two tokens (refused), eos by its id, then bye.
     status, out, _ = run(
         capsys, monkeypatch, "play", "tests.conversations:Parley", "--tokens", typed=typed
     )
@@ -127,6 +127,8 @@ def test_check_own_task(capsys, monkeypatch, tmp_path):
         (["show", "Story", "--level", "9"], "level"),
         (["check", "no_such_module:Task"], "cannot be imported"),
         (["play", "tests.conversations:np"], "no subclass"),
+        (["show", ":X"], "cannot be imported"),
+        (["show", "textgym.tasks:Task"], "has no id"),
     ],
 )
 def test_errors_are_one_line(capsys, monkeypatch, arguments, message):

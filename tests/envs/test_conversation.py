@@ -13,10 +13,11 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import textgym
 from tests.conversations import Parley
 from textgym.envs import TextGenEnv, TextGenVectorEnv
-from textgym.errors import DataError, TaskError
-from textgym.tasks import Reply, Task
+from textgym.errors import DataError, SettingsError, TaskError
+from textgym.tasks import Reply, Task, registry
 from textgym.testing import check_vector_env
 from textgym.testing.vector import assert_same
 
@@ -142,10 +143,13 @@ def test_it_goes_on_from_a_saved_state() -> None:
 
     for _ in range(9):
         envs.step(actions())
-    others.set_state(copy.deepcopy(envs.get_state()))
+    state = envs.get_state()
+    kept = copy.deepcopy(state)
+    others.set_state(state)
     for _ in range(40):
         action = actions()
         assert_same(envs.step(action), others.step(action), "after the state was set")
+    assert_same(state, kept, "a state that was taken")
 
 
 def test_stop_strings_end_turns() -> None:
@@ -219,3 +223,75 @@ def test_a_conversation_without_the_other_side() -> None:
 def test_names_of_turns_are_reserved() -> None:
     with pytest.raises(DataError, match="'turns'"):
         TextGenEnv(prompts=[{"prompt": "a", "turns": []}])
+
+
+def test_turns_that_cannot_end_are_refused() -> None:
+    with pytest.raises(SettingsError, match="nothing would end the agent's turns"):
+        TextGenEnv(prompts=Parley(), stop_at_eos=False)
+    assert TextGenEnv(prompts=Parley(), stop_at_eos=False, stop=["b"]).settings.stops
+
+
+def test_potentials_read_what_rewards_read() -> None:
+    read = []
+
+    def longer(prompts, completions, turns, replies, **columns):
+        read.append((completions[0], turns[0], replies[0]))
+        return [len(completions[0]) / 10]
+
+    env = TextGenEnv(prompts=Parley(), step_reward=longer)
+    env.reset(seed=0)
+    total = 0.0
+    for word in ("a", "b", "<eos>", "b", "bye", "<eos>"):
+        _, reward, _, _, info = env.step(WORDS.index(word))
+        total += reward
+    assert read == [
+        ("", [], []),
+        ("a", [], []),
+        ("a b", [], []),
+        ("a b", ["a b"], []),
+        ("a b\nb", ["a b"], ["said a b :"]),
+        ("a b\nb bye", ["a b"], ["said a b :"]),
+    ]
+    # What shaping pays sums up to minus the first potential, which is 0 here.
+    assert info["reward_terms"]["step_reward"] == pytest.approx(0.0)
+    assert total == pytest.approx(info["reward_terms"]["score"] + 0.25)
+
+
+class Reader(Parley):
+    """Needs a column that it reads out of prompts, on both sides."""
+
+    id = "TextGen/Reader-v0"
+
+    def adopt(self, row):
+        return {"first": row["prompt"][:1], **row}
+
+    def reply(self, row, turns):
+        return Reply(f"said {row['first']} :")
+
+    def score(self, completion, row):
+        return float(len(row["turns"]) == 2)
+
+
+@pytest.mark.parametrize("reward", [None, "distinct"])
+def test_the_other_side_reads_the_users_prompts(reward: Any) -> None:
+    textgym.register_task(Reader.id, Reader)
+    try:
+        env = gym.make(Reader.id, prompts=["a go :"], reward=reward)
+        env.reset(seed=0)
+        obs, _, over, *_ = env.step(EOS)
+        assert not over
+        assert [WORDS[i] for i in obs[obs >= 0]] == ["a", "go", ":", "<eos>", "said", "a", ":"]
+    finally:
+        gym.registry.pop(Reader.id)
+        registry._TASKS.pop(Reader.id)
+
+
+def test_a_segment_ends_with_its_turn() -> None:
+    """A continuation that was meant for one turn is not written into the next one."""
+    tokens = np.array([[0, EOS, 1, 1], [0, 1, -1, -1], [EOS, 0, 0, 0]])
+    envs = TextGenVectorEnv(3, prompts=Parley(), autoreset_mode="Disabled")
+    envs.reset(seed=0)
+    result = envs.step_rows(tokens, np.ones(3, dtype=bool))
+    written = [[WORDS[i] for i in text[text >= 0]][3:] for text in result.texts]
+    assert written == [["a", "<eos>", "said", "a", ":"], ["a", "b"], ["<eos>", "said", ":"]]
+    assert result.rewards.tolist() == [0.5, 0.0, 0.5]

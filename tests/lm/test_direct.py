@@ -102,11 +102,9 @@ def test_a_hook_is_not_passed_by(lm, part):
     with torch.no_grad():
         before = decoder(texts)
         handle = found[part].register_forward_hook(steer)
-        decoder.invalidate()
         torch.testing.assert_close(decoder(texts), last_hidden(lm, texts), atol=1e-4, rtol=1e-4)
         assert not torch.allclose(decoder(texts), before, atol=1e-2)
         handle.remove()
-        decoder.invalidate()
         torch.testing.assert_close(decoder(texts), before, atol=1e-5, rtol=1e-5)
 
 
@@ -119,11 +117,45 @@ def test_classes_that_are_not_known_are_left_to_transformers(load):
     assert direct_pass(load("alternating").body) is None
     assert direct_pass(Odd()) is None
 
-    class OwnMLP(type(lm.body.layers[0].mlp)):
+    decoder = MemoDecoder(lm, WIDTH)
+
+    class Halved(type(lm.body.layers[0].mlp)):
         """Hangs together in a way that nobody here knows."""
 
-    lm.body.layers[0].mlp.__class__ = OwnMLP
-    assert direct_pass(lm.body) is None
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    class Wrap(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return -self.inner(x)
+
+    texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=torch.manual_seed(1))
+    mlp = lm.body.layers[0].mlp
+    for foreign in (Wrap(mlp), Halved(mlp.config)):
+        before = decoder(texts)
+        lm.body.layers[0].mlp = foreign
+        assert direct_pass(lm.body) is None
+        with torch.no_grad():
+            expected = last_hidden(lm, texts)
+        torch.testing.assert_close(decoder(texts), expected, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(expected, before, atol=1e-3)
+
+
+def test_hooks_on_all_modules_are_called(load):
+    lm = load("gpt2")
+    decoder = MemoDecoder(lm, WIDTH)
+    seen = set()
+
+    def note(module, inputs, output):
+        seen.add(type(module).__name__)
+
+    with nn.modules.module.register_module_forward_hook(note):
+        decoder(torch.tensor([[1, 2, 3]]))
+    assert {"GPT2Block", "GPT2Attention", "GPT2MLP", "Conv1D"} <= seen
 
 
 def test_turned_weights_are_those_of_the_model(lm, monkeypatch):

@@ -111,6 +111,7 @@ def test_the_batch_equals_the_loop():
         ({"TextGen/GoodBad-v0": 1.0}, "cannot be mixed"),
         ({"TextGen/Mix-v0": 1.0}, "cannot be mixed"),
         ({"TextGen/QB-v0": 1.0}, "there is no task"),
+        (["TextGen/QA-v0"], "weights above 0"),
     ],
 )
 def test_impossible_mixtures(tasks, message):
@@ -131,3 +132,17 @@ def test_a_written_prompt_is_read_by_the_task_that_is_named():
 def test_whose_row_it_is_has_to_be_known():
     with pytest.raises(TaskError, match="column 'task'"):
         Mix().score("", {"prompt": "x"})
+
+
+def test_public_rows_reach_the_task_that_is_named():
+    raw = {"dialogue": "A: Hi.", "summary": "A greets.", "task": "TextGen/Summarize-v0"}
+    mix = Mix(tasks={"TextGen/QA-v0": 1.0, "TextGen/Summarize-v0": 1.0})
+    own = mix.tasks["TextGen/Summarize-v0"].convert({k: raw[k] for k in ("dialogue", "summary")})
+    assert mix.convert(raw) == {**own, "task": "TextGen/Summarize-v0"}
+    assert mix.convert({"x": 1}) == {"x": 1}
+
+
+def test_documents_keep_their_turns():
+    mix = Mix(tasks={"TextGen/Dialogue-v0": 1.0})
+    rng = np.random.default_rng(0)
+    assert {len(mix.turns_document(rng)) for _ in range(20)} > {1}

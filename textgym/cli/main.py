@@ -66,18 +66,34 @@ def _task(options: argparse.Namespace) -> Task:
             sys.path.insert(0, "")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # Whatever the module does when it is imported.
             raise TaskError(f"{name!r} cannot be imported: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Task)):
             raise TaskError(f"{name!r} is no subclass of textgym.Task")
+        if not isinstance(getattr(found, "id", None), str):
+            raise TaskError(f"{name!r} has no id; write `id = 'TextGen/...-v0'` in the class")
         if found.id not in registered_tasks():
             register_task(found.id, found)
-        return found(level=options.level, split=options.split)
+        try:
+            return found(level=options.level, split=options.split)
+        except TypeError as error:  # Abstract methods, or a constructor of its own.
+            raise TaskError(f"{name!r} cannot be made: {error}") from error
     if f"TextGen/{name}" in registered_tasks():
         name = f"TextGen/{name}"
     elif f"TextGen/{name}-v0" in registered_tasks():
         name = f"TextGen/{name}-v0"
     return make_task(name, options.level, options.split)
+
+
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_count.__name__ = "whole number above 0"  # As argparse names it in its error.
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,8 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the tasks, a line each")
     show = commands.add_parser("show", help="a task's page: what it is, samples, who scores what")
-    show.add_argument("--samples", type=int, default=2, help="samples shown (default: 2)")
-    show.add_argument("--rows", type=int, default=100, help="rows that are judged (default: 100)")
+    show.add_argument("--samples", type=_count, default=2, help="samples shown (default: 2)")
+    show.add_argument(
+        "--rows", type=_count, default=100, help="rows that are judged (default: 100)"
+    )
     show.add_argument(
         "--lm",
         nargs="?",
@@ -99,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--seed", type=int, default=None, help="of the prompts")
     play.add_argument("--tokens", action="store_true", help="token by token, not by text")
     check = commands.add_parser("check", help="hold a task to the task contract")
-    check.add_argument("--rows", type=int, default=200, help="of each level and split")
+    check.add_argument("--rows", type=_count, default=200, help="of each level and split")
     for command in (show, play, check):
         command.add_argument("task", metavar="ID", help="an id, its middle, or module:Class")
         command.add_argument("--level", type=int, default=None, help="difficulty")

@@ -92,7 +92,7 @@ def _tokens(line: str, env: TextGenEnv) -> list[int]:
 def _token(line: str, tokenizer: Tokenizer) -> int:
     if not line and tokenizer.eos_id is not None:
         return tokenizer.eos_id
-    if line.startswith("#") and line[1:].isdigit() and int(line[1:]) < tokenizer.vocab_size:
+    if line.startswith("#") and line[1:].isdecimal() and int(line[1:]) < tokenizer.vocab_size:
         return int(line[1:])
     ids = tokenizer.encode(line.replace(r"\n", "\n"))
     if len(ids) != 1:

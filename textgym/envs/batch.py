@@ -123,7 +123,9 @@ class TextBatch:
         if self.settings.step_reward is not None:
             at = np.asarray(rows, dtype=np.intp)
             drawn = [start.row for start in starts.values()]
-            potentials = potential(self.settings, at, drawn, [[] for _ in rows]).tolist()
+            empty = {"response": "", "turns": [], "replies": []}
+            talks = None if self.talk is None else [dict(empty) for _ in rows]
+            potentials = potential(self.settings, at, drawn, [[] for _ in rows], talks).tolist()
             for row, value in zip(rows, potentials, strict=True):
                 starts[row] = starts[row]._replace(potential=value)
         return starts
@@ -225,7 +227,7 @@ class TextBatch:
             rewards = np.zeros(len(stepping))
             reports: list[Info] = []
             if settings.step_reward is not None:
-                reached = self._potential_now(stepping, position + 1, terminated)
+                reached = self._potential_now(stepping, position + 1, terminated, turns)
                 shaping = settings.step_reward_gamma * reached - self.potential[stepping]
                 rewards += shaping
             if len(over):
@@ -302,14 +304,7 @@ class TextBatch:
         """Rewards and reports of rows whose episode is over."""
         rows = ended.tolist()
         ids = self._written(ended, ends)
-        talks = None
-        if self.talk is not None:
-            last = {int(stepping[at]): turn.said for at, turn in turns.items()}
-            talks = []
-            for row, end in zip(rows, ends.tolist(), strict=True):
-                # An unfinished turn was said to nobody, but it was written.
-                rest = "" if row in last else text_of(self.settings, self._said(row, end), "")
-                talks.append(self.talk.columns(row, last.get(row), rest))
+        talks = self._talks(ended, ends, stepping, turns)
         return score(
             self.settings,
             ended,
@@ -320,6 +315,20 @@ class TextBatch:
         )
 
     # ------------------------------------------------------------------ turns
+
+    def _talks(
+        self, rows: Rows, ends: Rows, stepping: Rows, turns: Mapping[int, Turn]
+    ) -> list[Info] | None:
+        """What reward functions are told of some rows' conversations, up to a position in each."""
+        if self.talk is None:
+            return None
+        last = {int(stepping[at]): turn.said for at, turn in turns.items()}
+        talks = []
+        for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
+            # An unfinished turn was said to nobody, but it was written.
+            rest = "" if row in last else text_of(self.settings, self._said(row, end), "")
+            talks.append(self.talk.columns(row, last.get(row), rest))
+        return talks
 
     def _end_turns(
         self, talk: Conversations, stepping: Rows, ends: Rows, reason: NDArray[np.intp]
@@ -406,7 +415,11 @@ class TextBatch:
     # ------------------------------------------------------------------ shaping
 
     def _potential_now(
-        self, stepping: Rows, ends: NDArray[np.intp], terminated: NDArray[np.bool_]
+        self,
+        stepping: Rows,
+        ends: NDArray[np.intp],
+        terminated: NDArray[np.bool_],
+        turns: Mapping[int, Turn],
     ) -> NDArray[np.float64]:
         """The potential of each stepping row's text; 0 where the process has ended.
 
@@ -417,7 +430,8 @@ class TextBatch:
         at = stepping[going]
         values = np.zeros(len(stepping))
         rows = [self.rows[row] for row in at]
-        values[going] = potential(self.settings, at, rows, self._written(at, ends[going]))
+        talks = self._talks(at, ends[going], stepping, turns)
+        values[going] = potential(self.settings, at, rows, self._written(at, ends[going]), talks)
         return values
 
     # ------------------------------------------------------------------ small things

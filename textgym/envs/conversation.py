@@ -153,7 +153,15 @@ class Conversations:
 
     def state(self) -> list[dict[str, Any]]:
         """The conversations as values that JSON can hold."""
-        return [{**vars(talk), "spans": [list(span) for span in talk.spans]} for talk in self.talks]
+        return [
+            {
+                **vars(talk),
+                "said": list(talk.said),
+                "heard": list(talk.heard),
+                "spans": [list(span) for span in talk.spans],
+            }
+            for talk in self.talks
+        ]
 
     def set_state(self, state: Sequence[dict[str, Any]]) -> None:
         """Go on from :meth:`state`."""

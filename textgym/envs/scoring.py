@@ -66,7 +66,11 @@ def score(
 
 
 def potential(
-    settings: Settings, at: NDArray[np.intp], rows: Sequence[Row], ids: list[list[int]]
+    settings: Settings,
+    at: NDArray[np.intp],
+    rows: Sequence[Row],
+    ids: list[list[int]],
+    talks: list[Info] | None = None,
 ) -> NDArray[np.float64]:
     """The potential of unfinished responses, ``[R]`` float64; see `score` for the arguments.
 
@@ -78,7 +82,11 @@ def potential(
     columns = _columns(rows)
     columns["completion_ids"] = ids
     columns["finish_reason"] = [""] * len(rows)
-    texts = [text_of(settings, row_ids, "") for row_ids in ids]
+    if talks is None:
+        texts = [text_of(settings, row_ids, "") for row_ids in ids]
+    else:
+        texts = [talk.pop("response") for talk in talks]
+        columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
     return settings.step_reward([row["prompt"] for row in rows], texts, columns, at)[0]
 
 

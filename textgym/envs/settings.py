@@ -106,10 +106,16 @@ def resolve(
         )
     if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
         raise SettingsError(f"{name}: stop={stop!r} is no list; give a list of stop strings")
+    conversation = defaults if defaults is not None and defaults.max_turns > 1 else None
     with naming(name):
         stops = StopStrings(_first(stop, defaults and defaults.stop, ()), words)
         scored_by = source.default_reward() if reward is None else reward
         prompt_budget = source.prompt_budget(words)
+    if conversation is not None and not at_eos and not stops:
+        raise SettingsError(
+            f"{name}: nothing would end the agent's turns in this conversation; use a tokenizer "
+            "with an eos token and stop_at_eos=True, or give stop=[...]"
+        )
     if max_episode_steps is not None:
         max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
     return Settings(
@@ -119,7 +125,7 @@ def resolve(
         reward=_reward(name, scored_by),
         step_reward=None if step_reward is None else _reward(f"{name}, step_reward", step_reward),
         step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
-        costs=_costs(name, (defaults and defaults.costs()) or None if costs is None else costs),
+        costs=_costs(name, defaults.costs() if defaults and costs is None else costs),
         max_prompt_tokens=_natural(
             name,
             "max_prompt_tokens",
@@ -140,7 +146,7 @@ def resolve(
         stop_at_eos=at_eos,
         split=split,
         max_episode_steps=max_episode_steps,
-        conversation=defaults if defaults is not None and defaults.max_turns > 1 else None,
+        conversation=conversation,
     )
 
 
@@ -158,7 +164,11 @@ def _source(
     source = make_source(prompts, split, level, own.convert if own else None)
     if isinstance(source, TaskSource):
         return source, source.task
-    return (AdoptedSource(source, own) if own and judged else source), own
+    if own is None:
+        return source, None
+    # The other side of a conversation, and costs, read the same columns as the score.
+    read = judged or own.max_turns > 1 or own.costs()
+    return (AdoptedSource(source, own, judged) if read else source), own
 
 
 def _first(*values: Any) -> Any:
@@ -177,9 +187,9 @@ def _reward(where: str, spec: RewardSpec) -> RewardSum:
 
 def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
     """Costs are named functions with weight one; their sum is ``info["cost"]``."""
-    if costs is None:
+    if costs is None or costs == {}:
         return None
-    if not isinstance(costs, Mapping) or not costs:
+    if not isinstance(costs, Mapping):
         raise SettingsError(f"{name}: costs={costs!r} is no dictionary of a name and a function")
     return RewardSum.named(costs, f"{name}, costs")
 

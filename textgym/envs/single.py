@@ -89,7 +89,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
     step_reward_gamma: The discount factor of that shaping, 0 to 1; use the agent's.
     costs: ``{"name": function}`` with a reward's signature: their sum is ``info["cost"]`` in every
         step (0 before the end), each one is in ``info["cost_terms"]``. None: the task's, if it has
-        any.
+        any; ``{}``: none.
     render_mode: ``"ansi"`` (the text as a string), ``"human"`` (printed as it is written) or
         ``"rgb_array"`` (an image of the text, uint8 ``[H, W, 3]``).
     task: Id of the registered task whose prompts, reward and budgets are the defaults; the ids

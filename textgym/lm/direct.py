@@ -11,12 +11,13 @@ are listed here and no others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules import module as everywhere
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.mistral import modeling_mistral as mistral
@@ -33,12 +34,14 @@ _MOST_TURNED = 2**27
 
 Bias: TypeAlias = Tensor | Mapping[str, Tensor] | None
 
-_GPT2 = {GPT2Model, GPT2Block, GPT2Attention, GPT2MLP}
-_LLAMA = {
-    getattr(module, prefix + part)
-    for module, prefix in ((llama, "Llama"), (mistral, "Mistral"), (qwen2, "Qwen2"))
-    for part in ("Model", "DecoderLayer", "Attention", "MLP")
-}
+_LLAMAS = ((llama, "Llama"), (mistral, "Mistral"), (qwen2, "Qwen2"))
+# A model, its layers, and their attention and MLP; and the norms that _rms_norm stands for.
+_GPT2 = (GPT2Model, GPT2Block, GPT2Attention, GPT2MLP)
+_LLAMA = [
+    tuple(getattr(module, prefix + part) for part in ("Model", "DecoderLayer", "Attention", "MLP"))
+    for module, prefix in _LLAMAS
+]
+_RMS_NORMS = {getattr(module, f"{prefix}RMSNorm") for module, prefix in _LLAMAS}
 
 
 class DirectPass(ABC):
@@ -53,7 +56,7 @@ class DirectPass(ABC):
         modules = list(body.modules())
         self._hooks = [m._forward_hooks for m in modules] + [m._forward_pre_hooks for m in modules]
         self._own = [vars(module) for module in modules]
-        linear = [module for module in modules if type(module) is nn.Linear]
+        linear = [module for module in self._linears() if type(module) is nn.Linear]
         self._turnable = [m for m in linear if m.weight.device.type == "cpu"]
         if sum(module.weight.numel() for module in self._turnable) > _MOST_TURNED:
             self._turnable = []
@@ -62,7 +65,13 @@ class DirectPass(ABC):
 
     def holds(self) -> bool:
         """Whether the modules are run as they are: nobody hooked or replaced a pass of theirs."""
-        return not any(self._hooks) and not any("forward" in own for own in self._own)
+        if any(self._hooks) or any("forward" in own for own in self._own):
+            return False
+        return not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+
+    def _linears(self) -> Iterator[nn.Module]:
+        """The linear layers whose matrix is ``[out, in]``."""
+        return iter(())
 
     def forget(self) -> None:
         """Drop what was derived from the weights, because they change."""
@@ -102,19 +111,18 @@ class DirectPass(ABC):
 
 def direct_pass(body: nn.Module) -> DirectPass | None:
     """The written-out pass of a model without its head; None if its classes are not known."""
-    frame = {type(module) for module in body.modules() if _is_frame(module)}
-    if type(body) is GPT2Model and frame <= _GPT2:
+    if type(body) is GPT2Model:
         config = body.config
         plain = not (config.add_cross_attention or config.reorder_and_upcast_attn)
-        return _GPT2Pass(body) if plain else None
-    if type(body) in _LLAMA and frame <= _LLAMA:
-        return _LlamaPass(body)
+        blocks: Any = body.h
+        parts = {(GPT2Model, type(x), type(x.attn), type(x.mlp)) for x in blocks}
+        return _GPT2Pass(body) if plain and parts == {_GPT2} else None
+    for known in _LLAMA:
+        if type(body) is known[0]:
+            layers: Any = body.layers
+            found = {(known[0], type(x), type(x.self_attn), type(x.mlp)) for x in layers}
+            return _LlamaPass(body) if found == {known} else None
     return None
-
-
-def _is_frame(module: nn.Module) -> bool:
-    """Whether a module is one whose pass is written out here, or could stand in its place."""
-    return type(module).__name__.endswith(("Model", "Block", "Layer", "Attention", "MLP"))
 
 
 class _GPT2Pass(DirectPass):
@@ -141,6 +149,13 @@ class _LlamaPass(DirectPass):
         super().__init__(body)
         kinds = getattr(body.config, "layer_types", None)
         self._kinds: list[str] = list(kinds or [""] * len(body.layers))
+
+    def _linears(self) -> Iterator[nn.Module]:
+        """The linear layers whose matrix is ``[out, in]``."""
+        for layer in self._body.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            yield from (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+            yield from (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
 
     def __call__(self, tokens: Tensor, positions: Tensor, bias: Bias, cache: SlotCache) -> Tensor:
         body, rows = self._body, len(tokens)
@@ -202,6 +217,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _rms_norm(norm: Any, x: Tensor) -> Tensor:
     """RMS norm (Zhang and Sennrich 2019), as one operation where that rounds in the same way."""
-    if x.dtype != torch.float32 or norm.weight.dtype != torch.float32:
+    floats = x.dtype == norm.weight.dtype == torch.float32
+    if not floats or type(norm) not in _RMS_NORMS:
         return cast(Tensor, norm(x))
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

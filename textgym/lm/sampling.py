@@ -42,11 +42,13 @@ class Sampling:
             Degeneration".
         repetition_penalty: Logits of tokens that stand in the observation (prompt included) are
             divided by it where positive, multiplied where negative; above 1 discourages repetition.
-            Keskar et al. 2019, "CTRL", section 4.1.
+            Keskar et al. 2019, "CTRL", section 4.1. In a conversation the eos of earlier turns
+            counts as well.
         banned_tokens: Tokens that are never written: ids, or strings of the tokenizer's vocabulary,
             or texts that are a single token (``" the"``).
         required_tokens: The same; eos is not written before each of them stands in the observation,
-            prompt included. They are not forced: a text can still end by its budget without them.
+            prompt and (in a conversation) the other side's texts included. They are not forced: a
+            text can still end by its budget without them.
 
     Raises:
         SettingsError: If a value is impossible.

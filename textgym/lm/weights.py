@@ -3,8 +3,8 @@
 Version counters miss writes through ``.data`` and numpy views, and reading all weights at every
 step would cost as much as the step itself does for few rows. So three answers are combined:
 
-* for certain, at once: in-place operations, ``load_state_dict``, replaced tensors or modules, and
-  every step of a torch optimizer (fused ones do not count versions);
+* for certain, at once: in-place operations, ``load_state_dict``, replaced tensors or modules, hooks
+  that come or go, and every step of a torch optimizer (fused ones do not count versions);
 * at once unless it is confined to a few elements: a write behind torch's back, because some
   elements of every tensor are compared by value;
 * within :data:`WeightWatch.ROUNDS` calls: any such write at all, because each call also compares a
@@ -58,6 +58,8 @@ class WeightWatch:
         self.moved = True
         self._registry: list[tuple[Mapping[str, object], str, object]] = []
         self._tensors: list[Tensor] = []
+        self._hooks: list[Mapping[int, object]] = []
+        self._hooked: list[int] = []
         self._counts: tuple[int, list[tuple[int, int]]] | None = None
         self._views: list[list[Tensor]] = []
         self._samples: list[Tensor] = []
@@ -70,8 +72,11 @@ class WeightWatch:
         """Whether anything changed since the last call; True on the first."""
         known = all(owner.get(key) is value for owner, key, value in self._registry)
         known = known and self._counts is not None
-        if known and self._count() == self._counts and self._compare():
+        hooked = [key for hooks in self._hooks for key in hooks]
+        same = known and hooked == self._hooked
+        if same and self._count() == self._counts and self._compare():
             return False
+        self._hooked = hooked
         self.moved = not (known and self._same_places())
         if self.moved:
             self._look_up()
@@ -121,6 +126,10 @@ class WeightWatch:
             for registry in (module._parameters, module._buffers, module._modules)
             for key, value in registry.items()
         ]
+        modules = list(self.module.modules())
+        # What they do to a module's results is none of the weights' doing, but as good as that.
+        self._hooks = [m._forward_hooks for m in modules] + [m._forward_pre_hooks for m in modules]
+        self._hooked = [key for hooks in self._hooks for key in hooks]
         tensors = [*self.module.parameters(), *self.module.buffers()]
         self._tensors = [tensor for tensor in tensors if tensor.numel()]
         generator = torch.Generator().manual_seed(0)

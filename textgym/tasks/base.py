@@ -133,7 +133,11 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
-        """Judge a completion: a float in [0, 1], deterministic, for any string at all."""
+        """Judge a completion: a float in [0, 1], deterministic, for any string at all.
+
+        In a conversation the environment adds the columns ``turns`` and ``replies``, the two
+        sides' texts; the completion is what the agent wrote, a line a turn.
+        """
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """A completion that scores exactly 1.0; in a conversation the agent's turns, by lines."""

@@ -72,7 +72,11 @@ class Mix(Task):
         super().__init__(level, split)
         if tasks is None:
             tasks = dict.fromkeys(self.built_in(), 1.0)
-        if not tasks or not all(weight > 0 for weight in tasks.values()):
+        if (
+            not isinstance(tasks, Mapping)
+            or not tasks
+            or not all(weight > 0 for weight in tasks.values())
+        ):
             raise TaskError(f"{self.id}: tasks={tasks!r} has to name tasks with weights above 0")
         self.tasks = {name: _at_level(name, self.level, split) for name in tasks}
         for name, task in self.tasks.items():
@@ -88,6 +92,7 @@ class Mix(Task):
         self.cheat_ceiling = max(task.cheat_ceiling for task in parts)
         weights = np.array(list(tasks.values()), dtype=np.float64)
         self._names = list(tasks)
+        self._columns: dict[str, frozenset[str]] = {}
         self._bounds = (weights / weights.sum()).cumsum()
 
     @classmethod
@@ -111,13 +116,24 @@ class Mix(Task):
 
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
         """The score of the row's task."""
+        task = self._of(row)
+        known = self._columns.get(row["task"])
+        if known is None:
+            known = self._columns[row["task"]] = frozenset(task.item(0))
         # A batch fills the columns that other tasks' rows have and this one lacks with None.
-        own = {name: value for name, value in row.items() if value is not None}
-        return self._of(row).score(completion, own)
+        own = {name: value for name, value in row.items() if value is not None or name in known}
+        return task.score(completion, own)
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """The oracle of the row's task."""
         return self._of(row).oracle(row)
+
+    def convert(self, row: Row) -> Row:
+        """Let the task that the column ``task`` names read a raw row."""
+        if "task" not in row:
+            return row
+        rest = {name: value for name, value in row.items() if name != "task"}
+        return {**self._of(row).convert(rest), "task": row["task"]}
 
     def adopt(self, row: Row) -> Row:
         """Let a task read a prompt that a user wrote: the column ``task``'s, or else the first."""
@@ -148,7 +164,11 @@ class Mix(Task):
 
     def document(self, rng: np.random.Generator) -> str:
         """A document of one of the tasks."""
-        return self.tasks[self._draw(rng)].document(rng)
+        return "".join(self.turns_document(rng))
+
+    def turns_document(self, rng: np.random.Generator) -> list[str]:
+        """A document of one of the tasks, in pieces."""
+        return self.tasks[self._draw(rng)].turns_document(rng)
 
     def _draw(self, rng: np.random.Generator) -> str:
         return self._names[int(np.searchsorted(self._bounds[:-1], rng.random(), side="right"))]

@@ -200,13 +200,14 @@ class AdoptedSource(Source):
     Args:
         source: Where the rows come from.
         task: What judges them.
+        judged: Whether it is the task's reward that is used; then the first row is tried.
 
     Raises:
         DataError: If the source cannot make its first row.
         TaskError: If the task cannot judge it.
     """
 
-    def __init__(self, source: Source, task: Task) -> None:
+    def __init__(self, source: Source, task: Task, judged: bool = True) -> None:
         self.name = source.name
         self.seed_key = source.seed_key
         self.size = source.size
@@ -214,7 +215,11 @@ class AdoptedSource(Source):
         self._source = source
         self._task = task
         row = self.item(0)
+        if not judged:
+            return
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        if task.max_turns > 1:
+            columns |= {"turns": [[""]], "replies": [[]]}
         # A column that is missing shows before the first episode, not at its end.
         task.reward([row["prompt"]], [""], **columns, completion_ids=[[]], finish_reason=["length"])
 

@@ -204,7 +204,8 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
             total += float(reward)
             costly = costly or "cost" in info
             cost += info.get("cost", 0.0)
-            if terminated or truncated:
+            # What was meant for this turn is not written into the next one.
+            if terminated or truncated or "turn" in info:
                 break
         if costly:
             info = {**info, "cost": cost}
