@@ -82,6 +82,17 @@ def test_contract():
          [Act("tell", "it", "price", "40"), Act("tell", "Rosa", "spot", "harbour")]),
         (" It is old. Goodbye.\n", [Act("tell", "it", "kind", "old"), Act("bye")]),
         (" Certainly. Rosa Rosa.", [Act("polite"), Act("junk")]),
+        (" I've moved Rosa to Monday for two.",
+         [Act("change", "Rosa", number="two", day="Monday")]),
+        (" Rosa is now for Monday for two.", [Act("change", "Rosa", number="two", day="Monday")]),
+        (" We'll cancel Rosa and book Anna for Friday for two people.",
+         [Act("cancel", "Rosa"), Act("book", "Anna", number="two", day="Friday")]),
+        (" Certainly, I'll change it to two people and I've cancelled Anna.",
+         [Act("change", "it", number="two"), Act("cancel", "Anna")]),
+        (" That's 40. It's near the harbour. That costs 40.",
+         [Act("tell", "it", "price", "40"), Act("tell", "it", "spot", "harbour"),
+          Act("tell", "it", "price", "40")]),
+        (" You're welcome.", [Act("polite")]),
     ],
 )  # fmt: skip
 def test_what_a_clerk_means(turn, acts):
@@ -90,7 +101,54 @@ def test_what_a_clerk_means(turn, acts):
 
 @pytest.mark.parametrize(
     "turn",
-    ["", " ", "I have booked Rosa for two on Friday.", BOOK[:-1], BOOK.lower(), f" {BOOK}",
+    [
+        " I have booked Rosa for {} {} {}.",
+        " I've booked Rosa for {} {} {}.",
+        " I've reserved you a room at Rosa for {} {} {}.",
+        " I'll book Rosa for {} {} {}.",
+        " Of course, we'll reserve a room for {} {} {} at Rosa.",
+        " I will book you a room at Rosa for {} {} {}.",
+        " Rosa is booked for {} {} {}.",
+        " Your room at Rosa is now booked for {} {} {}.",
+    ],
+)
+def test_a_booking_is_understood_in_either_order(turn):
+    act = Act("book", "Rosa", number="two", day="Friday")
+    for number in ("two", "two people"):
+        day_first = turn.format("Friday", "for", number)
+        for said in (
+            turn.format(number, "on", "Friday"),
+            turn.format(number, "for", "Friday"),
+            day_first,
+            day_first.replace("for Friday", "on Friday"),
+        ):
+            assert list(read("Hotels", said)) == [act], said
+            assert Dialogue().score(said, TOLD) == 1
+
+
+def test_wordings_that_a_reviewer_tried():
+    start = Dialogue(1).item(0)
+    _, second = start["reference"].split("\n")
+    for said in (" I've booked Emma for two on Monday.", " I have booked Emma for Monday for two."):
+        assert Dialogue(1).score(f"{said}\n{second}", start) == 1
+        assert Dialogue(1).score(f"{said}\n That's 95.", start) == 1
+        assert Dialogue(1).score(said.replace("two", "three") + f"\n{second}", start) == 0
+    # "It" is what was offered last; without an offer, it is nothing.
+    booked = " It's booked for Friday for two."
+    assert Dialogue().score(f" How about Rosa?\n{booked}", TOLD) == 1 / 2
+    assert Dialogue().score(booked, TOLD) == 0
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [" I'll booked Rosa for two on Friday.", " I've book Rosa for two on Friday.", " I'll.",
+     " I'll", " I'll book.", " Will book Rosa for two on Friday.",
+     " I'll cancel Rosa and booked Anna.",
+     " I've cancelled Rosa and book Anna.", " I will recommend Rosa.", " It've booked Rosa.",
+     " I's booked Rosa for two on Friday.", " I have booked Rosa for two for two.",
+     " I have booked Rosa for Friday on Friday.", " That Rosa is booked for two on Friday.",
+     " I can book Rosa for two on Friday.", "", " ", "I have booked Rosa for two on Friday.",
+     BOOK[:-1], BOOK.lower(), f" {BOOK}",
      " Booked Rosa for two on Friday.", " I have booked Rosa for two on two.",
      " I have booked Rosa and Anna for two on Friday.", " It serves fish.", " Rosa.",
      " On which day and Rosa?", BOOK * 9, " I have booked Rosa\nfor two on Friday.", " \ud800."],
@@ -336,7 +394,7 @@ def test_random_first_bookings_earn_little():
 
 
 @pytest.mark.parametrize(
-    ("level", "hasty"), [(1, (0.42, 0.56)), (2, (0.02, 0.09)), (3, (0.07, 0.16))]
+    ("level", "hasty"), [(1, (0.39, 0.53)), (2, (0.02, 0.09)), (3, (0.07, 0.16))]
 )
 def test_baselines_and_documents_are_mediocre(level, hasty):
     task, rng = Dialogue(level), np.random.default_rng(level)

@@ -55,6 +55,45 @@ def test_there_is_one_path_by_brute_force(level):
 
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_there_is_one_path_even_if_friends_are_friends_of_each_other(level):
+    _, rows = rows_of(level, 1500)
+    mutual = {"friend of": "friend of", "cousin of": "cousin of", "sister of": "sibling",
+              "brother of": "sibling"}  # fmt: skip
+    for row in rows:
+        facts = {(head, mutual.get(name, name), tail) for head, name, tail in row["triples"]}
+        facts |= {(tail, name, head) for head, name, tail in facts if name in mutual.values()}
+        steps = [(mutual.get(name, name), way) for name, way in row["steps"]]
+        assert paths(facts, row["start"], steps) == [path_of(row)], row
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
+def test_families_are_possible(level):
+    _, rows = rows_of(level, 1500)
+    for row in rows:
+        parents = {(head, tail) for head, name, tail in row["triples"]
+                   if name in ("mother of", "father of")}  # fmt: skip
+        peers = {(head, tail) for head, name, tail in row["triples"]
+                 if name in ("sister of", "brother of", "cousin of")}  # fmt: skip
+        older = parents
+        while more := {(a, d) for a, b in older for c, d in parents if b == c} - older:
+            older = older | more
+        assert not any(a == b for a, b in older), row
+        assert not any((a, b) in older or (b, a) in older for a, b in peers), row
+        # Generations: each is one above their children, and the same as their peers.
+        links = [(a, b, 1) for a, b in parents] + [(a, b, 0) for a, b in peers]
+        heights = {}
+        for root, _, _ in links:
+            heights.setdefault(root, 0)
+            for _ in links:
+                for a, b, gap in links:
+                    if a in heights:
+                        heights.setdefault(b, heights[a] - gap)
+                    elif b in heights:
+                        heights.setdefault(a, heights[b] + gap)
+        assert all(heights[a] - heights[b] == gap for a, b, gap in links), row
+
+
+@pytest.mark.parametrize("level", KnowledgeGraph.levels)
 def test_a_second_reading_finds_the_writers_question(level):
     # The writer makes the steps together with the question; the reader reads them off the prompt.
     task, rows = rows_of(level, 1500)
@@ -163,7 +202,13 @@ ROW = {
         (" Path: Ann, Tom, Lucy.", 0),
         (" Path: Ann, Tom, Lucy. Answer: Lucy, Sam.", 0),
         (" Path: Ann, Tom, Lucy. Answer: Lucy Sam.", 0),
-        (" Path: Ann, Tom, Lucy. Answer: Lucy", 0),
+        (" Path: Ann, Tom, Lucy. Answer: Lucy", 1),
+        (" Path: Ann, Tom, Lucy.\nAnswer: Lucy.", 1),
+        (" Path: Ann,\n Tom,  Lucy.\n\n Answer:\nLucy", 1),
+        (" Path: Ann, Tom, Lucy.\nAnswer: Tom", 0.2),
+        (" Path: Ann, Tom, Lucy.\nAnswer: Lucy\nSam", 0),
+        (" Path: Ann, Tom, Lucy.\nAnswer: Lucy..", 0),
+        (" Path: Ann, Tom, Lucy.\nAnswer:", 0),
         (" Path: Ann, Tom, Lucy. Answer: Lucy. Answer: Sam.", 0),
         (" Answer: Lucy. Path: Ann, Tom, Lucy.", 0),
         (" Path: Ann Tom Lucy. Answer: Lucy.", 0),
@@ -365,6 +410,28 @@ def test_webqsp_rows():
     assert task.score(" Bucharest, Berlin", row) == pytest.approx(0.5 * 2 / 3)
     assert task.score(row["prompt"], row) == 0.0
     assert task.score("", row) == 0.0
+
+
+def test_rows_with_numpy_columns():
+    # Parquet files give lists as arrays, whose truth value is an error if they have two elements.
+    def array(items):
+        made = np.empty(len(items), dtype=object)
+        made[:] = items
+        return made
+
+    task = KnowledgeGraph()
+    graph = array([array(fact) for fact in WEBQSP["graph"]])
+    for topics in (["Danube", "Black Forest"], ["Danube"], []):
+        raw = {**WEBQSP, "q_entity": topics}
+        columns = {name: array(raw[name]) for name in ("q_entity", "a_entity", "answer")}
+        assert task.convert({**raw, "graph": graph, **columns}) == {
+            **task.convert(raw),
+            **{name: columns[name] for name in ("q_entity", "a_entity", "answer")},
+        }
+    both = array(["Danube", "Black Forest"])
+    row = task.convert({**WEBQSP, "q_entity": both, "graph": graph})
+    assert row["reference"] == "\nPath: Danube, Romania, Bucharest. Answer: Bucharest."
+    assert task.score("\nPath: Danube, Romania, Bucharest.\nAnswer: Bucharest", row) == 1.0
 
 
 def test_metaqa_rows():

@@ -38,6 +38,8 @@ def test_contract():
         ("Tom went to the hall. Tom ran to the barn.", "Where was Tom before the hall?", ""),
         ("Tom went to the hall.", "Where is Anna?", ""),
         ("Tom took the egg.", "Where is the egg?", ""),
+        ("Tom took the egg.", "In which place is the egg?", ""),
+        ("Tom took the egg. Tom went to the hall.", "In which place is the egg?", "hall"),
         ("Tom took the egg. Tom went to the hall.", "Where is the egg?", "hall"),
         ("Tom went to the hall. Tom took the egg.", "Where is the egg?", "hall"),
         ("Tom took the egg. Tom went to the hall. Tom dropped the egg. Tom ran to the barn.",
@@ -114,6 +116,15 @@ def test_an_irrelevant_sentence_changes_nothing(level):
             assert task.adopt({"prompt": again})["answers"] == row["answers"], again
 
 
+@pytest.mark.parametrize("level", QA.levels)
+def test_where_a_thing_is_asks_for_a_place(level):
+    # "Where is the egg?" - "Jack has it." would be fair: no question of the task is so.
+    _, rows = rows_of(level, 1000)
+    asked = [row["prompt"].split("\n")[1] for row in rows if row["kind"] == "where"]
+    assert any("In which place is the " in question for question in asked)
+    assert not any("Where is the " in question for question in asked)
+
+
 def test_what_the_reader_does_not_know_is_left_alone():
     task = QA()
     for text in ("Hello", prompt("Once upon a time.", "Who?"), prompt("Tom sang.", "Where is Tom?"),
@@ -130,6 +141,7 @@ THING = {"kind": "where", "about": ["the egg"], "answers": ["hall"]}
 YES = {"kind": "is", "about": ["Anna", "hall"], "answers": ["yes"]}
 NO = {"kind": "is", "about": ["Anna", "hall"], "answers": ["no"]}
 COUNT = {"kind": "count", "about": ["Tom"], "answers": ["two"]}
+NONE = {"kind": "count", "about": ["Tom"], "answers": ["none"]}
 HAS = {"kind": "has", "about": ["the egg"], "answers": ["Anna"]}
 OPEN = {"kind": "where", "about": ["Tom"], "answers": []}
 
@@ -149,7 +161,29 @@ OPEN = {"kind": "where", "about": ["Tom"], "answers": []}
         (" I do not know.", WHERE, 0.1), (" Unanswerable.", YES, 0.1),
         ("", WHERE, 0), ("", OPEN, 0), (" ", OPEN, 0), (" hall", OPEN, 0), (" barn", WHERE, 0),
         (" She is in the hall.", WHERE, 0), (" Anna is in the hall.", WHERE, 0),
-        (" Tom was in the hall.", WHERE, 0), (" Tom is in the hall", WHERE, 0),
+        (" Tom was in the hall.", WHERE, 0), (" Tom is in the hall", WHERE, 1),
+        (" Tom is at the hall.", WHERE, 1), (" At the hall.", WHERE, 1), (" at the hall", WHERE, 1),
+        (" He's in the hall.", WHERE, 1), (" Tom\u2019s at the hall", WHERE, 1),
+        (" It's in the hall.", THING, 1), (" She's in the hall.", WHERE, 0),
+        (" Not at the hall.", WHERE, 0), (" Tom isn't in the hall.", WHERE, 0),
+        (" Tom is at the barn.", WHERE, 0), (" At hall.", WHERE, 0), (" To the hall.", WHERE, 0),
+        (" At the hall. At the barn.", WHERE, 0), (" He's in the hall or barn.", WHERE, 0),
+        (" At the hall, I don't know.", WHERE, 0), (" Anna has it.", THING, 0),
+        (" No, she isn't.", NO, 1), (" Anna isn\u2019t in the hall", NO, 1),
+        (" No, she's not in the hall.", NO, 1), (" Yes, she isn't.", YES, 0),
+        (" Tom has 2 things.", COUNT, 1), (" He has 2.", COUNT, 1), (" He has 2", COUNT, 0),
+        (" 2 things.", COUNT, 1), (" 2 things", COUNT, 1),
+        (" He's got two things.", COUNT, 1), (" Tom has 3 things.", COUNT, 0),
+        (" 2 or 3", COUNT, 0), (" 2, two", COUNT, 0), (" 2 thing", COUNT, 0),
+        (" Anna has 2 things.", COUNT, 0), (" Tom has two eggs.", COUNT, 0),
+        (" 0", NONE, 1), (" Zero things.", NONE, 1), (" Tom has 0 things.", NONE, 1),
+        (" He has none.", NONE, 1), (" Tom has no things.", NONE, 1), (" None", COUNT, 0),
+        (" Anna's got the egg.", HAS, 1), (" She has it.", HAS, 0),
+        (" The story doesn't say.", OPEN, 1), (" The story doesn\u2019t say", OPEN, 1),
+        (" We don't know.", OPEN, 1), (" I can not tell.", OPEN, 1), (" I can't say.", OPEN, 1),
+        (" I'm not sure.", OPEN, 1), (" It isn't known.", OPEN, 1), (" It's unknown.", OPEN, 1),
+        (" We don't know.", WHERE, 0.1), (" I don't know, hall.", OPEN, 0),
+        (" The story does say.", OPEN, 0), (" I know.", OPEN, 0), (" I don't know..", OPEN, 0),
         (" It is in the hall.", WHERE, 0), (" He is in the hall.", THING, 0),
         (" hall or barn", WHERE, 0), (" hall hall", WHERE, 0), (" barn, hall", WHERE, 0),
         (" hall. barn.", WHERE, 0), (" The hall. I do not know.", WHERE, 0),
@@ -346,7 +380,15 @@ def test_other_rows():
         "Mary is in the hall. Mary went to the office.", "Where is Mary?"
     )
     assert task.score(" office", nested) == 1.0
+    lines = [{"type": 0, "text": "Mary is in the hall."},
+             {"type": 1, "text": "Where is Mary?", "answer": "hall"},
+             {"type": 0, "text": "Mary went to the office.", "answer": ""},
+             {"type": 1, "text": "Where is Mary?", "answer": "office"}]  # fmt: skip
+    for story in (lines, np.array(lines, dtype=object)):
+        listed = task.convert({"story": story})
+        assert (listed["prompt"], listed["answers"]) == (nested["prompt"], ["office"])
     for row in ({"prompt": "Hello"}, {"text": "Hello"}, {"question": "Who?"}, {"story": {}},
+                {"story": []}, {"story": ["Tom."]}, {"story": [{"text": "A."}]}, {"story": "A."},
                 {"context": "A.", "question": "B?", "answers": [1]}, {}):  # fmt: skip
         assert task.convert(row) == row
 

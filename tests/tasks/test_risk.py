@@ -80,6 +80,55 @@ def test_by_hand(text, score):
     assert Risk(1).score(text, ONE) == pytest.approx(score)
 
 
+def test_a_changed_word_costs_little():
+    """Level 1, the first item: the amount of 2240 is not above six times the income of 480."""
+    task = Risk(1)
+    row = task.item(0)
+    for reason, score in (
+        ("the amount of 2240 is not above 6 times the income of 480", 1.0),
+        ("the amount of 2,240 is not over six times the income of 480", 1.0),
+        ("The amount of 2240 does not exceed 6 times the income of 480", 1.0),
+        ("the amount is not above six times the income", 0.2 + 0.8 * 0.7),
+        ("the amount of 2240 isn't more than 6 times the income", 0.2 + 0.8 * 0.7),
+        # Not understood: worth the decision alone, less beside a finding.
+        ("it is a small amount", 0.2),
+        ("", 0.2),
+        ("the amount of 2240 is not above 6 times the income of 480, all is well", 0.2 + 0.8 / 4),
+        # False.
+        ("the amount is above six times the income", 0.2 / 3),
+        ("the amount of 2250 is not above 6 times the income", 0.2 / 3),
+        ("the amount of 480 is not above six times the income of 2240", 0.2 / 3),
+        ("the amount is not above 5 times the income", 0.2 / 3),
+        ("I approve or decline", 0.2 / 3),
+    ):
+        assert task.score(f" Approve: {reason}.", row) == pytest.approx(score), reason
+
+
+@pytest.mark.parametrize("level", Risk.levels)
+def test_digits_and_number_words_are_alike(level):
+    words = ["zero", *NUMBERS, "seven", "eight", "nine"]
+    words.insert(1, "one")
+    task, rng = Risk(level), np.random.default_rng(level)
+    for _ in range(300):
+        row = task.sample(rng)
+        text = row["reference"]
+        spelled = re.sub(r"\b[1-9]\b", lambda m: words[int(m[0])], text)
+        digits = text.replace("two thirds", "2/3")
+        digits = re.sub("two|three|four|five|six", lambda m: str(NUMBERS[m[0]]), digits)
+        assert task.score(spelled, row) == task.score(digits, row) == 1.0
+        brief = re.sub(r" of \d+", "", text)
+        brief = re.sub(r"\d+ (?=job|late)", "", brief)
+        assert 0.7 < task.score(brief, row) <= 1.0
+        assert (task.score(brief, row) == 1.0) == (brief == text)
+
+
+def test_a_finding_without_its_exception():
+    no = Risk(3).adopt({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
+    for end, score in ((" and there is no pledge", 1.0), (", and there is no pledge", 1.0),
+                       ("", 0.2), (" but there is a pledge", 0.2 / 3)):  # fmt: skip
+        assert Risk(3).score(f" Decline: {DEBTS}{end}.", no) == pytest.approx(score)
+
+
 @pytest.mark.parametrize(
     ("text", "score"),
     [
@@ -225,9 +274,9 @@ def test_baselines_and_documents_are_in_their_bands(level):
     assert 0.3 < np.mean(scores) < 0.62
     assert np.std(scores) > 0.2
     expected = {
-        "strict": (0.51, 0.30, 0.22),
-        "everything": (0.65, 0.23, 0.17),
-        "lenient": (0.50, 0.34, 0.28),
+        "strict": (0.52, 0.31, 0.22),
+        "everything": (0.66, 0.23, 0.17),
+        "lenient": (0.49, 0.33, 0.28),
         "cautious": (0.08, 0.12, 0.11),
         "guess": (0.27, 0.16, 0.12),
     }

@@ -47,6 +47,17 @@ def test_contract():
         (" Tom lost the ring, and later Anna found it. He sang a song.",
          [LOSE, ["find", "Anna", "ring", "", ""], SANG]),
         (" Leo mended the spoon and wanted to steal the ring.", [SPOON, WANT]),
+        # Two verbs with one object, "but", and whose a thing is.
+        (" Anna found and sold the ring to Leo.", [["find", "Anna", "ring", "", ""], SELL]),
+        (" Tom lost the ring, but Anna quietly found, mended and then sold it to Leo.",
+         [LOSE, ["find", "Anna", "ring", "", ""], ["mend", "Anna", "ring", "", ""], SELL]),
+        (" Leo bought and smashed her ring.",
+         [["sell", "", "ring", "Leo", ""], ["break", "Leo", "ring", "", ""]]),
+        (" Tom lost his ring but Anna found it in the barn.", [LOSE, FIND]),
+        (" His small ring was lost by Tom. Anna sold her ring to Leo. Anna sold him his ring.",
+         [LOSE, SELL, SELL]),
+        (" Tom gave Anna a ring. Tom sold her her ring, and Leo bought it from her.",
+         [["give", "Tom", "ring", "Anna", ""], ["sell", "Tom", "ring", "Anna", ""], SELL]),
         (" Anna did not get it from him.", [["not give", "?", "?", "Anna", ""]]),
         (" He sang a song.", [["sang a song", "?", "", "", ""]]),
         (" Tom lost the ring. Leo laughed. He mended the spoon. She sold it to him.",
@@ -91,6 +102,22 @@ def test_what_a_text_tells(text, facts):
         " Then then Tom lost the ring.",
         " The ring was lost by Tom and sang a song.",
         " Tom laughed and was sold to Anna.",
+        " Tom found and.",
+        " Tom found and laughed.",
+        " Tom found and Anna sold it.",
+        " Tom found, sold it.",
+        " Tom found and sold.",
+        " Tom found and sold Leo the ring.",
+        " Tom found and the ring was sold.",
+        " Found and sold it.",
+        " The ring was lost and found it.",
+        " The ring was found and stole and broke it.",
+        " But Tom lost the ring.",
+        " Tom lost his.",
+        " Tom lost him ring.",
+        " Tom hid the ring in his barn.",
+        " Tom lost the his ring.",
+        " His house was dull.",
         " Him lost the ring.",
         " Anna gave it he.",
         " Anna gave Leo it.",
@@ -162,6 +189,19 @@ def test_every_clause_fills_its_roles_from_the_text():
 )  # fmt: skip
 def test_scores_by_hand(text, expected):
     assert Summarize(1).score(text, ROW) == pytest.approx(expected)
+
+
+def test_short_summaries_in_other_words_are_as_good():
+    """Sentences in which a reviewer found that a good summary was worth little."""
+    one, other, last = Summarize(1).item(0), Summarize(1).item(4), Summarize(3).item(0)
+    score = Summarize(1).score
+    assert score(" Helen hid a drum in the library. Hugo found and broke it.", one) == 1
+    assert score(" Helen hid a drum in the library, but Hugo found it and broke it.", one) == 1
+    assert score(" Hugo broke the drum.", one) == 2 * 1 / (1 + 3)
+    text = " Rosa broke and mended the cake. She carried it to the courtyard and hid it in the"
+    assert score(f"{text} bedroom.", last) == 1
+    assert other["reference"].startswith(" Peter lost the drum. Ruth found it")
+    assert score(other["reference"].replace("the drum", "his drum"), other) == 1
 
 
 def test_a_find_may_be_told_with_the_hiding_place():
@@ -335,8 +375,8 @@ def test_copying_does_not_pay(level):
             len(text.split()) <= row["budget"] for text, row in zip(texts, some, strict=True)
         )
         means[name] = np.mean([task.score(*pair) for pair in zip(texts, some, strict=True)])
-    assert means["lead"] == pytest.approx((0.39, 0.34, 0.41)[level - 1], abs=0.05)
-    assert means["extract"] == pytest.approx((0.57, 0.56, 0.46)[level - 1], abs=0.05)
+    assert means["lead"] == pytest.approx((0.38, 0.34, 0.42)[level - 1], abs=0.05)
+    assert means["extract"] == pytest.approx((0.57, 0.57, 0.46)[level - 1], abs=0.05)
     for row in some:
         story = row["prompt"].split("\n")[1]
         assert task.score(f" {story}", row) == 0
@@ -411,7 +451,8 @@ def test_public_data(raw):
     assert raw == before
     assert set(raw) <= set(row)
     source = raw.get("article") or raw.get("document") or raw["dialogue"]
-    assert source in row["prompt"]
+    assert source.replace("\r\n", "\n") in row["prompt"]
+    assert "\r" not in row["prompt"]
     assert task.convert(row) == row
     reference = row["reference"]
     assert reference.startswith(" ")

@@ -31,11 +31,12 @@ class Dialogue(Task):
         I have booked Rosa for two on Friday.           Rosa is near the harbour.
         I have cancelled Rosa and booked Anna for two on Friday.    It costs 40.
         I have changed it to Sunday.                    Certainly. Goodbye.
+        I'll book Rosa for Friday for two.              That's 40.
 
-    Anything else is nonsense ("Sorry?"). The user leaves when all is done, at the clerk's goodbye,
-    after three turns that brought nothing or something wrong, and after six turns. It believes what
-    it is told. All that it wants and will say stands in the row: it is a function of the row and
-    the clerk's turns.
+    Number and day may stand in either order. Anything else is nonsense ("Sorry?"). The user leaves
+    when all is done, at the clerk's goodbye, after three turns that brought nothing or something
+    wrong, and after six turns. It believes what it is told. All that it wants and will say stands
+    in the row: it is a function of the row and the clerk's turns.
 
     ## Observation Space
 
@@ -69,8 +70,8 @@ class Dialogue(Task):
     A completion that comes without the column ``turns`` is read as a script, a turn a line.
 
     The ``hasty`` baseline hears one of the attributes that the user names, asks nothing, and tells
-    the price: 0.49 on average at level 1, 0.05 and 0.11 above. ``everything``, which books line by
-    line, gets 0.04 or less.
+    the price: 0.46 on average at level 1, 0.055 and 0.12 above. ``everything``, which books line by
+    line, gets 0.04 at level 1 and at most 0.005 above.
 
     ## Starting State
 

@@ -63,21 +63,32 @@ _MOST = 6
 _SENTENCE = re.compile(r" ([A-Z0-9][^.?!\n]*)([.?!])")
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _QUESTIONS = re.compile(r", and |, | and ")
+_SHORT = re.compile(r"\b(?:([Ii]t|[Tt]hat)'s|(I|[Ww]e|[Yy]ou)'(ve|ll|re))\b")
+_IN_FULL = {"ve": "have", "ll": "will", "re": "are"}
 
 _WHAT = "(N|it|the {noun}|your {noun}|your {noun} at N|your booking|the {noun} at N)"
-_WHEN = "(for # on D|on D for #|for #|on D|)"
-_BECOMES = "(# on D|D for #|#|D)"
+_MANY, _DATE = ("for #", "for # people"), ("on D", "for D")
+_TIMES = "|".join(
+    [*_MANY, *_DATE]
+    + [f"{one} {other}" for one, other in product(_MANY, _DATE)]
+    + [f"{one} {other}" for one, other in product(_DATE, _MANY)]
+)
+_WHEN = f"({_TIMES}|)"
+_BECOMES = "(#|# people|D|# on D|# people on D|# for D|D for #|D for # people)"
 
 _STATEMENTS = {
     BOOK: (
-        "(booked|reserved) (|a {noun} at |a {noun} on |you |the {noun} at )N " + _WHEN,
-        "(N|the {noun} at N) is (|now )(booked|reserved) " + _WHEN,
+        "(booked|reserved) (|you |(a|the|your|you a) {noun} (at|on) )N " + _WHEN,
+        "(booked|reserved) (a|the|your|you a) {noun} " + _WHEN + " (at|on) N",
+        "(booked|reserved) (|you )(a|the|your) {noun} (for #|for # people) (at|on) N (on|for) D",
+        "(booked|reserved) it " + _WHEN,
+        "(N|it|(the|your) {noun} (at|on) N) is (|now )(booked|reserved) " + _WHEN,
     ),
     CANCEL: ("cancelled " + _WHAT, _WHAT + " is (|now )cancelled"),
     CHANGE: (
         f"(changed|moved) {_WHAT} to {_BECOMES}",
         f"{_WHAT} is (|now )(changed|moved) to {_BECOMES}",
-        f"{_WHAT} is now (for #|on D|for # on D|on D for #)",
+        f"{_WHAT} is now ({_TIMES})",
     ),
     OFFER: ("(i recommend|i can offer|there is|we have) N", "i can offer you N"),
     BYE: ("goodbye", "bye", "good day", "have a good day"),
@@ -106,10 +117,13 @@ _COURTESY = ("certainly", "of course", "yes", "sorry", "very well", "all right",
 
 
 def _options(phrase: str) -> list[str]:
-    """All readings of a phrase with alternatives."""
-    parts = _CHOICE.split(phrase)  # what stands in brackets has the odd places
-    choices = [part.split("|") if odd % 2 else [part] for odd, part in enumerate(parts)]
-    return [" ".join("".join(chosen).split()) for chosen in product(*choices)]
+    """All readings of a phrase with alternatives, which may stand in one another."""
+    inner = _CHOICE.search(phrase)
+    if inner is None:
+        return [" ".join(phrase.split())]
+    start, end = inner.span()
+    rests = [phrase[:start] + choice + phrase[end:] for choice in inner[1].split("|")]
+    return list(dict.fromkeys(read for rest in rests for read in _options(rest)))
 
 
 class _Language(NamedTuple):
@@ -182,6 +196,8 @@ def read(header: str, turn: str) -> tuple[Act, ...]:
 @lru_cache(maxsize=8192)  # an environment and its score hear the same turns
 def _read(header: str, text: str) -> tuple[Act, ...]:
     language = _language(header)
+    if "'" in text:
+        text = _SHORT.sub(_in_full, text)
     acts: list[Act] = []
     end = 0
     for number, match in enumerate(_SENTENCE.finditer(text)):
@@ -196,6 +212,10 @@ def _read(header: str, text: str) -> tuple[Act, ...]:
     if end != len(text) or not acts:
         acts.append(Act(JUNK))
     return tuple(acts)
+
+
+def _in_full(short: re.Match[str]) -> str:
+    return f"{short[1]} is" if short[1] else f"{short[2]} {_IN_FULL[short[3]]}"
 
 
 def _small(said: str) -> str:
@@ -222,10 +242,19 @@ def _statement(language: _Language, said: str) -> list[Act]:
         said = rest if rest[0] != "I" else "i" + rest[1:]
     clauses = said.split(" and ")
     acts: list[Act] = []
+    promised = False
     for number, clause in enumerate(clauses):
         words = clause.split(" ")
-        if words[0] == "I":
-            words[0] = "i"
+        words[0] = _FIRST.get(words[0], words[0])
+        if words[0] in ("i", "we"):
+            promised = words[1:2] == ["will"]
+            if promised:
+                del words[1]
+        if promised:  # "I will book" does it, as "I have booked" does
+            verb = words[0] in ("i", "we")
+            if len(words) == verb or words[verb] not in _PROMISES:
+                return [Act(JUNK)]
+            words[verb] = _PROMISES[words[verb]]
         active = ""
         for subject in _SUBJECTS:
             if tuple(words[: len(subject)]) == subject and words[len(subject) :]:
@@ -251,6 +280,14 @@ def _statement(language: _Language, said: str) -> list[Act]:
     return acts
 
 
+_FIRST = {"I": "i", "that": "it"}
+_PROMISES = {
+    "book": "booked",
+    "reserve": "reserved",
+    "cancel": "cancelled",
+    "change": "changed",
+    "move": "moved",
+}
 _ACTIVE = frozenset(("booked", "reserved", "cancelled", "changed", "moved"))
 
 

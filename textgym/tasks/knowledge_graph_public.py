@@ -18,6 +18,7 @@ _TOPICS = ("q_entity", "topic_entity", "topic")
 _MOST_FACTS = 16
 _LONGEST = 4_000
 """Characters; no longer text is read."""
+_TURN = re.compile(r"\.\s+Answer:")
 
 _Triple = list[str]
 
@@ -82,8 +83,8 @@ def _triples(graph: Any) -> list[_Triple]:
 def _topics(row: Mapping[str, Any], question: str, triples: list[_Triple]) -> list[str]:
     """The entities that the question starts from."""
     for name in _TOPICS:
-        if row.get(name):
-            return answers_of(row[name]) or []
+        if topics := answers_of(row.get(name)):
+            return topics
     if marked := re.findall(r"\[([^\]]+)\]", question):
         return marked
     names = {name for head, _, tail in triples for name in (head, tail)}
@@ -129,10 +130,11 @@ def parse(text: str) -> tuple[list[str], str]:
     """The path and the answer that a text states: ``Path: A, B. Answer: B.`` or only the answer."""
     text = text.strip()
     path: list[str] = []
-    if text.startswith("Path: "):
-        way, _, text = text.removeprefix("Path: ").partition(". Answer: ")
-        path = way.split(", ")
-    return path, text.removeprefix("Answer: ").removesuffix(".")
+    if text.startswith("Path:"):
+        way, *rest = _TURN.split(text.removeprefix("Path:"), 1)
+        path = re.split(r",\s+", way.strip())
+        text = "".join(rest)
+    return path, text.removeprefix("Answer:").strip().removesuffix(".")
 
 
 def score_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]) -> float:

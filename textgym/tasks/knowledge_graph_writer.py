@@ -23,8 +23,13 @@ _RELATIONS = (
     *_ONE_WAY,
 )
 _NEUTRAL = ("friend of", "cousin of", *_ONE_WAY)
-_MUTUAL = frozenset(("friend of", "cousin of", "sister of", "brother of"))
+_SIBLINGS = ("sister of", "brother of")
+_MUTUAL = {"friend of": ("friend of",), "cousin of": ("cousin of",)} | dict.fromkeys(
+    _SIBLINGS, _SIBLINGS
+)
+"""Relations that people understand as mutual, and what holds the other way round."""
 _PARENTS = frozenset(("mother of", "father of"))
+_FAMILY = _PARENTS | {"sister of", "brother of", "cousin of"}
 _FEMALE = frozenset(("mother of", "sister of"))
 _MALE = frozenset(("father of", "brother of"))
 _IN = ("lives in", "works in")
@@ -124,7 +129,14 @@ def write(hops: int, draw: Callable[[], float]) -> Query:
         relations = list(rule.body)
     else:
         count = hops - (kind == 2)
-        relations = [_RELATIONS[int(draw() * len(_RELATIONS))] for _ in range(count)]
+        relations = []
+        for _ in range(count):
+            luck = draw() * len(_RELATIONS)
+            relation = _RELATIONS[int(luck)]
+            if relations and relation in _MUTUAL.get(relations[-1], ()):
+                # The friend of Laura's friend may be Laura.
+                relation = _ONE_WAY[int(luck % 1 * len(_ONE_WAY))]
+            relations.append(relation)
     chain = [people.who(relation) for relation in relations]
     chain.append(people.who())
     facts = [[chain[i], relation, chain[i + 1]] for i, relation in enumerate(relations)]
@@ -187,9 +199,13 @@ def _distract(
     # mutual, neither direction may.
     heads, tails = set(), set()
     for (relation, way), here in zip(steps, path, strict=False):
-        if way == 1 or relation in _MUTUAL:
+        if relation in _MUTUAL:
+            for same in _MUTUAL[relation]:
+                heads.add((here, same))
+                tails.add((same, here))
+        elif way == 1:
             heads.add((here, relation))
-        if way == -1 or relation in _MUTUAL:
+        else:
             tails.add((relation, here))
     for _ in range(13):
         if len(facts) >= total:
@@ -236,9 +252,28 @@ def _distract(
             or (relation in _MALE and head not in MEN)
             or (head, relation) in heads
             or (relation, tail) in tails
+            or (relation in _FAMILY and _related(facts, head, tail))
         ):
             continue
         if function[0]:
             functions.add(function)
         pairs.add((head, tail))
         facts.append([head, relation, tail])
+
+
+def _related(facts: list[list[str]], one: str, other: str) -> bool:
+    """Whether two people are of one family.
+
+    Another tie between them might make somebody their own ancestor, or their mother's cousin.
+    """
+    ties = [(head, tail) for head, relation, tail in facts if relation in _FAMILY]
+    family = {one}
+    for _ in ties:
+        for head, tail in ties:
+            if head in family:
+                family.add(tail)
+            elif tail in family:
+                family.add(head)
+        if other in family:
+            return True
+    return False

@@ -49,9 +49,11 @@ class QA(Task):
     * anything else: 0.
 
     An answer is right in any of the forms of `textgym.tasks.qa_answers`: " kitchen", " The
-    kitchen.", " In the kitchen.", " Tom is in the kitchen.", " He is in the kitchen.". A sentence
-    needs its full stop. A second answer, another subject, or a word before or after is wrong. So it
-    pays to answer as soon as an answer is more than one time in ten right, and never to be silent.
+    kitchen.", " At the kitchen.", " Tom is in the kitchen.", " He's in the kitchen". The last full
+    stop may be missing, but not of a sentence that says who has what. A second answer, another
+    subject, or a word before or after is wrong; so is who has a thing where its place is asked for.
+    So it pays to answer as soon as an answer is more than one time in ten right, and never to be
+    silent.
 
     The ``abstain`` baseline, which never answers, gets 0.28 (0.25 at level 3); ``recent``, which
     says what was named last, 0.20, 0.13 and 0.24 at levels 1, 2 and 3. ``lookup``, the strongest,
@@ -92,7 +94,7 @@ class QA(Task):
         Context: Ruth ran to the tower. Emma grabbed the bottle. Jack walked to the
         stable. Ruth hurried to the library. Emma handed the bottle to Peter. Emma walked
         to the bedroom.
-        Question: Where is the bottle?
+        Question: In which place is the bottle?
         Answer:
 
         -> I do not know.
@@ -118,7 +120,8 @@ class QA(Task):
       [...]}``; no text means that there is no answer;
     * ``context``, ``passage`` or ``story``, ``question``, and ``answer`` or ``answers``: a string,
       a list of strings, or a bool (BoolQ, bAbI with one row a question);
-    * the hub's ``babi_qa``, whose ``story`` holds lists: the last question of a story.
+    * the hub's ``babi_qa``, whose ``story`` holds lists, or is a list of lines: the last question
+      of a story.
 
     The prompt has the same form, ``Context: ... Question: ... Answer:``. The score is the mean of
     exact match and token F1, the best over the answers, normalised as in SQuAD's evaluation

@@ -1,12 +1,14 @@
 """What counts as an answer: the forms of right ones, and of saying that one does not know.
 
 The forms are written out, so that nothing else is one: no second answer, no words in another order,
-nothing before or after. A form that is a sentence has its full stop and needs it; one that is not
-may be said with or without.
+nothing before or after. What makes no difference is folded first: a last full stop (but see
+`_STOPPED`), "isn't" and "is not", straight and curly apostrophes, "at the" and "in the", digits and
+number words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from textgym.tasks.qa_cast import AN, NUMBERS, PRONOUNS
@@ -15,13 +17,13 @@ ABSTENTIONS = (
     "I do not know", "I don't know", "I cannot tell", "I can't tell", "I cannot say",
     "I am not sure", "We do not know", "We cannot know", "Nobody knows", "No one knows",
     "The story does not say", "The story does not tell", "The text does not say",
-    "It does not say", "It is not said", "It is unknown", "It is not known", "Unknown",
+    "The text does not tell", "The context does not say", "It does not say",
+    "We cannot tell", "We cannot say", "I cannot know", "Don't know", "It is not told",
+    "It is not said", "It is unknown", "It is not known", "Unknown",
     "Not known", "Not given", "No answer", "There is no answer", "Unanswerable",
     "It is unanswerable", "Cannot be answered", "It cannot be answered",
     "Not enough information",
 )  # fmt: skip
-_ABSTAINING = frozenset(text.lower() for text in ABSTENTIONS)
-
 LONGEST = 120
 """Characters; no accepted form has more."""
 
@@ -72,11 +74,19 @@ def _count(about: Sequence[str], answer: str) -> tuple[str, ...]:
     who = about[0]
     he = _he(who)
     if answer == "none":
-        said = [f"{one} has {no}." for one in (who, he) for no in ("nothing", "no things")]
-        return (*said, "nothing", "no things", "none", "zero", "0")
+        nothing = ("nothing", "no things", "none", "0 things")
+        return (*[f"{one} has {no}." for one in (who, he) for no in nothing], *nothing, "zero", "0")
     things = f"{answer} thing" if answer == "one" else f"{answer} things"
     digit = str(NUMBERS.index(answer)) if answer in NUMBERS else answer
-    return (f"{who} has {things}.", f"{he} has {things}.", things, answer, digit)
+    return (
+        f"{who} has {things}.",
+        f"{he} has {things}.",
+        f"{who} has {answer}.",
+        f"{he} has {answer}.",
+        things,
+        answer,
+        digit,
+    )
 
 
 def _is(about: Sequence[str], answer: str) -> tuple[str, ...]:
@@ -158,15 +168,53 @@ def plain(completion: str) -> str:
     return said[:1].upper() + said[1:]
 
 
+_CONTRACTIONS = (
+    ("can't", "cannot"), ("can not", "cannot"), ("Can't", "Cannot"), ("Can not", "Cannot"),
+    ("n't", " not"), ("'s got ", " has "), ("'s ", " is "), ("I'm ", "I am "),
+)  # fmt: skip
+_DIGITS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+}
+_STOPPED = frozenset(("has", "holds", "count"))
+"""Kinds whose sentences need their full stop: "Ann has the vase" is its own words in the order of
+the alphabet, which the task contract takes for a cheat."""
+
+_NUMBER = re.compile(rf"\b(?:{'|'.join(_DIGITS)})\b", re.IGNORECASE)
+
+
+def _fold(said: str) -> str:
+    """Without a last full stop, and without contractions."""
+    said = said.removesuffix(".").replace("\u2019", "'")
+    if "'" in said or "an not " in said:
+        for short, full in _CONTRACTIONS:
+            said = said.replace(short, full)
+    return said
+
+
+_ABSTAINING = frozenset(_fold(text).lower() for text in ABSTENTIONS)
+
+
 def abstains(said: str) -> bool:
     """Whether what `plain` returned says that one does not know."""
-    return said.removesuffix(".").lower() in _ABSTAINING
+    return _fold(said).lower() in _ABSTAINING
+
+
+def _in_digits(said: str) -> str:
+    return _NUMBER.sub(lambda found: _DIGITS[found[0].lower()], said)
 
 
 def is_right(said: str, kind: str, about: Sequence[str], answer: str) -> bool:
     """Whether what `plain` returned is a form of the right answer."""
-    forms = [form[0].upper() + form[1:] for form in KINDS[kind](about, answer)]
+    forms: Sequence[str] = KINDS[kind](about, answer)
+    if kind in _STOPPED and not said.endswith("."):
+        forms = [form for form in forms if not form.endswith(".")]
+    forms = [form[0].upper() + form[1:].removesuffix(".") for form in forms]
+    said = _fold(said)
     if said in forms:
         return True
-    bare = said.removesuffix(".")
-    return bare in forms and not bare.endswith(".")
+    if kind == "count":
+        return _in_digits(said) in [_in_digits(form) for form in forms]
+    return re.sub(r"\bat the ", "in the ", re.sub("^At the ", "In the ", said)) in forms

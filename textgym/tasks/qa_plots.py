@@ -5,6 +5,8 @@ question are nearly always in the story too.
 
 Whoever gives something, and whoever is given it, are in the same place, and so are a thing that
 lies somewhere and whoever takes it: no plot here leaves a place open that follows from this.
+
+"Where is the egg?" could be answered by "Tom has it.", so that the questions ask for the place.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def _where(cast: Cast) -> Plan:
 def _lies(cast: Cast) -> Plan:
     thing, place = cast.thing(), cast.place()
     chain = [cast.lies(thing, place)]
-    return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], place)
+    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
 
 
 def _has(cast: Cast) -> Plan:
@@ -73,7 +75,7 @@ def _nowhere(cast: Cast) -> Plan:
     if luck < 0.4:
         return Plan(chain, f"Where is {who}?", "where", [who], "")
     if luck < 0.8:
-        return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], "")
+        return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], "")
     place = cast.place()
     chain.insert(0, cast.go(cast.name(), place))
     return Plan(chain, f"Is {who} in the {place}?", "is", [who, place], "")
@@ -112,7 +114,7 @@ def _carry(cast: Cast) -> tuple[list[str], str, str, str]:
 
 def _carried(cast: Cast) -> Plan:
     chain, thing, place, _ = _carry(cast)
-    return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], place)
+    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
 
 
 def _is_carried(cast: Cast) -> Plan:
@@ -166,7 +168,7 @@ def _given_away(cast: Cast) -> Plan:
     chain = [cast.take(who, thing), cast.give(who, thing, whom), cast.go(who, cast.place())]
     if cast.chance(0.3):
         return Plan(chain, f"Where is {whom}?", "where", [whom], "")
-    return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], "")
+    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], "")
 
 
 def _not_before(cast: Cast) -> Plan:
@@ -184,7 +186,7 @@ def _given(cast: Cast) -> Plan:
     if cast.chance(0.5):
         chain.insert(0, cast.go(who, cast.place()))
     chain.insert(len(chain) - int(cast.draw() * 2), cast.go(who, cast.place()))
-    return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], place)
+    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
 
 
 def _was_carried(cast: Cast) -> Plan:
@@ -216,7 +218,7 @@ def _pronouns(cast: Cast) -> Plan:
         chain.append(cast.go(people[one], place))
     if cast.chance(0.25):
         return _ask_is(chain, cast, f"the {thing}", place, places[1 - one])
-    return Plan(chain, f"Where is the {thing}?", "where", [f"the {thing}"], place)
+    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
 
 
 def _at_time(cast: Cast) -> Plan:

@@ -39,8 +39,10 @@ def convert(row: dict[str, Any]) -> dict[str, Any]:
     """A row of public data with ``prompt``, ``reference`` and ``answers``; any other as it is."""
     if "prompt" in row:
         return row
-    story = row.get("story")
-    if isinstance(story, Mapping):
+    story: Any = row.get("story")
+    if hasattr(story, "tolist"):
+        story = story.tolist()
+    if isinstance(story, Mapping) or (isinstance(story, Sequence) and not isinstance(story, str)):
         return _from_babi(row, story)
     context = next((row[name] for name in _CONTEXTS if isinstance(row.get(name), str)), None)
     question = row.get("question")
@@ -58,11 +60,21 @@ def _made(row: dict[str, Any], context: str, question: str, answers: list[str]) 
     return {**row, "prompt": prompt, "reference": reference, "answers": answers}
 
 
-def _from_babi(row: dict[str, Any], story: Mapping[str, Any]) -> dict[str, Any]:
-    """The last question of a story of the hub's ``babi_qa``, after all the sentences before it."""
+def _from_babi(
+    row: dict[str, Any], story: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The last question of a story of the hub's ``babi_qa``, after all the sentences before it.
+
+    Args:
+        row: The row.
+        story: A mapping of columns, or a line each; lines that are told may lack an answer.
+    """
     try:
-        lines = list(zip(story["type"], story["text"], story["answer"], strict=True))
-    except (KeyError, TypeError, ValueError):
+        if isinstance(story, Mapping):
+            lines = list(zip(story["type"], story["text"], story["answer"], strict=True))
+        else:
+            lines = [(one["type"], one["text"], one.get("answer", "")) for one in story]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return row
     asked = [number for number, (kind, _, _) in enumerate(lines) if kind == 1]
     if not asked:

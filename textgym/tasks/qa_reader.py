@@ -38,7 +38,7 @@ _PATTERNS = [
 _QUESTIONS = [
     (kind, re.compile(pattern))
     for kind, pattern in (
-        ("where", r"Where is ((?:the )?\w+)\?"),
+        ("where", r"(?:Where|In which place) is ((?:the )?\w+)\?"),
         ("was", r"Where was ((?:the )?\w+) before the (\w+)\?"),
         ("then", rf"Where was (\w+) ({_TIME})\?"),
         ("has", r"Who has (the \w+)\?"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.risk_reader import FALSE, UNREAD, phrases, stated
 from textgym.tasks.risk_rules import (
     EXCEPTIONS,
     PURPOSES,
@@ -43,7 +44,8 @@ _FLOOR = 0.2
 _LONGEST = 800
 """Characters; a longer text is not read."""
 
-_BETWEEN = re.compile(r", (?:and )?| and (?=the )")
+_BRIEF = 0.7
+"""What a finding is worth without its numbers."""
 
 # How often a rule fits, by level.
 _FITS = {1: 0.5, 2: 0.42, 3: 0.38}
@@ -91,16 +93,21 @@ class Risk(Task):
       refer    0.4     0.4     1
       ======== ======= ======= =====
 
-    * ``share``: how many of the decisive findings are stated, word for word, in any order.
-    * ``o``: a point for each other true finding about a rule, two for everything else that is
-      stated, such as what is false, or said before.
-    * ``precision``: decisive findings stated / (these + o).
+    * ``share``: how many of the decisive findings are stated, in any order. One without (all of)
+      its numbers counts 0.7 ("the amount is not above six times the income").
+    * ``o``: a point for each other true finding about a rule, two for each that is false or said
+      before, and for another decision.
+    * ``precision``: decisive findings stated / (these + o + phrases that are not understood).
+
+    Understood are the words of the examples, with digits for number words and the reverse, "1/3"
+    and the like, and the usual words for "above" and "under" ("over", "exceeds", "less than", "at
+    least"). What is not understood is worth nothing, and does not make a decision worth less.
 
     A decision alone is worth 0.2 of its value; a text of another form, nothing. The baselines:
-    ``strict`` declines and claims that the first rule fits (0.51, 0.30 and 0.22 by level),
-    ``everything`` declines and states every rule's finding correctly (0.65, 0.23, 0.17: at level 1
+    ``strict`` declines and claims that the first rule fits (0.52, 0.31 and 0.22 by level),
+    ``everything`` declines and states every rule's finding correctly (0.66, 0.23, 0.17: at level 1
     there is but one rule, and half of the applications are declined), ``lenient`` does so and
-    approves (0.50, 0.34, 0.28: the best of them above level 1), ``cautious`` always refers, without
+    approves (0.49, 0.33, 0.28: the best of them above level 1), ``cautious`` always refers, without
     a reason (0.08, 0.12, 0.11), ``guess`` guesses (0.27, 0.16, 0.12).
 
     ## Starting State
@@ -229,18 +236,22 @@ class Risk(Task):
             return _FLOOR * value
         decisive, findings = row["decisive"], row["findings"]
         told: set[int] = set()
-        right = others = 0
-        for said in _BETWEEN.split(reason):
-            number = findings.index(said) if said in findings else -1
-            if number < 0 or number in told:
+        right = others = unread = 0
+        worth = 0.0
+        for said in phrases(reason):
+            number, whole = stated(said, findings)
+            if number == UNREAD:
+                unread += 1
+            elif number == FALSE or number in told:
                 others += 2
             elif number in decisive:
                 right += 1
+                worth += 1.0 if whole else _BRIEF
             else:
                 others += 1
             told.add(number)
-        share = right / len(decisive)
-        precision = right / (right + others)
+        share = worth / len(decisive)
+        precision = right / (right + others + unread)
         return value * (_FLOOR / (1 + others) + (1 - _FLOOR) * share * precision**2)
 
     def adopt(self, row: Row) -> Row:

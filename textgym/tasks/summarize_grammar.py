@@ -97,7 +97,7 @@ _FORMS = {
     "<topic>": ("the T", "the A T", "a T", "a A T", "it", ""),
     "<who>": ("N", "M"),
     "<whom>": ("N", "M"),
-    "<the_thing>": ("the T", "the A T"),
+    "<the_thing>": ("the T", "the A T", "a T", "a A T"),
     "<thing>": ("the T", "the A T", "a T", "a A T", "it"),
     "<place>": ("P",),
 }
@@ -154,6 +154,18 @@ def clauses() -> dict[str, Clause]:
     return table
 
 
+@cache
+def unfinished() -> dict[str, Clause]:
+    """Clauses without their object, as in "Tom found and sold the ring", by their symbols."""
+    table: dict[str, Clause] = {}
+    for subject, verbs in ((WHO, DID), (WHOM, TURNED)):
+        for verb, pasts in verbs.items():
+            for past in pasts:
+                _add(table, verb, subject, f"[D] {past}")
+                _add(table, verb, subject, f"[D] {past}", bare=True)
+    return table
+
+
 def _add(table: dict[str, Clause], verb: str, subject: int, form: str, bare: bool = False) -> None:
     """Enter all ways to write one clause, or all that leave out the subject."""
     first = ("",) if bare else _FORMS["<topic>" if subject == THING else "<subject>"]
@@ -188,7 +200,7 @@ SYMBOLS = (
     | dict.fromkeys(LOOKS, "A")
     | dict.fromkeys(ADVERBS, "D")
     | dict.fromkeys(LINKS, "then")
-    | {"and": "and", ",": ","}
+    | {"and": "and", "but": "and", ",": ","}
 )
 """Every word's symbol."""
 
@@ -211,9 +223,10 @@ Step = tuple[str, int, int, int, int]
 def plan(line: str) -> tuple[Step, ...] | None:
     """How to read the facts out of a sentence with these symbols; None: it is no sentence.
 
-    Clauses are joined by "and", by a comma and "and", or, before the last "and", by commas.
+    Clauses are joined by "and", by a comma and "and", or, before the last "and", by commas. Verbs
+    may share the object of the last of them.
     """
-    table = clauses()
+    table, verbs = clauses(), unfinished()
     opener, comma, rest = line.partition(" , ")
     if comma and opener in table and not table[opener].verb:
         line = rest
@@ -221,13 +234,21 @@ def plan(line: str) -> tuple[Step, ...] | None:
     steps: list[Step] = []
     subject, is_thing = -1, False  # of the clause before
     number = 0
+    waiting = 0  # clauses that wait for their object
     for symbols in (*[clause for part in first for clause in part.split(" , ")], end):
         # "Then", "soon" and "later" may lead any clause.
-        clause = table.get(symbols.removeprefix("then "))
+        symbols = symbols.removeprefix("then ")
+        clause = table.get(symbols)
+        # "Found" behind a thing is "was found"; behind somebody it lacks an object.
+        lacks = clause is None or (clause.bare and not is_thing and clause.roles[0] == THING)
+        if lacks:
+            clause = verbs.get(symbols)
         if clause is None or not clause.verb:
             return None
         verb, roles, bare = clause
         if bare and (subject < 0 or is_thing != (roles[0] == THING)):
+            return None
+        if waiting and not bare:
             return None
         where = [-1] * 5
         for role in roles[bare:]:
@@ -237,4 +258,13 @@ def plan(line: str) -> tuple[Step, ...] | None:
             where[roles[0]] = subject
         subject, is_thing = where[roles[0]], roles[0] == THING
         steps.append((verb, where[WHO], where[THING], where[WHOM], where[PLACE]))
-    return tuple(steps)
+        if lacks:
+            waiting += 1
+        elif waiting:
+            if roles[1:2] != (THING,):  # "found and sold Leo the ring" is no English
+                return None
+            for place in range(len(steps) - 1 - waiting, len(steps) - 1):
+                verb, who, _, whom, at = steps[place]
+                steps[place] = verb, who, where[THING], whom, at
+            waiting = 0
+    return None if waiting else tuple(steps)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from textgym.tasks.summarize_grammar import (
     DID,
+    LOOKS,
     MEANINGS,
     PRONOUNS,
     SYMBOLS,
     THING,
+    THINGS,
     VERB,
     Fact,
     plan,
@@ -26,6 +29,9 @@ NOBODY = "?"
 
 WORDS_PER_SLIP = 8
 """A sentence outside the grammar is one fault, and one more per so many words."""
+
+_OWNED = frozenset((*THINGS, *LOOKS))
+"""Words before which "his" and "her" say whose a thing is."""
 
 _LONGEST = 64
 """Words of a sentence; no longer one is looked at."""
@@ -46,7 +52,8 @@ class Told(NamedTuple):
 def read(text: str) -> Told:
     """Read sentences, each with one space before every word.
 
-    "He" is the man and "she" the woman named last, "it" the thing named last.
+    "He" is the man and "she" the woman named last, "it" the thing named last. To whom a thing
+    belongs is no fact: "his ring" is "the ring".
     """
     facts: list[Fact] = []
     slips = 0.0
@@ -71,6 +78,10 @@ def _understand(words: list[str], last: dict[str, str]) -> list[Fact] | None:
     if words[1] not in SYMBOLS:  # a name is written the same everywhere
         words[1] = words[1][0].lower() + words[1][1:]
     del words[0]
+    if "his" in words or "her" in words:
+        for number, (word, owned) in enumerate(pairwise(words)):
+            if word in ("his", "her") and owned in _OWNED:
+                words[number] = "the"
     try:
         steps = plan(" ".join([SYMBOLS[word] for word in words]))
     except KeyError:
