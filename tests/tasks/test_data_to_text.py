@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textgym.errors import DataError
 from textgym.tasks.data_to_text import DataToText
 from textgym.tasks.data_to_text_concepts import (
     AGENTS,
@@ -22,6 +23,7 @@ from textgym.tasks.data_to_text_concepts import (
     article,
 )
 from textgym.tasks.data_to_text_grammar import DOMAINS, grammar
+from textgym.tasks.data_to_text_phrases import MORE
 from textgym.tasks.data_to_text_reader import claims_of, pronoun, read_concepts, read_record
 from textgym.testing import check_task
 
@@ -92,6 +94,119 @@ def test_records_judged_by_hand(text, score):
     assert DataToText().score(text, LANTERN) == pytest.approx(score)
 
 
+MATCH = {
+    "domain": "match", "subject": "Lions", "private": [],
+    "facts": [["loser", "Bears"], ["score", "2-1"], ["crowd", "large"], ["scorer", "Tom"]],
+}  # fmt: skip
+FLIGHT = {
+    "domain": "flight", "subject": "79", "private": [],
+    "facts": [["from", "Rome"], ["to", "Berlin"], ["status", "late"], ["leaves", "7:30"]],
+}  # fmt: skip
+WEATHER = {
+    "domain": "weather", "subject": "Oslo", "private": [],
+    "facts": [["sky", "sunny"], ["high", "24"], ["rain", "20"], ["tomorrow", "cloudy"]],
+}  # fmt: skip
+PERSON = {
+    "domain": "person", "subject": "Sam", "private": [],
+    "facts": [["home", "Berlin"], ["hobby", "chess"], ["plays", "piano"], ["pet", "dog"]],
+}  # fmt: skip
+OPEN = {
+    "domain": "restaurant", "subject": "Golden Lantern", "private": [],
+    "facts": [["children", "yes"], ["rating", "good"], ["closed", "Tuesday"], ["near", "bridge"]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "score"),
+    [
+        # Names without the article, days in the plural.
+        (OPEN, " Golden Lantern welcomes children, has a good rating and is closed on Tuesdays."
+         " It is near the bridge.", 1),
+        (OPEN, " Near the bridge, Golden Lantern closes every Tuesday, is rated as good and is"
+         " family friendly.", 1),
+        (OPEN, " Golden Lantern is a good restaurant. It is located near the bridge, and it is not"
+         " open on Tuesdays. Children are welcome.", 1),
+        (OPEN, " The Golden Lantern's rating is good. Its rating is good.", 1 / 4 / 2),
+        (OPEN, " Golden Lantern is closed on Mondays and is child friendly.", 1 / 4 * 1 / 2),
+        (OPEN, " Golden Lantern is closed on Tuesday's.", 0),
+        (OPEN, " Golden Rose welcomes children.", 0),
+        (OPEN, " Children are welcome. Golden Lantern is rated good.", 1 / 4 / 2),
+        (OPEN, " Its rating is good.", 0),
+        (LANTERN, " Blue Lantern is a cheap Greek restaurant located in the old town. It can be"
+         " found near the bridge.", 1),
+        (LANTERN, " Blue Lantern has cheap prices and sells Greek food. It is located in the old"
+         " town near the bridge.", 1),
+        (LANTERN, " Blue Lantern is located near the bridge. The food is Greek. Its prices are"
+         " cheap. It is situated in the old town.", 1),
+        (MATCH, " Lions beat Bears 2-1 and played in front of a large crowd. Tom scored.", 1),
+        (MATCH, " The Lions beat the Bears by 2-1. The crowd was large. Tom scored a goal.", 1),
+        (MATCH, " Tom scored. The Lions beat the Bears.", 1 / 4 / 2),
+        (FLIGHT, " Flight number 79 leaves from Rome at 7:30, is going to Berlin and is"
+         " delayed.", 1),
+        (FLIGHT, " Flight 79 is from Rome to Berlin. It takes off at 7:30 and is running late.", 1),
+        (FLIGHT, " Flight 79 is running on time.", 0),
+        (WEATHER, " It is sunny in Oslo today. The high is 24 degrees. It has a 20% chance of rain."
+         " Tomorrow it will be cloudy.", 1),
+        (WEATHER, " The weather in Oslo is sunny. Its high is 24. The chance of rain is 20%. It"
+         " turns cloudy tomorrow.", 1),
+        (WEATHER, " It is sunny in Rome. The high is 24 degrees.", 0),
+        (WEATHER, " The weather is sunny.", 0),
+        (PERSON, " Sam is living in Berlin with a dog.", 2 / 4),
+        (PERSON, " Sam's home is Berlin. His hobby is chess. He plays piano and has a pet dog.", 1),
+        (PERSON, " Sam lives with a dog in Berlin, plays chess and plays the piano.", 1),
+        (PERSON, " Sam's home is Berlin. Her hobby is chess.", 1 / 4 / 2),
+        (PERSON, " Tom's home is Berlin.", 0),
+    ],
+)  # fmt: skip
+def test_what_people_say_is_understood(row, text, score):
+    assert DataToText().score(text, row) == pytest.approx(score)
+
+
+@pytest.mark.parametrize("level", DataToText.levels)
+def test_records_do_not_contradict_themselves(level):
+    """By rules written here; every value of every attribute still occurs."""
+    task, rng = DataToText(level), np.random.default_rng(level)
+    seen = set()
+    for _ in range(4000):
+        row = task.sample(rng)
+        if row["domain"] == "concepts":
+            continue
+        facts = dict(row["facts"])
+        seen |= {(row["domain"], *fact) for fact in facts.items()}
+        sky, wind, later = (facts.get(one) for one in ("sky", "wind", "tomorrow"))
+        high, low, rain = (int(facts.get(one, -1)) for one in ("high", "low", "rain"))
+        if row["domain"] == "weather":
+            assert low < high or high < 0
+            if "snowy" in (sky, later):
+                assert high <= 5
+                assert wind != "warm"
+            if sky == "sunny":
+                assert high >= 15 or high < 0
+                assert rain <= 30
+                assert wind != "strong"
+            if sky == "rainy":
+                assert rain >= 60 or rain < 0
+            if sky in ("windy", "stormy"):
+                assert wind not in ("light", "warm")
+            if wind == "warm":
+                assert high >= 15 or high < 0
+            if wind == "cold":
+                assert high <= 22
+        elif "score" in facts and "sport" in facts:
+            many = int(facts["score"].split("-")[0]) > 9
+            assert many == (facts["sport"] in ("rugby", "handball"))
+        assert facts.get("status") != "cancelled"
+    every = {
+        (domain, name, value)
+        for domain, this in DOMAINS.items()
+        for name, values in this.values.items()
+        for value in values
+        if name != "born"
+    }
+    missing = every - seen
+    assert len(missing) < 0.05 * len(every), missing
+
+
 @pytest.mark.parametrize(
     ("text", "right", "wrong", "faults"),
     [
@@ -135,6 +250,13 @@ def test_every_phrase_claims_what_it_says(domain):
     sentences += [f"{other} {clause}" for clause in this.clauses]
     sentences += [f"{front}, {whom} {filler}" for front in this.fronts]
     sentences += [other.replace("{s}", whom) for other in this.others]
+    # What only the reader knows, with and without its optional parts.
+    more = MORE[domain]
+    also = [f"{begin} {clause}" for clause in more.clauses]
+    also += [other.replace("{s}", whom) for other in more.others]
+    also += [f"{begin}'s {owned}" for owned in more.owned]
+    sentences += [re.sub(r" ?\[[^]]*\]", "", phrase) for phrase in also]
+    sentences += [re.sub(r"[][]", "", phrase) for phrase in also if "[" in phrase]
     for sentence in sentences:
         for _ in range(5):
             expected = {}
@@ -149,6 +271,10 @@ def test_every_phrase_claims_what_it_says(domain):
                 return f"{'an ' if vowel else 'a '}{text}" if prefix else text
 
             text = re.sub(r"\{(a_)?(\w+)\}", fill, sentence) + "."
+            for said, attribute, value in re.findall(r"(\w+)\|(\w+)=(\w+)", text):
+                text = text.replace(f"{said}|{attribute}={value}", said)
+                if attribute != "pronoun":
+                    expected[attribute] = value.replace("_", " ")
             words = text[:-1].replace(",", " ,").split()
             state, claims = claims_of(words, grammar(domain))
             assert state is not None, text
@@ -452,7 +578,9 @@ def test_public_rows(raw, values, references):
     assert all(value in row["prompt"] for value in values)
     assert task.adopt(row) == row
     for reference in row["references"]:
-        assert task.score(f" {reference}", row) == 1
+        assert re.match(r" \S", reference)
+        assert task.score(reference, row) == 1
+        assert task.score(reference[1:], row) == 1
     for text in (row["prompt"], f" {row['prompt']}", "", "x", "x " * 50_000):
         assert task.score(text, row) < 0.1
     oracle = row["reference"]
@@ -460,6 +588,38 @@ def test_public_rows(raw, values, references):
     assert task.reward([row["prompt"]], [oracle], **{
         name: [value] for name, value in row.items() if name != "prompt"
     }) == [1.0]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"meaning_representation": EAGLE["meaning_representation"], "human_reference": ""},
+        {"concepts": ["throw", "boy"], "target": ""},
+        {"modified_triple_sets": {"mtriple_set": [["a | b | c"]]},
+         "lex": {"comment": [], "text": []}},
+        {**TOTTO, "sentence_annotations": []},
+    ],
+)  # fmt: skip
+def test_rows_without_references_say_so_at_once(raw):
+    with pytest.raises(DataError, match=r"no reference text.*split"):
+        DataToText().convert(raw)
+    own = {**raw, "prompt": "Tell it:"}  # for a reward of the user's own
+    assert DataToText().convert(own) == own
+
+
+def test_prompt_and_other_columns_are_kept():
+    raw = {"prompt": "Use these: boy, ball", "concepts": ["boy", "ball"], "id": 7,
+           "target": "A boy has a ball."}  # fmt: skip
+    row = DataToText().convert(raw)
+    assert row == {
+        "prompt": "Use these: boy, ball", "id": 7, "values": ["boy", "ball"],
+        "reference": " A boy has a ball.", "references": [" A boy has a ball."],
+    }  # fmt: skip
+    assert DataToText().convert(row) == row
+    assert DataToText().score(" A boy has a ball.", row) == 1
+    row = DataToText().convert({**EAGLE, "id": "e1", "facts": 3})
+    assert row["id"] == "e1"
+    assert row.keys() == {"prompt", "id", "values", "reference", "references"}
 
 
 def test_a_missing_value_costs_its_share():

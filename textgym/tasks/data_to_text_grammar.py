@@ -1,9 +1,10 @@
 """What a record may say, in which words: domains, phrases, and an automaton that reads them back.
 
 The phrases are written once, with ``{attribute}`` where the value goes. The writer fills them in,
-and the reader's automaton is compiled from the same list, so that neither knows a phrase that the
-other does not. The automaton translates: the word that completes a value carries the pair
-(attribute, value) that it claims. ``{a_food}`` is the value with its article.
+and the reader's automaton is compiled from the same list, so that it knows all that the writer
+writes, and from a second one of what people say besides (`data_to_text_phrases`). The automaton
+translates: the word that completes a value carries the pair (attribute, value) that it claims.
+``{a_food}`` is the value with its article.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from textgym.tasks.data_to_text_phrases import ENDINGS, MORE, POSSESSIVES
 from textgym.tasks.grammar import State as Plain
 from textgym.tasks.grammar import compile_grammar
 from textgym.tasks.story_grammar import MEN, WOMEN
@@ -38,6 +40,8 @@ class Domain(NamedTuple):
         fronts: What may stand before it, with a comma.
         others: Whole sentences with the name (``{s}``) further back.
         surfaces: How a value is spelled, where not as in the record.
+        kinds: What goes together: the values that an attribute can have in each kind of record,
+            where not all of them. A kind is drawn for each record, so that none contradicts itself.
     """
 
     key: str
@@ -49,6 +53,7 @@ class Domain(NamedTuple):
     fronts: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     surfaces: Mapping[str, str] = MappingProxyType({})
+    kinds: tuple[dict[str, tuple[str, ...]], ...] = ()
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -73,6 +78,40 @@ def _with(heads: str, *tails: str) -> tuple[str, ...]:
 
 
 _SKIES = _words("sunny cloudy rainy foggy snowy stormy windy")
+
+_SCORES = {
+    "football": _words("1-0 2-0 2-1 3-0 3-1 3-2 4-0 4-1"),
+    "hockey": _words("2-0 2-1 3-1 3-2 4-1 4-2 4-3 5-2 6-1"),
+    "rugby": _words("15-12 18-9 21-14 24-17 27-20 30-25"),
+    "handball": _words("23-20 25-21 26-24 28-25 30-26 32-29"),
+}
+
+
+def _sky(
+    sky: str, high: tuple[int, int], low: tuple[int, int], wind: str, rain: str, tomorrow: str
+) -> dict[str, tuple[str, ...]]:
+    """A kind of weather: temperatures from one number to another, and the values of the rest."""
+    return {
+        "sky": (sky,),
+        "high": tuple(map(str, range(high[0], high[1] + 1))),
+        "low": tuple(map(str, range(low[0], low[1] + 1))),
+        "wind": _words(wind),
+        "rain": _words(rain),
+        "tomorrow": _words(tomorrow),
+    }
+
+
+_MILD = "sunny cloudy rainy foggy stormy windy"
+
+_WEATHERS = (
+    _sky("sunny", (18, 29), (7, 12), "light fresh warm", "10 20 30", _MILD),
+    _sky("cloudy", (10, 22), (4, 9), "light fresh strong cold", "20 30 40 50 60", _MILD),
+    _sky("rainy", (9, 19), (3, 8), "light fresh strong cold", "70 80 90", _MILD),
+    _sky("foggy", (7, 14), (2, 6), "light", "10 20 30 40", _MILD),
+    _sky("snowy", (3, 5), (1, 2), "light fresh strong cold", "10 20 30", "cloudy foggy snowy"),
+    _sky("stormy", (10, 22), (4, 9), "strong", "60 70 80 90", _MILD),
+    _sky("windy", (8, 18), (3, 7), "fresh strong cold", "10 20 30 40 50 60", _MILD),
+)
 
 DOMAINS: dict[str, Domain] = {
     "restaurant": Domain(
@@ -178,12 +217,12 @@ DOMAINS: dict[str, Domain] = {
         pronouns={"They": "they", "The team": "they"},
         values={
             "loser": TEAMS,
-            "score": _words("1-0 2-0 2-1 3-0 3-1 3-2 4-0 4-1 4-2 4-3 5-2 6-1"),
+            "score": tuple(dict.fromkeys(score for some in _SCORES.values() for score in some)),
             "city": CITIES,
             "day": DAYS,
             "scorer": (*MEN, *WOMEN),
             "crowd": _words("large small noisy quiet happy"),
-            "sport": _words("football hockey rugby handball"),
+            "sport": tuple(_SCORES),
         },
         clauses=_with(
             """
@@ -217,6 +256,7 @@ DOMAINS: dict[str, Domain] = {
         """),
         fronts=("In {city}", "On {day}"),
         others=("{scorer} scored for {s}", "{scorer} scored a goal for {s}"),
+        kinds=tuple({"sport": (sport,), "score": scores} for sport, scores in _SCORES.items()),
     ),
     "flight": Domain(
         key="number",
@@ -232,7 +272,7 @@ DOMAINS: dict[str, Domain] = {
             ),
             "gate": tuple(map(str, range(1, 21))),
             "day": DAYS,
-            "status": ("on time", "late", "full", "cancelled"),
+            "status": ("on time", "late", "full"),
         },
         clauses=_with(
             """
@@ -279,8 +319,8 @@ DOMAINS: dict[str, Domain] = {
         pronouns={"It": "it", "The city": "it"},
         values={
             "sky": _SKIES,
-            "high": tuple(map(str, range(10, 30))),
-            "low": tuple(map(str, range(2, 10))),
+            "high": tuple(map(str, range(3, 30))),
+            "low": tuple(map(str, range(1, 13))),
             "wind": _words("light fresh strong cold warm"),
             "direction": _words("north south east west"),
             "rain": _words("10 20 30 40 50 60 70 80 90"),
@@ -311,6 +351,7 @@ DOMAINS: dict[str, Domain] = {
             "The wind in {s} comes from the {direction}",
             "Tomorrow {s} will be {tomorrow}",
         ),
+        kinds=_WEATHERS,
     ),
 }
 
@@ -328,38 +369,70 @@ def claiming(text: str, attribute: str, value: str) -> str:
 @cache
 def grammar(domain: str) -> State:
     """The automaton of all sentences about one domain."""
-    this = DOMAINS[domain]
+    this, more = DOMAINS[domain], MORE[domain]
     rules: dict[str, list[str]] = {}
     for attribute, values in this.values.items():
         spelled = [(this.surfaces.get(value, value), value) for value in values]
-        rules[attribute] = [claiming(text, attribute, value) for text, value in spelled]
-        rules[f"a_{attribute}"] = [
-            claiming(article(text), attribute, value) for text, value in spelled
-        ]
-    names = [claiming(this.named.format(one), "about", one) for one in this.subjects]
+        for number, ending in enumerate(("", *ENDINGS)):
+            rules[_ruled(attribute, number)] = [
+                claiming(text + ending, attribute, value) for text, value in spelled
+            ]
+            rules[_ruled(f"a_{attribute}", number)] = [
+                claiming(article(text) + ending, attribute, value) for text, value in spelled
+            ]
+    called = [(named.format(one), one) for named in (this.named, *more.named)
+              for one in this.subjects]  # fmt: skip
+    names = [claiming(name, "about", one) for name, one in called]
     rules["s"] = names
     rules["S"] = [name[0].upper() + name[1:] for name in names] + [
         claiming(text, "pronoun", pronoun) for text, pronoun in this.pronouns.items()
     ]
     pronouns = sorted(set(this.pronouns.values()))
     rules["and"] = ["[,] and", *(f"[,] and {claiming(one, 'pronoun', one)}" for one in pronouns)]
-    rules["does"] = _rules(this.clauses)
+    rules["does"] = _rules(this.clauses + more.clauses)
     rules["deed"] = ["[also] <does>"]
     rules["deeds"] = ["<deed>", "<deed> <and> <deed>", "<deed> , <deed> <and> <deed>"]
     which = "which" if pronouns == ["it"] else "who"
     rules["sentence"] = [
         "<S> <deeds> .",
         f"<S> , {which} <does> , <deeds> .",
-        *(f"{other} ." for other in _rules(this.others)),
+        *(f"{other} ." for other in _rules(this.others + more.others)),
     ]
     if this.fronts:
         rules["front"] = _rules(this.fronts)
         rules["sentence"].append("<front> [,] <s> <deeds> .")
+    if more.owned:
+        rules["whose"] = [
+            claiming(f"{name[0].upper()}{name[1:]}'s", "about", one) for name, one in called
+        ] + [claiming(POSSESSIVES[one], "pronoun", one) for one in pronouns]
+        rules["owned"] = _rules(more.owned)
+        rules["sentence"].append("<whose> <owned> .")
     return translate(compile_grammar(rules, "sentence"))
 
 
+_SLOT = re.compile(rf"\{{(\w+)\}}({'|'.join(ENDINGS)})?")
+
+_LOOSE = {"the {loser}": "[the] {loser}", " degrees": " [degrees]"}
+"""What the reader does not insist on."""
+
+
+def _ruled(name: str, ending: int) -> str:
+    return f"{name}_{ending}" if ending else name
+
+
 def _rules(phrases: tuple[str, ...]) -> list[str]:
-    return [re.sub(r"\{(\w+)\}", r"<\1>", phrase) for phrase in phrases]
+    """The phrases in the notation of the automaton, without what may be missing."""
+
+    def rule(match: re.Match[str]) -> str:
+        name, ending = match.groups()
+        return f"<{_ruled(name, ENDINGS.index(ending) + 1 if ending else 0)}>"
+
+    rules = []
+    for phrase in phrases:
+        for strict, loose in _LOOSE.items():
+            phrase = phrase.replace(strict, loose)
+        rules.append(_SLOT.sub(rule, phrase))
+    return rules
 
 
 def translate(plain: Plain) -> State:

@@ -7,10 +7,11 @@ them, with small differences between copies allowed for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from textgym.errors import DataError
 from textgym.rewards.normalize import words_of
 from textgym.tasks.base import Row
 
@@ -23,20 +24,41 @@ _LONGER = 4
 
 
 def convert(row: Row) -> Row:
-    """A row with prompt, reference and values, if the format is known; else the row as it is."""
-    for read in (_e2e, _commongen, _webnlg, _totto):
+    """A row with prompt, references and values, if the format is known; else the row as it is.
+
+    A prompt that the row has is kept, and so are all columns but those that the format is made of.
+
+    Raises:
+        DataError: On a row of a known format without references, unless it has a prompt of its own
+            (another reward may judge it; it is left as it is). What the record asks for could be
+            looked for in the text, but a list of keywords would earn as much as a sentence.
+    """
+    for name, read, columns in _FORMATS:
         made = read(row)
-        if made is not None:
-            header, lines, values, references = made
-            prompt = "\n".join([header, *lines, "Text:"])
-            columns: Row = {"prompt": prompt, "values": values}
-            if references:  # test splits have none
-                columns |= {"reference": references[0], "references": references}
-            return columns
+        if made is None:
+            continue
+        header, lines, values, references = made
+        if not references:
+            if "prompt" in row:
+                return row
+            raise DataError(
+                f"this row of {name} has no reference text, and nothing else can judge what is "
+                "written about it: take a split that has references (train or validation), or "
+                "make rows with a prompt column and pass another reward="
+            )
+        kept = {key: row[key] for key in row if key not in columns and key not in _OURS}
+        prompt = row.get("prompt", "\n".join([header, *lines, "Text:"]))
+        texts = [f" {text.strip()}" for text in references]
+        return {
+            **kept, "prompt": prompt, "values": values, "reference": texts[0], "references": texts
+        }  # fmt: skip
     return row
 
 
 _Made = tuple[str, list[str], list[str], list[str]]
+
+_OURS = frozenset(("references", "reference", "target", "values", "facts"))
+"""Columns that `convert` writes or reads in all formats, or that `score` reads in our own rows."""
 
 
 def _e2e(row: Row) -> _Made | None:
@@ -121,6 +143,37 @@ def _totto(row: Row) -> _Made | None:
         return None
     titles = [row.get("table_page_title"), row.get("table_section_title")]
     return "Record: table", _totto_lines(titles, values), values, texts
+
+
+_FORMATS: tuple[tuple[str, Callable[[Row], _Made | None], frozenset[str]], ...] = (
+    ("E2E NLG", _e2e, frozenset(("meaning_representation", "mr", "human_reference", "ref"))),
+    ("CommonGen", _commongen, frozenset(("concepts",))),
+    (
+        "WebNLG",
+        _webnlg,
+        frozenset(
+            (
+                "modified_triple_sets",
+                "original_triple_sets",
+                "triple_set",
+                "triples",
+                "input",
+                "lex",
+            )
+        ),
+    ),
+    (
+        "ToTTo",
+        _totto,
+        frozenset(
+            (
+                "table", "highlighted_cells", "sentence_annotations", "linearized_input",
+                "subtable_and_metadata", "subtable_and_metadata_str",
+            )
+        ),
+    ),
+)  # fmt: skip
+"""Name, reader and columns of each known format."""
 
 
 def _totto_lines(titles: Iterable[Any], values: list[str]) -> list[str]:

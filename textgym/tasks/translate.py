@@ -51,8 +51,8 @@ class Translate(Task):
     The prompt gives a sentence, the policy writes it in the other language, in simplified
     characters where that is Chinese. The sentences come from a grammar of both languages at once,
     with some sixty nouns and forty verbs: measure words (两顶帽子, two hats), time before place
-    before verb, 的 after what describes a noun, 了 for what is done, 不 and 没 for not, 吗 for
-    questions; and in English tense, number and word order.
+    before verb, 都 after 每天, 的 after what describes a noun, 了 for what is done, 不 and 没 for
+    not, 吗 for questions; and in English tense, number and word order.
 
     The eval split tests composition: each of its sentences has a verb with an object or an
     adjective with a noun that never stand together in the train split (though each occurs there
@@ -82,10 +82,14 @@ class Translate(Task):
     than half, one that only lacks its full stop included. Neighbours are characters in Chinese,
     words in English.
 
-    The ``gloss`` baseline looks up each word and keeps the order: 0.34, 0.21, 0.22 by level into
-    Chinese, and 0.03 or less into English, where that is hardly ever grammatical. The ``skeleton``
+    Chinese has no articles. Into English, a noun that stands bare in the Chinese sentence may get
+    any ("the student", "a student", "students"), which is no part then; into Chinese, "the" of a
+    person may be left out or be 这 or 那.
+
+    The ``gloss`` baseline looks up each word and keeps the order: 0.36, 0.22, 0.34 by level into
+    Chinese, and 0.04 or less into English, where that is hardly ever grammatical. The ``skeleton``
     baseline finds the first person, verb and thing, and says that the one did that to the other:
-    0.32, 0.22, 0.11 into Chinese, 0.33, 0.22, 0.08 into English.
+    0.33, 0.23, 0.10 into Chinese, 0.34, 0.22, 0.10 into English (means of 3,000 rows).
 
     ## Starting State
 
@@ -203,7 +207,7 @@ class Translate(Task):
             "prompt": prompt,
             "reference": f" {write(clause, self.direction)}",
             "direction": self.direction,
-            "meaning": parts(clause, chinese=self.direction == "en-zh"),
+            "meaning": _meant(clause, self.direction == "en-zh"),
             "novel": novel,
         }
 
@@ -246,7 +250,7 @@ class Translate(Task):
         return {
             "reference": f" {write(clause, direction)}",
             "direction": direction,
-            "meaning": parts(clause, into_chinese),
+            "meaning": _meant(clause, into_chinese),
             "novel": novelties(clause),
             **row,
         }
@@ -287,6 +291,11 @@ class Translate(Task):
         source = row["prompt"].partition(": ")[2].rpartition("\n")[0]
         reader = translate_english if self.direction == "en-zh" else translate_chinese
         return str(row["prompt"]) + mediocre(settle(reader.read(source)), row, rng)
+
+
+def _meant(clause: Clause, into_chinese: bool) -> list[str]:
+    """The parts that a translation should say."""
+    return parts(clause, chinese=into_chinese, bare=not into_chinese)
 
 
 def _ask_chinese(english: str) -> str:

@@ -1,8 +1,9 @@
 """Reads Chinese sentences of the translation task as meanings.
 
 The reader accepts more than is written here: synonyms, 红色的帽子 for 红帽子, the
-time at either place before the verb, 没有买 for 没买, 把, 买帽子了吗, and the like. A wrong measure
-word is read, and remembered as wrong; everything else that is not in the grammar is not read.
+time at either place before the verb, 没有买 for 没买, 买过 for 买了, 把, 买帽子了吗,
+村里 for 村子里, 这个男孩 for "the boy", and the like. A wrong measure word is read, and
+remembered as wrong; everything else that is not in the grammar is not read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from textgym.tasks.translate_lexicon import (
     ADJECTIVES,
     COUNTED,
     FUTURE,
+    HABIT,
     NAMES,
     NOUNS,
     NOW,
@@ -38,6 +40,9 @@ def _senses(table: dict[str, tuple[str, ...]]) -> dict[str, str]:
 
 _TIMES = _senses(TIMES)
 _PLACES = _senses({name: place[1] for name, place in PLACES.items()})
+# A short form of a place stands with 里 alone, in one word.
+_SHORT = {"村": "village", "院": "garden"}
+_PLACES |= {f"{short}{after}": name for short, name in _SHORT.items() for after in ("里", "里面")}
 _NOUNS = _senses({name: noun.chinese for name, noun in NOUNS.items()})
 _ADJECTIVES = _senses({name: adjective.chinese for name, adjective in ADJECTIVES.items()})
 _NAMES = {word: name for name, word in NAMES.items()}
@@ -49,7 +54,10 @@ _VERBS = _senses(
 )
 _GIVING = {"给": "give", "送": "give|send", "交": "give", "寄": "send", "借": "lend", "卖": "sell"}
 _MOVES = _senses({name: verb.chinese for name, verb in VERBS.items() if verb.kind == "move"})
-_DONE = {"睡了": "sleep", "睡了觉": "sleep", "跳了舞": "dance", "游了泳": "swim", "唱了歌": "sing"}
+_DONE = {
+    "睡了": "sleep", "睡了觉": "sleep", "跳了舞": "dance", "游了泳": "swim", "唱了歌": "sing",
+    "睡过": "sleep", "睡过觉": "sleep", "跳过舞": "dance", "游过泳": "swim", "唱过歌": "sing",
+}  # fmt: skip
 _THINK = {word for word, senses in _VERBS.items() if VERBS[senses.split("|")[0]].kind == "think"}
 _MODALS = {
     "会": "future|can", "将": "future", "将会": "future", "要": "future|want", "想": "want",
@@ -57,16 +65,19 @@ _MODALS = {
 }  # fmt: skip
 _WITH, _FOR = ("和", "跟", "同", "与"), ("给", "为", "替")
 _AT, _DURING = ("在", "正在"), ("正在", "正", "在")
+_ENDINGS = ("了", "过")
 _MEASURES = {measure for noun in NOUNS.values() for measure in noun.measures}
+_THE = {"this": "this|", "that": "|that", "these": "these|plural", "those": "those|plural"}
+"""What a demonstrative says of a person: it may stand for the article that Chinese lacks."""
 _BUT = ("但是", "可是", "不过", "但")
 
 _PREDICATE = {
     *_VERBS, *_MOVES, *_DONE, *_GIVING, *_MODALS, *_WITH, *_FOR, *_DURING,
-    "没", "没有", "有没有", "不", "把",
+    "没", "没有", "有没有", "不", "把", "一起",
 }  # fmt: skip
 _WORDS = {
     *_PREDICATE, *_TIMES, *_PLACES, *_NOUNS, *_ADJECTIVES, *_PEOPLE, *_DETS, *_MANY, *_MEASURES,
-    *_BUT, "因为", "所以", "一起", "里", "里面", "上", "们", "的", "了", "着", "吗", "很",
+    *_BUT, "因为", "所以", "都", "里", "里面", "中", "上", "们", "的", "了", "过", "着", "吗", "很",
     COMMA, QUESTION, STOP,
 }  # fmt: skip
 _SIZES = {
@@ -140,11 +151,13 @@ class _Reader:
             main.link, main.other = "because", reason
         else:
             main = self.clause()
-            if main.other is None and self.take((COMMA,)):
-                main.link = "but" if self.take(_BUT) else "because"
-                if main.link == "because":
-                    self.need(("因为",))
-                main.other = self.clause()
+            if main.other is None:
+                comma = self.take((COMMA,))
+                if self.take(("因为",)):
+                    main.link, main.other = "because", self.clause()
+                elif comma:
+                    self.need(_BUT)
+                    main.link, main.other = "but", self.clause()
         if self.take(("吗",)):
             main.ask = True
         self.need((QUESTION,) if main.ask else (STOP,))
@@ -173,9 +186,10 @@ class _Reader:
             word = self.words[self.at]
             self.at += 1
             if word in _DONE:
-                verb, tense = _DONE[word], tense or "past"
-                if neg:
+                once = "过" in word
+                if (neg and not once) or neg == "不" or (once and tense not in ("", "past")):
                     raise Unreadable
+                verb, tense = _DONE[word], tense or "past"
             elif word == "给" or (word in _GIVING and self.take(("给",))):
                 verb, given = _GIVING[word], True
             elif word in _MOVES:
@@ -189,14 +203,16 @@ class _Reader:
             if word in _THINK and self.words[self.at] not in (STOP, QUESTION, ""):
                 clause.link, clause.other = "that", self.clause()
         clause.verb = verb
-        done = bool(self.take(("了",)))
+        done = self.take(_ENDINGS)
+        if done == "过" and not neg:
+            self.take(("了",))
         lasting = not done and bool(self.take(("着",)))
         if given or (loose and (self.words[self.at] in _PEOPLE or self.person_follows())):
             clause.to = self.phrase()
         if clause.patient is None and not gap and clause.other is None and self.noun_follows():
             clause.patient = self.phrase(relative=True)
         if not done:
-            done = bool(self.take(("了",)))
+            done = self.take(("了",))
         if (loose or verb in ("sell", "borrow")) and not clause.to and self.take(("给",)):
             clause.verb = "lend" if verb == "borrow" else verb
             clause.to = self.phrase()
@@ -210,6 +226,9 @@ class _Reader:
             The word for not, the tense if a word says it, and "have" if 没有 was the verb.
         """
         neg = tense = ""
+        together = False
+        if clause.time in HABIT:  # 每天都
+            self.take(("都",))
         while True:
             word = self.words[self.at]
             start = self.at
@@ -231,13 +250,15 @@ class _Reader:
                     tense = "progressive"
                 clause.place = _PLACES[self.words[self.at]]
                 self.at += 1
-                self.take(("里", "里面", "上"))
+                if "里" not in self.words[self.at - 1]:
+                    self.take(("里", "里面", "中", "上"))
             elif word in _DURING and not tense:
                 tense = "progressive"
-            elif word in _WITH and clause.company is None and not clause.place:
+            elif word in _WITH and clause.company is None:
                 clause.company = self.phrase()
-                self.take(("一起",))
-            elif word in _FOR and clause.benefit is None and self.words[self.at] != "了":
+            elif word == "一起" and clause.company is not None and not together:
+                together = True
+            elif word in _FOR and clause.benefit is None and self.words[self.at] not in _ENDINGS:
                 clause.benefit = self.phrase()
                 if self.words[self.at] not in _PREDICATE:  # 给 was the verb
                     clause.benefit = None
@@ -255,14 +276,16 @@ class _Reader:
 
     def noun_follows(self) -> bool:
         word = self.words[self.at]
-        return word not in ("", "的", "了", "吗", "给", COMMA, STOP, QUESTION)
+        return word not in ("", "的", "了", "吗", "给", "因为", COMMA, STOP, QUESTION)
 
     def finish(
-        self, clause: Clause, neg: str, tense: str, done: bool, lasting: bool, gap: bool
+        self, clause: Clause, neg: str, tense: str, done: str, lasting: bool, gap: bool
     ) -> None:
-        """Say what neg, tense, 了 and 着 come to."""
+        """Say what neg, tense, 了, 过 and 着 come to."""
         clause.neg = bool(neg)
-        if done and (neg or tense):
+        if done == "过" and neg in ("没", "没有") and not tense:
+            tense = "past"
+        elif done and (neg or tense):
             if tense != "past":
                 raise Unreadable
         elif done:
@@ -344,13 +367,15 @@ class _Reader:
         noun = NOUNS[head]
         found = Phrase(head, det, _ADJECTIVES[adj] if adj else "")
         if measure and measure not in noun.measures:
-            found.measure = "wrong"
+            # 这男孩, but not 这帽子: there the measure word is what is to be learnt.
+            loose = measure == "?" and noun.sort == "person" and det in _THE
+            found.measure = "fits" if loose else "wrong"
         if self.take(("们",)):
             if noun.sort != "person":
                 raise Unreadable
             found.det, found.many = det or "plural", True
         elif noun.sort == "person":
-            found.det = "" if det == "that" else det
+            found.det = _THE.get(det, det)
             found.many = det in PLURALS
         elif not det:
             found.det = "any"

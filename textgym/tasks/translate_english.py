@@ -282,7 +282,7 @@ class _Reader:
         elif word == "the":
             det = ""
         else:
-            det, number = "any", "many"
+            det, number = "any|bare", "many"
             self.at = start
         adj = self.take(_ADJECTIVES)
         word = self.words[self.at]
@@ -304,7 +304,7 @@ class _Reader:
             if sort == "person":
                 found.det = "plural" if found.many else ""
             elif self.words[self.at] not in ("that", "which", "who"):
-                found.det = "that" if not found.many else "those"
+                found.det = "those|the" if found.many else "that|the"
         if sort == "person" and self.words[self.at] == "that":
             # "gave the nurse that hat" has no relative clause.
             following = self.words[self.at + 1]

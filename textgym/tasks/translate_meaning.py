@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from textgym.tasks.translate_lexicon import COUNTED, HELD_OUT
+from textgym.tasks.translate_lexicon import COUNTED, HELD_OUT, NOUNS
 
 
 class Unreadable(ValueError):  # noqa: N818 - it is no error that anybody has to mend
@@ -68,8 +68,24 @@ class Clause:
     other: Clause | None = None
 
 
-def parts(clause: Clause, chinese: bool, prefix: str = "") -> list[str]:
-    """The parts of a meaning, as ``role=value``: what is unmarked (positive, the) is no part."""
+_ARTICLES = "|a|bare|plural|the"
+"""What English may say where Chinese has a bare noun; the first, empty, is no part at all."""
+
+
+def parts(clause: Clause, chinese: bool, prefix: str = "", bare: bool = False) -> list[str]:
+    """The parts of a meaning, as ``role=value``: what is unmarked (positive, the) is no part.
+
+    Args:
+        clause: The meaning.
+        chinese: Whether measure words are parts.
+        prefix: What roles begin with.
+        bare: Whether nouns without a determiner may get any article: this is so of a Chinese
+            sentence that is to be translated.
+
+    Returns:
+        The parts. Values that are as good as one another are separated by ``|``; where one of them
+        is empty, the part may be missing as well.
+    """
     out = [f"{prefix}verb={clause.verb}", f"{prefix}tense={clause.tense}"]
     if clause.neg:
         out.append(f"{prefix}polarity=not")
@@ -93,31 +109,48 @@ def parts(clause: Clause, chinese: bool, prefix: str = "") -> list[str]:
         det = phrase.det
         if det.endswith("'s"):
             out.append(f"{name}.owner={det[:-2]}")
+        elif bare and det in ("", "any"):
+            if phrase.head in NOUNS:
+                doubt = "|any" if clause.neg or clause.ask else ""
+                out.append(f"{name}.det={_ARTICLES}{doubt}")
         elif det:
             out.append(f"{name}.det={det}")
-            if chinese and det in COUNTED:
-                out.append(f"{name}.measure={phrase.measure}")
+            if chinese and det.strip("|") in COUNTED:
+                free = "|" if "|" in det and phrase.measure == "fits" else ""
+                out.append(f"{name}.measure={phrase.measure}{free}")
         if phrase.adj:
             out.append(f"{name}.adj={phrase.adj}")
         if phrase.that is not None:
-            out += parts(phrase.that, chinese, f"{name}.")
+            out += parts(phrase.that, chinese, f"{name}.", bare)
     if clause.other is not None:
-        out += parts(clause.other, chinese, f"{prefix}{clause.link}.")
+        out += parts(clause.other, chinese, f"{prefix}{clause.link}.", bare)
     return out
 
 
 def agreement(gold: Sequence[str], told: Sequence[str]) -> float:
-    """F1 of the parts of a meaning against those that were meant."""
+    """F1 of the parts of a meaning against those that were meant.
+
+    A part that may be missing counts on neither side where the other lacks it. Where it was meant
+    so and fits it does not count either: no article earns more than another.
+    """
     heard = {}
     for part in told:
         role, _, values = part.partition("=")
         heard[role] = values
-    hits = 0
+    hits, total = 0, len(gold) + len(told)
     for part in gold:
         role, _, value = part.partition("=")
-        if role in heard and (heard[role] == value or value in heard[role].split("|")):
+        said = heard.pop(role, None)
+        if value[:1] == "|":
+            total -= 1
+            if said is not None and not {*value.split("|")}.isdisjoint(said.split("|")):
+                total -= 1
+        elif said is not None and (said == value or value in said.split("|")):
             hits += 1
-    return 2 * hits / (len(gold) + len(told))
+    for values in heard.values():
+        if values[:1] == "|" or values[-1:] == "|":
+            total -= 1
+    return 2 * hits / total
 
 
 def phrases(clause: Clause) -> list[Phrase]:

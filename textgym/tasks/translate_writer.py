@@ -5,6 +5,7 @@ from __future__ import annotations
 from textgym.tasks.translate_lexicon import (
     ADJECTIVES,
     COUNTED,
+    HABIT,
     JOINED,
     NAMES,
     NOUNS,
@@ -34,6 +35,8 @@ def _chinese_clause(clause: Clause) -> str:
     time = TIMES[clause.time][0] if clause.time else ""
     agent = _chinese_phrase(clause.agent) if clause.agent else ""
     out = time + agent if clause.front else agent + time
+    if clause.time in HABIT:
+        out += "都"
     tense, verb = clause.tense, VERBS[clause.verb].chinese[0]
     going = tense == "progressive"
     if going:
