@@ -4,6 +4,7 @@ Only here does Python run any of these programs, and only those of the small lan
 """
 
 import ast
+import re
 import sys
 import time
 import warnings
@@ -18,6 +19,7 @@ from textgym.tasks.code import Code, trivial
 from textgym.tasks.code_baselines import _SLIPS, examples, parameters
 from textgym.tasks.code_language import _tokens, read
 from textgym.tasks.code_machine import MAX_FRAMES, MAX_LIST, MAX_NUMBER
+from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
 from textgym.testing import check_task
 
@@ -391,7 +393,8 @@ SPECIFICATIONS = [
      lambda a: [v + v for v in sorted(a, reverse=True)]),
     (3, "Return the smallest of the squares of the positive numbers in a.",
      lambda a: min((v**2 for v in a if v > 0), default=None)),
-    (3, "Reverse a. Square each. Return the sum.", lambda a: sum(v**2 for v in a)),
+    (3, "Drop the first number in a. Square each. Return the sum.",
+     lambda a: sum(v**2 for v in a) - a[0] ** 2),
     (3, "Take the 2 largest numbers in a. Double each. Return the sum.",
      lambda a: 2 * sum(sorted(a)[-2:])),
     (3, "Return the sum of the numbers from 1 to n that are odd.",
@@ -507,6 +510,77 @@ def test_wrong_programs_lose(level):
     assert caught / wrong > 0.95
 
 
+CLAMPS = {("max", 2), ("min", 2), ("abs", 1)}
+
+
+def _without_a_clause(row):
+    """The reference with each of its clauses dropped or changed, by way of Python's parser."""
+    tree = ast.parse(row["reference"].strip())
+    told = re.findall(r"-?\d+", row["prompt"].partition("\n")[0])
+    constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    for node in ast.walk(tree):
+        kept = dict(vars(node))
+        others = []
+        if isinstance(node, ast.Constant) and node.value > 0:
+            if told.count(str(node.value)) == constants.count(node.value) == 1:
+                others = [ast.Constant(node.value + change) for change in (1, -1)]
+        elif isinstance(node, ast.comprehension) and node.ifs:
+            others = [ast.comprehension(node.target, node.iter, [], 0)]
+        elif isinstance(node, ast.IfExp):
+            others = [node.body, node.orelse]
+        elif isinstance(node, ast.Call) and (node.func.id, len(node.args)) in CLAMPS:
+            others = node.args
+        for other in others:
+            vars(node).clear()
+            vars(node).update(vars(other))
+            kind, node.__class__ = node.__class__, other.__class__
+            text = ast.unparse(tree)
+            node.__class__ = kind
+            vars(node).clear()
+            vars(node).update(kept)
+            yield text
+
+
+@pytest.mark.parametrize("level", Code.levels)
+def test_every_clause_has_a_test(level):
+    task, rng = Code(level), np.random.default_rng(level)
+    count = 0
+    for _ in range(300):
+        row = task.sample(rng)
+        for text in _without_a_clause(row):
+            count += 1
+            assert task.score(text, row) < 1, (text, row)
+    assert count > 600
+
+
+def test_telling_by_hand():
+    # The remainder is at most 5, so that the clamp is void whatever the tests.
+    void = family(("x",), "return min(x % 6~&, 9~&)")
+    assert telling(void, [[[x], x % 6] for x in range(-20, 20)]) is None
+    # Where x is above 7 + 1, nothing but the clamp is seen; where it is small, all but "always 7".
+    clamp = family(("x",), "return max(x^, 7~^)")
+    assert telling(clamp, [[[8], 8], [[9], 9]]) is None
+    assert telling(clamp, [[[3], 7]]) is None
+    assert telling(clamp, [[[9], 9], [[3], 7]]) == [0, 1]
+    # Above 3: with 4 too much for the first list, and 3 for the second.
+    sort = family(("a",), "return sum([v for v in a if v > 3~?])")
+    assert telling(sort, [[[[1, 5]], 5]]) is None
+    assert telling(sort, [[[[1, 5]], 5], [[[4, 3]], 4]]) == [0, 1]
+    assert sort.program.run([[1, 5], *sort.right]) == 5
+    assert sorted(sort.program.run([[4, 3, 9], *one]) for one in sort.wrong) == [9, 16, 16]
+    # abs as it is, without it, and turned around.
+    distance = family(("x", "y"), "return abs(x - y)")
+    assert distance.program.run([2, 5, *distance.right]) == 3
+    assert sorted(distance.program.run([2, 5, *one]) for one in distance.wrong) == [-3, 3]
+    # Always one branch, and numbers in a recursion.
+    either = family(("n",), "return 1~ if n < 2~! else f(n - 1) + 3~")
+    assert either.program.run([3, *either.right]) == 7
+    assert [either.program.run([3, *one]) for one in either.wrong] == [1, None, 8, 6, 4, 10, 9, 5]
+    first = family(("a",), "return [v + 1~ for v in @a[2~:]@]")
+    assert first.program.run([[5, 6, 7], *first.right]) == [8]
+    assert first.program.run([[5, 6, 7], *first.wrong[0]]) == [6, 7, 8]
+
+
 def _many(row, rng):
     for _ in range(150):
         yield [
@@ -526,7 +600,7 @@ def test_baselines_and_documents(level):
     }
     assert means["memorize"] < 0.01
     assert means["guess"] < 0.05
-    low, high = {1: (0.2, 0.35), 2: (0.06, 0.17), 3: (0.01, 0.07)}[level]
+    low, high = {1: (0.2, 0.35), 2: (0.06, 0.17), 3: (0.05, 0.16)}[level]
     assert low < means["fit"] < high
     scores = []
     for row in rows:
@@ -610,10 +684,28 @@ def test_mbpp():
     assert row["prompt"].startswith('"""\nWrite a function to double a number.\nassert double(2)')
     assert "\r" not in row["reference"]
     assert task.score(task.oracle(row), row) == 1
-    assert task.score("\ndef double(x):\n    return x + 2\n", row) == pytest.approx(1 / 3)
+    # The first is right for 2 alone, which the prompt shows; the second for the hidden 0 too.
+    assert task.score("\ndef double(x):\n    return x + 2\n", row) == 0
+    assert task.score("\ndef double(x):\n    return x * x\n", row) == 0.5
+    assert "double(-1)" not in row["prompt"]
+    table = "\ndef double(*a):\n  return {(2,): 4}.get(a)"
+    assert task.score(table, row) == 0
+    challenge = {**MBPP, "challenge_test_list": ["assert double(3) == 6", MBPP["test_list"][0]]}
+    hidden = [*MBPP["test_list"][1:], "assert double(3) == 6"]
+    assert task.convert(challenge)["test_list"] == hidden
     assert task.score("\nprint('4')", row) == 0
     sanitized = {"prompt": "Double.", "code": "x", "test_imports": ["import math"],
                  "test_list": ["assert math.floor(double(2)) == 4"]}  # fmt: skip
-    row = task.convert(sanitized)
-    assert task.score("\ndef double(x): return 2 * x", row) == 1
+    for kind in (list, np.array, tuple):
+        lists = {name: kind(sanitized[name]) for name in ("test_imports", "test_list")}
+        row = task.convert({**sanitized, **lists})
+        assert row["test_setup_code"] == "import math"
+        assert row["test_list"] == sanitized["test_list"]  # there is no other
+        assert task.score("\ndef double(x): return 2 * x", row) == 1
+    empty = task.convert({**MBPP, "test_imports": np.array([]), "test_list": np.array([])})
+    assert empty["test_list"] == []
+    assert (
+        task.convert({**MBPP, "test_list": np.array(MBPP["test_list"])})["test_list"]
+        == (MBPP["test_list"][1:])
+    )
     assert task.convert({"question": "?"}) == {"question": "?"}

@@ -12,6 +12,7 @@ import numpy as np
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.code_baselines import Example, examples, fit, guess, mediocre, memorize
 from textgym.tasks.code_language import read
+from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
 
 _EXAMPLES = 2
@@ -65,12 +66,15 @@ class Code(Task):
     A text that does not begin with a program scores 0, and so does one of more than 1,000
     characters. A program that gives the right value for all the tests scores 1, however it is
     written. The examples are not among the tests. Where the function changes its behaviour at some
-    number, a third of the numbers in the tests are that one or next to it.
+    number, a third of the numbers in the arguments are that one or next to it. The tests are
+    chosen, and rows drawn again, so that the reference fails one of them as soon as a number of
+    the specification is one more or less, or a filter, an operand of a maximum or minimum, ``abs``,
+    a condition, or the first of two operations on a list is dropped.
 
     Baselines, at levels 1, 2 and 3: ``memorize`` writes the examples down as a program (0.00);
     ``guess`` writes any function of the parameters (0.00, 0.01, 0.01); ``fit`` takes the first of
-    some common functions that does what both examples say, but for a constant to be added (0.24,
-    0.11, 0.04).
+    some common functions that does what both examples say, but for a constant to be added (0.23,
+    0.10, 0.10).
     It is the best strategy that we know of that does not read the specification.
 
     ## Starting State
@@ -91,18 +95,19 @@ class Code(Task):
     ``item(0)`` at level 2::
 
         Define f(a). Remove the numbers in a that are divisible by 3.
-        f([12, 14, 8]) = [14, 8]
         f([3, 8, -8, -8, -3, 2]) = [8, -8, -8, 2]
+        f([3, 4, 8, -5, 10]) = [4, 8, -5, 10]
 
         -> def f(a): return [v for v in a if not v % 3 == 0]
 
     ``item(0)`` at level 3::
 
-        Define f(a). Take the first 3 numbers in a. Multiply each by 2.
-        f([-6, 0, -1]) = [-12, 0, -2]
-        f([-1, 11, 0, -1, 0]) = [-2, 22, 0]
+        Define f(a). Take every second number in a, from the first on. Multiply each by 2. Return
+        the sum.
+        f([-6, 0, -1]) = -14
+        f([8, 12, 0, 0]) = 16
 
-        -> def f(a): return [v * 2 for v in a[:3]]
+        -> def f(a): return sum([v * 2 for v in a[::2]])
 
     The row's other columns are ``tests`` (pairs of arguments and result) and ``chance``. A prompt
     in this form that a user wrote is judged by its own examples.
@@ -121,7 +126,10 @@ class Code(Task):
     and MBPP (``text`` or ``prompt``, ``code``, ``test_list``, and ``test_setup_code`` or
     ``test_imports``) are recognised. Those ask for whole Python: prompt and completion (HumanEval)
     or the completion alone (MBPP) run in the sandbox of `textgym.tasks.python_sandbox`, and the
-    score is the share of tests passed, which for HumanEval is all or nothing. Give larger
+    score is the share of tests passed, which for HumanEval is all or nothing. The prompt of MBPP
+    shows the first test alone, for the name of the function, and the others (with those of
+    ``challenge_test_list``) are what a program is scored by: a table of the tests that it was shown
+    would pass them. A row with one test only is scored by the test that it shows. Give larger
     ``max_prompt_tokens`` and ``max_new_tokens``, and ``stop=["\ndef ", "\nclass ", "\nprint"]``
     to a model that goes on after the function. Rows without any tests are judged by whether the
     completion is the reference, white space aside.
@@ -145,23 +153,30 @@ class Code(Task):
             asked = plan(self.level, iter(luck[:_PLAN_LUCK]).__next__)
             names = ", ".join(asked.parameters)
             reference = f"\ndef f({names}): {asked.body}"
-            program = read(reference).program
-            assert program is not None, reference
+            programs = family(asked.parameters, asked.marked)
+            run, right = programs.program.run, programs.right
             cases: list[Example] = []
             for arguments in _arguments(asked.parameters, asked.near, luck[_PLAN_LUCK:]):
-                result = program.run(arguments)
+                result = run([*arguments, *right])
                 if result is not None:
                     cases.append([arguments, result])
                     if len(cases) == _CASES:
                         break
             else:
                 continue
+            if trivial(cases) * _CASES - _EXAMPLES > _MAX_CHANCE * _TESTS:
+                continue  # whichever of them are the tests
+            # Each clause of the specification needs a test that fails without it.
+            needed = telling(programs, cases)
+            if needed is None or len(needed) > _TESTS:
+                continue
+            others = [case for at, case in enumerate(cases) if at not in needed]
             # Two examples of one result say less.
-            second = next((i for i, case in enumerate(cases) if case[1] != cases[0][1]), 0)
+            second = next((i for i, case in enumerate(others) if case[1] != others[0][1]), 0)
             if not second:
                 continue
-            shown = [cases[0], cases.pop(second)]
-            tests = cases[1:]
+            shown = [others[0], others.pop(second)]
+            tests = [*[cases[at] for at in needed], *others[1:]]
             chance = trivial(tests)
             if chance > _MAX_CHANCE:
                 continue
@@ -203,14 +218,18 @@ class Code(Task):
         if "canonical_solution" in row and "entry_point" in row:
             return {**row, "reference": row["canonical_solution"]}
         if "test_list" in row and "code" in row:
-            tests = [str(test) for test in row["test_list"]]
+            tests = _listed(row["test_list"])
+            shown = tests[:1]
+            # What the prompt shows is no test, or a table of it would be a program.
+            more = [*tests[1:], *_listed(row.get("challenge_test_list"))]
+            hidden = [test for test in more if test.split() != tests[0].split()]
             text = row.get("text") or row.get("prompt") or ""
-            setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+            setup = row.get("test_setup_code") or "\n".join(_listed(row.get("test_imports")))
             return {
                 **row,
-                "prompt": "\n".join(['"""', text, *tests, '"""']),
+                "prompt": "\n".join(['"""', text, *shown, '"""']),
                 "reference": "\n" + row["code"].replace("\r\n", "\n"),
-                "test_list": tests,
+                "test_list": hidden or shown,
                 "test_setup_code": setup,
             }
         return row
@@ -223,6 +242,11 @@ class Code(Task):
         """A program with lapses: other numbers and operators, lost or repeated words."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _listed(values: Any) -> list[str]:
+    """The strings in a list or in a numpy array; none where there is no list."""
+    return [] if values is None else [str(value) for value in values]
 
 
 def trivial(tests: Sequence[Example]) -> float:

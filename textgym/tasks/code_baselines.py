@@ -80,7 +80,13 @@ _BASES = {
         "len([v for v in a if v > 0])", "len([v for v in a if v < 0])",
     ),
     "a, x": ("sum([v for v in a if v > x])", "len([v for v in a if v > x])"),
-    "n": ("n", "n * n", "sum(range(n + 1))"),
+    "n": (
+        "n", "n * n", "sum(range(n + 1))", "sum(range(0, n + 1, 2))", "sum(range(1, n + 1, 2))",
+        "sum(range(0, n + 1, 3))", "sum(range(0, n + 1, 4))", "sum(range(0, n + 1, 5))",
+        "sum([v * v for v in range(n + 1)])",
+        *[f"{c} * n" for c in range(2, 10)],
+        *[f"{c} * sum(range(n + 1))" for c in range(2, 10)],
+    ),
 }  # fmt: skip
 
 

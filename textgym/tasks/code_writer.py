@@ -23,18 +23,29 @@ class Plan(NamedTuple):
         text: The specification, in sentences.
         body: The program after the colon.
         near: A number at which the function changes its behaviour: arguments are drawn around it.
+        marked: The program with `MARKS` where it could be changed.
     """
 
     parameters: tuple[str, ...]
     text: str
     body: str
     near: int
+    marked: str = ""
+
+
+MARKS = "~^&?!@"
+"""What stands in a marked program: ``5~`` is a number of the specification, ``^`` and ``&`` end the
+operands of max and min, ``?`` a filter and ``!`` the condition of a choice, and ``@a[1:]@`` is
+the list after a first operation."""
+
+_NO_MARKS = str.maketrans("", "", MARKS)
 
 
 def plan(level: int, draw: Draw) -> Plan:
     """Draw a function of a level."""
     kinds = _KINDS[level - 1]
-    return kinds[int(draw() * len(kinds))](draw)
+    names, text, marked, near, _ = kinds[int(draw() * len(kinds))](draw)
+    return Plan(names, text.translate(_NO_MARKS), marked.translate(_NO_MARKS), int(near), marked)
 
 
 def pick(options: Sequence[Any], draw: Draw) -> Any:
@@ -56,8 +67,8 @@ _PAIRS: tuple[_Phrase, ...] = (
     (("the sum of {a} and {b}",), "{a} + {b}", _SUM),
     (("the difference {a} - {b}",), "{a} - {b}", _SUM),
     (("the product of {a} and {b}",), "{a} * {b}", _PRODUCT),
-    (("the larger of {a} and {b}", "the maximum of {a} and {b}"), "max({a}, {b})", _VALUE),
-    (("the smaller of {a} and {b}", "the minimum of {a} and {b}"), "min({a}, {b})", _VALUE),
+    (("the larger of {a} and {b}", "the maximum of {a} and {b}"), "max({a}^, {b}^)", _VALUE),
+    (("the smaller of {a} and {b}", "the minimum of {a} and {b}"), "min({a}&, {b}&)", _VALUE),
     (("the distance between {a} and {b}",), "abs({a} - {b})", _VALUE),
 )
 
@@ -116,12 +127,12 @@ _STEPS = (
         _PRODUCT,
     ),
     _Step(
-        _BOUND, ("return {p}, but at least {c}",), "Return at least {c}.", "max({e}, {c})", _VALUE,
-        _SUM,
+        _BOUND, ("return {p}, but at least {c}",), "Return at least {c}.", "max({e}^, {c}^)",
+        _VALUE, _SUM,
     ),
     _Step(
-        _BOUND, ("return {p}, but at most {c}",), "Return at most {c}.", "min({e}, {c})", _VALUE,
-        _SUM,
+        _BOUND, ("return {p}, but at most {c}",), "Return at most {c}.", "min({e}&, {c}&)",
+        _VALUE, _SUM,
     ),
 )  # fmt: skip
 _STEPS_AFTER = {
@@ -130,8 +141,15 @@ _STEPS_AFTER = {
 }
 
 
+class _Told(int):
+    """A number that the specification says, written with a mark."""
+
+    def __format__(self, form: str) -> str:
+        return f"{int(self)}~"
+
+
 def _number(draw: Draw) -> int:
-    return 2 + int(draw() * 8)
+    return _Told(2 + int(draw() * 8))
 
 
 def _sentence(text: str) -> str:
@@ -185,9 +203,9 @@ _CHANGES: tuple[tuple[str, str, str], ...] = (
     ("add {c} to {each}", "", "v + {c}"),
     ("subtract {c} from {each}", "", "v - {c}"),
     ("multiply {each} by {c}", "", "v * {c}"),
-    ("double {each}", "the doubles of", "v * 2"),
+    ("double {each}", "the doubles of", "v * 2~"),
     ("square {each}", "the squares of", "v * v"),
-    ("halve {each}, rounding down", "", "v // 2"),
+    ("halve {each}, rounding down", "", "v // 2~"),
 )
 
 
@@ -210,7 +228,7 @@ class _Sort(NamedTuple):
 
 def _sort(draw: Draw, options: Sequence[tuple[str, str, bool]] = _SORTS) -> _Sort:
     adjective, condition, before = pick(options, draw)
-    k, c = int(draw() * 10) - 2, 3 + int(draw() * 3)
+    k, c = _Told(int(draw() * 10) - 2), _Told(3 + int(draw() * 3))
     near = 0 if before else c if "{c}" in adjective else k
     return _Sort(adjective.format(k=k, c=c), condition.format(k=k, c=c), before, near)
 
@@ -219,7 +237,7 @@ def _chosen(draw: Draw) -> Plan:
     """Level 2: the sum, the count or the list of some numbers."""
     sort = _sort(draw)
     luck = draw()
-    listed = f"[v for v in a if {sort.condition}]"
+    listed = f"[v for v in a if {sort.condition}?]"
     numbers = sort.numbers("numbers", " in a", draw)
     if luck < 0.35:
         text = pick(("return the sum of the {}", "add up the {}"), draw).format(numbers)
@@ -233,7 +251,7 @@ def _chosen(draw: Draw) -> Plan:
         body = f"return {listed}"
     else:
         text = f"remove the {numbers}"
-        body = f"return [v for v in a if not {sort.condition}]"
+        body = f"return [v for v in a if not {sort.condition}?]"
     return Plan(sort.parameters(), _sentence(text), body, sort.near)
 
 
@@ -299,7 +317,7 @@ def _branch(draw: Draw) -> Plan:
     """Level 2: one of two formulas."""
     first = int(draw() * len(_BRANCHES))
     second = first - 1 - int(draw() * (len(_BRANCHES) - 1))
-    c, d, k = _number(draw), _number(draw), int(draw() * 10) - 2
+    c, d, k = _number(draw), _number(draw), _Told(int(draw() * 10) - 2)
     condition, test = (part.format(k=k) for part in pick(_TESTS, draw))
     yes, then = (part.format(c=c) for part in _BRANCHES[first])
     no, otherwise = (part.format(c=d) for part in _BRANCHES[second])
@@ -310,7 +328,7 @@ def _branch(draw: Draw) -> Plan:
         ),
         draw,
     )
-    body = f"return {then} if {test} else {otherwise}"
+    body = f"return {then} if {test}! else {otherwise}"
     two = "y" in test + then + otherwise
     return Plan(("x", "y") if two else ("x",), _sentence(text.format(condition, yes, no)), body, k)
 
@@ -325,7 +343,7 @@ def _let(draw: Draw) -> Plan:
         ("z times z, minus x", "z * z - x"),
         ("z times z, plus {c}", "z * z + {c}"),
         ("x times z, plus {c}", "x * z + {c}"),
-        ("the larger of z and {c} times x", "max(z, {c} * x)"),
+        ("the larger of z and {c} times x", "max(z^, {c} * x^)"),
         ("x minus {c} times z", "x - {c} * z"),
     )
     end, result = (part.format(c=c) for part in pick(ends, draw))
@@ -352,7 +370,7 @@ def _composed(draw: Draw) -> Plan:
         result = "sum" if function == "sum" else f"{reduced} result"
         order = _sentence(order.format(c=c, each="each"))
         text = f"take the {numbers}. {order} Return the {result}"
-    body = f"return {function}([{code} for v in a if {sort.condition}])"
+    body = f"return {function}([{code} for v in a if {sort.condition}?])"
     return Plan(sort.parameters(), _sentence(text), body, sort.near)
 
 
@@ -360,6 +378,7 @@ _ORDERS = (
     ("sort a", "sorted(a)"),
     ("sort a from the largest to the smallest", "sorted(a)[::-1]"),
     ("reverse a", "a[::-1]"),
+    # From here on, numbers are lost.
     ("take every second number in a, from the first on", "a[::2]"),
     ("drop the first number in a", "a[1:]"),
     ("drop the last number in a", "a[:-1]"),
@@ -368,28 +387,31 @@ _ORDERS = (
     ("take the {k} smallest numbers in a", "sorted(a)[:{k}]"),
     ("take the {k} largest numbers in a", "sorted(a)[-{k}:]"),
 )
+_REORDERS = 3
 
 
 def _pipeline(draw: Draw) -> Plan:
     """Level 3: operations on a list, one after the other."""
-    k, c = 2 + int(draw() * 2), _number(draw)
-    words, code = (part.format(k=k) for part in pick(_ORDERS, draw))
+    k, c = _Told(2 + int(draw() * 2)), _number(draw)
+    luck = draw()
+    # A sum is the same in any order.
+    orders = _ORDERS if luck < 0.7 else _ORDERS[_REORDERS:]
+    words, code = (part.format(k=k) for part in pick(orders, draw))
     near = 0
     names: tuple[str, ...] = ("a",)
-    luck = draw()
     if luck < 0.35:
         order, _, change = pick(_CHANGES, draw)
         text = f"{words}. {_sentence(order.format(c=c, each='each'))}"[:-1]
-        code = f"[{change.format(c=c)} for v in {code}]"
+        code = f"[{change.format(c=c)} for v in @{code}@]"
     elif luck < 0.7:
         sort = _sort(draw)
         text = f"{words}. Keep the numbers that are {sort.adjective}"
-        code = f"[v for v in {code} if {sort.condition}]"
+        code = f"[v for v in @{code}@ if {sort.condition}?]"
         near, names = sort.near, sort.parameters()
     else:
         order, _, change = pick(_CHANGES, draw)
         text = f"{words}. {_sentence(order.format(c=c, each='each'))} Return the sum"
-        code = f"sum([{change.format(c=c)} for v in {code}])"
+        code = f"sum([{change.format(c=c)} for v in @{code}@])"
     return Plan(names, _sentence(text), f"return {code}", near)
 
 
@@ -397,7 +419,7 @@ _PER_NUMBER = (
     ("the sum of the squares of the numbers", "v * v", ""),
     ("the sum of the numbers", "v", "if"),
     ("the sum of the squares of the numbers", "v * v", "if"),
-    ("the sum of {c} * v + 1 for all numbers v", "{c} * v + 1", ""),
+    ("the sum of {c} * v + 1 for all numbers v", "{c} * v + 1~", ""),
     ("the sum of v * v - {c} for all numbers v", "v * v - {c}", ""),
 )
 _COUNTED = tuple(sort for sort in _SORTS if sort[0] in ("even", "odd", "divisible by {c}"))
@@ -412,7 +434,7 @@ def _numbers(draw: Draw) -> Plan:
     if kind:
         sort = _sort(draw, _COUNTED)
         text += f" that are {sort.adjective}"
-        body += f" if {sort.condition}"
+        body += f" if {sort.condition}?"
     return Plan(("n",), _sentence(text), f"{body}])", 0)
 
 
@@ -423,9 +445,9 @@ _RECURRENCES = (
     ("f(n - 1) plus the square of n", "f(n - 1) + n * n"),
     ("n minus f(n - 1)", "n - f(n - 1)"),
     ("n times f(n - 1)", "n * f(n - 1)"),
-    ("2 times f(n - 1), plus {c}", "2 * f(n - 1) + {c}"),
-    ("2 times f(n - 1), minus n", "2 * f(n - 1) - n"),
-    ("3 times f(n - 1), minus {c}", "3 * f(n - 1) - {c}"),
+    ("2 times f(n - 1), plus {c}", "2~ * f(n - 1) + {c}"),
+    ("2 times f(n - 1), minus n", "2~ * f(n - 1) - n"),
+    ("3 times f(n - 1), minus {c}", "3~ * f(n - 1) - {c}"),
     ("f(n // 2) plus {c}", "f(n // 2) + {c}"),
     ("f(n // 2) plus n", "f(n // 2) + n"),
     ("f(n - 2) plus n", "f(n - 2) + n"),
@@ -436,8 +458,8 @@ def _recursion(draw: Draw) -> Plan:
     """Level 3: a recurrence."""
     words, code = pick(_RECURRENCES, draw)
     c = _number(draw)
-    base = int(draw() * 9) + 1
-    limit = 2 + int(draw() * 2) if "n - 2" in code else 1 + int(draw() * 3)
+    base = _Told(int(draw() * 9) + 1)
+    limit = _Told(2 + int(draw() * 2) if "n - 2" in code else 1 + int(draw() * 3))
     text = pick(
         (
             "if n is less than {0}, return {1}. Otherwise return {2}",
