@@ -259,7 +259,14 @@ def test_a_single_environment_and_its_costs(words_env: Any) -> None:
     assert env.step(EOS)[4]["cost_terms"].keys() == {"toxicity"}
 
 
-@pytest.mark.parametrize("costs", [{}, [one], "length", one, {"x": "no such reward"}, {"x": 3}])
+def test_a_tasks_costs_can_be_left_out() -> None:
+    for costs, told in ((None, True), ({}, False)):
+        env = TextGenEnv(task="TextGen/Moderate-v0", costs=costs)
+        env.reset(seed=0)
+        assert ("cost" in env.step(1)[4]) == told
+
+
+@pytest.mark.parametrize("costs", [[one], "length", one, {"x": "no such reward"}, {"x": 3}])
 def test_costs_that_cannot_be(words_env: Any, costs: Any) -> None:
     with pytest.raises((SettingsError, RewardError)):
         words_env(costs=costs)
