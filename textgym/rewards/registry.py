@@ -6,9 +6,10 @@ no reward of its own: each family's file registers what it defines.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from textgym.errors import RewardError, near_matches
 
@@ -22,13 +23,15 @@ result has N numbers; ``None`` says that the reward does not apply to that text,
 RewardFactory = Callable[..., RewardFunction]
 _Factory = TypeVar("_Factory", bound=RewardFactory)
 
-_FACTORIES: dict[str, RewardFactory] = {}
+_FACTORIES: dict[str, RewardFactory | str] = {}
 
 
 @overload
 def register_reward(name: str, factory: None = None) -> Callable[[_Factory], _Factory]: ...
 @overload
 def register_reward(name: str, factory: _Factory) -> _Factory: ...
+@overload
+def register_reward(name: str, factory: str) -> str: ...
 def register_reward(name: str, factory: Any = None) -> Any:
     """Register a reward under a name, so that ``reward="NAME"`` works in every environment.
 
@@ -41,7 +44,8 @@ def register_reward(name: str, factory: Any = None) -> Any:
 
     Args:
         name: The name; it is also the term's name in ``info["reward_terms"]``.
-        factory: Called as ``factory(**kwargs)``, returns a reward function.
+        factory: Called as ``factory(**kwargs)``, returns a reward function. ``"module:Name"``
+            is imported when the reward is first made, so that a name costs nothing until then.
 
     Returns:
         The factory, or a decorator where ``factory`` is left out.
@@ -54,15 +58,19 @@ def register_reward(name: str, factory: Any = None) -> Any:
         return lambda decorated: register_reward(name, decorated)
     if not isinstance(name, str) or not name:
         raise RewardError(f"a reward's name must be a non-empty string, not {name!r}")
-    if not callable(factory):
+    if isinstance(factory, str):
+        module, colon, attribute = factory.partition(":")
+        if not (module and colon and attribute):
+            raise RewardError(f"cannot register {name!r}: {factory!r} does not read 'module:Name'")
+    elif not callable(factory):
         raise RewardError(f"the factory of the reward {name!r} must be callable, not {factory!r}")
-    if "completions" in _parameters(factory):
+    elif "completions" in _parameters(factory):
         raise RewardError(
             f"{factory!r} is a reward function, but register_reward({name!r}, ...) takes a factory "
             "that makes one: register `lambda: function`, or a class with __call__"
         )
     taken = _FACTORIES.get(name)
-    if taken is not None and taken is not factory and not _same_definition(taken, factory):
+    if taken is not None and _address(taken) != _address(factory):
         raise RewardError(
             f"the reward {name!r} is already registered as {taken!r}; use another name"
         )
@@ -85,12 +93,12 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
             options or values.
         MissingDependencyError: If the reward needs a library that is not installed.
     """
-    factory = _FACTORIES.get(name)
-    if factory is None:
+    if name not in _FACTORIES:
         raise RewardError(
             f"there is no reward {name!r}{near_matches(str(name), _FACTORIES) or '.'} "
             f"Known: {', '.join(registered_rewards())}; add your own with textgym.register_reward"
         )
+    factory = _loaded(name)
     try:
         inspect.signature(factory).bind(**kwargs)
     except TypeError as error:
@@ -114,11 +122,25 @@ def _parameters(function: Any) -> list[str]:
         return []
 
 
-def _same_definition(one: Any, other: Any) -> bool:
+def _loaded(name: str) -> RewardFactory:
+    """A registered factory, imported if need be."""
+    target = _FACTORIES[name]
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise RewardError(f"the reward {name!r} is registered as {target!r}: {error}") from error
+    # The factory itself replaces its address: the next call need not look it up.
+    _FACTORIES[name] = factory
+    return cast(RewardFactory, factory)
+
+
+def _address(factory: RewardFactory | str) -> object:
+    """What two registrations of the same definition share; an object without a name is itself."""
+    if isinstance(factory, str):
+        return factory
     # Running a notebook's cell again makes a new object of the same definition: not a clash.
-    name = getattr(one, "__qualname__", None)
-    return (
-        name is not None
-        and name == getattr(other, "__qualname__", None)
-        and one.__module__ == other.__module__
-    )
+    name = getattr(factory, "__qualname__", None)
+    return factory if name is None else f"{factory.__module__}:{name}"

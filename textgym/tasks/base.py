@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textgym.errors import TaskError, near_matches
 
@@ -90,6 +91,8 @@ class Task(ABC):
         default_level: The difficulty when none is given.
         cheat_ceiling: No text of the task contract's list of cheats scores this much or more.
         disjoint_splits: False where the prompt space is too small to divide.
+        image_shape: ``(3, height, width)`` of the picture that the policy sees beside the text;
+            None where there is none. With a picture the task defines `image` and `identity`.
 
     Raises:
         TaskError: On an unknown level or split.
@@ -106,6 +109,7 @@ class Task(ABC):
     cheat_ceiling: float
     max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
         level = self.default_level if level is None else level
@@ -154,6 +158,20 @@ class Task(ABC):
         """
         raise TaskError(f"{self.id} has max_turns={self.max_turns}, but defines no reply()")
 
+    def image(self, row: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The picture of a row (`image_shape` not None): uint8, RGB, ``[3, height, width]``.
+
+        A function of the row, which itself stays text and numbers.
+        """
+        raise TaskError(f"{self.id} has image_shape={self.image_shape}, but defines no image()")
+
+    def identity(self, row: Mapping[str, Any]) -> str:
+        """What tells starts apart, and so says which split each belongs to: the prompt.
+
+        Where prompts are alike and something else differs, a picture say, it is to hold that too.
+        """
+        return str(row["prompt"])
+
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """Constraints, by name, in a reward's signature: their sum is ``info["cost"]``."""
         return {}
@@ -182,8 +200,8 @@ class Task(ABC):
     def sample(self, rng: np.random.Generator) -> Row:
         """Draw a row of this split.
 
-        A hash of the prompt says which split it belongs to, so the two share none whatever the
-        seeds are; 1 in 8 belongs to ``"eval"``.
+        A hash of its `identity` (the prompt) says which split a row belongs to, so the two share
+        none whatever the seeds are; 1 in 8 belongs to ``"eval"``.
 
         Raises:
             TaskError: If the prompts are too few to divide and `disjoint_splits` is not False.
@@ -193,7 +211,7 @@ class Task(ABC):
         wants_eval = self.split == "eval"
         for _ in range(_MAX_DRAWS):
             row = self.generate(rng)
-            digest = zlib.crc32(row["prompt"].encode("utf-8", "surrogatepass"))
+            digest = zlib.crc32(self.identity(row).encode("utf-8", "surrogatepass"))
             if (digest % _EVAL_SHARE == 0) == wants_eval:
                 return row
         raise TaskError(

@@ -197,8 +197,8 @@ class _Check:
                 )
 
     def seeds(self) -> None:
-        first = {row["prompt"] for row in self.rows}
-        second = {row["prompt"] for row in self.draw(self.seed + 1)}
+        first = set(map(self.task.identity, self.rows))
+        second = set(map(self.task.identity, self.draw(self.seed + 1)))
         # With N draws each, as many prompts are shared as are repeated within the two draws, on
         # average, however many there are to draw from.
         repeated = 2 * self.n - len(first) - len(second)
@@ -216,7 +216,7 @@ class _Check:
     def splits(self, rows: dict[str, list[Row]]) -> None:
         if not self.task.disjoint_splits:
             return
-        train, test = ({row["prompt"] for row in rows[split]} for split in SPLITS)
+        train, test = (set(map(self.task.identity, rows[split])) for split in SPLITS)
         if train & test:
             self.fail(
                 "splits",
