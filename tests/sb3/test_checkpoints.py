@@ -485,15 +485,22 @@ spec.loader.exec_module(module)
 write_values = module.write_values
 torch.set_num_threads(1)
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
-for _ in range(rounds):
+final = folder / "checkpoint-000000000001.safetensors"
+partial = final.with_suffix(".partial")
+def written():
+    return final.stat().st_mtime_ns if final.exists() else 0
+for round in range(rounds):
+    before = written()
     child = os.fork()
     if child == 0:
         while True:
             number = time.monotonic_ns()
             tensors = {str(k): torch.full((20_000,), float(number % 999 + k)) for k in range(5)}
-            write_values(folder / "checkpoint-000000000001.safetensors",
-                         {"number": number, "tensors": tensors})
-    time.sleep(random.uniform(0.005, 0.06))
+            write_values(final, {"number": number, "tensors": tensors})
+    # By what it does, not by the clock: a busy machine may let it wait for long.
+    while written() == before or (round % 2 and not partial.exists()):
+        time.sleep(0.0002)
+    time.sleep(random.uniform(0, 0.01) * (round % 2 == 0))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     print("killed", flush=True)

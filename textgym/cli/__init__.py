@@ -1,4 +1,4 @@
-"""The command line: ``textgym list | show ID | play ID | check ID``."""
+"""The command line: ``textgym list | show ID | play ID | check ID | rescore FILE``."""
 
 from textgym.cli.main import main
 

@@ -6,11 +6,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from textgym.cli.pages import list_tasks, show_task
 from textgym.cli.playing import play_task
+from textgym.cli.rescore import SYNTAX, rescore
 from textgym.envs.registration import register_task
 from textgym.errors import TaskError, TextGymError
 from textgym.tasks import Task, make_task, registered_tasks
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> None:
     if options.command == "list":
         list_tasks(console)
+        return
+    if options.command == "rescore":
+        rescore(console, options.file, options.reward, options.out, options.batch, options.modules)
         return
     task = _task(options)
     if options.command == "show":
@@ -118,6 +123,23 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--tokens", action="store_true", help="token by token, not by text")
     check = commands.add_parser("check", help="hold a task to the task contract")
     check.add_argument("--rows", type=_count, default=200, help="of each level and split")
+    again = commands.add_parser("rescore", help="judge stored episodes again by other rewards")
+    again.add_argument("file", type=Path, metavar="FILE", help="JSONL, as RecordEpisodes writes it")
+    again.add_argument(
+        "--reward", action="append", required=True, metavar="REWARD", help=SYNTAX + "; repeatable"
+    )
+    again.add_argument("--out", type=Path, help="write the episodes with their new rewards (JSONL)")
+    again.add_argument(
+        "--batch", type=_count, default=256, help="episodes judged in one call (default: 256)"
+    )
+    again.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers rewards of one's own; repeatable",
+    )
     for command in (show, play, check):
         command.add_argument("task", metavar="ID", help="an id, its middle, or module:Class")
         command.add_argument("--level", type=int, default=None, help="difficulty")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from textgym.envs import TextGenEnv
+from textgym.envs.observations import split_observation
 from textgym.errors import TextGymError
 from textgym.tasks import Task
 from textgym.tokenization import Tokenizer
@@ -39,11 +43,31 @@ def play_task(console: Console, task: Task, seed: int | None, by_token: bool) ->
             seed = None
             console.rule(task.id)
             console.print(escape(info["prompt"]))
-            _episode(console, env, int((obs >= 0).sum()), by_token)
+            text, image = split_observation(obs)
+            if image is not None:
+                console.print(_picture(console, image))
+            _episode(console, env, int((text >= 0).sum()), by_token)
     except EOFError:
         console.print()
     finally:
         env.close()
+
+
+def _picture(console: Console, image: NDArray[np.uint8]) -> Text:
+    """A picture ``[3, H, W]`` in half blocks: two rows of pixels a line."""
+    if console.color_system is None:
+        return Text("(there is a picture, which takes a terminal with colours)", style="dim")
+    height, width = image.shape[1:]
+    text = Text()
+    for top in range(0, height, 2):
+        for column in range(width):
+            upper, lower = (
+                "rgb({},{},{})".format(*image[:, min(row, height - 1), column].tolist())
+                for row in (top, top + 1)
+            )
+            text.append("▀", style=f"{upper} on {lower}")
+        text.append("\n")
+    return text
 
 
 def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> None:
@@ -58,11 +82,12 @@ def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> N
             continue
         for index in ids:
             obs, reward, over, _, info = env.step(index)
+            text, _ = split_observation(obs)
             shown += 1
             total += reward
-            length = int((obs >= 0).sum())
+            length = int((text >= 0).sum())
             if length > shown:  # The other side of a conversation.
-                console.print(escape(env.tokenizer.decode(obs[shown:length].tolist())))
+                console.print(escape(env.tokenizer.decode(text[shown:length].tolist())))
                 shown = length
             if over or "turn" in info:
                 break

@@ -64,6 +64,7 @@ class TextBatch:
         tokens: ``[N, L]`` int32, the text of each row from the left; -1 where nothing is written.
         length: ``[N]`` tokens written, prompt included.
         prompt_length: ``[N]`` tokens of the prompt.
+        images: ``[N, 3, H, W]`` uint8, the picture beside each text; None where there are none.
         streams: What each row's prompts are drawn from.
         rows: The row (prompt and columns) that each episode started from.
         talk: The conversations, where the agent has several turns; else None.
@@ -79,6 +80,9 @@ class TextBatch:
         self.potential = np.zeros(num_rows)
         self.shaping = np.zeros(num_rows)
         self.rows: list[Row] = [{"prompt": ""}] * num_rows
+        self.images: NDArray[np.uint8] | None = None
+        if settings.pictures is not None and settings.pictures.image_shape is not None:
+            self.images = np.zeros((num_rows, *settings.pictures.image_shape), dtype=np.uint8)
         other = settings.conversation
         self.talk = Conversations(other, settings.tokenizer, num_rows) if other else None
 
@@ -141,6 +145,8 @@ class TextBatch:
         self.tokens[at] = prompts
         for row, start in starts.items():
             self.rows[row] = start.row
+            if self.images is not None and start.image is not None:
+                self.images[row] = start.image
         self.length[at] = self.prompt_length[at] = counts
         self.stop_state[at] = 0
         self.potential[at] = [start.potential for start in starts.values()]

@@ -49,7 +49,7 @@ def _fill(
     first = values[0]
     kind = type(first)
     alike = len(set(map(type, values))) == 1
-    if alike and kind is dict:
+    if alike and kind is dict and key != "final_obs":
         nested: dict[str, Any] = {} if array is None else array
         add_infos(nested, num_envs, rows, values)
         return nested

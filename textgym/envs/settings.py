@@ -44,6 +44,8 @@ class Settings:
     max_episode_steps: int | None
     conversation: Task | None = None
     """The other side, where the agent has several turns."""
+    pictures: Task | None = None
+    """What draws the pictures, where the policy sees one beside the text."""
 
     @property
     def width(self) -> int:
@@ -147,6 +149,7 @@ def resolve(
         split=split,
         max_episode_steps=max_episode_steps,
         conversation=conversation,
+        pictures=defaults if defaults is not None and defaults.image_shape is not None else None,
     )
 
 
@@ -166,8 +169,8 @@ def _source(
         return source, source.task
     if own is None:
         return source, None
-    # The other side of a conversation, and costs, read the same columns as the score.
-    read = judged or own.max_turns > 1 or own.costs()
+    # The other side of a conversation, costs and pictures read the same columns as the score.
+    read = judged or own.max_turns > 1 or own.costs() or own.image_shape is not None
     return (AdoptedSource(source, own, judged) if read else source), own
 
 

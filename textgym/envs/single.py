@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
 from textgym.envs.masks import writable_tokens
+from textgym.envs.observations import Observation, observation_space, observe_row
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
@@ -22,7 +23,7 @@ from textgym.tokenization import TokenizerSpec
 _ALL = np.zeros(1, dtype=np.intp)
 
 
-class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
+class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     """Text generation as a Markov decision process.
 
     ## Description
@@ -33,7 +34,9 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
     ## Observation Space
     ``Box(-1, V - 1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids from the left, -1
     where nothing is written yet. ``(obs >= 0).sum()`` is the length of the text. Within an episode
-    an observation only ever grows.
+    an observation only ever grows. Where the task shows a picture (`Task.image_shape`), it is
+    ``Dict(tokens=that Box, image=Box(0, 255, (3, H, W), uint8))``; the picture stays what it is
+    within an episode.
 
     ## Action Space
     ``Discrete(V)``: V is the size of the tokenizer's whole vocabulary, added tokens included.
@@ -162,14 +165,14 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         self.tokenizer = self.settings.tokenizer
         self.render_mode = check_render_mode(self.settings.name, render_mode)
         size = self.tokenizer.vocab_size
-        self.observation_space = gym.spaces.Box(-1, size - 1, (self.settings.width,), np.int32)
+        self.observation_space = observation_space(self.settings)
         self.action_space = gym.spaces.Discrete(size)
         self._batch = TextBatch(1, self.settings)
         self._over = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.int32], dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode.
 
         Args:
@@ -188,11 +191,11 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
         self._over = False
         if self.render_mode == "human":
             self._show()
-        return self._batch.tokens[0].copy(), info
+        return observe_row(self._batch, 0), info
 
     def step(
         self, action: np.integer[Any] | int
-    ) -> tuple[NDArray[np.int32], float, bool, bool, dict[str, Any]]:
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Append one token.
 
         Args:
@@ -218,7 +221,7 @@ class TextGenEnv(gym.Env[NDArray[np.int32], np.integer[Any] | int]):
             info.setdefault("cost", 0.0)
         if self.render_mode == "human":
             self._show()
-        return self._batch.tokens[0].copy(), float(outcome.rewards[0]), self._over, False, info
+        return observe_row(self._batch, 0), float(outcome.rewards[0]), self._over, False, info
 
     def get_state(self) -> State:
         """Everything that the environment's future depends on, the episode under way included.

@@ -13,10 +13,19 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textgym.envs.settings import Settings
-from textgym.errors import PromptError, SettingsError, TokenizerError, naming, near_matches
-from textgym.tasks.base import Row
+from textgym.errors import (
+    PromptError,
+    SettingsError,
+    TaskError,
+    TextGymError,
+    TokenizerError,
+    naming,
+    near_matches,
+)
+from textgym.tasks.base import Row, Task
 from textgym.tasks.rows import as_row
 
 # A data set of which so many prompts in a row are too long has hardly one that fits.
@@ -26,11 +35,19 @@ _OPTIONS = ("prompt", "row", "index")
 
 
 class Start(NamedTuple):
-    """A prompt that is ready to start an episode, and the potential of an empty response to it."""
+    """What an episode starts from.
+
+    Attributes:
+        row: The row of the source.
+        ids: Its prompt's token ids.
+        potential: The potential of an empty response to it.
+        image: The picture beside it, uint8 ``[3, H, W]``; None where there is none.
+    """
 
     row: Row
     ids: list[int]
-    potential: float
+    potential: float = 0.0
+    image: NDArray[np.uint8] | None = None
 
 
 class PromptStreams:
@@ -142,7 +159,7 @@ class PromptStreams:
             chosen = draw(rng)
             ids = self._fit(row, chosen["prompt"])
             if ids is not None:
-                return Start(chosen, ids, 0.0)
+                return Start(chosen, ids, image=self._image(row, chosen))
         raise PromptError(
             f"{self.settings.name}: {_MAX_SKIPS} prompts in a row from {self.settings.source.name} "
             f"have more than max_prompt_tokens={self.settings.max_prompt_tokens} tokens; raise it, "
@@ -158,7 +175,12 @@ class PromptStreams:
                 "prompt_overflow='skip' cannot skip the prompt that reset's options name; raise "
                 "max_prompt_tokens, or cut with prompt_overflow='left' or 'right'"
             )
-        return Start(chosen, ids, 0.0)
+        return Start(chosen, ids, image=self._image(row, chosen))
+
+    def _image(self, row: int, chosen: Row) -> NDArray[np.uint8] | None:
+        """The picture that belongs to a row, if the task shows one."""
+        task = self.settings.pictures
+        return None if task is None else picture(task, chosen, self.settings, row)
 
     def _named(self, options: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
         """Which of the options fixes the start, if one does, and its value for each row."""
@@ -239,6 +261,31 @@ class PromptStreams:
             f"{framed}, but max_prompt_tokens is {room + around}; raise it, or set prompt_overflow "
             "to 'left' or 'right' (cut that side off) or 'skip' (take another prompt)"
         )
+
+
+def picture(task: Task, chosen: Row, settings: Settings, row: int) -> NDArray[np.uint8]:
+    """The picture of a row, uint8 ``[3, H, W]``.
+
+    Raises:
+        TaskError: If the task cannot draw it, or draws something else.
+    """
+    where = place(settings, row, str(chosen["prompt"]))
+    try:
+        image = task.image(chosen)
+    except TextGymError as error:
+        raise TaskError(f"{where}: {error}") from error
+    except Exception as error:
+        raise TaskError(
+            f"{where}: {task.id} cannot draw its picture ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise TaskError(f"{where}: image() of {task.id} has to return a numpy array of uint8")
+    if image.shape != task.image_shape:
+        raise TaskError(
+            f"{where}: image() of {task.id} returned the shape {image.shape}, but its image_shape "
+            f"is {task.image_shape}"
+        )
+    return image
 
 
 def place(settings: Settings, row: int, prompt: str) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from textgym.envs.batch import TextBatch
 from textgym.envs.plain import from_plain, to_plain
 from textgym.envs.settings import Settings
+from textgym.envs.starts import picture
 from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.tasks.base import Row
 from textgym.tasks.sources import Source
@@ -112,6 +113,10 @@ def set_batch_state(
             raise ValueError("the number of rows")
         if len(talks) != (0 if batch.talk is None else count):
             raise ValueError("the number of conversations")
+        # What a row shows follows from it.
+        task = batch.settings.pictures
+        if task is not None and begun:
+            images = [picture(task, row, batch.settings, at) for at, row in enumerate(rows)]
         if batch.talk is not None:
             batch.talk.set_state(talks)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
@@ -120,6 +125,8 @@ def set_batch_state(
         ) from error
     for key, array in arrays.items():
         setattr(batch, key, array)
+    if batch.images is not None and begun:
+        batch.images[:] = images
     batch.rows = rows
     batch.streams.rngs, batch.streams.seeds = generators, seeds
     return over, begun

@@ -15,6 +15,7 @@ from textgym.envs.autoreset import known_mode
 from textgym.envs.batch import TextBatch
 from textgym.envs.infos import add_infos
 from textgym.envs.masks import writable_tokens
+from textgym.envs.observations import Observation, observation_space, observe, observe_row
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import PromptOverflow, resolve
@@ -24,11 +25,10 @@ from textgym.rewards.combine import RewardSpec
 from textgym.tasks.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
 
-Observations = NDArray[np.int32]
 Actions = NDArray[np.integer[Any]]
 
 
-class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
+class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
     """Text generation as a Markov decision process, N episodes at once.
 
     ``gymnasium.make_vec("TextGen-v0", num_envs=N, ...)`` makes one. It equals Gymnasium's
@@ -37,7 +37,8 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
     :class:`textgym.envs.TextGenEnv` for the process and the arguments; what differs is here.
 
     ## Observation Space
-    int32 ``[N, L]``, a fresh array from every call.
+    int32 ``[N, L]``, a fresh array from every call; with pictures a dictionary of it (``tokens``)
+    and uint8 ``[N, 3, H, W]`` (``image``).
 
     ## Action Space
     One token id a row, integers ``[N]``.
@@ -115,9 +116,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         self.autoreset_mode = known_mode(name, autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         size = self.tokenizer.vocab_size
-        self.single_observation_space = gym.spaces.Box(
-            -1, size - 1, (self.settings.width,), np.int32
-        )
+        self.single_observation_space = observation_space(self.settings)
         self.single_action_space = gym.spaces.Discrete(size)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -130,7 +129,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         *,
         seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[Observations, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start new episodes, in all rows or in those of ``options["reset_mask"]``.
 
         Args:
@@ -156,12 +155,12 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
         self._begun = True
         if self.render_mode == "human":
             self._show()
-        return self._batch.tokens.copy(), infos
+        return observe(self._batch), infos
 
     def step(
         self, actions: Actions
     ) -> tuple[
-        Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+        Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
     ]:
         """Append one token to every row.
 
@@ -203,7 +202,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             ended = now_over.nonzero()[0]
             by_row = dict(zip(told.tolist(), reports, strict=True))
             finals = [
-                {"final_obs": batch.tokens[row].copy(), "final_info": by_row.pop(row, {})}
+                {"final_obs": observe_row(batch, row), "final_info": by_row.pop(row, {})}
                 for row in ended.tolist()
             ]
             add_infos(infos, self.num_envs, ended, finals)
@@ -216,7 +215,7 @@ class TextGenVectorEnv(VectorEnv[Observations, Actions, NDArray[Any]]):
             add_infos(infos, self.num_envs, at, batch.begin(outcome.starts))
         self._over = np.zeros(self.num_envs, dtype=np.bool_) if same_step else now_over
         return (
-            batch.tokens.copy(),
+            observe(batch),
             outcome.rewards,
             outcome.terminated,
             outcome.truncated,

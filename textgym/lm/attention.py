@@ -46,7 +46,9 @@ class AttentionSlots:
         self.lm = lm
         self._kinds = attention_kinds(lm, width)
         self._window = int(getattr(lm.model.config, "sliding_window", None) or width)
-        self._cache = SlotCache(lm.model.config, rows, width, lm.compute_dtype)
+        # A picture's embeddings stand in the first places of a slot.
+        self._prefix = lm.prefix
+        self._cache = SlotCache(lm.model.config, rows, width + lm.prefix, lm.compute_dtype)
         self._direct = direct_pass(lm.body)
         self._width = width
         rope = getattr(lm.model.config, "rope_parameters", None) or {}
@@ -73,15 +75,32 @@ class AttentionSlots:
         live = min(-(-live // _LIVE_STEP) * _LIVE_STEP, self._width)
         return self._graphs(tokens, positions, live)
 
-    def fill(self, rows: Tensor, tokens: Tensor, lengths: Ints) -> Tensor:
-        """Feed whole texts to the slots ``rows``."""
+    def fill(
+        self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
+    ) -> Tensor:
+        """Feed whole texts, and the pictures before them, to the slots ``rows``."""
         self._cache.fill(rows)
+        if images is not None:
+            return self._look(tokens, lengths, images)
         live = tokens.shape[1]
         positions = torch.arange(live, device=tokens.device)[None]
         # Within the window causal attention is enough.
         windowed = SLIDING in self._kinds and live > self._window
         bias = self._bias(positions, live) if windowed else None
         return self._last(self._body(tokens.clamp(min=0), positions, bias), lengths - 1)
+
+    def _look(self, tokens: Tensor, lengths: Ints, images: Tensor) -> Tensor:
+        """Feed pictures and texts, through the whole model as transformers has it."""
+        live = self._prefix + tokens.shape[1]
+        places = torch.arange(live, device=tokens.device)[None]
+        with self.lm.autocast():
+            output: Any = self.lm.body(
+                **self.lm.embed(tokens, images),
+                attention_mask=self._bias(places, live),
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        return self._last(output.last_hidden_state, self._prefix + lengths - 1)
 
     def extend(self, rows: Tensor, tokens: Tensor, starts: Ints, lengths: Ints) -> Tensor:
         """Append several tokens to the slots ``rows``."""
@@ -90,16 +109,18 @@ class AttentionSlots:
         valid = places < torch.from_numpy(lengths).to(device)[:, None]
         places = places.clamp(max=tokens.shape[1] - 1)
         fed = tokens.gather(1, places).clamp(min=0)
-        live = tokens.shape[1]
-        self._cache.extend(rows, places, valid, live)
-        return self._last(self._body(fed, places, self._bias(places, live)), count - 1)
+        live = self._prefix + tokens.shape[1]
+        slots = self._prefix + places
+        self._cache.extend(rows, slots, valid, live)
+        return self._last(self._body(fed, places, self._bias(slots, live)), count - 1)
 
     def _step(self, tokens: Tensor, positions: Tensor, live: int, even: bool = False) -> Tensor:
         """One token a slot, on the device alone; shapes depend on nothing but ``live``."""
-        self._cache.decode(positions, live)
-        places = positions[:, None]
-        bias = None if even else self._bias(places, live)
-        return self._body(tokens[:, None], places, bias)[:, 0]
+        live += self._prefix
+        slots = positions + self._prefix
+        self._cache.decode(slots, live)
+        bias = None if even else self._bias(slots[:, None], live)
+        return self._body(tokens[:, None], positions[:, None], bias)[:, 0]
 
     def _body(self, tokens: Tensor, positions: Tensor, bias: Any) -> Tensor:
         with self.lm.autocast():

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from textgym.errors import ActionError, ModelError
 from textgym.lm.model import LanguageModel
@@ -39,6 +39,7 @@ class _Memo:
     Attributes:
         slots: What the model remembers of each row.
         tokens: ``[B, L]`` int32, the text that each slot was fed; -1 where none.
+        images: ``[B, 3, H, W]`` uint8, the picture before it; None where there are none.
         held: ``[B]``, the lengths of these texts.
         hidden: ``[B, d]``, the hidden state after each of these texts.
     """
@@ -48,6 +49,7 @@ class _Memo:
         with torch.inference_mode(False):
             self.slots = make_slots(lm, rows, width)
             self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
+        self.images: Tensor | None = None
         self.held = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
 
@@ -92,17 +94,22 @@ class MemoDecoder:
     Args:
         lm: The language model.
         width: Longest text in tokens.
+        image_shape: ``(3, H, W)`` of the picture before each text, if `lm` reads pictures.
 
     Raises:
         ModelError: If the architecture cannot be decoded from slots (see
             :func:`textgym.lm.slots.make_slots`).
     """
 
-    def __init__(self, lm: LanguageModel, width: int) -> None:
+    def __init__(
+        self, lm: LanguageModel, width: int, image_shape: tuple[int, ...] | None = None
+    ) -> None:
         self.lm = lm
         self.width = width
+        self.image_shape = image_shape
         self._memos: OrderedDict[int, _Memo] = OrderedDict()
-        self._watch = WeightWatch(lm.body)
+        read = [lm.body] if lm.pictures is None else [lm.body, lm.pictures]
+        self._watch = WeightWatch(nn.ModuleList(read))
         self._probed = self._kind()
         self._probe()
 
@@ -112,12 +119,13 @@ class MemoDecoder:
             memo.forget()
 
     @torch.no_grad()
-    def __call__(self, observations: Tensor) -> Tensor:
+    def __call__(self, observations: Tensor, images: Tensor | None = None) -> Tensor:
         """Hidden states after the given texts.
 
         Args:
             observations: ``[B, L]`` integer token ids, padded on the right with -1. An empty text
                 is read as the start token alone.
+            images: ``[B, 3, H, W]`` uint8, the picture before each text, if there are any.
 
         Returns:
             ``[B, d]``, a new tensor.
@@ -137,6 +145,9 @@ class MemoDecoder:
                 self._memos.clear()
             self.invalidate()
         memo = self._memo(*tokens.shape)
+        if images is not None:
+            images = images.detach().to(self.lm.device)
+            self._look(memo, images)
         plan = self._plan(memo, tokens)
         if not plan.lengths.all():
             tokens = tokens.clone()
@@ -144,7 +155,7 @@ class MemoDecoder:
             plan = self._plan(memo, tokens)
         if plan.missing.any():
             try:
-                self._run(memo, tokens, plan)
+                self._run(memo, tokens, plan, images)
             except BaseException:
                 memo.forget()
                 raise
@@ -164,6 +175,15 @@ class MemoDecoder:
         if len(self._memos) > _MEMOS:
             self._memos.popitem(last=False)
         return memo
+
+    def _look(self, memo: _Memo, images: Tensor) -> None:
+        """Forget the texts that stood behind other pictures."""
+        if memo.images is None:
+            with torch.inference_mode(False):
+                memo.images = torch.zeros_like(images)
+        other = (images != memo.images).flatten(1).any(1)
+        memo.tokens[other] = -1
+        memo.images.copy_(images)
 
     def _plan(self, memo: _Memo, tokens: Tensor) -> _Plan:
         """Compare texts with what the slots hold, on the device; one transfer to the host."""
@@ -192,12 +212,16 @@ class MemoDecoder:
             moving &= torch.from_numpy(~lost).to(tokens.device)
         return _Plan(counts, first, missing, lost, starts, moving)
 
-    def _run(self, memo: _Memo, tokens: Tensor, plan: _Plan) -> None:
+    def _run(self, memo: _Memo, tokens: Tensor, plan: _Plan, images: Tensor | None) -> None:
         """Bring the slots from the known to the new texts."""
         lengths, starts, missing = plan.lengths, plan.starts, plan.missing
         # A short common prefix is not worth gathering what the slot holds.
         fresh = plan.lost | ((missing > 1) & (2 * starts < lengths))
         decode = (missing == 1) & ~plan.lost
+        if images is not None:
+            # A picture is fed with the first token.
+            fresh |= (missing > 0) & (starts == 0)
+            decode &= starts > 0
         if decode.sum() < _MIN_SHARE * len(tokens):
             fresh |= decode & (starts == 0)
             decode[:] = False
@@ -209,23 +233,17 @@ class MemoDecoder:
             hidden = memo.slots.decode(fed, plan.positions, plan.moving, live)
             memo.room(hidden).copy_(hidden)
         extend = (missing > 0) & ~decode & ~fresh
-        for chosen, feed in ((fresh, self._fill), (extend, self._extend)):
+        for chosen in (fresh, extend):
             if chosen.any():
                 rows = np.flatnonzero(chosen)
                 slots = torch.from_numpy(rows).to(tokens.device)
                 texts = tokens[slots, : int(lengths[rows].max())].long()
-                hidden = feed(memo, slots, texts, starts[rows], lengths[rows])
+                if chosen is fresh:
+                    shown = None if images is None else images[slots]
+                    hidden = memo.slots.fill(slots, texts, lengths[rows], shown)
+                else:
+                    hidden = memo.slots.extend(slots, texts, starts[rows], lengths[rows])
                 memo.room(hidden)[slots] = hidden
-
-    def _fill(
-        self, memo: _Memo, slots: Tensor, texts: Tensor, starts: Ints, lengths: Ints
-    ) -> Tensor:
-        return memo.slots.fill(slots, texts, lengths)
-
-    def _extend(
-        self, memo: _Memo, slots: Tensor, texts: Tensor, starts: Ints, lengths: Ints
-    ) -> Tensor:
-        return memo.slots.extend(slots, texts, starts, lengths)
 
     def _probe(self) -> None:
         """Decode a few tokens in every way there is, and compare with the plain model."""
@@ -239,6 +257,11 @@ class MemoDecoder:
             prompts[-1] = min(2, width)
             for row, length in enumerate(prompts):
                 final[row, length - 1] = lm.seq2seq.eos_id
+        images = None
+        if self.image_shape is not None:
+            size = (4, *self.image_shape)
+            images = (torch.arange(int(np.prod(size))).view(size) * 37 % 256).to(torch.uint8)
+            images = images.to(lm.device)
         error: Exception | None = None
         try:
             worst = 0.0
@@ -248,8 +271,9 @@ class MemoDecoder:
                     shown = max(length, prompts[row])
                     texts[row, :shown] = final[row, :shown]
                 with torch.no_grad():
-                    whole = last_hidden(lm, texts.to(lm.device))
-                    worst = max(worst, float((self(texts) - whole).abs().max() / whole.abs().max()))
+                    whole = last_hidden(lm, texts.to(lm.device), images)
+                    off = (self(texts, images) - whole).abs().max() / whole.abs().max()
+                    worst = max(worst, float(off))
         except ModelError:
             raise  # It names the reason.
         except Exception as caught:

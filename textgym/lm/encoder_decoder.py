@@ -79,7 +79,9 @@ class EncoderDecoderSlots:
             layer.show(None)
         return self._run(fed[:, None], places[:, None], live, self._ends)[:, 0]
 
-    def fill(self, rows: Tensor, tokens: Tensor, lengths: Ints) -> Tensor:
+    def fill(
+        self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
+    ) -> Tensor:
         """Feed whole texts to the slots ``rows``: the encoder reads the prompts."""
         ends = self._reader.ends(tokens)
         with self.lm.autocast():

@@ -100,7 +100,9 @@ class KLPenalty:
             if lm is None:
                 lm = _with_base(policy_lm)
                 stack.enter_context(adapter_off(lm.model))
-            batch, actions = batch.to(lm.device), actions.to(lm.device)
+            # A reference knows no pictures: it says how texts read, not whether they are true.
+            batch = batch._replace(images=None).to(lm.device)
+            actions = actions.to(lm.device)
             hidden = sequence_hidden(lm, batch)
             reference, _ = score_actions(lm, hidden, actions, sampler, batch)
         return log_probs - reference.to(log_probs.device)

@@ -25,6 +25,7 @@ from textgym.errors import ModelError, TokenizerError
 from textgym.lm.dtypes import as_dtype, has_bfloat16
 from textgym.lm.loading import load_model, no_progress_bars, resolve
 from textgym.lm.lora import has_adapter, merged
+from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
 from textgym.lm.seq2seq import Seq2Seq, trial
 from textgym.tokenization import TINY, Tokenizer, load_tokenizer
 
@@ -51,6 +52,8 @@ class LanguageModel(nn.Module):
             encoder-decoder's is that of each side.
         start_id: The token that stands in for an empty text (bos, else eos), or None.
         seq2seq: How an encoder-decoder reads texts; None for all others.
+        pictures: What makes prefix embeddings of pictures (:meth:`look_through`); None where the
+            model reads text alone.
 
     Raises:
         ModelError: If the model is not a language model whose logits are a head on the
@@ -85,6 +88,7 @@ class LanguageModel(nn.Module):
                 "that it was trained with"
             )
         self.seq2seq: Seq2Seq | None = None
+        self.pictures: PictureEncoder | None = None
         bos = getattr(config, "bos_token_id", None)
         has_bos = isinstance(bos, int) and 0 <= bos < self.vocab_size
         self.start_id: int | None = bos if has_bos else tokenizer.eos_id
@@ -196,17 +200,63 @@ class LanguageModel(nn.Module):
             )
         return self._hf_tokenizer
 
+    @property
+    def prefix(self) -> int:
+        """Number of embeddings in front of the first token: those of the picture."""
+        return 0 if self.pictures is None else self.pictures.positions
+
+    def look_through(self, encoder: PictureEncoder) -> None:
+        """Read pictures beside texts from now on.
+
+        Args:
+            encoder: Makes their prefix embeddings. It moves, trains and is saved with the model;
+                weights that :meth:`save_pretrained` wrote beside the checkpoint are taken over.
+
+        Raises:
+            ModelError: If the architecture cannot take a prefix.
+        """
+        from textgym.lm.recurrent import is_recurrent
+
+        if self.seq2seq is not None or not self.takes_positions or is_recurrent(self):
+            raise ModelError(
+                f"{self.name!r} ({self.model.config.model_type}) cannot read a picture as prefix "
+                "embeddings; use a decoder such as GPT-2, Llama or Qwen2"
+            )
+        if self._source is not None:
+            load_pictures(encoder, self._source)
+        self.pictures = encoder.to(self.device)
+
+    def embed(self, tokens: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """What the body is fed for a picture and a text behind it.
+
+        Args:
+            tokens: Integer ids ``[B, L]``, padded on the right with -1 or any valid id.
+            images: ``[B, 3, H, W]`` uint8.
+
+        Returns:
+            ``inputs_embeds`` ``[B, P + L, d]`` and ``position_ids`` ``[1, P + L]``.
+        """
+        assert self.pictures is not None
+        words = self.model.get_input_embeddings()(tokens.clamp(min=0))
+        seen = self.pictures(images).to(words.dtype)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        return {
+            "inputs_embeds": torch.cat([seen, words], 1),
+            "position_ids": functional.pad(places, (seen.shape[1], 0))[None],
+        }
+
     def train(self, mode: bool = True) -> LanguageModel:
         """Keep the model in evaluation mode, whatever is asked for: dropout stays off."""
         super().train(mode)
         self.model.eval()  # type: ignore[no-untyped-call]
         return self
 
-    def hidden(self, tokens: Tensor) -> Tensor:
+    def hidden(self, tokens: Tensor, images: Tensor | None = None) -> Tensor:
         """Hidden states of whole sequences, without a cache.
 
         Args:
             tokens: Integer ids ``[B, L]``, padded on the right with -1 or any valid id.
+            images: ``[B, 3, H, W]`` uint8, the picture before each text; None reads the text alone.
 
         Returns:
             ``[B, L, d]``; what stands at padded positions means nothing.
@@ -222,8 +272,14 @@ class LanguageModel(nn.Module):
                 if self.seq2seq is not None:
                     return self.seq2seq.hidden(tokens)
                 run = self.body if self.compiled is None else self.compiled
-                output = run(input_ids=tokens.clamp(min=0), use_cache=False)
-                return cast(Tensor, output.last_hidden_state)
+                if images is None:
+                    output = run(input_ids=tokens.clamp(min=0), use_cache=False)
+                    return cast(Tensor, output.last_hidden_state)
+                fed = self.embed(tokens, images)
+                # Without a mask, transformers takes equal positions for borders of packed texts.
+                everything = torch.ones(fed["inputs_embeds"].shape[:2], device=tokens.device)
+                output = run(**fed, attention_mask=everything, use_cache=False)
+                return cast(Tensor, output.last_hidden_state[:, self.prefix :])
         finally:
             for layer in self.checkpointed:
                 layer.training = False
@@ -255,12 +311,15 @@ class LanguageModel(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer.
 
-        An adapter is merged into the weights.
+        An adapter is merged into the weights. A picture encoder's lie beside them, in a file that
+        plain transformers does not look at.
         """
         model = merged(self.model) if has_adapter(self.model) else self.model
         with no_progress_bars():
             model.save_pretrained(str(folder))
             self.hf_tokenizer.save_pretrained(str(folder))
+        if self.pictures is not None:
+            save_pictures(self.pictures, folder)
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
         """Check that an environment speaks this model's tokens and fits into its context.

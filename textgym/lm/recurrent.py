@@ -71,7 +71,9 @@ class StateSlots:
             self._feed(rows, tokens[rows])
         return hidden
 
-    def fill(self, rows: Tensor, tokens: Tensor, lengths: Ints) -> Tensor:
+    def fill(
+        self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
+    ) -> Tensor:
         """Feed whole texts to the slots ``rows``, those of one length at a time."""
         for length in np.unique(lengths).tolist():
             chosen = torch.from_numpy(np.flatnonzero(lengths == length)).to(rows.device)

@@ -42,18 +42,21 @@ class SequenceBatch(NamedTuple):
         positions: ``[n]``, where the observation of each decision ends in its text; -1 is the
             empty observation.
         kept: What top-k and top-p kept at each decision; None where neither is on.
+        images: ``[R, 3, H, W]`` uint8, the picture before each text; None where there are none.
     """
 
     tokens: Tensor
     rows: Tensor
     positions: Tensor
     kept: KeptSets | None = None
+    images: Tensor | None = None
 
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same on another device."""
         kept = None if self.kept is None else self.kept.to(device)
         texts = (self.tokens.to(device), self.rows.to(device), self.positions.to(device))
-        return SequenceBatch(*texts, kept)
+        images = None if self.images is None else self.images.to(device)
+        return SequenceBatch(*texts, kept, images)
 
     def observations(self, first: int, stop: int) -> Tensor:
         """The observations of some decisions ``[stop - first, W]``, padded on the right with -1."""
@@ -62,10 +65,13 @@ class SequenceBatch(NamedTuple):
         return texts.masked_fill(places > self.positions[first:stop, None], -1)
 
 
-def observation_batch(tokens: Tensor, kept: KeptSets | None = None) -> SequenceBatch:
+def observation_batch(
+    tokens: Tensor, kept: KeptSets | None = None, images: Tensor | None = None
+) -> SequenceBatch:
     """A decision after each of the texts ``[B, L]``, which are padded on the right with -1."""
-    lengths = (tokens >= 0).sum(-1)
-    return SequenceBatch(tokens, torch.arange(len(tokens), device=tokens.device), lengths - 1, kept)
+    ends = (tokens >= 0).sum(-1) - 1
+    rows = torch.arange(len(tokens), device=tokens.device)
+    return SequenceBatch(tokens, rows, ends, kept, images)
 
 
 def start_token(lm: LanguageModel) -> int:
@@ -84,30 +90,37 @@ def start_token(lm: LanguageModel) -> int:
     return lm.start_id
 
 
-def last_hidden(lm: LanguageModel, tokens: Tensor) -> Tensor:
+def last_hidden(lm: LanguageModel, tokens: Tensor, images: Tensor | None = None) -> Tensor:
     """Hidden state after each text, without a cache; differentiable.
 
     Args:
         lm: The language model.
         tokens: ``[B, L]`` integer ids, padded on the right with -1.
+        images: ``[B, 3, H, W]`` uint8, the picture before each text.
 
     Returns:
         ``[B, d]``.
     """
-    return sequence_hidden(lm, observation_batch(tokens))
+    return sequence_hidden(lm, observation_batch(tokens, images=images))
 
 
 def sequence_hidden(lm: LanguageModel, batch: SequenceBatch) -> Tensor:
     """Hidden state ``[n, d]`` at each decision of a batch; differentiable."""
     tokens, rows, positions = batch.tokens.long(), batch.rows, batch.positions
+    images = batch.images
     empty = positions < 0
     if bool(empty.any()):
-        # An empty text is the start token alone: one more row, shared by all such decisions.
-        start = tokens.new_full((1, max(tokens.shape[1], 1)), -1)
-        start[0, 0] = start_token(lm)
+        # An empty text is the start token alone: one more row, shared by all such decisions that
+        # see the same.
+        shared = rows[empty] if images is not None else rows[:1]
+        start = tokens.new_full((len(shared), max(tokens.shape[1], 1)), -1)
+        start[:, 0] = start_token(lm)
         tokens = torch.cat([tokens.view(len(tokens), -1), start]) if tokens.numel() else start
-        rows = torch.where(empty, len(tokens) - 1, rows)
+        added = torch.arange(len(tokens) - len(shared), len(tokens), device=rows.device)
+        rows = rows.masked_scatter(empty, added.expand(int(empty.sum())))
         positions = positions.clamp(min=0)
+        if images is not None:
+            images = torch.cat([images, images[shared]])
     # Positions beyond the last decision of a row influence nothing.
     used = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
     used.scatter_reduce_(0, rows, positions + 1, "amax")
@@ -118,7 +131,8 @@ def sequence_hidden(lm: LanguageModel, batch: SequenceBatch) -> Tensor:
     ranks = rank[rows]
     for first, stop, width in _cuts(lengths.tolist()):
         chosen = (ranks >= first) & (ranks < stop)
-        hidden = lm.hidden(tokens[order[first:stop], :width])
+        some = order[first:stop]
+        hidden = lm.hidden(tokens[some, :width], None if images is None else images[some])
         pieces.append((chosen, hidden[ranks[chosen] - first, positions[chosen]]))
     if len(pieces) == 1:
         return pieces[0][1]

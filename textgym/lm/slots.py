@@ -53,13 +53,17 @@ class Slots(Protocol):
             Hidden states ``[B, d]``; of no meaning where the slot has no text.
         """
 
-    def fill(self, rows: Tensor, tokens: Tensor, lengths: Ints) -> Tensor:
+    def fill(
+        self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
+    ) -> Tensor:
         """Feed whole texts to some slots, whatever these held before.
 
         Args:
             rows: ``[n]``, the slots.
             tokens: ``[n, W]``, padded on the right with -1.
             lengths: ``[n]``, the largest is W.
+            images: ``[n, 3, H, W]`` uint8, the picture before each text, for a model that reads
+                pictures.
 
         Returns:
             Hidden states ``[n, d]`` after the texts.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from textgym.envs.observations import Observation, split_observation
 from textgym.lm.decoding import MemoDecoder
 from textgym.lm.model import LanguageModel
 from textgym.lm.sampling import sample_tokens
@@ -17,8 +17,10 @@ from textgym.tokenization import Tokenizer
 
 def writer(
     lm: str | LanguageModel,
-) -> tuple[Callable[[NDArray[np.int32]], NDArray[Any]], Tokenizer]:
+) -> tuple[Callable[[Observation], NDArray[Any]], Tokenizer]:
     """A function from observations ``[N, L]`` to drawn tokens ``[N]``, and the tokenizer.
+
+    Pictures beside the texts are not looked at.
 
     Args:
         lm: The model, or what :meth:`LanguageModel.load` takes.
@@ -26,11 +28,12 @@ def writer(
     model = LanguageModel.load(lm) if isinstance(lm, str) else lm
     decoder: MemoDecoder | None = None
 
-    def act(observations: NDArray[np.int32]) -> NDArray[Any]:
+    def act(observations: Observation) -> NDArray[Any]:
         nonlocal decoder
-        decoder = decoder or MemoDecoder(model, observations.shape[1])
+        texts, _ = split_observation(observations)
+        decoder = decoder or MemoDecoder(model, texts.shape[1])
         with torch.no_grad():
-            logits = model.logits(decoder(torch.from_numpy(observations)))
+            logits = model.logits(decoder(torch.from_numpy(texts)))
         actions, _ = sample_tokens(logits, deterministic=False)
         return actions.cpu().numpy()
 

@@ -19,15 +19,44 @@ name                reward                                                range
 ``ter``             1 - translation edit rate                             (-inf, 1]
 ``rouge``           mean of ROUGE-1, -2 and -L; also ``rouge1``,          [0, 1]
                     ``rouge2``, ``rougeL``, ``rougeLsum``
+``meteor``          METEOR: words, stems and order                        [0, 1)
+``cider``           CIDEr-D: n-grams weighted by how rare they are        [0, 10]
+``parent``          PARENT: a text against a table and references         [0, 1]
+``concepts``        concepts used, less what is repeated                  [-1, 1]
+``intent``          a dialogue act recognised, and METEOR                 [0, 2]
+increasing_numbers  numbers that go on rising                             [0, 1]
+``dates``           well-formed dates                                     [0, 1]
+``unit_tests``      share of unit tests that a program passes             [0, 1]
+``judge``           what a language model says, over an OpenAI-like API   [0, 1]
+``http``            what any server says                                  any
+``fluency``         log-likelihood a token under a frozen language model  (-inf, 0]
+``similarity``      cosine of sentence embeddings                         [-1, 1]
+``bertscore``       matching of contextual embeddings                     [-1, 1]
+``classifier``      a text classifier's probability of a label            [0, 1]
+``reward_model``    a reward model's score; also one that you trained     any
+``adversarial``     how real a discriminator that learns beside the       [0, 1]
+                    policy takes the text to be
 =================== ===================================================== =========
 
 Each class's docstring says what it needs, what it costs, and how a policy would game it.
+:class:`Gate`, :class:`Product`, :class:`Max`, :class:`Min`, :class:`Clip`, :class:`Scale` and
+:class:`Normalize` make rewards of rewards. ``python -m textgym.rewards.train`` learns one from
+preferences.
 """
 
+from importlib import import_module
+
+from textgym.rewards.cider import Cider
+from textgym.rewards.combinators import Clip, Gate, Max, Min, Product, Scale
 from textgym.rewards.combine import RewardSpec, RewardSum
+from textgym.rewards.concepts import Concepts
+from textgym.rewards.concurrent import Background
 from textgym.rewards.error_rate import EditSimilarity, ErrorRate
 from textgym.rewards.exact import ExactMatch, Keywords, Regex
+from textgym.rewards.intent import Intent
 from textgym.rewards.length import Distinct, Length, Repetition
+from textgym.rewards.meteor import Meteor
+from textgym.rewards.metrics import Metric, evaluate
 from textgym.rewards.overlap import Bleu, Chrf, Rouge, Ter
 from textgym.rewards.registry import (
     RewardFunction,
@@ -35,23 +64,49 @@ from textgym.rewards.registry import (
     register_reward,
     registered_rewards,
 )
+from textgym.rewards.running import Normalize
+from textgym.rewards.synthetic import Dates, IncreasingNumbers
+from textgym.rewards.tables import Parent
+
+# Made when they are first asked for, with what they need.
+register_reward("http", "textgym.rewards.http_scorer:HttpScorer")
+register_reward("judge", "textgym.rewards.judge:Judge")
+register_reward("unit_tests", "textgym.rewards.unit_tests:UnitTests")
+import_module("textgym.rewards.neural")
 
 __all__ = [
+    "Background",
     "Bleu",
     "Chrf",
+    "Cider",
+    "Clip",
+    "Concepts",
+    "Dates",
     "Distinct",
     "EditSimilarity",
     "ErrorRate",
     "ExactMatch",
+    "Gate",
+    "IncreasingNumbers",
+    "Intent",
     "Keywords",
     "Length",
+    "Max",
+    "Meteor",
+    "Metric",
+    "Min",
+    "Normalize",
+    "Parent",
+    "Product",
     "Regex",
     "Repetition",
     "RewardFunction",
     "RewardSpec",
     "RewardSum",
     "Rouge",
+    "Scale",
     "Ter",
+    "evaluate",
     "make_reward",
     "register_reward",
     "registered_rewards",

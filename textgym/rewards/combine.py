@@ -25,7 +25,10 @@ class RewardSum:
     """The weighted sum of reward functions, checked.
 
     It calls each function once for the whole batch, and turns everything that is not a reward into
-    a :class:`RewardError` that names the environment, the term, the row and the fix.
+    a :class:`RewardError` that names the environment, the term, the row and the fix. Functions with
+    a method ``start_scoring``, which wait for another machine, are started first and asked for
+    their values last: they wait together, while the others are computed
+    (:mod:`textgym.rewards.concurrent`).
 
     It pickles as its specification, so named rewards and importable functions travel to worker
     processes. ``copy.deepcopy`` returns the same object: a reward may hold a model, and Gymnasium
@@ -80,11 +83,17 @@ class RewardSum:
         self._where = where
         self.terms: list[str] = []
         self._terms: list[tuple[str, Call, float]] = []
+        self._starts: dict[str, Call] = {}  # of the terms that can begin before they are waited for
         for given_name, source, weight in entries:
             call = self._call_of(source)
             name = self._name_of(source) if given_name is None else given_name
             self.terms.append(name)
             self._terms.append((name, call, self._checked_weight(name, weight)))
+            start = getattr(call.function, "start_scoring", None)
+            if start is not None:
+                self._starts[name] = Call.of(start)
+        # Sorting keeps the order otherwise.
+        self._order = sorted(self._terms, key=lambda term: term[0] in self._starts)
 
     def __call__(
         self,
@@ -113,19 +122,35 @@ class RewardSum:
         count = len(completions)
         terms: dict[str, np.ndarray] = {}
         total = [0.0] * count
-        for name, call, weight in self._terms:
-            try:
-                result = call(prompts, completions, columns) if count else []
-                values = checked_values(result, completions, rows)
-            except RewardError as error:  # it says the cause and the fix already
-                raise RewardError(f"{self._where}: reward {name!r} {error}") from error
-            except TaskError as error:
-                raise RewardError(f"{self._where}: reward {name!r}: {error}") from error
-            except Exception as error:
-                reason = explain(error, call, prompts, completions, columns, rows)
-                raise RewardError(f"{self._where}: reward {name!r} {reason}") from error
-            terms[name] = np.array(values, np.float64)
-            total = [sofar + weight * value for sofar, value in zip(total, values, strict=True)]
+        values: dict[str, list[float]] = {}
+        pending: dict[str, Any] = {}
+        try:
+            if count:
+                for name, call in self._starts.items():
+                    pending[name] = call(prompts, completions, columns)
+            for name, call, _ in self._order:
+                if not count:
+                    result: Any = []
+                elif name in pending:
+                    result = pending[name].result()
+                else:
+                    result = call(prompts, completions, columns)
+                values[name] = checked_values(result, completions, rows)
+        except RewardError as error:  # it says the cause and the fix already
+            at = getattr(error, "at", None)  # and which texts failed, where it knows
+            said = error if at is None else at(rows)
+            raise RewardError(f"{self._where}: reward {name!r} {said}") from error
+        except TaskError as error:
+            raise RewardError(f"{self._where}: reward {name!r}: {error}") from error
+        except Exception as error:
+            reason = explain(error, call, prompts, completions, columns, rows)
+            raise RewardError(f"{self._where}: reward {name!r} {reason}") from error
+        finally:  # where a term failed, or Ctrl-C: what is over already stays as it is
+            for one in pending.values():
+                one.cancel()
+        for name, _, weight in self._terms:
+            terms[name] = np.array(values[name], np.float64)
+            total = [a + weight * b for a, b in zip(total, values[name], strict=True)]
         if not all(map(isfinite, total)):  # finite rewards and weights whose product overflows
             index = list(map(isfinite, total)).index(False)
             raise RewardError(

@@ -2,13 +2,16 @@
 
 sacrebleu and rouge-score compute them. A library's scorer is made once with the reward, not for
 every text, and what several references mean is the library's own definition where it has one.
+BLEU, chrF and TER also have a number for a whole collection of texts, ``corpus``, which is not the
+mean of the texts' numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError, require
@@ -77,6 +80,10 @@ class Bleu:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
+        """Return corpus BLEU: the n-grams of all texts count together, and all orders are there."""
+        return _corpus(replace(self, effective_order=False)._scorer, self, completions, columns)
+
     def _score(self, completion: str, references: list[str]) -> float:
         # The exponential of a mean of logarithms: a perfect text gets a hair more than 100.
         return min(float(self._scorer.sentence_score(completion, references).score) / 100.0, 1.0)
@@ -141,6 +148,10 @@ class Chrf:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
+        """Return corpus chrF: the n-grams of all texts count together."""
+        return _corpus(self._scorer, self, completions, columns)
+
     def _score(self, completion: str, references: list[str]) -> float:
         return min(float(self._scorer.sentence_score(completion, references).score) / 100.0, 1.0)
 
@@ -197,8 +208,35 @@ class Ter:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
+        """Return 1 minus all texts' edits, divided by the words of all references."""
+        return 1.0 - _corpus(self._scorer, self, completions, columns)
+
     def _score(self, completion: str, references: list[str]) -> float:
         return 1.0 - float(self._scorer.sentence_score(completion, references).score) / 100.0
+
+
+def _corpus(
+    scorer: Any,
+    reward: Bleu | Chrf | Ter,
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> float:
+    """Return sacrebleu's corpus score, divided by 100, of the texts that have references."""
+    said: list[str] = []
+    meant: list[list[str]] = []
+
+    def keep(completion: str, references: list[str]) -> float:
+        said.append(completion)
+        meant.append(references)
+        return 0.0
+
+    against_references(keep, completions, columns, reward.column)
+    if not said:
+        raise RewardError(f"{reward.name}: no text has references, so there is no corpus score")
+    # sacrebleu takes the k-th references of all texts together, None where a text has fewer.
+    streams = list(zip_longest(*meant))
+    return float(scorer.corpus_score(said, streams).score) / 100.0
 
 
 def _sacrebleu(metric: str, name: str, **options: Any) -> Any:

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from textgym.errors import RewardError, near_matches
+from textgym.errors import MissingDependencyError, RewardError, near_matches
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """``(prompts, completions, **columns) -> one number a text``: the signature that TRL uses.
@@ -130,7 +130,9 @@ def _loaded(name: str) -> RewardFactory:
     module, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
-    except AttributeError as error:
+    except MissingDependencyError:
+        raise
+    except (ImportError, AttributeError) as error:
         raise RewardError(f"the reward {name!r} is registered as {target!r}: {error}") from error
     # The factory itself replaces its address: the next call need not look it up.
     _FACTORIES[name] = factory

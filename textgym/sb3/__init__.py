@@ -31,6 +31,7 @@ from textgym.sb3.checkpoints import (
     resume,
     save_checkpoint,
 )
+from textgym.sb3.logging import RewardTermsCallback
 from textgym.sb3.model_state import check_resumable, keep_kl_coef
 from textgym.sb3.policy import LMPolicy
 from textgym.sb3.priorities import td_errors
@@ -44,6 +45,7 @@ __all__ = [
     "LMPolicy",
     "LMReplayBuffer",
     "LMRolloutBuffer",
+    "RewardTermsCallback",
     "TextVecEnv",
     "TopKFeatures",
     "TopKPolicy",

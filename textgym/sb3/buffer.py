@@ -24,12 +24,14 @@ from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from textgym.envs.observations import split_observation
 from textgym.errors import SettingsError
 from textgym.lm.decision import Decision
 from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch
 from textgym.sb3.fragments import FragmentStore, Ints
+from textgym.sb3.views import text_view
 
 # Decisions that the reference model scores at once.
 _KL_CHUNK = 4096
@@ -98,13 +100,15 @@ class LMRolloutBuffer(RolloutBuffer):
         reference: str | None = None,
         reference_dtype: str = "auto",
     ) -> None:
-        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+        view = text_view(observation_space)
+        if view is None:
             raise SettingsError(
-                f"LMRolloutBuffer stores token ids [L], but the observations are "
-                f"{observation_space}; use SB3's RolloutBuffer for this environment"
+                f"LMRolloutBuffer stores token ids [L], and pictures beside them, but the "
+                f"observations are {observation_space}; use SB3's RolloutBuffer for this "
+                "environment"
             )
         self.stats: dict[str, float] = {}
-        self._fragments = FragmentStore(n_envs, observation_space.shape[0])
+        self._fragments = FragmentStore(n_envs, view.width, view.image_shape)
         super().__init__(
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
         )
@@ -112,8 +116,7 @@ class LMRolloutBuffer(RolloutBuffer):
         if self.kl is not None and self.kl.model is not None:
             assert isinstance(action_space, spaces.Discrete)
             tokenizer_hash = getattr(action_space, "tokenizer_hash", None)
-            width = observation_space.shape[0]
-            self.kl.model.check_fits(width, int(action_space.n), tokenizer_hash)
+            self.kl.model.check_fits(view.width, int(action_space.n), tokenizer_hash)
 
     def reset(self) -> None:
         """Empty the buffer."""
@@ -132,15 +135,20 @@ class LMRolloutBuffer(RolloutBuffer):
         BaseBuffer.reset(self)
 
     @property
-    def observations(self) -> np.ndarray:  # type: ignore[override]
-        """The observations ``[T, N, L]`` int32, put together from the fragments."""
+    def observations(self) -> Any:  # type: ignore[override]
+        """The observations ``[T, N, L]`` int32, put together from the fragments.
+
+        With pictures they are a dictionary of ``tokens`` and ``image``.
+        """
         texts = self._fragments.tokens[self._fragment]
         written = np.arange(texts.shape[-1]) < self._length[..., None]
-        return np.where(written, texts, -1)
+        tokens = np.where(written, texts, -1)
+        images = self._fragments.images
+        return tokens if images is None else {"tokens": tokens, "image": images[self._fragment]}
 
     def add(
         self,
-        obs: np.ndarray,
+        obs: np.ndarray | dict[str, np.ndarray],
         action: np.ndarray,
         reward: np.ndarray,
         episode_start: np.ndarray,
@@ -150,7 +158,7 @@ class LMRolloutBuffer(RolloutBuffer):
         """Add one timestep of all environments (as in SB3).
 
         Args:
-            obs: ``[N, L]`` token ids.
+            obs: ``[N, L]`` token ids, or a dictionary of them and of pictures.
             action: ``[N]`` or ``[N, 1]``.
             reward: ``[N]``.
             episode_start: ``[N]``, whether ``obs`` begins an episode.
@@ -163,7 +171,8 @@ class LMRolloutBuffer(RolloutBuffer):
         if self._decision is not None and self._decision.kept is not None:
             self._sets.append(self._decision.kept.to("cpu"))
         starts = np.asarray(episode_start, dtype=bool)
-        self._fragment[at], self._length[at] = self._fragments.add(obs, starts)
+        tokens, images = split_observation(obs)
+        self._fragment[at], self._length[at] = self._fragments.add(tokens, starts, images)
         self.actions[at] = np.asarray(action).reshape(self.n_envs, self.action_dim)
         self.rewards[at] = reward
         self.episode_starts[at] = episode_start
@@ -242,7 +251,9 @@ class LMRolloutBuffer(RolloutBuffer):
         rows = np.repeat(np.arange(len(fragments)), self._counts[fragments])
         kept = None if self._kept is None else self._kept.take(torch.from_numpy(which))
         texts, owners, ends = (torch.from_numpy(part) for part in (tokens, rows, positions))
-        return SequenceBatch(texts, owners, ends, kept), which
+        images = self._fragments.images
+        shown = None if images is None else torch.from_numpy(images[fragments])
+        return SequenceBatch(texts, owners, ends, kept, shown), which
 
     def _charge(self, kl: KLPenalty) -> None:
         """Lower the rewards by the penalty, in few batched passes of the reference model."""

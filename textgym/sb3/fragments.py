@@ -20,13 +20,18 @@ class FragmentStore:
     Args:
         rows: Number of environments N.
         width: Longest text L.
+        image_shape: ``(3, H, W)`` of the picture beside each text, if there is one.
 
     Attributes:
         tokens: ``[F, L]`` int32, the longest observation of each fragment, padded with -1.
+        images: ``[F, 3, H, W]`` uint8, the picture of each; None where there are none.
     """
 
-    def __init__(self, rows: int, width: int) -> None:
+    def __init__(self, rows: int, width: int, image_shape: tuple[int, ...] | None = None) -> None:
         self._store = np.full((2 * rows, width), -1, dtype=np.int32)
+        self._images: NDArray[np.uint8] | None = None
+        if image_shape is not None:
+            self._images = np.zeros((2 * rows, *image_shape), dtype=np.uint8)
         self._current = np.zeros(rows, dtype=np.int64)
         self._count = 0
 
@@ -35,11 +40,21 @@ class FragmentStore:
         """The fragments' texts ``[F, L]``."""
         return self._store[: self._count]
 
+    @property
+    def images(self) -> NDArray[np.uint8] | None:
+        """The fragments' pictures ``[F, 3, H, W]``."""
+        return None if self._images is None else self._images[: self._count]
+
     def clear(self) -> None:
         """Forget all fragments."""
         self._count = 0
 
-    def add(self, observations: NDArray[np.int32], starts: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    def add(
+        self,
+        observations: NDArray[np.int32],
+        starts: NDArray[np.bool_],
+        images: NDArray[np.uint8] | None = None,
+    ) -> tuple[Ints, Ints]:
         """Add one step.
 
         A row goes on with its fragment if its text only grew; else it starts a new one. So
@@ -48,6 +63,7 @@ class FragmentStore:
         Args:
             observations: ``[N, L]``.
             starts: ``[N]``, True where an episode begins.
+            images: ``[N, 3, H, W]``, if there are pictures.
 
         Returns:
             The fragment of each row and the length of its observation, both ``[N]``.
@@ -58,16 +74,25 @@ class FragmentStore:
             before = self._store[self._current]
             grew = ((before == observations) | (before < 0)).all(1)
             new = starts | ~grew
+            if self._images is not None and images is not None:
+                new |= (self._images[self._current] != images).any((1, 2, 3))
         if new.any():
             self._open(new)
         self._store[self._current] = observations
+        if self._images is not None and images is not None:
+            self._images[self._current] = images
         return self._current.copy(), (observations >= 0).sum(1)
 
     def _open(self, new: NDArray[np.bool_]) -> None:
         stop = self._count + int(new.sum())
         if stop > len(self._store):
-            more = np.full((max(stop, 2 * len(self._store)), self._store.shape[1]), -1, np.int32)
+            room = max(stop, 2 * len(self._store))
+            more = np.full((room, self._store.shape[1]), -1, np.int32)
             more[: self._count] = self.tokens
             self._store = more
+            if self._images is not None:
+                pictures = np.zeros((room, *self._images.shape[1:]), np.uint8)
+                pictures[: self._count] = self._images[: self._count]
+                self._images = pictures
         self._current[new] = np.arange(self._count, stop)
         self._count = stop

@@ -17,12 +17,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from textgym.envs.observations import split_observation
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decision import Decision
 from textgym.lm.decoding import MemoDecoder
 from textgym.lm.engine import prepare_training
 from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
+from textgym.lm.pictures import PictureEncoder
 from textgym.lm.processing import Sampler
 from textgym.lm.sampling import Sampling
 from textgym.lm.scoring import (
@@ -34,6 +36,7 @@ from textgym.lm.scoring import (
     sequence_hidden,
 )
 from textgym.sb3.value_head import value_head, value_layers
+from textgym.sb3.views import TextView, text_view
 from textgym.tokenization import TINY
 
 
@@ -66,6 +69,9 @@ class LMPolicy(ActorCriticPolicy):
             the model without the adapter as its reference.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping
             them: less memory, about a third more time.
+        picture_encoder_class: What makes prefix embeddings of the pictures, in an environment that
+            shows some beside the text (:class:`textgym.lm.pictures.PictureEncoder`).
+        picture_encoder_kwargs: Its arguments after the pictures' shape and the model's width.
         compile: Compile the training pass with ``torch.compile``: True, or a backend's name.
         net_arch: Hidden layers of the value head (``[64]``, or ``dict(vf=[64])``); none by default.
         activation_fn: Their activation.
@@ -95,6 +101,8 @@ class LMPolicy(ActorCriticPolicy):
         lora: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool | str = False,
+        picture_encoder_class: type[PictureEncoder] = PictureEncoder,
+        picture_encoder_kwargs: Mapping[str, Any] | None = None,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         use_sde: bool = False,
@@ -109,7 +117,9 @@ class LMPolicy(ActorCriticPolicy):
             )
         if use_sde:
             raise SettingsError("use_sde needs continuous actions; tokens are discrete")
-        _check_spaces(observation_space, action_space)
+        self.view = _check_spaces(observation_space, action_space)
+        self.picture_encoder_class = picture_encoder_class
+        self.picture_encoder_kwargs = dict(picture_encoder_kwargs or {})
         self.lm_name = lm
         self.sampling = Sampling.of(sampling)
         self.use_cache = cache
@@ -134,12 +144,18 @@ class LMPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Load the language model, build the value head and the optimizer."""
-        width = cast(tuple[int, ...], self.observation_space.shape)[0]
+        width, image_shape = self.view
         actions = int(cast("spaces.Discrete", self.action_space).n)
         # The algorithm moves the policy to its device afterwards.
         self.lm = LanguageModel.load(self.lm_name, device="cpu")
         self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
         prepare_training(self.lm, **self.engine)
+        if image_shape is not None:
+            self.lm.look_through(
+                self.picture_encoder_class(
+                    image_shape, self.lm.hidden_size, **self.picture_encoder_kwargs
+                )
+            )
         self.sampler = Sampler(
             self.sampling, self.lm.tokenizer, prompt_ends=self.lm.seq2seq is not None
         )
@@ -147,7 +163,7 @@ class LMPolicy(ActorCriticPolicy):
         head = value_head(self.lm.hidden_size, layers, self.activation_fn)
         self.value_net = head  # type: ignore[assignment]
         if self.use_cache:
-            self.decoder = MemoDecoder(self.lm, width)
+            self.decoder = MemoDecoder(self.lm, width, image_shape)
         if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
             # One pass over the weights for each step instead of a dozen.
             others = {"foreach", "differentiable"} & self.optimizer_kwargs.keys()
@@ -158,11 +174,13 @@ class LMPolicy(ActorCriticPolicy):
             **self.optimizer_kwargs,
         )
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, obs: Tensor | Mapping[str, Tensor], deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Act.
 
         Args:
-            obs: ``[B, L]`` token ids.
+            obs: ``[B, L]`` token ids; with pictures a mapping of ``tokens`` and ``image``.
             deterministic: Take the likeliest token instead of a random one.
 
         Returns:
@@ -170,19 +188,23 @@ class LMPolicy(ActorCriticPolicy):
             tensor of the latter carries a :class:`textgym.lm.Decision`. Without gradients they are
             on the CPU, wherever the model is.
         """
+        tokens, images = split_observation(obs)
         hidden = self._hidden(obs)
-        actions, log_probs, kept = self._draw(hidden, obs, deterministic)
+        actions, log_probs, kept = self._draw(hidden, tokens, deterministic)
         values = self._values(hidden)
         if torch.is_grad_enabled():
-            batch = observation_batch(obs, kept)
+            batch = observation_batch(tokens, kept, images)
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
         elif actions.device.type != "cpu":
             actions, values, log_probs = _to_host(actions, values, log_probs)
         Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, values, log_probs
 
-    def evaluate_actions(  # type: ignore[override]
-        self, obs: Tensor | SequenceBatch, actions: Tensor, kept: KeptSets | None = None
+    def evaluate_actions(
+        self,
+        obs: Tensor | Mapping[str, Tensor] | SequenceBatch,
+        actions: Tensor,
+        kept: KeptSets | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Score given actions; differentiable, and never from the cache.
 
@@ -198,7 +220,7 @@ class LMPolicy(ActorCriticPolicy):
         Raises:
             SettingsError: If top-k or top-p is on, and what was kept is not known.
         """
-        batch = obs if isinstance(obs, SequenceBatch) else observation_batch(obs)
+        batch = _as_batch(obs)
         if kept is not None:
             batch = batch._replace(kept=kept)
         self.sampler.check_recorded(batch.kept)
@@ -207,15 +229,13 @@ class LMPolicy(ActorCriticPolicy):
         log_probs, entropy = score_actions(self.lm, hidden, actions, self.sampler, batch)
         return self._values(hidden), log_probs, entropy
 
-    def get_distribution(  # type: ignore[override]
-        self, obs: Tensor | SequenceBatch
-    ) -> Distribution:
+    def get_distribution(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Distribution:
         """The categorical distribution over tokens after each observation.
 
         With top-k or top-p it is the one that a token would be drawn from now, or, for sequences
         from the buffer, on the sets that were kept when theirs were.
         """
-        batch = obs if isinstance(obs, SequenceBatch) else observation_batch(obs)
+        batch = _as_batch(obs)
         logits = self.lm.logits(self._hidden(obs))
         if not self.sampler.plain:
             texts = batch.observations(0, len(logits))
@@ -225,9 +245,7 @@ class LMPolicy(ActorCriticPolicy):
                 logits = logits.masked_fill(~now.mask(), -torch.inf)
         return self.action_dist.proba_distribution(logits)
 
-    def predict_values(  # type: ignore[override]
-        self, obs: Tensor | SequenceBatch
-    ) -> Tensor:
+    def predict_values(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Tensor:
         """Value ``[B, 1]`` of each observation."""
         return self._values(self._hidden(obs))
 
@@ -242,10 +260,11 @@ class LMPolicy(ActorCriticPolicy):
             self.decoder.invalidate()
         return self
 
-    def _predict(  # type: ignore[override]
-        self, observation: Tensor, deterministic: bool = False
+    def _predict(
+        self, observation: Tensor | Mapping[str, Tensor], deterministic: bool = False
     ) -> Tensor:
-        return self._draw(self._hidden(observation), observation, deterministic)[0]
+        tokens, _ = split_observation(observation)
+        return self._draw(self._hidden(observation), tokens, deterministic)[0]
 
     @torch.no_grad()
     def _draw(
@@ -265,13 +284,14 @@ class LMPolicy(ActorCriticPolicy):
         sets = [part for part in kept if part is not None]
         return torch.cat(actions), torch.cat(log_probs), KeptSets.join(sets) if sets else None
 
-    def _hidden(self, obs: Tensor | SequenceBatch) -> Tensor:
+    def _hidden(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Tensor:
         """Hidden state ``[B, d]`` after each observation: from the cache unless differentiated."""
         if isinstance(obs, SequenceBatch):
             return sequence_hidden(self.lm, obs)
+        tokens, images = split_observation(obs)
         if self.decoder is None or torch.is_grad_enabled():
-            return last_hidden(self.lm, obs)
-        return self.decoder(obs)
+            return last_hidden(self.lm, tokens, images)
+        return self.decoder(tokens, images)
 
     def _values(self, hidden: Tensor) -> Tensor:
         return cast(Tensor, self.value_net(hidden.float()))
@@ -285,6 +305,8 @@ class LMPolicy(ActorCriticPolicy):
             "sampling": self.sampling.as_dict(),
             "cache": self.use_cache,
             **self.engine,
+            "picture_encoder_class": self.picture_encoder_class,
+            "picture_encoder_kwargs": self.picture_encoder_kwargs,
             "net_arch": self.net_arch,
             "activation_fn": self.activation_fn,
             "optimizer_class": self.optimizer_class,
@@ -299,16 +321,21 @@ def _to_host(actions: Tensor, values: Tensor, log_probs: Tensor) -> tuple[Tensor
     return columns[0].long(), columns[1].float()[:, None], columns[2].float()
 
 
-def _check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    texts = (
-        isinstance(observation_space, spaces.Box)
-        and len(observation_space.shape) == 1
-        and observation_space.dtype is not None
-        and observation_space.dtype.kind == "i"
-    )
-    if not texts or not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
+def _as_batch(obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> SequenceBatch:
+    if isinstance(obs, SequenceBatch):
+        return obs
+    tokens, images = split_observation(obs)
+    return observation_batch(tokens, images=images)
+
+
+def _check_spaces(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> TextView:
+    view = text_view(observation_space)
+    if view is None or not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
         raise SettingsError(
-            "LMPolicy acts in text environments (a Box of token ids and Discrete tokens), but the "
-            f"observations are {observation_space} and the actions {action_space}; use an "
-            "environment such as textgym:TextGen-v0"
+            "LMPolicy acts in text environments (a Box of token ids, with or without a picture "
+            f"beside it, and Discrete tokens), but the observations are {observation_space} and "
+            f"the actions {action_space}; use an environment such as textgym:TextGen-v0"
         )
+    return view

@@ -270,7 +270,8 @@ def _rows_of(vector: dict[str, Any], rows: Sequence[int]) -> list[dict[str, Any]
     """One dictionary for each of some rows out of Gymnasium's vector info."""
     reports: list[dict[str, Any]] = [{} for _ in rows]
     for key, value in vector.items():
-        if key.startswith("_") and key[1:] in vector:
+        # (A row's own column may be a dictionary with keys that are no strings.)
+        if isinstance(key, str) and key.startswith("_") and key[1:] in vector:
             continue
         mask = vector.get(f"_{key}")
         nested = _rows_of(value, rows) if isinstance(value, dict) else None

@@ -8,6 +8,7 @@ from textgym.errors import TaskError, near_matches
 from textgym.tasks.base import Task
 
 _TASKS: dict[str, type[Task] | str] = {
+    "TextGen/Caption-v0": "textgym.tasks.caption:Caption",
     "TextGen/Code-v0": "textgym.tasks.code:Code",
     "TextGen/DataToText-v0": "textgym.tasks.data_to_text:DataToText",
     "TextGen/Dialogue-v0": "textgym.tasks.dialogue:Dialogue",

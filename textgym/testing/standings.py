@@ -9,12 +9,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.observations import Observation
 from textgym.tasks.base import Row, Task
 from textgym.testing.cheats import cheats
 from textgym.tokenization import TokenizerSpec
 
-Act = Callable[[NDArray[np.int32]], NDArray[Any]]
-"""From observations ``[N, L]`` to token ids ``[N]``."""
+Act = Callable[[Observation], NDArray[Any]]
+"""From observations of N rows to token ids ``[N]``."""
 
 
 class Standing(NamedTuple):
@@ -92,7 +93,7 @@ def standings(task: Task, count: int = 200, seed: int = 0) -> list[Standing]:
     rng = np.random.default_rng(seed)
     rows = [task.item(index) for index in range(count)]
     size = gym.make("textgym:TextGen-v0", prompts=task).action_space.n  # type: ignore[attr-defined]
-    tokens = play(task, lambda observations: rng.integers(size, size=len(observations)), count)
+    tokens = play(task, lambda _: rng.integers(size, size=count), count)
     result = [Standing.of("random tokens", "floor", [played.score for played in tokens])]
     found: dict[str, list[float]] = {}
     words = sorted({word for row in rows for word in str(row["reference"]).split()})

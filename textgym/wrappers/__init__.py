@@ -1,13 +1,14 @@
-"""Wrappers that change what an agent may do.
+"""Wrappers that change what an agent may do, or keep what it did.
 
 With :class:`TopKActions` it chooses among a language model's likeliest tokens, with
-:class:`SegmentActions` among whole pieces of text; :class:`ActionMasks` forbids tokens. All wrap
-the single environment (``gymnasium.make``) and the batch (``gymnasium.make_vec``)::
+:class:`SegmentActions` among whole pieces of text; :class:`ActionMasks` forbids tokens.
+:class:`RecordEpisodes` stores episodes as JSON lines. All wrap the single environment
+(``gymnasium.make``) and the batch (``gymnasium.make_vec``)::
 
     env = TopKActions(gymnasium.make("TextGen/Sentiment-v0"), lm="textgym/tiny", k=8)
     envs = TopKActions(gymnasium.make_vec("TextGen/Sentiment-v0", num_envs=64), k=8)
 
-Importing this package does not import torch; using one of its names does.
+Importing this package does not import torch; using one of its names may.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textgym.wrappers.episodes import (
+        RecordEpisodes,
+        RecordEpisodesEnv,
+        RecordEpisodesVectorEnv,
+    )
     from textgym.wrappers.masks import ActionMasks, ActionMasksEnv, ActionMasksVectorEnv
     from textgym.wrappers.segments import SegmentActions, SegmentEnv, SegmentVectorEnv
     from textgym.wrappers.topk import TopKActions, TopKEnv, TopKVectorEnv
@@ -24,6 +30,9 @@ _HOMES = {
     "ActionMasks": "masks",
     "ActionMasksEnv": "masks",
     "ActionMasksVectorEnv": "masks",
+    "RecordEpisodes": "episodes",
+    "RecordEpisodesEnv": "episodes",
+    "RecordEpisodesVectorEnv": "episodes",
     "SegmentActions": "segments",
     "SegmentEnv": "segments",
     "SegmentVectorEnv": "segments",
@@ -36,6 +45,9 @@ __all__ = [
     "ActionMasks",
     "ActionMasksEnv",
     "ActionMasksVectorEnv",
+    "RecordEpisodes",
+    "RecordEpisodesEnv",
+    "RecordEpisodesVectorEnv",
     "SegmentActions",
     "SegmentEnv",
     "SegmentVectorEnv",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import gymnasium as gym
 import numpy as np
@@ -360,7 +360,8 @@ class SegmentVectorEnv(
 
     def _start(self, rows: NDArray[np.bool_], infos: dict[str, Any]) -> NDArray[np.int32]:
         """Start new episodes in some rows; returns the texts of all."""
-        texts, started = self._native.reset(options={"reset_mask": rows.copy()})
+        observed, started = self._native.reset(options={"reset_mask": rows.copy()})
+        texts = cast(NDArray[np.int32], observed)
         at = np.flatnonzero(rows)
         keys = [key for key in started if not key.startswith("_")]
         reports = [{key: started[key][row] for key in keys} for row in at]

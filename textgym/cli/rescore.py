@@ -1,0 +1,319 @@
+"""``textgym rescore``: stored episodes, judged again by other rewards."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from textgym.errors import DataError, RewardError, naming
+from textgym.rewards.combine import RewardSum
+from textgym.rewards.registry import RewardFunction, make_reward
+
+SYNTAX = (
+    "NAME[=WEIGHT][:OPTION=VALUE,...]: a registered reward, its weight (1), and its options, as "
+    "in 'bleu', 'length=0.5:target=20' or 'rouge:variant=rouge2'. Values are JSON where they read "
+    "as such (true, 3, null), else strings; options with commas are one JSON object: "
+    """'regex:{"pattern": "a,b"}'"""
+)
+
+# What a stored episode says of itself; everything else in it is a column of the row.
+_OWN = {
+    "episode", "row", "seed", "prompt", "response", "reward", "reward_terms", "cost", "cost_terms",
+    "length", "columns", "before",
+}  # fmt: skip
+_WRONG_LINE = "each line has to be an object with the strings 'prompt' and 'response'"
+
+Episode = dict[str, Any]
+
+
+def rescore(
+    console: Console,
+    path: Path,
+    specs: Sequence[str],
+    out: Path | None = None,
+    batch: int = 256,
+    modules: Sequence[str] = (),
+) -> None:
+    """Judge stored episodes, and print how the new terms compare with the stored ones.
+
+    Texts are read batch by batch and not kept; what is kept is a number a term and episode, for the
+    rank correlations.
+
+    Args:
+        console: Where to.
+        path: A JSONL file, as :class:`textgym.wrappers.RecordEpisodes` writes it.
+        specs: Rewards, in the form of `SYNTAX`.
+        out: Where to write the episodes with their new ``reward`` and ``reward_terms``; the stored
+            ones are then in ``before``. None: nowhere.
+        batch: Episodes that are judged in one call.
+        modules: Modules to import first: those that register rewards of one's own.
+
+    Raises:
+        DataError: If the file cannot be read, or a line of it is no episode.
+        RewardError: If there is no such reward, it lacks a column, or fails.
+    """
+    for module in modules:
+        _import(module)
+    rewards, weights = _parse(specs, path)
+    stored, new = _Columns(), _Columns()
+    # A column that was there once is None for a later batch without it, and not missing.
+    known: dict[str, None] = {}
+    skipped = 0
+    if out is not None and out.exists() and path.exists() and out.samefile(path):
+        raise DataError(f"--out is {path} itself; name another file")
+    partial = None if out is None else out.with_name(out.name + ".partial")
+    try:
+        with nullcontext() if partial is None else partial.open("wb") as file:
+            for numbers, episodes in _batches(path, batch):
+                judged = [at for at, one in enumerate(episodes) if one["response"] is not None]
+                skipped += len(episodes) - len(judged)
+                some = [episodes[at] for at in judged]
+                lines = [numbers[at] for at in judged]
+                _judge(rewards, weights, some, lines, known, stored, new)
+                if file is not None:
+                    texts = [json.dumps(one, ensure_ascii=False) + "\n" for one in episodes]
+                    file.write("".join(texts).encode("utf-8", "backslashreplace"))
+        if partial is not None and out is not None:
+            partial.replace(out)
+    except OSError as error:
+        raise DataError(str(error)) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    _print(console, stored, new)
+    if skipped:
+        console.print(f"{skipped} truncated episodes have no response, and were left out")
+
+
+def _parse(specs: Sequence[str], path: Path) -> tuple[RewardSum, list[float]]:
+    """The terms of some specifications, and the weight of each."""
+    functions: dict[str, str | RewardFunction] = {}
+    weights = []
+    for name, function, weight in map(parse_reward, specs):
+        unique, copies = name, 1
+        while unique in functions:
+            copies += 1
+            unique = f"{name}_{copies}"
+        functions[unique] = function
+        weights.append(weight)
+    return RewardSum.named(functions, str(path)), weights
+
+
+def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
+    """What a specification in the form of `SYNTAX` means.
+
+    Returns:
+        What to call the term, the reward function, and its weight.
+
+    Raises:
+        RewardError: If it is none.
+    """
+    head, _, rest = spec.partition(":")
+    name, equals, weight = head.partition("=")
+    try:
+        number = float(weight) if equals else 1.0
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RewardError(f"{spec!r}: the weight {weight!r} is no finite number; write {SYNTAX}")
+    options: dict[str, Any] = {}
+    if rest.startswith("{"):
+        try:
+            options = json.loads(rest)
+        except ValueError as error:
+            raise RewardError(f"{spec!r}: the options are no JSON: {error}") from None
+    elif rest:
+        for part in rest.split(","):
+            option, equals, value = part.partition("=")
+            if not option or not equals:
+                raise RewardError(f"{spec!r}: {part!r} is not OPTION=VALUE; write {SYNTAX}")
+            try:
+                options[option.strip()] = json.loads(value)
+            except ValueError:
+                options[option.strip()] = value
+    with naming(repr(spec)):
+        function = make_reward(name, **options)
+    # Options may make another reward of it: rouge becomes rouge2.
+    own = getattr(function, "name", None) if options else None
+    return own if isinstance(own, str) else name, function, number
+
+
+def _import(module: str) -> None:
+    # As in `python -m`: a module in the folder where one stands is found.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # Whatever the module does when it is imported.
+        raise RewardError(f"{module!r} cannot be imported: {error}") from error
+
+
+def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Spearman's rank correlation: Pearson's of the ranks, equal values sharing their mean rank.
+
+    Returns:
+        A number in [-1, 1]; None for fewer than two values, or where all of a side are equal.
+    """
+    first, second = (ranks - (len(ranks) - 1) / 2 for ranks in map(_ranks, (one, other)))
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(np.clip(first @ second / scale, -1, 1)) if scale > 0 else None
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 0; equal values have the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts + 1) / 2)[place]
+    return ranks
+
+
+class _Columns:
+    """Numbers by name, one an episode; NaN where there is none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._arrays: dict[str, array[float]] = {}
+
+    def add(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            column = self._arrays.setdefault(name, array("d"))
+            column.extend([np.nan] * (self.count - len(column)))
+            column.append(value if isinstance(value, int | float) else np.nan)
+        self.count += 1
+
+    def columns(self) -> dict[str, NDArray[np.float64]]:
+        found = {}
+        for name, column in self._arrays.items():
+            column.extend([np.nan] * (self.count - len(column)))
+            found[name] = np.array(column)
+        return found
+
+
+def _judge(
+    rewards: RewardSum,
+    weights: list[float],
+    episodes: list[Episode],
+    numbers: list[int],
+    known: dict[str, None],
+    stored: _Columns,
+    new: _Columns,
+) -> None:
+    """Replace the rewards of some episodes, and take down the old and the new ones."""
+    if not episodes:
+        return
+    rows = [
+        {name: value for name, value in one.items() if name not in _OWN} | one.get("columns", {})
+        for one in episodes
+    ]
+    known.update(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in known}
+    prompts = [one["prompt"] for one in episodes]
+    responses = [one["response"] for one in episodes]
+    # Errors call a row by its number: here that is the line's.
+    _, terms = rewards(prompts, responses, columns, numbers)
+    for at, one in enumerate(episodes):
+        before = {name: one[name] for name in ("reward", "reward_terms") if name in one}
+        one["reward_terms"] = {name: float(values[at]) for name, values in terms.items()}
+        pairs = zip(weights, one["reward_terms"].values(), strict=True)
+        one["reward"] = sum(weight * value for weight, value in pairs)
+        one["before"] = before
+        stored.add({**before.get("reward_terms", {}), "": before.get("reward")})
+        new.add({**one["reward_terms"], "": one["reward"]})
+
+
+def _batches(path: Path, size: int) -> Iterator[tuple[list[int], list[Episode]]]:
+    """The episodes of a file with the numbers of their lines, so many at a time."""
+    numbers: list[int] = []
+    episodes: list[Episode] = []
+    with path.open(encoding="utf-8") as file:
+        for number, episode in _episodes(path, file):
+            numbers.append(number)
+            episodes.append(episode)
+            if len(episodes) == size:
+                yield numbers, episodes
+                numbers, episodes = [], []
+    if episodes:
+        yield numbers, episodes
+
+
+def _episodes(path: Path, file: TextIO) -> Iterator[tuple[int, Episode]]:
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                episode = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.endswith("\n"):
+                    print(
+                        f"textgym: {where} is incomplete, as a run that is killed or under way "
+                        "leaves it; it is left out", file=sys.stderr,
+                    )  # fmt: skip
+                    return
+                raise DataError(f"{where} is not JSON: {error}") from error
+            _check(episode, where)
+            yield number, episode
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, after line {number}: not UTF-8 ({error})") from error
+
+
+def _check(episode: Any, where: str) -> None:
+    if not isinstance(episode, dict):
+        raise DataError(f"{where} is a {type(episode).__name__}; {_WRONG_LINE}")
+    for name, kinds in (("prompt", (str,)), ("response", (str, type(None)))):
+        if name not in episode:
+            raise DataError(
+                f"{where} has no {name!r} (it has: {', '.join(episode)}); {_WRONG_LINE}"
+            )
+        if not isinstance(episode[name], kinds):
+            kind = type(episode[name]).__name__
+            raise DataError(f"{where}: {name!r} is a {kind}; {_WRONG_LINE}")
+    for name in ("columns", "reward_terms"):
+        if not isinstance(episode.get(name, {}), dict):
+            raise DataError(f"{where}: {name!r} has to be an object")
+
+
+def _print(console: Console, stored: _Columns, new: _Columns) -> None:
+    if not new.count:
+        raise DataError("there is no episode in the file")
+    old = stored.columns()
+    returns = old[""]
+    table = Table(
+        "", "reward", "mean ± 95 %", "rank correlation", "episodes",
+        title=f"{new.count} episodes; rank correlation with the stored reward (Spearman)",
+        box=None,
+    )  # fmt: skip
+    for kind, columns in (("stored", old), ("new", new.columns())):
+        total = columns.pop("")
+        if kind == "stored" or len(columns) > 1:
+            columns["(weighted sum)" if kind == "new" else "(reward)"] = total
+        for name, values in columns.items():
+            there = ~np.isnan(values)
+            both = there & ~np.isnan(returns)
+            rank = spearman(values[both], returns[both])
+            if there.any():
+                table.add_row(
+                    kind, escape(name), _interval(values[there]),
+                    "-" if rank is None else f"{rank:+.3f}", str(int(there.sum())),
+                )  # fmt: skip
+    console.print(table)
+
+
+def _interval(values: NDArray[np.float64]) -> str:
+    """The mean, and half the width of its 95 % interval (normal approximation)."""
+    error = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return f"{values.mean():.4f} ± {error:.4f}"

@@ -1,0 +1,106 @@
+"""Pictures for a language model: a small encoder makes prefix embeddings of them.
+
+The text model then reads ``[picture, text]``: a few vectors of its own width stand in front of the
+first token, and every token attends to them (Tsimpoukelli et al. 2021, "Multimodal Few-Shot
+Learning with Frozen Language Models", call this a visual prefix). They stand at position 0 as the
+first token does, so the text's positions, and the context length, are what they are without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from textgym.errors import ModelError
+
+PICTURES_FILE = "picture_encoder.safetensors"
+"""Where a checkpoint's folder holds the weights of its picture encoder."""
+
+
+class PictureEncoder(nn.Module):
+    """A convolutional encoder: a picture becomes ``grid * grid`` prefix embeddings.
+
+    Three convolutions see colours and shapes, the picture is then pooled to ``grid x grid`` cells,
+    and a linear layer with an embedding for each cell's place makes a vector of each. The vectors
+    begin small beside those of tokens: a language model that never saw a picture writes on.
+
+    Subclasses, given as ``policy_kwargs=dict(picture_encoder_class=...)``, take the same first two
+    arguments and set ``positions``.
+
+    Args:
+        shape: ``(3, height, width)`` of the pictures, in pixels.
+        hidden_size: Width d of the language model's embeddings.
+        grid: Cells along each side.
+        channels: Of the convolutions.
+
+    Attributes:
+        positions: Number of prefix embeddings P.
+
+    Raises:
+        ModelError: If the pictures are smaller than the grid.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], hidden_size: int, grid: int = 3, channels: int = 64
+    ) -> None:
+        super().__init__()
+        if grid < 1 or min(shape[1:]) < 4 * grid:
+            raise ModelError(
+                f"pictures of {shape[2]} x {shape[1]} pixels are too small for a grid of {grid} "
+                f"cells a side; they need {4 * grid} pixels at least"
+            )
+        self.positions = grid * grid
+        self.see = nn.Sequential(
+            nn.Conv2d(shape[0], channels, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GELU(),
+        )
+        self.grid = grid
+        self.embed = nn.Linear(channels, hidden_size)
+        self.places = nn.Parameter(torch.randn(self.positions, hidden_size) * 0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Prefix embeddings.
+
+        Args:
+            images: ``[B, 3, H, W]`` uint8.
+
+        Returns:
+            ``[B, P, d]``.
+        """
+        weight = self.embed.weight
+        seen = self.see(images.to(weight.device, weight.dtype) / 127.5 - 1)
+        cells = functional.adaptive_avg_pool2d(seen, self.grid).flatten(2).transpose(1, 2)
+        return cast(Tensor, self.embed(cells) + self.places)
+
+
+def save_pictures(encoder: nn.Module, folder: str | Path) -> None:
+    """Write an encoder's weights beside a checkpoint."""
+    weights = {name: weight.contiguous() for name, weight in encoder.state_dict().items()}
+    save_file(weights, str(Path(folder) / PICTURES_FILE))
+
+
+def load_pictures(encoder: nn.Module, folder: str) -> None:
+    """Take over the weights that lie beside a checkpoint, if there are any.
+
+    Raises:
+        ModelError: If they are of another encoder.
+    """
+    path = Path(folder) / PICTURES_FILE
+    if not path.is_file():
+        return
+    try:
+        encoder.load_state_dict(load_file(str(path)))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path} holds the weights of another picture encoder ({error}); give the class and "
+            "arguments that it was made with, or take the file away"
+        ) from error

@@ -1,0 +1,226 @@
+"""Fluency: how likely a frozen language model finds a text. Perplexity, the metric of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from textgym.errors import RewardError
+from textgym.lm.model import LanguageModel
+from textgym.lm.scoring import MAX_LOGITS
+from textgym.rewards.neural.scorer import (
+    ModelReward,
+    chosen_device,
+    encodable,
+    length_batches,
+    shared,
+)
+from textgym.tokenization import TINY
+
+
+@dataclass(frozen=True, eq=False)
+class Fluency(ModelReward[LanguageModel]):
+    """The log-likelihood of the completion under a frozen causal language model, in nats.
+
+    Prompt and completion are tokenized apart, with the model's own tokenizer, and the end of the
+    text is not scored. What is longer than the model's context is read through a sliding window:
+    the prompt loses its beginning first, and every token of the completion is still scored once,
+    after at least half a context of what stands before it.
+
+    Range: (-inf, 0], higher is better: 0 is what the model would say for certain.
+    Needs: the prompts, unless ``condition="nothing"``.
+    Cost: 3 ms a text of 22 tokens after a prompt of 30 with ``"textgym/tiny"`` on a busy CPU core
+    (330 texts/s), 1.3 ms without the prompt.
+    Gaming: dull, repeated or copied phrases, which any language model finds likely; with
+    ``normalize="total"``, also silence and short texts. An empty completion has no tokens and gets
+    None, which a sum of rewards counts as 0, the best value there is: set ``empty``, or combine it
+    with ``length`` or ``repetition``.
+
+    Args:
+        model: A causal language model; see :class:`ModelReward` for it and for the options
+            ``device``, ``dtype``, ``batch_tokens`` and ``cache_size``.
+        normalize: ``"token"`` for the mean over the completion's tokens, ``"total"`` for the sum.
+        condition: ``"prompt"``, or ``"nothing"``: the completion stands alone, behind the model's
+            start token. A model without one does not score the first token of a text that has
+            nothing before it.
+        empty: The reward of a completion without a token to score.
+
+    Raises:
+        RewardError: If an option is unknown; at the first call, if the model cannot be loaded or is
+            no causal language model.
+    """
+
+    model: str = TINY
+    normalize: str = "token"
+    condition: str = "prompt"
+    empty: float | None = None
+    name: ClassVar[str] = "fluency"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("normalize", self.normalize, ("token", "total"))
+        self._check_choice("condition", self.condition, ("prompt", "nothing"))
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; ``empty`` for a completion without tokens."""
+        before = prompts if self.condition == "prompt" else [""] * len(completions)
+        scores = self._remembered(
+            list(zip(before, completions, strict=True)),
+            lambda pairs: log_likelihoods(self._loaded(), pairs, self.batch_tokens),
+        )
+        per_token = self.normalize == "token"
+        return [
+            self.empty if not one.tokens else one.total / (one.tokens if per_token else 1)
+            for one in scores
+        ]
+
+    def _load(self, device: torch.device, dtype: torch.dtype | None) -> LanguageModel:
+        return _causal_model(self.model, device, self.dtype)
+
+
+class Likelihood(NamedTuple):
+    """What a language model says of a text.
+
+    Attributes:
+        total: The log-likelihood of its tokens, in nats.
+        tokens: How many tokens were scored.
+    """
+
+    total: float
+    tokens: int
+
+
+def perplexity(
+    texts: Sequence[str],
+    lm: str | LanguageModel = TINY,
+    prompts: Sequence[str] | None = None,
+    *,
+    batch_tokens: int = 8192,
+) -> float:
+    """The perplexity of a corpus: ``exp(-log-likelihood of all tokens / number of tokens)``.
+
+    Long texts weigh more than short ones, as is usual: it is no mean of the texts' perplexities.
+    Tokens are the model's own, so that numbers compare between texts, not between models.
+
+    Args:
+        texts: N texts.
+        lm: A causal language model, or its path or hub id, which is loaded for this call.
+        prompts: What each text continues; None for texts that stand alone. Prompts are not scored.
+        batch_tokens: The most tokens that go through the model at once.
+
+    Returns:
+        At least 1; lower is better.
+
+    Raises:
+        RewardError: If there is no token to score, or the model is no causal language model.
+        ModelError: If there is no such model.
+    """
+    model = (
+        _causal_model(lm, chosen_device("auto"), "auto") if isinstance(lm, str) else _checked(lm)
+    )
+    before = [""] * len(texts) if prompts is None else prompts
+    scores = log_likelihoods(model, list(zip(before, texts, strict=True)), batch_tokens)
+    tokens = sum(one.tokens for one in scores)
+    if not tokens:
+        raise RewardError("perplexity: there is no token to score; give at least one text of some")
+    mean = -math.fsum(one.total for one in scores) / tokens
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def log_likelihoods(
+    lm: LanguageModel, pairs: Sequence[tuple[str, str]], batch_tokens: int
+) -> list[Likelihood]:
+    """Score texts, each after its prompt.
+
+    Args:
+        lm: A causal language model.
+        pairs: N prompts, which may be empty, and texts.
+        batch_tokens: The most tokens that go through the model at once.
+
+    Returns:
+        N likelihoods.
+    """
+    # Of each piece: its text, its tokens, and the first of them that is scored.
+    pieces: list[tuple[int, list[int], int]] = []
+    for row, (prompt, text) in enumerate(pairs):
+        before = lm.tokenizer.encode(encodable(prompt))
+        if not before and lm.start_id is not None:
+            before = [lm.start_id]
+        tokens = before + lm.tokenizer.encode(encodable(text))
+        for first, scored, stop in _windows(max(len(before), 1), len(tokens), lm.context_length):
+            pieces.append((row, tokens[first:stop], scored - first))
+    totals, counts = [0.0] * len(pairs), [0] * len(pairs)
+    # The last token of a piece is only a target.
+    lengths = [len(tokens) - 1 for _, tokens, _ in pieces]
+    for batch in length_batches(lengths, batch_tokens):
+        for (row, tokens, scored), total in zip(
+            (pieces[i] for i in batch),
+            _totals(lm, [pieces[i][1:] for i in batch]),
+            strict=True,
+        ):
+            totals[row] += total
+            counts[row] += len(tokens) - scored
+    return [Likelihood(*pair) for pair in zip(totals, counts, strict=True)]
+
+
+def _windows(scored: int, length: int, context: int | None) -> Iterator[tuple[int, int, int]]:
+    """Cut the tokens ``scored .. length - 1`` into windows: first token, first scored one, stop."""
+    while scored < length:
+        stop = length
+        if context is not None:
+            # A window reads `context` tokens, and scores one more than it reads.
+            stop = min(length, max(scored + (context + 1) // 2, context + 1))
+        first = 0 if context is None else max(0, stop - 1 - context)
+        yield first, scored, stop
+        scored = stop
+
+
+@torch.no_grad()
+def _totals(lm: LanguageModel, pieces: list[tuple[list[int], int]]) -> list[float]:
+    """The log-likelihood of each piece, from its first scored token on."""
+    width = max(len(tokens) for tokens, _ in pieces)
+    table = torch.tensor(
+        [tokens + [-1] * (width - len(tokens)) for tokens, _ in pieces], device=lm.device
+    )
+    first = torch.tensor([scored for _, scored in pieces], device=lm.device)
+    targets = table[:, 1:]
+    places = torch.arange(1, width, device=lm.device)
+    chosen = (places >= first[:, None]) & (targets >= 0)
+    hidden = lm.hidden(table[:, :-1].masked_fill(targets < 0, -1))[chosen]
+    wanted = targets[chosen]
+    step = max(1, MAX_LOGITS // lm.vocab_size)
+    losses = [
+        functional.cross_entropy(
+            lm.logits(hidden[at : at + step]), wanted[at : at + step], reduction="none"
+        )
+        for at in range(0, len(wanted), step)
+    ]
+    totals = torch.zeros(len(pieces), dtype=torch.float64, device=lm.device)
+    totals.index_add_(0, chosen.nonzero()[:, 0], torch.cat(losses).double())
+    return [min(-total, 0.0) for total in totals.tolist()]
+
+
+def _causal_model(name: str, device: torch.device, dtype: str) -> LanguageModel:
+    return shared(
+        "LanguageModel",
+        name,
+        device,
+        dtype,
+        lambda: _checked(LanguageModel.load(name, device=device, dtype=dtype)),
+    )
+
+
+def _checked(lm: LanguageModel) -> LanguageModel:
+    if lm.seq2seq is not None:
+        raise RewardError(
+            f"cannot use its model {lm.name!r}: it is an encoder-decoder; give a causal language "
+            "model, such as GPT-2"
+        )
+    return lm

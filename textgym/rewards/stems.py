@@ -1,0 +1,36 @@
+"""How the rewards that compare stems cut a text into words, and a word down to its stem."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from textgym.errors import require
+
+_TOKEN = re.compile(r"\w+|[^\w\s]+")
+
+
+def words_and_marks(text: str) -> list[str]:
+    """Return the words of a text and, apart from them, its punctuation, all in lower case."""
+    return _TOKEN.findall(text.lower())
+
+
+@lru_cache(maxsize=1)
+def stemmer() -> Callable[[str], str]:
+    """Return Porter's stemmer for English as NLTK has it (it needs none of NLTK's data).
+
+    Returns:
+        A function from a word to its stem, which remembers the words that it has seen.
+
+    Raises:
+        MissingDependencyError: If nltk is not installed.
+    """
+    porter = require("nltk.stem.porter", "metrics").PorterStemmer()
+
+    @lru_cache(maxsize=1 << 16)
+    def stem(word: str) -> str:
+        # It takes a time that grows with the square of the length; no English word is longer.
+        return str(porter.stem(word)) if len(word) <= 40 else word
+
+    return stem

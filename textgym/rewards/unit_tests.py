@@ -1,0 +1,256 @@
+"""A reward for programs: the share of the unit tests that they pass, in a sandbox."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textgym.errors import DataError, RewardError, SettingsError
+from textgym.rewards.registry import register_reward
+from textgym.rewards.signature import missing_column
+
+if TYPE_CHECKING:
+    from textgym.tasks.python_sandbox import Limits, Verdict
+
+_TESTS = ("test", "test_list", "tests", "inputs")
+_OTHERS = ("outputs", "entry_point", "test_setup_code", "test_imports")
+_FENCED = re.compile(r"```(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The tests of one row, as :func:`textgym.tasks.python_sandbox.run_tests` takes them.
+
+    Attributes:
+        tests: A source that defines ``check(candidate)``, or a list of asserts.
+        entry_point: The function under test, if it is known.
+        setup: Source that runs before each test.
+    """
+
+    tests: str | list[str]
+    entry_point: str | None
+    setup: str
+
+
+@register_reward("unit_tests")
+@dataclass(frozen=True, eq=False)
+class UnitTests:
+    """The share of its row's unit tests that a program in Python passes.
+
+    Programs run in the sandbox of :mod:`textgym.tasks.python_sandbox`, never in this process: see
+    there what they can and cannot do, and what tests cannot. A program that does not end, uses too
+    much, or attacks its tests fails them.
+
+    The tests are what the row's columns say, the first of these that it has:
+
+    * ``test`` with ``entry_point``, as HumanEval: a source that defines ``check(candidate)``, which
+      is one test. The program is prompt and completion, or the completion alone where it defines
+      the function itself; the imports and helpers of the prompt are there in both cases.
+    * ``test`` without ``check``, ``test_list`` or ``tests``, as MBPP: asserts, one test each, after
+      ``test_setup_code`` or ``test_imports``. The program is the completion.
+    * ``tests`` of pairs ``[arguments, result]``, or ``inputs`` and ``outputs``, with
+      ``entry_point``: each one is a call that has to return the result. Lists and tuples differ.
+
+    The code within the first fence of three backticks is the program, where there is one.
+
+    Range: [0, 1], higher is better; 0 or 1 with ``partial=False``.
+    Needs: the columns above; Linux.
+    Cost: 50 ms a text and 20 ms a test; up to the limits for those that do not end.
+    Gaming: programs made for the tests alone (a table of their results), where a policy can see or
+    learn them: keep the tests out of the prompt. With ``partial``, whatever most inputs have for a
+    result, such as ``return None`` or ``return 0``.
+
+    Args:
+        partial: False gives 1 for all tests passed, else 0.
+        wall_s: Seconds that a test may take.
+        cpu_s: CPU seconds that a test may take; a whole number.
+        memory_mb: Address space of a program, in MiB, from 64.
+        workers: Programs that run at once.
+
+    Attributes:
+        last: The verdicts of the latest call (None for rows without tests), with the reasons; see
+            :class:`textgym.tasks.python_sandbox.Verdict`.
+
+    Raises:
+        RewardError: If an option has an impossible value, no column has tests, a row's tests are
+            broken, or this system cannot run a sandbox.
+    """
+
+    partial: bool = True
+    wall_s: float = 5.0
+    cpu_s: int = 3
+    memory_mb: int = 512
+    workers: int = 1
+    name: ClassVar[str] = "unit_tests"
+    last: list[Verdict | None] = field(init=False, repr=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.workers, int) or isinstance(self.workers, bool) or self.workers < 1:
+            raise RewardError(
+                f"{self.name}: workers must be a whole number >= 1, not {self.workers!r}"
+            )
+        try:
+            self._limits()
+        except (ValueError, TypeError, OverflowError) as error:  # SettingsError is a ValueError.
+            raise RewardError(f"{self.name}: wall_s, cpu_s, memory_mb: {error}") from error
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without tests."""
+        self.last[:] = verdicts = self.verdicts(prompts, completions, **columns)
+        return [
+            None if verdict is None
+            else verdict.score if self.partial else float(verdict.passed == verdict.total)
+            for verdict in verdicts
+        ]  # fmt: skip
+
+    def verdicts(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[Verdict | None]:
+        """The verdicts on N programs: tests passed, and why the first failure; None without tests.
+
+        Raises:
+            RewardError: As above.
+        """
+        given = {name: columns[name] for name in (*_TESTS, *_OTHERS) if name in columns}
+        if completions and not any(name in given for name in _TESTS):
+            missing = missing_column("test", columns)
+            raise RewardError(f"{missing} (or 'test_list', 'tests', or 'inputs' and 'outputs')")
+        rows = [{name: values[at] for name, values in given.items()} for at in range(len(prompts))]
+        jobs = range(len(prompts))
+
+        def judged(at: int) -> Verdict | None:
+            return self._judge(at, prompts[at], completions[at], rows[at])
+
+        if self.workers == 1:
+            return [judged(at) for at in jobs]
+        # The threads only wait for the processes in which the programs run.
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(judged, jobs))
+
+    def _judge(
+        self, at: int, prompt: str, completion: str, row: Mapping[str, Any]
+    ) -> Verdict | None:
+        from textgym.tasks.python_sandbox import run_tests
+
+        try:
+            suite = suite_of(row)
+            if suite is None:
+                return None
+            program, helpers = program_of(prompt, completion, suite.entry_point)
+            return run_tests(
+                program,
+                suite.tests,
+                entry_point=suite.entry_point,
+                setup=f"{helpers}\n{suite.setup}" if helpers else suite.setup,
+                limits=self._limits(),
+            )
+        except DataError as error:
+            raise RewardError(
+                f"cannot use the tests of row {at} (prompt {prompt!r:.60}): {error}"
+            ) from error
+        except SettingsError as error:
+            raise RewardError(f"cannot run programs: {error}") from error
+
+    def _limits(self) -> Limits:
+        from textgym.tasks.python_sandbox import Limits
+
+        return Limits(
+            wall_s=self.wall_s, cpu_s=self.cpu_s, memory_bytes=int(self.memory_mb * (1 << 20))
+        )
+
+
+def suite_of(row: Mapping[str, Any]) -> Suite | None:
+    """The tests in a row's columns; None if it has none.
+
+    Raises:
+        DataError: If they are in no known form.
+    """
+    row = {name: _plain(value) for name, value in row.items()}
+    found = next((name for name in _TESTS if row.get(name) not in (None, "", [])), None)
+    if found is None:
+        return None
+    tests, name = row[found], row.get("entry_point") or None
+    setup = row.get("test_setup_code") or row.get("test_imports") or ""
+    if isinstance(setup, list):
+        setup = "\n".join(map(str, setup))
+    if name is not None and not _is_name(name):
+        raise DataError(f"entry_point is {name!r}; it has to be the name of a function")
+    if found == "inputs":
+        results = row.get("outputs")
+        if not isinstance(tests, list) or not isinstance(results, list):
+            raise DataError("'inputs' and 'outputs' have to be lists")
+        if len(tests) != len(results):
+            raise DataError(f"there are {len(tests)} inputs and {len(results)} outputs")
+        tests = [list(pair) for pair in zip(tests, results, strict=True)]
+    if isinstance(tests, str):
+        if _defines(tests, "check"):
+            return Suite(tests, name, setup)
+        tests = [tests]
+    if not isinstance(tests, list):
+        raise DataError(f"{found!r} is {tests!r:.80}; it has to be a source or a list of tests")
+    if all(isinstance(test, str) for test in tests):
+        return Suite(tests, name, setup)
+    return Suite([_call(test, name) for test in tests], name, setup)
+
+
+def program_of(prompt: str, completion: str, entry_point: str | None) -> tuple[str, str]:
+    """The program that a completion stands for, and the prompt's own definitions before it."""
+    fenced = _FENCED.search(completion)
+    written = fenced[1] if fenced else completion
+    before, signature, _ = prompt.partition(f"def {entry_point}(") if entry_point else ("", "", "")
+    # The prompt of a chat may quote the function: it is prose then, and no part of a program.
+    if not signature or not _is_source(before):
+        return written, ""
+    if re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{entry_point}\b", written, re.MULTILINE):
+        return f"{before}\n{written}", before
+    return prompt + written, before
+
+
+def _call(pair: Any, name: str | None) -> str:
+    """The assert for a pair of arguments and result."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], list):
+        raise DataError(
+            f"the test {pair!r:.80} is neither an assert nor a pair [[argument, ...], result]"
+        )
+    if name is None:
+        raise DataError("pairs of arguments and result need the function's name: 'entry_point'")
+    source = repr(pair)
+    try:
+        plain = ast.literal_eval(source) == pair
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        plain = False
+    if not plain:
+        raise DataError(f"the test {source:.80} holds more than plain values")
+    return f"assert {name}(*{pair[0]!r}) == {pair[1]!r}"
+
+
+def _plain(value: Any) -> Any:
+    """A value without numpy's arrays, which Parquet files have for lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _defines(source: str, name: str) -> bool:
+    return re.search(rf"^def[ \t]+{name}[ \t]*\(", source, re.MULTILINE) is not None
+
+
+def _is_source(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
