@@ -113,9 +113,14 @@ def test_benchmarks_that_are_named_exist() -> None:
         assert callable(importlib.import_module(name).main)
 
 
+def built_in_rewards() -> list[str]:
+    """Other tests register some of their own."""
+    return [name for name in textgym.registered_rewards() if not name.startswith("test_")]
+
+
 def test_readme_marks_the_rewards_that_need_options() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name in textgym.registered_rewards():
+    for name in built_in_rewards():
         try:
             textgym.make_reward(name)
         except textgym.TextGymError:
@@ -126,5 +131,5 @@ def test_readme_marks_the_rewards_that_need_options() -> None:
 
 def test_readme_tables_name_everything() -> None:
     readme = (ROOT / "README.md").read_text()
-    names = [*textgym.registered_tasks(), *textgym.registered_rewards()]
+    names = [*textgym.registered_tasks(), *built_in_rewards()]
     assert [name for name in names if f"`{name}`" not in readme] == []

@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -221,7 +222,15 @@ def test_it_works_inside_a_running_event_loop() -> None:
     assert asyncio.run(cell()) == [3.0]
 
 
-def test_ctrl_c_cancels_the_requests() -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, as it does where nobody changed that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_cancels_the_requests(ctrl_c: None) -> None:
     with FakeServer(slow(30)) as server:
 
         def interrupt() -> None:

@@ -80,10 +80,11 @@ class Mix(Task):
             raise TaskError(f"{self.id}: tasks={tasks!r} has to name tasks with weights above 0")
         self.tasks = {name: _at_level(name, self.level, split) for name in tasks}
         for name, task in self.tasks.items():
-            if task.tokenizer is not None or task.stop or not task.stop_at_eos or name == self.id:
+            own = task.tokenizer is not None or task.stop or task.image_shape or name == self.id
+            if own or not task.stop_at_eos:
                 raise TaskError(
                     f"{self.id}: {name} cannot be mixed with others: it has a vocabulary, stop "
-                    "strings or ends of its own; leave it out"
+                    "strings, ends or pictures of its own; leave it out"
                 )
         parts = self.tasks.values()
         self.max_prompt_tokens = max(task.max_prompt_tokens for task in parts)
@@ -98,10 +99,11 @@ class Mix(Task):
     @classmethod
     def built_in(cls) -> list[str]:
         """The registered tasks that are mixed by default."""
+        tasks = {name: make_task(name) for name in registered_tasks() if name != cls.id}
         return [
             name
-            for name in registered_tasks()
-            if name != cls.id and make_task(name).tokenizer is None
+            for name, task in tasks.items()
+            if task.tokenizer is None and task.image_shape is None
         ]
 
     def generate(self, rng: np.random.Generator) -> Row:

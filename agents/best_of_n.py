@@ -1,0 +1,247 @@
+"""Best-of-n: writes n texts for each prompt, and plays the one that the reward likes best.
+
+    python -m agents.best_of_n --env TextGen/Sentiment-v0 --n 8
+    python -m agents.best_of_n --n 16 --lm runs/FOLDER/lm
+
+The simplest use of a reward, and hard to beat (Stiennon et al. 2020, "Learning to summarize from
+human feedback", https://arxiv.org/abs/2009.01325; Nakano et al. 2021,
+https://arxiv.org/abs/2112.09332): it learns nothing and pays n times for every text. Its KL from
+the language model is at most log n - (n - 1) / n nats a text.
+
+Where the rewards come from: the candidates are played in an environment of the agent's own, made
+with the same arguments and started from the same row by ``reset(options={"row": ...})``. So a
+candidate is worth just what it earns when it is played. That takes a reward that can be asked
+before the text is handed in, as in training; the reference is not looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.cli import command_line
+from agents.common import run
+from agents.lm import LMAgent
+from agents.planning import Batches, Planner, Plans, PlanSettings, batch_of
+from agents.word_model import starting_model
+from textgym.envs import TextGenVectorEnv
+from textgym.envs.observations import split_observation
+from textgym.errors import SettingsError
+from textgym.sb3 import LMPolicy
+from textgym.tasks.base import Row
+
+
+@dataclass
+class Settings(PlanSettings):
+    """Settings of best-of-n."""
+
+    lm: str | None = None
+    """Language model that writes, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    n: int = 8
+    """Candidates for each prompt."""
+    temperature: float = 1.0
+    """Logits are divided by it; below 1 is sharper, and the candidates are more alike."""
+    top_k: int | None = None
+    """Only so many of the likeliest tokens are possible. Default: all."""
+    top_p: float | None = None
+    """Only the likeliest tokens are possible, as many as reach this probability. Default: all."""
+    at_once: int = 256
+    """Candidates that are written side by side."""
+
+
+class Candidates(Planner):
+    """Writes candidates in an environment of its own, and plans the best.
+
+    Args:
+        venv: The environment that is played in.
+        policy: Writes.
+        n: Candidates for each prompt.
+        at_once: So many are written side by side.
+        batches: Other environments that it may be asked about.
+
+    Raises:
+        SettingsError: If the environment is one of conversations, or was not made by its id.
+    """
+
+    def __init__(
+        self, venv: VecEnv, policy: LMPolicy, n: int, at_once: int, batches: Batches | None = None
+    ) -> None:
+        super().__init__(venv, batches)
+        if self._own.settings.conversation is not None:
+            raise SettingsError(
+                f"{self._own.settings.name} is a conversation, of which no turn has a reward of "
+                "its own to choose by: best-of-n would have to play out all that may follow; take "
+                "an environment with one turn"
+            )
+        self.policy = policy
+        self.n = n
+        self.stage = _same_kind(self._own, at_once)
+
+    def plan(self, rows: list[Row]) -> Plans:
+        """The best of n texts for each row; of equal ones the first."""
+        jobs = [row for row in rows for _ in range(self.n)]
+        written: Plans = []
+        rewards: list[float] = []
+        for at in range(0, len(jobs), self.stage.num_envs):
+            texts, values = self._write(jobs[at : at + self.stage.num_envs])
+            written += texts
+            rewards += values.tolist()
+        best = np.reshape(rewards, (len(rows), self.n)).argmax(1)
+        return [written[number * self.n + choice] for number, choice in enumerate(best.tolist())]
+
+    def _write(self, jobs: list[Row]) -> tuple[Plans, NDArray[np.float64]]:
+        """One text for each job, and their rewards."""
+        stage, count = self.stage, len(jobs)
+        fill = [jobs[0]] * (stage.num_envs - count)
+        observation: Any = stage.reset(options={"row": [*jobs, *fill]})[0]
+        rewards = np.zeros(stage.num_envs)
+        going = np.arange(stage.num_envs) < count
+        texts: Plans = [[] for _ in jobs]
+        while going.any():
+            actions = np.full((stage.num_envs, 1), -1, np.int64)
+            actions[:count, 0], _ = self.policy.predict(_first(observation, count))
+            for row in np.flatnonzero(going).tolist():
+                texts[row].append(int(actions[row, 0]))
+            result = stage.step_rows(actions, going)
+            rewards += result.rewards
+            going &= ~(result.terminated | result.truncated)
+            observation = _with_texts(observation, result.texts)
+        return texts, rewards[:count]
+
+
+def _same_kind(batch: TextGenVectorEnv, rows: int) -> TextGenVectorEnv:
+    """Another batch with the same arguments, whose rows wait when they are over."""
+    if batch.spec is None:
+        raise SettingsError(
+            "best-of-n judges its candidates in a second environment, and nobody knows how this "
+            "one was made; make it by its id, with textgym.sb3.make_vec_env"
+        )
+    ours = ("num_envs", "autoreset_mode", "vectorization_mode", "group_size", "render_mode")
+    kwargs = {key: value for key, value in batch.spec.kwargs.items() if key not in ours}
+    kwargs["max_episode_steps"] = batch.settings.max_episode_steps
+    return TextGenVectorEnv(rows, autoreset_mode="Disabled", **kwargs)
+
+
+def _first(observation: Any, count: int) -> Any:
+    """The observations of the first rows."""
+    tokens, image = split_observation(observation)
+    return tokens[:count] if image is None else {"tokens": tokens[:count], "image": image[:count]}
+
+
+def _with_texts(observation: Any, texts: NDArray[np.int32]) -> Any:
+    """The observations after some steps."""
+    _, image = split_observation(observation)
+    return texts if image is None else {"tokens": texts, "image": image}
+
+
+class BestOfN(LMAgent):
+    """Best-of-n with the interface of Stable-Baselines3. Nothing is learned, so none is resumed.
+
+    Args:
+        policy: :class:`textgym.sb3.LMPolicy`.
+        env: The environment, which rewards candidates.
+        learning_rate: Not used.
+        n: Candidates for each prompt.
+        at_once: So many are written side by side.
+        batches: Other environments that `predict` may be asked about; their arguments, other than
+            the split, are those of `env`.
+        **others: See :class:`agents.lm.LMAgent`.
+
+    Raises:
+        SettingsError: As :class:`Candidates` does, or if `n` or `at_once` is below 1.
+    """
+
+    def __init__(
+        self,
+        policy: type[LMPolicy] = LMPolicy,
+        env: VecEnv | None = None,
+        learning_rate: float | Schedule = 0.0,
+        n: int = 8,
+        at_once: int = 256,
+        batches: Batches | None = None,
+        **others: Any,
+    ) -> None:
+        for name, value in (("n", n), ("at_once", at_once)):
+            if value < 1:
+                raise SettingsError(f"best-of-n: {name}={value} has to be at least 1")
+        self.n = n
+        self.at_once = at_once
+        self._batches = batches
+        self._candidates: Candidates | None = None
+        super().__init__(policy, env, learning_rate, **others)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Write the next token of each row's best candidate; see `Planner.predict`.
+
+        `deterministic` changes nothing: candidates have to differ.
+
+        Raises:
+            SettingsError: If there is no environment to judge candidates, or the observations are
+                of none that is known.
+        """
+        if self._candidates is None:
+            if self.env is None:
+                raise SettingsError(
+                    "best-of-n needs an environment that judges its candidates: "
+                    "BestOfN.load(path, env=venv)"
+                )
+            self._candidates = Candidates(
+                self.env, self.policy, self.n, self.at_once, self._batches
+            )
+        return self._candidates.predict(observation, state, episode_start)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Play in another environment from now on."""
+        super().set_env(env, force_reset)
+        self._candidates = None
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_candidates", "_batches"]
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> BestOfN:
+    """Build the agent.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of sampling, and of a new model's weights.
+        settings: Settings; the defaults if None.
+
+    Raises:
+        SettingsError: If the environment is one of conversations.
+    """
+    s = settings or Settings()
+    batch_of(venv)
+    sampling = {"temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p}
+    return BestOfN(
+        LMPolicy,
+        venv,
+        n=s.n,
+        at_once=s.at_once,
+        batches=s.batches,
+        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out), "sampling": sampling},
+        seed=seed,
+        device=s.device,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Evaluate; there is nothing to train."""
+    run("best_of_n", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.best_of_n", Settings(), __doc__, main)

@@ -1,0 +1,281 @@
+"""NLPO on tokens: PPO that chooses among the tokens that a slower copy of the policy finds likely.
+
+    python -m agents.nlpo --env TextGen/Sentiment-v0
+    python -m agents.nlpo --top-p 0.8 --target-update 10
+    python -m agents.nlpo --help
+
+Natural language policy optimisation (Ramamurthy et al. 2023, https://arxiv.org/abs/2210.01241). A
+vocabulary is a large set of actions, and most of them are wrong everywhere. A mask policy, which is
+the policy as it was some rollouts ago, keeps the likeliest tokens that together reach the
+probability top_p; the policy draws among them, renormalised. Everything else is PPO with the KL
+penalty of agents/ppo.py, and with `--top-p 1` it is that very algorithm.
+
+The mask is recorded when a token is drawn and replayed in the update, so that the probability ratio
+compares two distributions over the same tokens, and starts at 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.cli import command_line
+from agents.common import RunSettings, run
+from agents.word_model import starting_model
+from textgym.envs.observations import split_observation
+from textgym.errors import SettingsError
+from textgym.lm.decoding import MemoDecoder
+from textgym.lm.engine import prepare_training
+from textgym.lm.kept import KeptSets
+from textgym.lm.model import LanguageModel
+from textgym.lm.sampling import sample_tokens
+from textgym.lm.scoring import MAX_LOGITS, SequenceBatch, last_hidden, observation_batch
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of NLPO."""
+
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    top_p: float = 0.9
+    """The mask keeps the likeliest tokens that reach this probability; 1 masks nothing."""
+    min_tokens: int = 1
+    """The mask keeps at least so many tokens."""
+    target_update: int = 5
+    """Rollouts after which the mask policy becomes a copy of the policy again."""
+    n_steps: int = 32
+    """Tokens per row and rollout: an update sees n_steps * n_envs tokens."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    clip_range: float = 0.2
+    """How far the probability ratio of a token may move before its gradient is cut."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty; the first one if --kl-target is given."""
+    kl_target: float | None = 0.3
+    """Adapt the weight so that the KL per token stays near this value."""
+
+
+class NLPOPolicy(LMPolicy):
+    """A language-model policy that draws among the tokens that another model finds likely.
+
+    That model, the mask, starts as a copy of the policy's own and stays as it is until
+    :meth:`refresh_mask`. ``top_p`` (or ``top_k``) in ``sampling`` is about *its* probabilities,
+    after the same temperature, penalties and bans as the policy's; without them nothing is masked.
+
+    Special tokens: eos is never masked away, since a text must be able to end; it is impossible
+    only where ``sampling`` forbids it (``banned_tokens``, ``required_tokens``). All others (bos,
+    padding) are tokens like any other: kept where the mask model finds them likely.
+
+    The mask is saved with the policy, of which it is a frozen part. ``policy.lm`` and its
+    ``save_pretrained`` know nothing of it: for texts like the agent's, generate with top-p.
+
+    Args:
+        args: As for :class:`LMPolicy`.
+        min_tokens: So many of the mask model's likeliest tokens are kept in any case.
+        target_update: Rollouts between two refreshes, which are up to the algorithm (`NLPO`).
+        kwargs: As for :class:`LMPolicy`.
+
+    Attributes:
+        mask_model: The mask model.
+
+    Raises:
+        SettingsError: If there are no so many tokens, or the environment shows pictures.
+    """
+
+    def __init__(
+        self, *args: Any, min_tokens: int = 1, target_update: int = 5, **kwargs: Any
+    ) -> None:
+        for name, value in (("min_tokens", min_tokens), ("target_update", target_update)):
+            if value < 1:
+                raise SettingsError(f"{name} is {value}; give a whole number of at least 1")
+        self.min_tokens = min_tokens
+        self.target_update = target_update
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        if self.view.image_shape is not None:
+            raise SettingsError(
+                "the mask of NLPO reads text alone, and this environment shows pictures beside it; "
+                "use agents/ppo.py"
+            )
+        if self.min_tokens > self.lm.vocab_size:
+            raise SettingsError(
+                f"min_tokens is {self.min_tokens}, but there are {self.lm.vocab_size} tokens"
+            )
+        # Made after the optimizer, which does not see it. A new adapter draws random numbers, which
+        # would be missing elsewhere.
+        with torch.random.fork_rng(devices=[]):
+            self.mask_model = LanguageModel.load(self.lm_name, device="cpu")
+            prepare_training(self.mask_model, self.engine["dtype"], self.engine["lora"])
+        self.mask_model.requires_grad_(False)
+        self.mask_decoder = MemoDecoder(self.mask_model, self.view.width) if self.decoder else None
+        self.refresh_mask()
+
+    def refresh_mask(self) -> None:
+        """Make the mask model a copy of the policy's language model as it is now."""
+        self.mask_model.load_state_dict(self.lm.state_dict())
+        if self.mask_decoder is not None:
+            self.mask_decoder.invalidate()
+
+    @torch.no_grad()
+    def mask(self, tokens: Tensor) -> KeptSets:
+        """The tokens that may follow each text.
+
+        Args:
+            tokens: ``[B, L]`` token ids, padded on the right with -1.
+
+        Returns:
+            B sets: the mask model's nucleus, its `min_tokens` likeliest tokens, and eos.
+        """
+        lm, parts = self.mask_model, []
+        decode = self.mask_decoder
+        hidden = last_hidden(lm, tokens) if decode is None else decode(tokens)
+        step = max(1, MAX_LOGITS // lm.vocab_size)
+        for at in range(0, len(hidden), step):
+            logits = lm.logits(hidden[at : at + step])
+            logits = self.sampler.process(logits, tokens[at : at + step])
+            nucleus = self.sampler.kept(logits)
+            assert nucleus is not None, "without top-p there is no mask"
+            keep = nucleus.mask()
+            keep.scatter_(1, logits.topk(self.min_tokens).indices, True)
+            if lm.tokenizer.eos_id is not None:
+                keep[:, lm.tokenizer.eos_id] = True
+            # What is banned stays so.
+            parts.append(KeptSets.of_mask(keep & (logits > -torch.inf)))
+        return KeptSets.join(parts)
+
+    @torch.no_grad()
+    def _draw(
+        self, hidden: Tensor, obs: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, KeptSets | None]:
+        """Actions ``[B]`` among what the mask keeps, their log-probabilities, and the mask."""
+        if not self.sampler.truncates:
+            return super()._draw(hidden, obs, deterministic)
+        kept = self.mask(obs)
+        step = max(1, MAX_LOGITS // self.lm.vocab_size)
+        parts = []
+        for rows in torch.arange(len(hidden), device=hidden.device).split(step):
+            logits = self.lm.logits(hidden[rows])
+            masked = self.sampler.process(logits, obs[rows], kept.take(rows))
+            parts.append(sample_tokens(masked, deterministic))
+        actions, log_probs = zip(*parts, strict=True)
+        return torch.cat(actions), torch.cat(log_probs), kept
+
+    def get_distribution(self, obs: Any) -> Distribution:
+        """The categorical distribution over tokens after each observation, masked.
+
+        For sequences from the buffer it is masked as when their tokens were drawn.
+        """
+        batch = obs
+        if not isinstance(obs, SequenceBatch):
+            batch = observation_batch(split_observation(obs)[0])
+        if self.sampler.truncates and batch.kept is None:
+            batch = batch._replace(kept=self.mask(batch.observations(0, len(batch.rows))))
+        return super().get_distribution(batch)
+
+    def train(self, mode: bool = True) -> NLPOPolicy:
+        """Switch modes.
+
+        Training drops what the mask model remembers, although its own weights stay: a run that is
+        resumed then reads the texts under way as one that was not interrupted.
+        """
+        super().train(mode)
+        if mode and self.mask_decoder is not None:
+            self.mask_decoder.invalidate()
+        return self
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {"min_tokens": self.min_tokens, "target_update": self.target_update}
+        return {**super()._get_constructor_parameters(), **own}
+
+
+class NLPO(PPO):
+    """Stable-Baselines3's PPO, which refreshes the mask of an :class:`NLPOPolicy`.
+
+    The rollouts are counted by the timesteps, so that a run that is resumed refreshes the mask
+    where one that was not interrupted does.
+    """
+
+    policy: NLPOPolicy
+
+    def train(self) -> None:
+        """Update the policy, and after every ``target_update`` rollouts the mask as well."""
+        super().train()
+        rollouts = self.num_timesteps // (self.n_steps * self.n_envs)
+        if rollouts % self.policy.target_update == 0:
+            self.policy.refresh_mask()
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLPO:
+    """Build the agent: `learn` trains it, `predict` writes tokens.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of initial weights and sampling.
+        settings: Settings; the defaults if None.
+    """
+    s = settings or Settings()
+    lm = starting_model(venv, s.lm, seed, s.out)
+    return NLPO(
+        NLPOPolicy,
+        venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=s.n_steps * venv.num_envs // s.minibatches,
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        policy_kwargs={
+            "lm": lm,
+            "sampling": {"top_p": s.top_p},
+            "min_tokens": s.min_tokens,
+            "target_update": s.target_update,
+        },
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target,
+            "reference": lm,
+        },
+        seed=seed,
+        device=s.device,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("nlpo", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.nlpo", Settings(), __doc__, main)

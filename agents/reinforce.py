@@ -1,0 +1,342 @@
+"""REINFORCE on tokens, written out from its formula.
+
+    python -m agents.reinforce --env TextGen/Sentiment-v0
+    python -m agents.reinforce --baseline value
+    python -m agents.reinforce --help
+
+Williams 1992 (https://doi.org/10.1007/BF00992696), with the return from each decision on, as in the
+policy gradient theorem of Sutton et al. 2000 ("Policy Gradient Methods for Reinforcement Learning
+with Function Approximation"). With J(theta) the expected reward of a text,
+
+    grad J = E[ sum_t grad log pi(a_t | s_t) (G_t - b_t) ],    G_t = r_t + gamma G_(t+1)
+
+The expectation is over whole texts, and `Reinforce.loss` is its estimate from a batch of them: sums
+over tokens, means over texts. A baseline b_t may depend on anything but the token a_t. It leaves
+the expectation as it is and makes it less noisy.
+
+With gamma = 1 that is the gradient of J. With gamma < 1 a token is credited with rewards k steps
+later by gamma^k, while texts are weighted as if gamma were 1: the sum over the states s of
+d(s) sum_a grad pi(a | s) Q(s, a), where Q is discounted and the visits d are not. So do PPO and
+A2C. (The gradient of the discounted return would have gamma^t before each term, and learn next to
+nothing of the ends of texts.)
+
+The KL penalty is that of agents/ppo.py, a part of the rewards r_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    ConvertCallback,
+    ProgressBarCallback,
+)
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import get_device, obs_as_tensor, set_random_seed
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from agents.cli import command_line
+from agents.common import RunSettings, run
+from agents.word_model import starting_model
+from textgym.envs.observations import split_observation
+from textgym.lm.decision import Decision
+from textgym.lm.kept import KeptSets
+from textgym.lm.kl import KLPenalty
+from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+from textgym.sb3 import LMPolicy
+from textgym.sb3.fragments import FragmentStore
+
+Floats = NDArray[np.float32]
+Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of REINFORCE. Each update sees one whole text of each of the n_envs rows."""
+
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 1e-3
+    """Learning rate of Adam, which makes one step for each batch of texts."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    baseline: Literal["none", "mean", "value"] = "mean"
+    """What a return is compared with: nothing, the mean return of the other texts of the batch from
+    the same token on (so it takes two rows), or what a value head predicts."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus, a token's; rewards are a text's."""
+    vf_coef: float = 0.5
+    """Weight of the value loss. It trains the value head alone, not the language model."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty; the first one if --kl-target is given."""
+    kl_target: float | None = 0.3
+    """Adapt the weight so that the KL per token stays near this value."""
+
+
+class Episodes(NamedTuple):
+    """One whole episode of each of N rows; the longest has T decisions, and all together n.
+
+    Attributes:
+        going: ``[T, N]`` bool, where the decisions are; behind them the episode is over.
+        rewards: ``[T, N]`` float32, 0 behind the end.
+        values: ``[T, N]`` float32, what the value head predicted; of no meaning behind the end.
+        texts: The n decisions, in the order of ``going``.
+        actions: ``[n]`` int64, the tokens that were written.
+        log_probs: ``[n]`` float32, their log-probabilities when they were drawn.
+    """
+
+    going: NDArray[np.bool_]
+    rewards: Floats
+    values: Floats
+    texts: SequenceBatch
+    actions: Tensor
+    log_probs: Tensor
+
+
+class Reinforce:
+    """REINFORCE with the interface of Stable-Baselines3.
+
+    A batch is one whole episode of each row of the environment. Rows that are through write on
+    until the last one is, and that is thrown away: to count all episodes that come to an end in
+    time would prefer short texts.
+
+    It cannot be resumed: checkpoints are for on-policy algorithms of Stable-Baselines3.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of the value head, sampling and prompts.
+        settings: Settings.
+        policy_kwargs: Arguments of `LMPolicy`: ``lm``, and whatever else.
+
+    Attributes:
+        policy: The policy, an `LMPolicy`.
+        kl: The KL penalty, with its current coefficient.
+        num_timesteps: Environment steps so far, those that were thrown away included.
+        logger: Stable-Baselines3's logger; see `set_logger`.
+    """
+
+    def __init__(
+        self, venv: VecEnv, seed: int, settings: Settings, policy_kwargs: dict[str, Any]
+    ) -> None:
+        self.env = venv
+        self.settings = settings
+        self.device = get_device(settings.device)
+        set_random_seed(seed, using_cuda=self.device.type == "cuda")
+        venv.seed(seed)
+        self.policy = LMPolicy(
+            venv.observation_space, venv.action_space, lambda _: settings.lr, **policy_kwargs
+        ).to(self.device)
+        s, lm = settings, self.policy.lm_name
+        self.kl = KLPenalty(s.kl_coef, s.kl_target, lm, self.device)
+        self.num_timesteps = 0
+        self.logger = Logger(folder=None, output_formats=[])
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Callbacks = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Reinforce:
+        """Train for about this many environment steps: to the end of the texts under way.
+
+        Args:
+            total_timesteps: Length of the training, all rows together.
+            callback: Called as by algorithms of Stable-Baselines3. An episode that is thrown away
+                is not among ``dones``.
+            reset_num_timesteps: Count from 0 again.
+            progress_bar: Show a progress bar.
+        """
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        until = self.num_timesteps + total_timesteps
+        heard = self._callbacks(callback, progress_bar)
+        heard.on_training_start({"self": self, "total_timesteps": until}, {})
+        while self.num_timesteps < until:
+            heard.on_rollout_start()
+            episodes = self.play(heard)
+            if episodes is None:
+                break
+            self.charge(episodes)
+            heard.on_rollout_end()
+            self.update(episodes)
+            self.logger.dump(self.num_timesteps)
+        heard.on_training_end()
+        return self
+
+    def play(self, callback: BaseCallback | None = None) -> Episodes | None:
+        """Write one text in each row; None if a callback ends the training."""
+        self.policy.set_training_mode(False)
+        rows, view = self.env.num_envs, self.policy.view
+        store = FragmentStore(rows, view.width, view.image_shape)
+        obs = self.env.reset()
+        going, starts = np.ones((2, rows), dtype=np.bool_)
+        steps, kept = [], []
+        while going.any():
+            with torch.no_grad():
+                tokens, values, log_probs = self.policy(obs_as_tensor(obs, self.device))
+            decision = Decision.of(log_probs)
+            if decision is not None and decision.kept is not None:
+                kept.append(decision.kept.to("cpu"))
+            texts, images = split_observation(obs)
+            places = store.add(texts, starts, images)
+            actions = tokens.numpy()
+            obs, rewards, starts, infos = self.env.step(actions)
+            seen = (values.numpy()[:, 0], log_probs.numpy())
+            steps.append((going, np.where(going, rewards, 0.0), actions, *seen, *places))
+            self.num_timesteps += rows
+            dones, going = starts & going, going & ~starts
+            if callback is not None:
+                callback.update_locals({"dones": dones, "infos": infos, "rewards": rewards})
+                if not callback.on_step():
+                    return None
+        mine, earned, actions, values, log_probs, fragments, lengths = map(np.stack, zip(*steps))
+        # Texts share their prefixes: each is stored once, for all its decisions.
+        used, owners = np.unique(fragments[mine], return_inverse=True)
+        ends = torch.from_numpy(lengths[mine] - 1)
+        shown = None if store.images is None else torch.from_numpy(store.images[used])
+        which = torch.from_numpy(np.flatnonzero(mine))
+        sets = KeptSets.join(kept).take(which) if kept else None
+        written = torch.from_numpy(store.tokens[used, : int(ends.max()) + 1])
+        batch = SequenceBatch(written, torch.from_numpy(owners), ends, sets, shown)
+        chosen = torch.from_numpy(actions[mine]), torch.from_numpy(log_probs[mine])
+        return Episodes(mine, earned.astype(np.float32), values, batch, *chosen)
+
+    def charge(self, episodes: Episodes) -> None:
+        """Lower the rewards by the KL penalty, as `LMRolloutBuffer` does for PPO."""
+        policy, coef = self.policy, self.kl.coef
+        given = episodes.texts, episodes.actions, episodes.log_probs
+        ratios = self.kl.log_ratios(*given, policy.sampler, policy.lm).numpy()
+        earned = float(episodes.rewards[episodes.going].mean())
+        episodes.rewards[episodes.going] -= np.float32(coef) * ratios
+        mean = self.kl.adapt(ratios)
+        stats = {"kl": mean, "kl_coef": coef, "kl_penalty": coef * mean, "task_reward": earned}
+        for name, value in stats.items():
+            self.logger.record(f"rollout/{name}", value)
+
+    def returns(self, episodes: Episodes) -> Floats:
+        """``G_t = r_t + gamma G_(t+1)`` of each decision, float32 ``[T, N]``."""
+        returns = episodes.rewards.copy()
+        for step in reversed(range(len(returns) - 1)):
+            returns[step] += self.settings.gamma * returns[step + 1]
+        return returns
+
+    def baselines(self, episodes: Episodes, returns: Floats) -> Floats:
+        """``b_t`` of each decision, float32 ``[T, N]``: none knows of the token it is for."""
+        if self.settings.baseline == "value":
+            return episodes.values
+        if self.settings.baseline == "none":
+            return np.zeros_like(returns)
+        others = episodes.going.sum(1, keepdims=True) - 1
+        total = (returns * episodes.going).sum(1, keepdims=True)
+        return (total - returns) / np.maximum(others, 1) * (others > 0)
+
+    def loss(self, episodes: Episodes) -> Tensor:
+        """What is minimised: its gradient is minus the estimate of grad J, and that of the bonus.
+
+        The value head reads hidden states that it cannot change, so that the language model's
+        gradient is that of the formula.
+        """
+        s, policy = self.settings, self.policy
+        batch = episodes.texts.to(self.device)
+        actions = episodes.actions.to(self.device)
+        returns = self.returns(episodes)
+        advantages = returns - self.baselines(episodes, returns)
+        weights = torch.from_numpy(advantages[episodes.going]).to(self.device)
+
+        hidden = sequence_hidden(policy.lm, batch)
+        log_probs, entropy = score_actions(policy.lm, hidden, actions, policy.sampler, batch)
+        texts = episodes.going.shape[1]
+        gain = (log_probs * weights).sum() / texts
+        loss = -gain - s.ent_coef * entropy.sum() / texts
+        self.logger.record("train/policy_gradient_loss", -gain.item())
+        self.logger.record("train/entropy_loss", -entropy.mean().item())
+        if s.baseline == "value":
+            values = policy.value_net(hidden.detach().float())[:, 0]
+            targets = torch.from_numpy(returns[episodes.going]).to(self.device)
+            value_loss = mse_loss(values, targets)
+            self.logger.record("train/value_loss", value_loss.item())
+            loss = loss + s.vf_coef * value_loss
+        return loss
+
+    def update(self, episodes: Episodes) -> None:
+        """One step of gradient ascent."""
+        self.policy.set_training_mode(True)
+        self.policy.optimizer.zero_grad()
+        self.loss(episodes).backward()  # type: ignore[no-untyped-call]
+        parameters = self.policy.parameters()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        self.logger.record("train/grad_norm", norm.item())
+        self.policy.optimizer.step()
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Choose one token a row, as `predict` of Stable-Baselines3's algorithms."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def save(self, path: str) -> None:
+        """Write the policy, to ``path`` with the ending .pt; `LMPolicy.load` reads it."""
+        self.policy.save(str(Path(path).with_suffix(".pt")))
+
+    def set_logger(self, logger: Logger) -> None:
+        """Log there from now on."""
+        self.logger = logger
+
+    def get_env(self) -> VecEnv:
+        """The environment, for callbacks."""
+        return self.env
+
+    def get_vec_normalize_env(self) -> VecNormalize | None:
+        """The layer that normalises, for callbacks."""
+        return unwrap_vec_normalize(self.env)
+
+    def _callbacks(self, given: Callbacks, progress_bar: bool) -> CallbackList:
+        entries = given if isinstance(given, list) else [] if given is None else [given]
+        heard = [
+            each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in entries
+        ]
+        if progress_bar:
+            heard.append(ProgressBarCallback())
+        callbacks = CallbackList(heard)
+        callbacks.init_callback(self)  # type: ignore[arg-type]
+        return callbacks
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Reinforce:
+    """Build the agent: `learn` trains it, `predict` writes tokens.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of initial weights and sampling.
+        settings: Settings; the defaults if None.
+    """
+    s = settings or Settings()
+    return Reinforce(venv, seed, s, {"lm": starting_model(venv, s.lm, seed, s.out)})
+
+
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("reinforce", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.reinforce", Settings(), __doc__, main)

@@ -1,0 +1,231 @@
+"""Supervised fine-tuning: the language model learns to write the references. A warm start for RL.
+
+    python -m agents.sft --env TextGen/Story-v0 --steps 50_000
+    python -m agents.sft --env TextGen/Story-v0 --data demonstrations.jsonl
+    python -m agents.ppo --env TextGen/Story-v0 --lm runs/FOLDER/lm
+
+Behavioural cloning, the first stage of Ziegler et al. 2019 (https://arxiv.org/abs/1909.08593) and
+Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155): cross-entropy on the completions, eos
+included, and on nothing else.
+
+The demonstrations are played. agents/oracle.py writes the references in the environment, on its own
+prompts, and what it wrote is learned: the same token ids that a policy would see and write, prompts
+cut to size, completions tokenised apart from them, and in conversations the agent's turns alone,
+between the other side's real answers. So a step is a token that is learned, as one of PPO is a
+token that is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.cli import command_line
+from agents.common import RunSettings, run
+from agents.lm import LMAgent
+from agents.oracle import Oracle
+from agents.planning import batch_of
+from agents.supervised import Recorder, Text, gradient_step
+from agents.word_model import starting_model
+from textgym.errors import DataError, SettingsError
+from textgym.sb3 import LMPolicy, make_vec_env
+from textgym.tasks.files import read_file
+
+Self = TypeVar("Self", bound="SFT")
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of supervised fine-tuning; `steps` counts the tokens that are learned."""
+
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    data: str | None = None
+    """Demonstrations of your own: a .jsonl, .csv or .parquet file of rows with prompt and
+    completion (or reference). Default: the references of the environment's own prompts."""
+    batch_size: int = 32
+    """Texts per gradient step."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+class SFT(LMAgent):
+    """Supervised fine-tuning with the interface of Stable-Baselines3. It cannot be resumed.
+
+    Args:
+        policy: :class:`textgym.sb3.LMPolicy`.
+        env: The environment, whose references are learned.
+        learning_rate: Learning rate, or a schedule.
+        batch_size: Texts per gradient step.
+        max_grad_norm: Gradients are scaled down to this norm.
+        data: A file of demonstrations to learn instead.
+        **others: See :class:`agents.lm.LMAgent`.
+    """
+
+    def __init__(
+        self,
+        policy: type[LMPolicy] = LMPolicy,
+        env: VecEnv | None = None,
+        learning_rate: float | Schedule = 5e-4,
+        batch_size: int = 32,
+        max_grad_norm: float = 1.0,
+        data: str | None = None,
+        **others: Any,
+    ) -> None:
+        if batch_size < 1:
+            raise SettingsError(f"SFT: batch_size={batch_size} has to be at least 1")
+        self.batch_size = batch_size
+        self.max_grad_norm = max_grad_norm
+        self.data = data
+        super().__init__(policy, env, learning_rate, **others)
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "sft",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learn references for this many tokens of them.
+
+        Raises:
+            SettingsError: If the environment has no references.
+            DataError: If the file of demonstrations has rows without prompt or completion.
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        assert self.env is not None
+        venv = self.env if self.data is None else demonstrations(self.data, self.env, self.seed)
+        oracle, recorder = Oracle(venv), Recorder(venv.num_envs)
+        obs: Any = venv.reset()
+        state, starts = None, np.ones(venv.num_envs, np.bool_)
+        texts: list[Text] = []
+        callback.on_training_start(locals(), globals())
+        callback.on_rollout_start()
+        going = True
+        while going and self.num_timesteps < total_timesteps:
+            actions, state = oracle.predict(obs, state, starts)
+            before = obs
+            obs, _, starts, infos = venv.step(actions)
+            texts += recorder.step(before, starts, infos).values()
+            self.num_timesteps += venv.num_envs
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            # The file's texts are nobody's episodes: there is no reward to log.
+            dones = starts if self.data is None else np.zeros_like(starts)
+            callback.update_locals({**locals(), "dones": dones})
+            going = callback.on_step()
+            last = not going or self.num_timesteps >= total_timesteps
+            while len(texts) >= self.batch_size or (last and texts):
+                callback.on_rollout_end()
+                self._train(texts[: self.batch_size])
+                del texts[: self.batch_size]
+                if self._n_updates % log_interval == 0:
+                    self.logger.dump(self.num_timesteps)
+                callback.on_rollout_start()
+        callback.on_training_end()
+        return self
+
+    def _train(self, texts: list[Text]) -> None:
+        self._update_learning_rate(self.policy.optimizer)
+        loss = gradient_step(self.policy, texts, self.max_grad_norm)
+        self._n_updates += 1
+        self.logger.record("train/loss", loss)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+
+def demonstrations(file: str, like: VecEnv, seed: int | None) -> VecEnv:
+    """An environment whose prompts and references are those of a file.
+
+    Args:
+        file: Its rows have ``prompt`` and ``completion`` (or ``reference``).
+        like: Tokenizer, budgets and ends of texts are those of this environment.
+        seed: Seed of the order.
+
+    Raises:
+        SettingsError: If `like` is an environment of conversations, or of pictures.
+        DataError: If a row has neither, or there are no rows.
+    """
+    settings = batch_of(like).settings
+    if settings.conversation is not None or settings.pictures is not None:
+        what = "conversations" if settings.conversation is not None else "pictures"
+        raise SettingsError(
+            f"--data {file}: {settings.name} is about {what}, which a file of prompts and "
+            "completions does not hold; leave --data out, to learn the environment's own oracle"
+        )
+    table = read_file(Path(file).expanduser())
+    rows = [_demonstration(file, index, table[index]) for index in range(len(table))]
+    if not rows:
+        raise DataError(f"--data {file}: the file holds no demonstrations; give at least one")
+    return make_vec_env(
+        "TextGen-v0",
+        like.num_envs,
+        seed,
+        prompts=rows,
+        reward=_no_reward,
+        tokenizer=settings.tokenizer,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        max_new_tokens=settings.max_new_tokens,
+        prompt_overflow=settings.prompt_overflow,
+        stop=settings.stops.stops,
+        stop_at_eos=settings.stop_at_eos,
+    )
+
+
+def _demonstration(file: str, index: int, row: Any) -> dict[str, Any]:
+    text = None
+    if isinstance(row, Mapping):
+        text = row.get("completion", row.get("reference"))
+    if not isinstance(text, str) or not isinstance(row.get("prompt"), str):
+        raise DataError(
+            f"--data {file}: row {index} is {str(row)[:60]!r}; give every row a 'prompt' and a "
+            "'completion' (or 'reference'), both strings"
+        )
+    return {"prompt": row["prompt"], "reference": text}
+
+
+def _no_reward(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)
+
+
+def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> SFT:
+    """Build the agent.
+
+    Args:
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
+        seed: Seed of prompts and sampling, and of a new model's weights.
+        settings: Settings; the defaults if None.
+    """
+    s = settings or Settings()
+    return SFT(
+        LMPolicy,
+        venv,
+        learning_rate=s.lr,
+        batch_size=s.batch_size,
+        max_grad_norm=s.max_grad_norm,
+        data=s.data,
+        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
+        seed=seed,
+        device=s.device,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Train and evaluate."""
+    run("sft", settings, partial(make_agent, settings=settings))
+
+
+if __name__ == "__main__":
+    command_line("agents.sft", Settings(), __doc__, main)

@@ -1,0 +1,150 @@
+"""The speed of rewards: every reward has its options, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks import reward_cases, rewards
+from benchmarks.reward_cases import OPTIONS, ScoreServer, Workshop, options_of, prose, rows_for
+from textgym.errors import SettingsError
+from textgym.rewards import RewardSum, make_reward
+from textgym.rewards.checks import checked_values
+from textgym.rewards.http_scorer import HttpScorer
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    with ScoreServer() as server:
+        yield Workshop(tmp_path_factory.mktemp("shop"), server, "cpu")
+
+
+def test_every_registered_reward_has_options_and_no_other():
+    # In a process of its own: other tests register rewards of theirs in this one.
+    script = "import textgym; print(*textgym.registered_rewards())"
+    names = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert sorted(OPTIONS) == names
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_options_and_rows_suit_the_reward(name: str, shop: Workshop) -> None:
+    reward = make_reward(name, **options_of(name)(shop))
+    texts = rows_for(name, 3, seed=0)
+    said = rewards.call(reward, texts)
+    assert len(checked_values(said, texts.completions, None)) == 3
+    if name != "adversarial":  # It learns from texts before it rewards any.
+        assert None not in said
+
+
+def test_a_reward_without_options_is_named() -> None:
+    with pytest.raises(SettingsError, match="'shouting' has no options"):
+        options_of("shouting")
+
+
+def test_texts_differ_and_so_do_their_references() -> None:
+    texts = prose(300, seed=0)
+    assert len(set(texts.completions)) == len(set(texts.prompts)) == 300
+    assert all(len(values) == 300 for values in texts.columns.values())
+    lengths = [len(text.split()) for text in texts.completions]
+    assert 15 < sum(lengths) / 300 < 25
+    same = sum(map(str.__eq__, texts.completions, texts.columns["reference"]))
+    assert same < 15
+    part = texts.part(10, 12)
+    assert part.prompts == texts.prompts[10:12]
+    assert part.columns["keywords"] == texts.columns["keywords"][10:12]
+
+
+class Counting:
+    """Range: [0, 3), higher is better: as
+    many as there are.
+    Needs: ``nothing`` but
+        the text.
+    Cost: calls.
+    """
+
+    def __init__(self, calls: list[int], cache_size: int = 0) -> None:
+        self.calls, self.cache_size = calls, cache_size
+
+    def __call__(self, prompts, completions, **columns):
+        self.calls.append(len(completions))
+        return [0.0] * len(completions)
+
+
+@pytest.mark.parametrize("cache_size", [0, 9])
+def test_measure_calls_in_batches_then_alone(cache_size: int) -> None:
+    calls: list[int] = []
+    settings = rewards.Settings(texts=300, alone=4, repeats=1)
+    line = rewards.measure("rouge", partial(Counting, calls, cache_size), settings)
+    batches = [256, 44] * (2 if cache_size else 1)
+    assert calls == [1, 1, *batches, 1, 1, 1, 1, 1]  # Warm-ups of one text before.
+    assert (line.again is None) == (not cache_size)
+    assert line.range == "[0, 3)"
+    assert line.needs == "`nothing` but the text"
+
+
+def test_speed_counts_texts_a_second() -> None:
+    def slow(prompts, completions, **columns):
+        time.sleep(0.05)
+        return [0.0] * len(completions)
+
+    speed = rewards.speed_of(slow, prose(20, 0), 10)
+    assert speed.wall <= 20 / 0.1
+    assert speed.cpu > speed.wall  # Sleep costs no CPU time.
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0.123, "0.1"), (9.94, "9.9"), (123.4, "120"), (98765.0, "99,000")]
+)
+def test_rates(number: float, said: str) -> None:
+    assert rewards.rate(number) == said
+
+
+def test_page_has_a_row_for_each_reward_and_names_what_is_missing() -> None:
+    speed = rewards.Speed(1234.0, 567.0)
+    fast = rewards.Line("bleu", "a|b", "nothing", speed, speed, None, 256, 20.0)
+    kept = rewards.Line("judge", "[0, 1]", "a server", speed, speed, speed, 256, 20.0)
+    page = rewards.page(
+        rewards.Settings(texts=99), [fast, kept], {"meteor": "install nltk"}, {"sum": 0.25}
+    )
+    assert "`python -m benchmarks.rewards --texts 99`" in page
+    assert "| `bleu` | a&#124;b | 1,200 | 570 | 1,200 | 570 |  | nothing |" in page
+    assert "| `judge` | [0, 1] | 1,200 | 570 | 1,200 | 570 | 1,200 | a server |" in page
+    assert "* `meteor`: install nltk" in page
+    assert "| sum | 0.25 |" in page
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {9, 3}
+
+
+def test_rewards_that_wait_wait_together() -> None:
+    with ScoreServer() as server:
+        requests = [HttpScorer(f"{server.url}/slow/0.3") for _ in range(3)]
+        texts = prose(2, 0)
+        began = time.perf_counter()
+        total, _ = RewardSum(dict.fromkeys(requests, 1.0), "x")(
+            texts.prompts, texts.completions, texts.columns
+        )
+        taken = time.perf_counter() - began
+    assert total.tolist() == [1.5, 1.5]
+    assert taken >= 0.3  # The server does take its time.
+
+
+def test_main_measures_some_and_writes_all(tmp_path: Path, monkeypatch, capsys) -> None:
+    small = rewards.Settings(texts=4, alone=2, repeats=1, out=tmp_path)
+    rewards.main(rewards.Settings(**{**vars(small), "only": ("wer", "length")}))
+    assert "| `wer` (batches of 4) | (-inf, 0] |" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(rewards, "registered_rewards", lambda: ["wer", "http"])
+    monkeypatch.setattr(rewards, "waiting", partial(rewards.waiting, seconds=0.01))
+    rewards.main(small)
+    page = (tmp_path / "rewards.md").read_text("utf-8")
+    assert "`http`" in page
+    assert "in one `RewardSum`" in page
+    assert reward_cases.TASKS

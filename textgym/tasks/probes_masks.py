@@ -1,0 +1,135 @@
+"""A probe of forbidden words: of masks with them, of credit assignment without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.tasks.probes import NUMBERS, Probe
+
+
+class Masks(Probe):
+    """Write four words, none of them a forbidden one: action masks make it easy.
+
+    ## Description
+
+    After any text half of the eight words are forbidden, and one forbidden word spoils all.
+    `allowed` says which are not: with it as a mask every text is right, and there is nothing left
+    to learn::
+
+        task = textgym.make_task("TextGen/Probe-Masks-v0")
+        env = ActionMasks(gymnasium.make(task.id), mask=task.allowed)
+
+    Without it, it is a probe of credit assignment: an agent that avoids forbidden words in all
+    places but one gets 1/2. At level 2 one that does not look at the text gets no more than 1/2.
+
+    ## Observation Space
+
+    ``Box(-1, 7, (5,), int32)``: token ids, -1 where nothing is written.
+
+    ## Action Space
+
+    ``Discrete(8)``: zero to seven.
+
+    ## Rewards
+
+    1 for four words none of which is forbidden, else 0. The best policy gets 1. Random words get
+    (1/2)^4 = 1/16. ``info["cost"]`` is the number of forbidden words: 0 for the best policy, 4/2
+    for random words.
+
+    ## Starting State
+
+    A number, each with the same probability. Forbidden are, by level: (1) odd numbers; (2) after an
+    odd number odd ones, after an even number even ones.
+
+    ``item(0)`` at level 1::
+
+        five -> zero zero zero zero
+
+    ``item(0)`` at level 2::
+
+        seven -> zero one zero one
+
+    ## Episode End
+
+    After four words, a termination.
+
+    ## Arguments
+
+    ``level``: 1 (default) or 2. Both splits hold all prompts.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Probe-Masks-v0"
+    tags = ("basic", "credit assignment")
+    tokenizer = NUMBERS[:8]
+    levels = (1, 2)
+    max_new_tokens = 4
+    _parity = {word: number % 2 for number, word in enumerate(tokenizer)}  # noqa: RUF012
+
+    @property
+    def random_reward(self) -> float:
+        """Expected reward of uniformly random words: each is allowed with probability 1/2."""
+        return 0.5**self.max_new_tokens
+
+    def draw_prompt(self, rng: np.random.Generator) -> str:
+        """A number."""
+        return self.tokenizer[int(rng.integers(len(self.tokenizer)))]
+
+    def right(self, prompt: str) -> str:
+        """Zeros, or zeros and ones in turns."""
+        words = ["zero", "zero"]
+        if self.level == 2:
+            words = ["zero", "one"] if self._last(prompt) == 1 else ["one", "zero"]
+        return " ".join(words * (self.max_new_tokens // 2))
+
+    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+        """1.0 for a text of the right length without a forbidden word, 0.0 for any other."""
+        if len(completion.split()) != self.max_new_tokens:
+            return 0.0
+        return float(self._forbidden(row["prompt"], completion) == 0)
+
+    def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
+        """The number of forbidden words."""
+
+        def forbidden(
+            prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+        ) -> list[float]:
+            pairs = zip(prompts, completions, strict=True)
+            return [float(self._forbidden(prompt, completion)) for prompt, completion in pairs]
+
+        return {"forbidden": forbidden}
+
+    def allowed(self, texts: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """What may be written next, as :class:`textgym.wrappers.ActionMasks` asks for it.
+
+        Args:
+            texts: The texts so far, prompts included, ``[n, L]``, -1 where nothing is written.
+
+        Returns:
+            ``[n, V]``, True for the words that are not forbidden.
+        """
+        lengths = (texts >= 0).sum(1)
+        before = texts[np.arange(len(texts)), lengths - 1] % 2  # of no word at all: -1 % 2, as odd
+        if self.level == 1:
+            before = np.ones_like(before)
+        mask: NDArray[np.bool_] = np.arange(len(self.tokenizer)) % 2 != before[:, None]
+        return mask
+
+    def _last(self, text: str) -> int | None:
+        """Whether a text's last word is odd; None if there is none, or it is no number."""
+        return self._parity.get((text.split() or [""])[-1])
+
+    def _forbidden(self, prompt: str, completion: str) -> int:
+        parities = [self._parity.get(word) for word in completion.split()]
+        if self.level == 1:
+            return sum(parity != 0 for parity in parities)
+        before = [self._last(prompt), *parities]
+        # A word that is no number is forbidden too.
+        return sum(one in (None, last) for last, one in zip(before, parities, strict=False))
