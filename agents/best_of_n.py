@@ -6,7 +6,8 @@
 The simplest use of a reward, and hard to beat (Stiennon et al. 2020, "Learning to summarize from
 human feedback", https://arxiv.org/abs/2009.01325; Nakano et al. 2021,
 https://arxiv.org/abs/2112.09332): it learns nothing and pays n times for every text. Its KL from
-the language model is at most log n - (n - 1) / n nats a text.
+the language model is at most log n - (n - 1) / n nats a text. An episode's n texts are written when
+it starts, so an evaluation pays for the episodes too that begin while the last ones end.
 
 Where the rewards come from: the candidates are played in an environment of the agent's own, made
 with the same arguments and started from the same row by ``reset(options={"row": ...})``. So a
@@ -83,6 +84,7 @@ class Candidates(Planner):
         self.policy = policy
         self.n = n
         self.stage = _same_kind(self._own, at_once)
+        self.stage.reset(seed=0)  # The first reset has to start all rows.
 
     def plan(self, rows: list[Row]) -> Plans:
         """The best of n texts for each row; of equal ones the first."""
@@ -99,10 +101,11 @@ class Candidates(Planner):
     def _write(self, jobs: list[Row]) -> tuple[Plans, NDArray[np.float64]]:
         """One text for each job, and their rewards."""
         stage, count = self.stage, len(jobs)
-        fill = [jobs[0]] * (stage.num_envs - count)
-        observation: Any = stage.reset(options={"row": [*jobs, *fill]})[0]
-        rewards = np.zeros(stage.num_envs)
         going = np.arange(stage.num_envs) < count
+        fill = [jobs[0]] * (stage.num_envs - count)  # Of rows that are not reset.
+        start = {"row": [*jobs, *fill], "reset_mask": going.copy()}
+        observation: Any = stage.reset(options=start)[0]
+        rewards = np.zeros(stage.num_envs)
         texts: Plans = [[] for _ in jobs]
         while going.any():
             actions = np.full((stage.num_envs, 1), -1, np.int64)
@@ -177,6 +180,15 @@ class BestOfN(LMAgent):
         self._candidates: Candidates | None = None
         super().__init__(policy, env, learning_rate, **others)
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._take_stage()
+
+    def _take_stage(self) -> None:
+        if self.env is not None:
+            known = self._batches
+            self._candidates = Candidates(self.env, self.policy, self.n, self.at_once, known)
+
     def predict(
         self,
         observation: Any,
@@ -193,20 +205,16 @@ class BestOfN(LMAgent):
                 of none that is known.
         """
         if self._candidates is None:
-            if self.env is None:
-                raise SettingsError(
-                    "best-of-n needs an environment that judges its candidates: "
-                    "BestOfN.load(path, env=venv)"
-                )
-            self._candidates = Candidates(
-                self.env, self.policy, self.n, self.at_once, self._batches
+            raise SettingsError(
+                "best-of-n needs an environment that judges its candidates: "
+                "BestOfN.load(path, env=venv)"
             )
         return self._candidates.predict(observation, state, episode_start)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Play in another environment from now on."""
         super().set_env(env, force_reset)
-        self._candidates = None
+        self._take_stage()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_candidates", "_batches"]

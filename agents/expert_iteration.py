@@ -58,7 +58,8 @@ class Settings(RunSettings):
     threshold: float | None = None
     """Learn all texts with at least this reward instead."""
     restart: bool = False
-    """Start each iteration's learning from the first model (STaR), not from the present one."""
+    """Learn each iteration's texts with the first model (STaR), not with the present one. They have
+    to be many then: see --rounds."""
     n_epochs: int = 2
     """Passes over the texts that are kept."""
     batch_size: int = 16
@@ -81,16 +82,18 @@ def chosen(rewards: NDArray[np.float64], keep: float, threshold: float | None) -
     Returns:
         Whether each is, ``[prompts, k]``.
     """
-    known = ~np.isnan(rewards)
     if threshold is not None:
-        return known & (np.nan_to_num(rewards, nan=-np.inf) >= threshold)
+        return rewards >= threshold  # NaN is not.
+    known = ~np.isnan(rewards)
     counts = known.sum(1)
     values = np.where(known, rewards, -np.inf)
     ranks = (-values).argsort(1, kind="stable").argsort(1)
     means = np.where(known, rewards, 0.0).sum(1) / np.maximum(counts, 1)
     # Rounding must not put a text above the mean of its equals.
     better = values > means[:, None] + 1e-9 * (1 + np.abs(means[:, None]))
-    return known & better & (ranks < np.ceil(keep * counts)[:, None])
+    among = ranks < np.ceil(keep * counts)[:, None]
+    best: NDArray[np.bool_] = known & better & among
+    return best
 
 
 class ExpertIteration(LMAgent):
@@ -208,8 +211,8 @@ class ExpertIteration(LMAgent):
         found = rows_behind(venv.reset(), [batch_of(venv)])
         venv.set_options([{"row": found[row - row % self.k]} for row in range(rows)])
         obs: Any = venv.reset()
-        recorder, texts = Recorder(rows), [None] * rows
-        results: list[Text | None] = [*texts]
+        recorder = Recorder(rows)
+        texts: dict[int, Text] = {}
         returns = np.zeros(rows)
         open_rows = np.ones(rows, np.bool_)
         callback.on_rollout_start()
@@ -222,7 +225,7 @@ class ExpertIteration(LMAgent):
             returns[open_rows] += rewards[open_rows]
             ended = recorder.step(before, dones, infos)
             for row in np.flatnonzero(dones & open_rows).tolist():
-                results[row] = ended[row]
+                texts[row] = ended[row]
                 if infos[row]["TimeLimit.truncated"]:
                     returns[row] = np.nan  # Cut off: there is no verdict.
             self.num_timesteps += rows
@@ -232,7 +235,7 @@ class ExpertIteration(LMAgent):
             if not callback.on_step():
                 return None
         callback.on_rollout_end()
-        return [text for text in results if text is not None], returns
+        return [texts[row] for row in range(rows)], returns
 
     def _kept(self, texts: list[Text], returns: NDArray[np.float64]) -> list[Text]:
         which = chosen(returns.reshape(-1, self.k), self.keep, self.threshold).flatten()

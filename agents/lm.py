@@ -62,7 +62,7 @@ class LMAgent(BaseAlgorithm):
         _init_setup_model: Load the language model; False while a saved agent is loaded.
     """
 
-    policy: LMPolicy  # type: ignore[assignment]
+    policy: LMPolicy
 
     def __init__(
         self,

@@ -180,9 +180,10 @@ class NLPOPolicy(LMPolicy):
         kept = self.mask(obs)
         step = max(1, MAX_LOGITS // self.lm.vocab_size)
         parts = []
-        for rows in torch.arange(len(hidden), device=hidden.device).split(step):
-            logits = self.lm.logits(hidden[rows])
-            masked = self.sampler.process(logits, obs[rows], kept.take(rows))
+        for at in range(0, len(hidden), step):
+            logits = self.lm.logits(hidden[at : at + step])
+            some = kept.take(torch.arange(at, at + len(logits), device=logits.device))
+            masked = self.sampler.process(logits, obs[at : at + step], some)
             parts.append(sample_tokens(masked, deterministic))
         actions, log_probs = zip(*parts, strict=True)
         return torch.cat(actions), torch.cat(log_probs), kept

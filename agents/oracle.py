@@ -46,7 +46,7 @@ class Oracle(Planner):
         super().__init__(venv, batches)
         settings = self._own.settings
         self.settings = settings
-        # A user's own prompts have their own references; the other side of a conversation is a task.
+        # A user's own prompts bring references; only a conversation needs its task for them.
         self.task = getattr(settings.source, "task", None) or settings.conversation
         if settings.source.repeatable:
             self.text(settings.source.item(0))

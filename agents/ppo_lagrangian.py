@@ -15,9 +15,9 @@ https://arxiv.org/abs/2007.03964): the proportional part damps.
 
 There is one value function, of reward - multiplier * cost, not one for each: the estimate of
 advantages is linear in the rewards, so the advantage of the difference is the difference of the
-advantages. What a second value function would add is a baseline that need not follow the
-multiplier. All rewards are divided by 1 + multiplier, as in both papers, which keeps the gradients'
-scale: reward, cost and KL penalty alike, so that the optimum stays where it is.
+advantages. (A second one would only spare the baseline from following the multiplier.) Reward, cost
+and KL penalty are all divided by 1 + multiplier, as in both papers: it keeps the scale of what the
+value function learns, and the optimum stays where it is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Settings(ppo.Settings):
     cost_limit: float = 0.1
     """The mean cost of an episode that is not to be exceeded."""
     multiplier: float = 0.0
-    """What a unit of cost takes off the reward at first. It is never below 0."""
+    """What a unit of cost takes off the reward, at first. It never falls below 0."""
     multiplier_lr: float = 0.2
     """How far the multiplier moves for each unit of mean cost above the limit, once a rollout."""
     multiplier_kp: float = 1.0
@@ -59,7 +59,7 @@ class Settings(ppo.Settings):
     """What a unit by which the mean cost has risen adds at once: the derivative part."""
 
     normalize_advantage: bool = False
-    """tmp"""
+    """Divide advantages by their spread. At the saddle point they vanish: noise would be left."""
 
     @property
     def env_id(self) -> str:
@@ -120,7 +120,7 @@ class Costs(VecEnvWrapper):
     def __init__(self, venv: VecEnv, multiplier: Multiplier) -> None:
         super().__init__(venv)
         self.reset_infos = venv.reset_infos  # A wrapper's own list stays empty.
-        if venv.has_attr("settings") and venv.get_attr("settings")[0].costs is None:
+        if venv.has_attr("settings") and getattr(venv.get_attr("settings")[0], "costs", 0) is None:
             raise _no_costs()
         self.multiplier = multiplier
         self._running = np.zeros(venv.num_envs)
@@ -173,11 +173,9 @@ class Costs(VecEnvWrapper):
 class LagrangianPPO(PPO):
     """PPO that pays for costs when a rollout is complete; its environment is a :class:`Costs`.
 
-    Attributes:
-        multiplier: The multiplier of the last rollout, which ``save`` keeps.
+    The multiplier is the environment's, ``agent.env.multiplier``: checkpoints hold it, but not what
+    ``save`` writes, which is plain PPO to any use but more training.
     """
-
-    multiplier = 0.0
 
     def collect_rollouts(
         self,
@@ -197,14 +195,14 @@ class LagrangianPPO(PPO):
             mean_cost = float(np.mean(known.ended))
             known.multiplier.update(mean_cost)
             self.logger.record("cost/mean", mean_cost)
-        self.multiplier = known.multiplier.value
-        self.logger.record("cost/multiplier", self.multiplier)
+        multiplier = known.multiplier.value
+        self.logger.record("cost/multiplier", multiplier)
 
-        # Where an episode was cut off, SB3 has added the value of what is missing, which has been
-        # paid for. The KL penalty has been charged.
+        # The KL penalty has been charged. Where an episode was cut off, SB3 has added the value of
+        # what is missing, in which costs are paid for.
         values = rollout_buffer.task_rewards - np.stack(known.rewards)
-        paid = rollout_buffer.rewards - values - self.multiplier * np.stack(known.costs)
-        rollout_buffer.rewards = paid / (1 + self.multiplier) + values
+        paid = rollout_buffer.rewards - values - multiplier * np.stack(known.costs)
+        rollout_buffer.rewards = (paid / (1 + multiplier) + values).astype(np.float32)
         with torch.no_grad():
             last = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
             last_values = self.policy.predict_values(last)

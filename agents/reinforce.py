@@ -183,7 +183,7 @@ class Reinforce:
         self.policy.set_training_mode(False)
         rows, view = self.env.num_envs, self.policy.view
         store = FragmentStore(rows, view.width, view.image_shape)
-        obs = self.env.reset()
+        obs: Any = self.env.reset()
         going, starts = np.ones((2, rows), dtype=np.bool_)
         steps, kept = [], []
         while going.any():
@@ -204,7 +204,9 @@ class Reinforce:
                 callback.update_locals({"dones": dones, "infos": infos, "rewards": rewards})
                 if not callback.on_step():
                     return None
-        mine, earned, actions, values, log_probs, fragments, lengths = map(np.stack, zip(*steps))
+        mine, earned, actions, values, log_probs, fragments, lengths = (
+            np.stack(each) for each in zip(*steps, strict=True)
+        )
         # Texts share their prefixes: each is stored once, for all its decisions.
         used, owners = np.unique(fragments[mine], return_inverse=True)
         ends = torch.from_numpy(lengths[mine] - 1)
@@ -243,7 +245,8 @@ class Reinforce:
             return np.zeros_like(returns)
         others = episodes.going.sum(1, keepdims=True) - 1
         total = (returns * episodes.going).sum(1, keepdims=True)
-        return (total - returns) / np.maximum(others, 1) * (others > 0)
+        mean = (total - returns) / np.maximum(others, 1) * (others > 0)
+        return np.asarray(mean, dtype=np.float32)
 
     def loss(self, episodes: Episodes) -> Tensor:
         """What is minimised: its gradient is minus the estimate of grad J, and that of the bonus.
@@ -262,7 +265,7 @@ class Reinforce:
         log_probs, entropy = score_actions(policy.lm, hidden, actions, policy.sampler, batch)
         texts = episodes.going.shape[1]
         gain = (log_probs * weights).sum() / texts
-        loss = -gain - s.ent_coef * entropy.sum() / texts
+        loss: Tensor = -gain - s.ent_coef * entropy.sum() / texts
         self.logger.record("train/policy_gradient_loss", -gain.item())
         self.logger.record("train/entropy_loss", -entropy.mean().item())
         if s.baseline == "value":

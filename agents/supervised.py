@@ -65,8 +65,8 @@ class Recorder:
         ended = {}
         for row in np.flatnonzero(dones).tolist():
             whole, image = split_observation(infos[row]["terminal_observation"])
-            places = np.array(self._places[row], np.int64)
-            ended[row] = Text(whole[: places[-1] + 1].astype(np.int64), places, image)
+            own = np.array(self._places[row], np.int64)
+            ended[row] = Text(whole[: own[-1] + 1].astype(np.int64), own, image)
             self._places[row] = []
         return ended
 

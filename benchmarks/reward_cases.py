@@ -68,7 +68,7 @@ class Workshop:
             )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                model = AutoModelForSequenceClassification.from_config(config)
+                model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
             with no_progress_bars():
                 model.save_pretrained(folder)
             AutoTokenizer.from_pretrained(TINY_DIR).save_pretrained(folder)

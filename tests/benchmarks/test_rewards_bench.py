@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import reward_cases, rewards
+from benchmarks import rewards
 from benchmarks.reward_cases import OPTIONS, ScoreServer, Workshop, options_of, prose, rows_for
 from textgym.errors import SettingsError
 from textgym.rewards import RewardSum, make_reward
@@ -147,4 +147,3 @@ def test_main_measures_some_and_writes_all(tmp_path: Path, monkeypatch, capsys) 
     page = (tmp_path / "rewards.md").read_text("utf-8")
     assert "`http`" in page
     assert "in one `RewardSum`" in page
-    assert reward_cases.TASKS

@@ -8,6 +8,9 @@ from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.errors import RewardError, TaskError
 from textgym.tasks import Task, make_task
 
+WITHOUT_PICTURES = [
+    name for name in textgym.registered_tasks() if make_task(name).image_shape is None
+]
 OPEN_TASKS = ("TextGen/Sentiment-v0", "TextGen/Story-v0")
 
 
@@ -34,7 +37,7 @@ def test_given_columns_are_kept(name):
 @pytest.mark.parametrize(
     "prompt", ["Hello", "", "Once upon a time, in a land far away,", "A.\nB, c"]
 )
-@pytest.mark.parametrize("name", ["TextGen-v0", *textgym.registered_tasks()])
+@pytest.mark.parametrize("name", ["TextGen-v0", *WITHOUT_PICTURES])
 def test_any_prompt_can_be_played_to_its_end(name, prompt):
     env = gym.make(name, max_new_tokens=3)
     words = env.unwrapped.tokenizer.vocab_size > 10
@@ -44,6 +47,12 @@ def test_any_prompt_can_be_played_to_its_end(name, prompt):
         _, reward, terminated, _, info = env.step(1)
     assert isinstance(reward, float)
     assert info["prompt"] == (prompt if words else "")
+
+
+def test_a_prompt_without_its_picture_is_told_what_it_lacks():
+    env = gym.make("TextGen/Caption-v0")
+    with pytest.raises(TaskError, match="give it a column 'image'"):
+        env.reset(options={"prompt": "What is this?"})
 
 
 def test_a_written_review_is_scored_by_its_subject():

@@ -7,13 +7,14 @@ there: the folder belongs to one training, whose settings it holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
 
 from textgym.errors import SettingsError
 
@@ -52,17 +53,17 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def save_state(
-    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Adam, progress: Progress
+    folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer], progress: Progress
 ) -> None:
     """Write the state of a training; a kill in mid-write leaves the last one whole."""
-    tensors = {name: tensor.contiguous() for name, tensor in _tensors(model, optimizer)}
+    tensors = {name: tensor.contiguous() for name, tensor in _tensors(model, optimizers)}
     partial = folder / "training.partial"
     save_file(tensors, str(partial), metadata={"progress": json.dumps(progress)})
     partial.replace(folder / _STATE)
 
 
-def resume(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Adam) -> Progress:
-    """Load the last state into model and optimizer, if there is one, and say how far it is."""
+def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]) -> Progress:
+    """Load the last state into model and optimizers, if there is one, and say how far it is."""
     file = folder / _STATE
     if not file.exists():
         return {"step": 0, "cpu_seconds": 0.0}
@@ -72,19 +73,32 @@ def resume(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Adam) ->
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(tensors[f"model.{name}"])
-            optimizer.state[weight] = {
-                key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+    names = _names(model)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                end = f".{names[id(weight)]}"
+                optimizer.state[weight] = {
+                    key.removeprefix("optimizer.").removesuffix(end): tensor
+                    for key, tensor in tensors.items()
+                    if key.startswith("optimizer.") and key.endswith(end)
+                }
     return progress
 
 
 def _tensors(
-    model: torch.nn.Module, optimizer: torch.optim.Adam
+    model: torch.nn.Module, optimizers: Iterable[Optimizer]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Weights and Adam's moments under flat names: safetensors, not pickle."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
+    """Weights and the optimizers' moments under flat names: safetensors, not pickle."""
+    names = _names(model)
     for name, weight in model.named_parameters():
         yield f"model.{name}", weight.detach()
-    for owner, state in optimizer.state.items():
-        for key, value in state.items():
-            yield f"adam.{key}.{names[id(owner)]}", value
+    for optimizer in optimizers:
+        for owner, state in optimizer.state.items():
+            for key, value in state.items():
+                # A key has no dots in it, so that it can be told from the weight's name.
+                yield f"optimizer.{key}.{names[id(owner)]}", value
+
+
+def _names(model: torch.nn.Module) -> dict[int, str]:
+    return {id(weight): name for name, weight in model.named_parameters()}

@@ -59,7 +59,7 @@ class UnitTests:
     The code within the first fence of three backticks is the program, where there is one.
 
     Range: [0, 1], higher is better; 0 or 1 with ``partial=False``.
-    Needs: the columns above; Linux.
+    Needs: a column with tests, in one of the forms above; Linux.
     Cost: 50 ms a text and 20 ms a test; up to the limits for those that do not end.
     Gaming: programs made for the tests alone (a table of their results), where a policy can see or
     learn them: keep the tests out of the prompt. With ``partial``, whatever most inputs have for a

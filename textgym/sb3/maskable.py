@@ -173,15 +173,16 @@ class MaskableLMPolicy(LMPolicy):
     def _draw_masked(
         self, hidden: Tensor, texts: Tensor, masks: Tensor, deterministic: bool
     ) -> tuple[Tensor, Tensor, KeptSets | None]:
-        logits = self.lm.logits(hidden)
-        drawn = self.sampler.sample(logits.masked_fill(~masks, -torch.inf), texts, deterministic)
-        # Nothing is possible: a distribution that is 0 everywhere cannot be normalised.
-        if bool(drawn[1].isnan().any()) and not bool(logits.isnan().any()):
+        logits = self.lm.logits(hidden).masked_fill_(~masks, -torch.inf)
+        possible = masks
+        if self.sampler.banned or self.sampler.required:
+            possible = self.sampler.process(logits, texts) > -torch.inf
+        if not bool(possible.any(-1).all()):
             raise SettingsError(
                 "an action mask leaves no token to write, together with the sampling's "
                 "banned_tokens and required_tokens; allow at least one (eos, say)"
             )
-        return drawn
+        return self.sampler.sample(logits, texts, deterministic)
 
 
 class MaskableLMRolloutBuffer(LMRolloutBuffer):

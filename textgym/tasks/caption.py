@@ -41,7 +41,7 @@ class Caption(Task):
 
     ## Description
 
-    Beside the tokens the policy sees a picture: a grid of 3 x 3 cells of 8 x 8 pixels, on a grey
+    Beside the tokens the policy sees a picture: a grid of 3 x 3 cells of 12 x 12 pixels, on a grey
     ground, with one to three things in it. Each is a circle, square, triangle, cross or diamond, in
     one of six colours, small or big. The prompt is a question that says nothing about it. The
     policy answers with a sentence or two.
@@ -127,7 +127,7 @@ class Caption(Task):
 
     ## Episode End
 
-    End-of-sequence, or 80 tokens: a termination. Captions begin with a space.
+    End-of-sequence, or 48 tokens: a termination. Captions begin with a space.
 
     ## Arguments
 
@@ -151,8 +151,8 @@ class Caption(Task):
     """
 
     id = "TextGen/Caption-v0"
-    max_prompt_tokens = 24
-    max_new_tokens = 80
+    max_prompt_tokens = 16
+    max_new_tokens = 48
     levels = (1, 2, 3)
     cheat_ceiling = 0.6
     image_shape = (3, 36, 36)

@@ -114,7 +114,7 @@ class Code(Task):
 
     ## Episode End
 
-    End-of-sequence, or 72 tokens: a termination. Continuations begin with a line break.
+    End-of-sequence, or 56 tokens: a termination. Continuations begin with a line break.
 
     ## Arguments
 
@@ -140,8 +140,8 @@ class Code(Task):
     """
 
     id = "TextGen/Code-v0"
-    max_prompt_tokens = 160
-    max_new_tokens = 72
+    max_prompt_tokens = 128
+    max_new_tokens = 56
     levels = (1, 2, 3)
     cheat_ceiling = 0.4
 

@@ -139,7 +139,7 @@ class DataToText(Task):
 
     ## Episode End
 
-    End-of-sequence, or 112 tokens: a termination. Continuations begin with a space.
+    End-of-sequence, or 72 tokens: a termination. Continuations begin with a space.
 
     ## Arguments
 
@@ -178,8 +178,8 @@ class DataToText(Task):
     """
 
     id = "TextGen/DataToText-v0"
-    max_prompt_tokens = 112
-    max_new_tokens = 112
+    max_prompt_tokens = 80
+    max_new_tokens = 72
     levels = (1, 2, 3)
     cheat_ceiling = 0.55
 

@@ -115,7 +115,7 @@ class Dialogue(Task):
 
     ## Episode End
 
-    The user leaves (``finish_reason`` is ``"task"``), or 124 tokens of both sides: a termination.
+    The user leaves (``finish_reason`` is ``"task"``), or 112 tokens of both sides: a termination.
     The clerk's turns begin with a space.
 
     ## Arguments
@@ -140,8 +140,8 @@ class Dialogue(Task):
     """
 
     id = "TextGen/Dialogue-v0"
-    max_prompt_tokens = 116
-    max_new_tokens = 124
+    max_prompt_tokens = 96
+    max_new_tokens = 112
     max_turns = 6
     levels = (1, 2, 3)
     cheat_ceiling = 0.55

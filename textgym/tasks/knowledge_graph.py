@@ -108,7 +108,7 @@ class KnowledgeGraph(Task):
 
     ## Episode End
 
-    End-of-sequence, or 40 tokens (the oracle needs at most 20): a termination. Completions begin
+    End-of-sequence, or 24 tokens (the oracle needs at most 20): a termination. Completions begin
     with a line break; a space will do.
 
     ## Arguments
@@ -141,8 +141,8 @@ class KnowledgeGraph(Task):
     """
 
     id = "TextGen/KnowledgeGraph-v0"
-    max_prompt_tokens = 200
-    max_new_tokens = 40
+    max_prompt_tokens = 120
+    max_new_tokens = 24
     levels = (1, 2, 3)
     cheat_ceiling = 0.4
 

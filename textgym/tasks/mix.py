@@ -58,8 +58,8 @@ class Mix(Task):
     """
 
     id = "TextGen/Mix-v0"
-    max_prompt_tokens = 200
-    max_new_tokens = 124
+    max_prompt_tokens = 128
+    max_new_tokens = 112
     levels = (1, 2, 3)
     cheat_ceiling = 0.55
 

@@ -145,7 +145,7 @@ class Moderate(Task):
 
     ## Episode End
 
-    End-of-sequence, or 64 tokens: a termination. Replies begin with a space.
+    End-of-sequence, or 48 tokens: a termination. Replies begin with a space.
 
     ## Arguments
 
@@ -175,8 +175,8 @@ class Moderate(Task):
     """
 
     id = "TextGen/Moderate-v0"
-    max_prompt_tokens = 176
-    max_new_tokens = 64
+    max_prompt_tokens = 112
+    max_new_tokens = 48
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
 

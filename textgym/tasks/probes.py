@@ -24,11 +24,6 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 """The words of most probes."""
 
 
-def following(word: str, words: tuple[str, ...]) -> str:
-    """The word after another one in a circle of words; an empty one if it is none of them."""
-    return words[(words.index(word) + 1) % len(words)] if word in words else ""
-
-
 class Probe(Task):
     """A task over a closed vocabulary, of which everything is known.
 

@@ -47,11 +47,11 @@ class Masks(Probe):
 
     ``item(0)`` at level 1::
 
-        five -> zero zero zero zero
+        seven -> zero zero zero zero
 
     ``item(0)`` at level 2::
 
-        seven -> zero one zero one
+        three -> zero one zero one
 
     ## Episode End
 
@@ -80,13 +80,13 @@ class Masks(Probe):
 
     def draw_prompt(self, rng: np.random.Generator) -> str:
         """A number."""
-        return self.tokenizer[int(rng.integers(len(self.tokenizer)))]
+        return self.tokenizer[int(rng.random() * len(self.tokenizer))]
 
     def right(self, prompt: str) -> str:
         """Zeros, or zeros and ones in turns."""
         words = ["zero", "zero"]
         if self.level == 2:
-            words = ["zero", "one"] if self._last(prompt) == 1 else ["one", "zero"]
+            words = ["zero", "one"] if self._before(prompt) else ["one", "zero"]
         return " ".join(words * (self.max_new_tokens // 2))
 
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
@@ -116,20 +116,20 @@ class Masks(Probe):
             ``[n, V]``, True for the words that are not forbidden.
         """
         lengths = (texts >= 0).sum(1)
-        before = texts[np.arange(len(texts)), lengths - 1] % 2  # of no word at all: -1 % 2, as odd
+        before = (
+            texts[np.arange(len(texts)), lengths - 1] % 2
+        )  # where there is no word, -1 % 2 is 1
         if self.level == 1:
             before = np.ones_like(before)
         mask: NDArray[np.bool_] = np.arange(len(self.tokenizer)) % 2 != before[:, None]
         return mask
 
-    def _last(self, text: str) -> int | None:
-        """Whether a text's last word is odd; None if there is none, or it is no number."""
-        return self._parity.get((text.split() or [""])[-1])
+    def _before(self, prompt: str) -> int:
+        """Whether the first word stands after an odd number: so it does, too, after no number."""
+        return self._parity.get((prompt.split() or [""])[-1], 1)
 
     def _forbidden(self, prompt: str, completion: str) -> int:
         parities = [self._parity.get(word) for word in completion.split()]
-        if self.level == 1:
-            return sum(parity != 0 for parity in parities)
-        before = [self._last(prompt), *parities]
+        before = [1] * len(parities) if self.level == 1 else [self._before(prompt), *parities]
         # A word that is no number is forbidden too.
         return sum(one in (None, last) for last, one in zip(before, parities, strict=False))

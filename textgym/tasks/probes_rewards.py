@@ -38,7 +38,7 @@ class Scale(Conditional):
 
     A number, each with the same probability. ``item(0)`` at level 1::
 
-        five -> six
+        three -> four
 
     ## Episode End
 
@@ -148,7 +148,7 @@ class Noise(Probe):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw the luck of each word."""
-        luck = rng.integers(12 * self.spread, size=len(self.tokenizer)).tolist()
+        luck = [int(12 * self.spread * u) for u in rng.random(len(self.tokenizer)).tolist()]
         return {**super().generate(rng), "luck": luck}
 
     def score(self, completion: str, row: Mapping[str, Any]) -> float:

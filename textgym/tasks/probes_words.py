@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.tasks.probes import NUMBERS, Probe, following
+from textgym.tasks.probes import NUMBERS, Probe
 
 
 class Constant(Probe):
@@ -102,11 +102,12 @@ class Conditional(Probe):
 
     def draw_prompt(self, rng: np.random.Generator) -> str:
         """A number."""
-        return self.tokenizer[int(rng.integers(len(self.tokenizer)))]
+        return self.tokenizer[int(rng.random() * len(self.tokenizer))]
 
     def right(self, prompt: str) -> str:
         """The next number."""
-        return following(prompt.strip(), self.tokenizer)
+        words, word = self.tokenizer, prompt.strip()
+        return words[(words.index(word) + 1) % len(words)] if word in words else ""
 
 
 class LargeVocabulary(Probe):
@@ -179,8 +180,9 @@ class ManyPrompts(Probe):
 
     ## Description
 
-    All prompts share a rule. An agent that learns the training prompts by heart, or what is written
-    most often, gets 1/10 on the eval split, of which no prompt is in the training split.
+    All prompts share a rule. An agent that learns the training prompts by heart gets 1/10 on the
+    eval split, which shares no prompt with them. So does one that copies a wrong word at level 1;
+    at level 2 any word but the first is worth copying 1/5 + 4/5 * 1/10 = 0.28.
 
     ## Observation Space
 
@@ -202,11 +204,11 @@ class ManyPrompts(Probe):
 
     ``item(0)`` at level 1::
 
-        five three five three six three -> three
+        three three three nine six four -> three
 
     ``item(0)`` at level 2::
 
-        four zero one two five three -> five
+        one two three one three eight -> two
 
     ## Episode End
 
@@ -230,15 +232,15 @@ class ManyPrompts(Probe):
 
     def draw_prompt(self, rng: np.random.Generator) -> str:
         """Six numbers, of which the first points to another at level 2."""
-        numbers = rng.integers(len(NUMBERS), size=self.max_prompt_tokens).tolist()
+        words = [NUMBERS[int(10 * u)] for u in rng.random(self.max_prompt_tokens).tolist()]
         if self.level == 2:
-            numbers[0] = 1 + numbers[0] % (self.max_prompt_tokens - 1)
-        return " ".join([NUMBERS[number] for number in numbers])
+            words[0] = NUMBERS[1 + NUMBERS.index(words[0]) % (self.max_prompt_tokens - 1)]
+        return " ".join(words)
 
     def right(self, prompt: str) -> str:
         """The word that is to be copied."""
         words = prompt.split()
-        if not words or not {*words} <= {*NUMBERS}:
-            return ""
-        at = 1 if self.level == 1 else NUMBERS.index(words[0])
-        return words[at] if 0 < at < len(words) else ""
+        at = 1
+        if self.level == 2:
+            at = NUMBERS.index(words[0]) if words and words[0] in NUMBERS else 0
+        return words[at] if 0 < at < len(words) and words[at] in NUMBERS else ""

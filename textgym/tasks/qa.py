@@ -104,7 +104,7 @@ class QA(Task):
 
     ## Episode End
 
-    End-of-sequence, or 40 tokens (the oracle needs at most 16): a termination. Answers begin with a
+    End-of-sequence, or 20 tokens (the oracle needs at most 16): a termination. Answers begin with a
     space.
 
     ## Arguments
@@ -137,8 +137,8 @@ class QA(Task):
     """
 
     id = "TextGen/QA-v0"
-    max_prompt_tokens = 110
-    max_new_tokens = 40
+    max_prompt_tokens = 88
+    max_new_tokens = 20
     levels = (1, 2, 3)
     cheat_ceiling = 0.2
 

@@ -149,7 +149,7 @@ class Risk(Task):
 
     ## Episode End
 
-    End-of-sequence, or 84 tokens: a termination. Decisions begin with a space.
+    End-of-sequence, or 56 tokens: a termination. Decisions begin with a space.
 
     ## Arguments
 
@@ -175,8 +175,8 @@ class Risk(Task):
     """
 
     id = "TextGen/Risk-v0"
-    max_prompt_tokens = 156
-    max_new_tokens = 84
+    max_prompt_tokens = 96
+    max_new_tokens = 56
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
 

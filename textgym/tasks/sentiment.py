@@ -139,7 +139,7 @@ class Sentiment(Task):
     """
 
     id = "TextGen/Sentiment-v0"
-    max_prompt_tokens = 40
+    max_prompt_tokens = 48
     max_new_tokens = 64
     levels = (1, 2, 3)
     cheat_ceiling = 0.5

@@ -194,7 +194,7 @@ class Story(Task):
     """
 
     id = "TextGen/Story-v0"
-    max_prompt_tokens = 64
+    max_prompt_tokens = 56
     max_new_tokens = 64
     levels = (1, 2, 3)
     cheat_ceiling = 0.55

@@ -119,7 +119,7 @@ class Summarize(Task):
 
     ## Episode End
 
-    End-of-sequence, or 64 tokens: a termination. Summaries begin with a space.
+    End-of-sequence, or 48 tokens: a termination. Summaries begin with a space.
 
     ## Arguments
 
@@ -140,8 +140,8 @@ class Summarize(Task):
     """
 
     id = "TextGen/Summarize-v0"
-    max_prompt_tokens = 160
-    max_new_tokens = 64
+    max_prompt_tokens = 112
+    max_new_tokens = 48
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
 

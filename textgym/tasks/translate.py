@@ -131,7 +131,7 @@ class Translate(Task):
 
     ## Episode End
 
-    End-of-sequence, or 112 tokens: a termination. Completions begin with a space.
+    End-of-sequence, or 72 tokens: a termination. Completions begin with a space.
 
     ## Arguments
 
@@ -161,8 +161,8 @@ class Translate(Task):
     """  # noqa: RUF002 - Chinese marks
 
     id = "TextGen/Translate-v0"
-    max_prompt_tokens = 120
-    max_new_tokens = 112
+    max_prompt_tokens = 80
+    max_new_tokens = 72
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
 

@@ -162,7 +162,7 @@ def train(settings: TrainSettings) -> Path:
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
     )
-    progress = cast(Evaluations, resume(out, model.model, optimizer))
+    progress = cast(Evaluations, resume(out, model.model, [optimizer]))
     history = progress.setdefault("history", [])
     steps = settings.epochs * math.ceil(len(learn) / settings.batch_size)
     schedule = Schedule(steps=steps, warmup=settings.warmup, learning_rate=settings.learning_rate)
@@ -188,7 +188,7 @@ def train(settings: TrainSettings) -> Path:
                 _save_best(out, model)
             progress["step"] = step + 1
             progress["cpu_seconds"] = time.process_time() - started
-            save_state(out, model.model, optimizer, progress)
+            save_state(out, model.model, [optimizer], progress)
     return _finish(settings, model, held_out, progress, {**counts, "form": form})
 
 
