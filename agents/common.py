@@ -87,6 +87,11 @@ class RunSettings:
         """The environment id, with its default resolved."""
         return self.env or ("TextGen-v0" if self.prompts else "TextGen/Sentiment-v0")
 
+    @property
+    def train_kwargs(self) -> dict[str, Any]:
+        """Arguments of the training environment alone, as the agent needs them."""
+        return {}
+
     def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
         """Wrap the batch as the agent needs it; an agent that chooses tokens needs nothing."""
         return envs
@@ -121,7 +126,9 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         check_run(settings.resume, settings, name)
     console = Console()
     split = eval_split(settings)
-    venv = StepCounter(make_env(settings, settings.n_envs, settings.seed, "train"))
+    venv = StepCounter(
+        make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)
+    )
     agent = make_agent(venv, settings.seed)
     log = TrainingLog(settings.steps)
     saver = Saver(agent, settings, log)
@@ -151,8 +158,10 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         if interrupted:
             console.print("Interrupted: evaluating and saving what was learned so far.")
         after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+        # An agent that learns from a file counts its tokens itself.
+        steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
         logger.record("eval/reward", after.mean)
-        logger.dump(venv.steps)
+        logger.dump(steps)
 
     if isinstance(agent, OnPolicyAlgorithm):
         keep_kl_coef(agent)
@@ -160,10 +169,10 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         agent.save(str(folder / "model"))
     if isinstance(policy, LMPolicy):
         policy.lm.save_pretrained(folder / "lm")
-    plot(folder / "curve.png", f"{name} on {settings.env_id}", venv.steps, log, before, after)
+    plot(folder / "curve.png", f"{name} on {settings.env_id}", steps, log, before, after)
     write_samples(folder, before, after)
     results = {
-        "steps": venv.steps,
+        "steps": steps,
         "seconds": round(saver.seconds, 1),
         "interrupted": interrupted,
         "eval_split": split,
@@ -177,7 +186,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     console.print(
         f"reward before {before}, after {after} "
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
-        f"{venv.steps:,} tokens in {saver.seconds:.0f} s\n"
+        f"{steps:,} tokens in {saver.seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"
         f"logs:   tensorboard --logdir {folder}"

@@ -84,8 +84,15 @@ def eval_split(settings: EnvSettings) -> str:
     return "eval"
 
 
-def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str) -> VecEnv:
+def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str, **chosen: Any) -> VecEnv:
     """Build the vector environment that the settings describe.
+
+    Args:
+        settings: The settings.
+        n_envs: Number of rows.
+        seed: Seed of the first row.
+        split: The split of the prompts.
+        **chosen: Further arguments of the environment, which the agent chooses.
 
     Raises:
         SettingsError: If there is no such environment, an argument is unknown or given twice, or
@@ -104,9 +111,9 @@ def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str) -> VecEn
         if name in given:
             flag = "lm" if name == "tokenizer" else name.replace("_", "-")
             raise SettingsError(f"--env-kwargs and --{flag} both say {name}; leave one of them out")
-        if name in ("split", "num_envs", "n_envs", "seed"):
+        if name in ("split", "num_envs", "n_envs", "seed", *chosen):
             raise SettingsError(f"--env-kwargs: {name} is chosen by the run itself; leave it out")
-    kwargs = {**given, **settings.env_kwargs, "split": split}
+    kwargs = {**given, **settings.env_kwargs, **chosen, "split": split}
     try:
         venv = make_vec_env(
             settings.env_id, n_envs=n_envs, seed=seed, wrapper=settings.wrap, **kwargs

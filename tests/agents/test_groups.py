@@ -456,3 +456,26 @@ def test_the_command_line(module: Any, tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         cli.command_line(name, module.Settings(), None, module.main, [*flags, "--group-size=1"])
     assert "group_size=1 has to be at least 2" in capsys.readouterr().err
+
+
+@BOTH
+def test_training_has_groups_and_evaluation_has_none(module: Any, tmp_path: Path) -> None:
+    """Also where the number of evaluation episodes is no multiple of the group's size."""
+    flags = [
+        "--env=TextGen/Sentiment-v0", "--steps=8", "--n-envs=4", "--group-size=4",
+        "--max-new-tokens=2", "--eval-episodes=6", "--threads=1", "--device=cpu",
+        f"--out={tmp_path}", "--checkpoint-every=0",
+    ]  # fmt: skip
+    cli.command_line(module.__name__, module.Settings(), None, module.main, flags)
+    (folder,) = tmp_path.iterdir()
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len({row["prompt"] for row in samples}) > 3
+
+
+def test_the_size_of_groups_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--env-kwargs", '{"group_size": 4}', f"--out={tmp_path}"]
+    with pytest.raises(SystemExit):
+        cli.command_line("agents.grpo", grpo.Settings(), None, grpo.main, flags)
+    assert "--env-kwargs: group_size" in capsys.readouterr().err

@@ -207,7 +207,8 @@ class Watch(BaseCallback):
         for row, info in enumerate(told["infos"]):
             if info.get("TimeLimit.truncated"):
                 text = torch.as_tensor(info["terminal_observation"])[None]
-                cut[row] = float(self.model.policy.predict_values(text))  # type: ignore[operator]
+                with torch.no_grad():
+                    cut[row] = float(self.model.policy.predict_values(text))  # type: ignore[operator]
         costs = [info["cost"] for info in told["infos"]]
         self.steps.append((told["rewards"].copy(), np.array(costs), cut))
         return True

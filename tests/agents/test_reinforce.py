@@ -373,8 +373,8 @@ def test_the_value_head_leaves_the_model_alone(gpt2: str) -> None:
 )
 def test_learns_to_say_good(baseline: Any, seed: int, tmp_path: Path) -> None:
     settings = Settings(
-        env="TextGen/GoodBad-v0", baseline=baseline, seed=seed, steps=768, n_envs=32, device="cpu",
-        eval_episodes=100, threads=1, out=tmp_path,
+        env="TextGen/GoodBad-v0", baseline=baseline, seed=seed, steps=768, n_envs=32, lr=3e-3,
+        eval_episodes=100, threads=1, device="cpu", out=tmp_path,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "plot", lambda *_: None)
