@@ -155,19 +155,21 @@ def test_with_a_kl_penalty_the_optimum_is_interior(lm: str) -> None:
     agent = make(bandit(lm), lm, kl_coef=coef, multiplier_lr=0.4)
     start = probabilities(agent)
 
-    def optimum(multiplier: float) -> np.ndarray:
-        weights = start * np.exp((REWARD - multiplier * COST) / coef)
-        return weights / weights.sum()
+    def optimum(grows: float) -> tuple[float, np.ndarray]:
+        low, high = 0.0, 10.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            value = (REWARD - middle * COST) / (coef * (1 + grows * middle))
+            best = start * np.exp(value) / (start @ np.exp(value))
+            low, high = (middle, high) if best @ COST > 0.3 else (low, middle)
+        return low, best
 
-    low, high = 0.0, 10.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if optimum(middle) @ COST > 0.3 else (low, middle)
-    # Were the penalty not divided, its coefficient would be (1 + m) times as large.
-    assert abs(optimum(low) - start).max() > 0.15
+    multiplier, best = optimum(0.0)
+    # Were the penalty not divided, its coefficient would be 1 + m times as large.
+    assert abs(optimum(1.0)[1] - best).max() > 0.08
     rows = learn(agent, 70 * 256)
-    assert rows[-30:, 1].mean() == pytest.approx(low, abs=0.06)
-    assert probabilities(agent) == pytest.approx(optimum(low), abs=0.06)
+    assert rows[-30:, 1].mean() == pytest.approx(multiplier, abs=0.06)
+    assert probabilities(agent) == pytest.approx(best, abs=0.06)
 
 
 # ---------------------------------------------------------------------- the multiplier
