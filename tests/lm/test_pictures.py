@@ -33,7 +33,7 @@ def texts(rng, count, shortest=0):
 
 def seeing(lm, seed=0, scale=1.0):
     torch.manual_seed(seed)
-    encoder = PictureEncoder(SHAPE, lm.hidden_size, grid=2)
+    encoder = PictureEncoder(SHAPE, lm.hidden_size, positions=3, grid=2)
     torch.nn.init.normal_(encoder.embed.weight, std=scale)
     lm.look_through(encoder)
     return lm
@@ -123,7 +123,7 @@ def test_the_cache_is_a_memo_with_pictures_too(lm, seed):
                 tokens[row, length : length + more] = torch.from_numpy(fresh)
         if step == 15:
             with torch.no_grad():
-                lm.pictures.places.add_(0.3)
+                lm.pictures.offset.add_(0.3)
         with torch.no_grad():
             expected = last_hidden(lm, tokens, images)
             torch.testing.assert_close(decoder(tokens, images), expected, atol=1e-4, rtol=1e-4)

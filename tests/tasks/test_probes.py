@@ -144,6 +144,34 @@ def test_a_prompt_of_ones_own_has_its_right_text_or_none(task):
 # ------------------------------------------------------------------ closed forms
 
 
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        (Constant, [1 / 4]), (Conditional, [1 / 8]), (LargeVocabulary, [0.01, 0.001]),
+        (ManyPrompts, [1 / 10] * 2), (Noise, [1 / 2] * 3), (Scale, [12.5, 0.00125, 1250]),
+        (Delayed, [1 / 4] * 3), (LongHorizon, [1 / 4] * 3), (Sparse, [1 / 125, 1 / 625, 1 / 3125]),
+        (Masks, [1 / 16] * 2),
+    ],
+)  # fmt: skip
+def test_random_rewards_are_those_of_the_pages(probe, expected):
+    assert [probe(level).random_reward for level in probe.levels] == pytest.approx(expected)
+
+
+def test_the_right_words_of_many_are_those_of_the_page():
+    assert LargeVocabulary(1).words == tuple(f"word{50 + 100 * at}" for at in range(20))
+    assert LargeVocabulary(2).words == ("word500", "word1500")
+
+
+@pytest.mark.parametrize("level", ManyPrompts.levels)
+def test_prompts_of_the_eval_split_are_unseen(level):
+    splits = [ManyPrompts(level, split) for split in ("train", "eval")]
+    train, test = ({task.item(index)["prompt"] for index in range(3000)} for task in splits)
+    assert not train & test
+    assert min(len(train), len(test)) > 2900
+    firsts = {prompt.split()[0] for prompt in train | test}
+    assert firsts == {*(NUMBERS if level == 1 else NUMBERS[1:6])}
+
+
 @pytest.mark.parametrize("task", ENUMERATED)
 def test_closed_forms_are_those_of_all_texts(task):
     rows = rows_of(task)

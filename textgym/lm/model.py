@@ -222,8 +222,12 @@ class LanguageModel(nn.Module):
                 f"{self.name!r} ({self.model.config.model_type}) cannot read a picture as prefix "
                 "embeddings; use a decoder such as GPT-2, Llama or Qwen2"
             )
-        if self._source is not None:
-            load_pictures(encoder, self._source)
+        known = self._source is not None and load_pictures(encoder, self._source)
+        if not known and self.start_id is not None:
+            words = self.model.get_input_embeddings()
+            start = torch.tensor([self.start_id], device=self.device)
+            with torch.no_grad():
+                encoder.offset.copy_(words(start))
         self.pictures = encoder.to(self.device)
 
     def embed(self, tokens: Tensor, images: Tensor) -> dict[str, Tensor]:
