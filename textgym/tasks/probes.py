@@ -27,8 +27,8 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 class Probe(Task):
     """A task over a closed vocabulary, of which everything is known.
 
-    Every text of a probe has exactly `max_new_tokens` tokens (in `Sparse` the last one is eos): a
-    text of another length, such as another budget would allow, scores 0.
+    A right text has exactly `max_new_tokens` tokens (in `Sparse` the last one is eos): a text of
+    another length, such as another budget would allow, scores 0.
 
     A probe counts as **solved** at the reward halfway between `random_reward` and `optimum`. Each
     class says what an agent gets that lacks the ability which the probe is about: it is less.

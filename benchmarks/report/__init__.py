@@ -1,0 +1,10 @@
+"""What a folder of benchmark runs says: a page with statistics and plots, and what changed.
+
+The statistics are those of Agarwal et al., "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice" (2021): https://arxiv.org/abs/2108.13264.
+"""
+
+from benchmarks.report.compare import compare
+from benchmarks.report.page import report
+
+__all__ = ["compare", "report"]

@@ -1,0 +1,151 @@
+"""The cells of a runs folder: what an agent with one seed reached in one experiment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgym.errors import DataError
+
+VERSION = 1
+"""Version of the format that is read here."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment, done or failed, by one agent with one seed.
+
+    Attributes:
+        record: What the runner wrote, whole.
+    """
+
+    record: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """Name of the experiment: environment and arguments."""
+        return str(self.record["experiment"])
+
+    @property
+    def agent(self) -> str:
+        """Name of the agent."""
+        return str(self.record["agent"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the agent."""
+        return int(self.record["seed"])
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What no other cell has."""
+        return self.task, self.agent, self.seed
+
+    @property
+    def mean(self) -> float | None:
+        """Mean return after training; None where there is none."""
+        return _finite(self.record.get("after"))
+
+    @property
+    def mean_before(self) -> float | None:
+        """Mean return before training; None where there is none."""
+        return _finite(self.record.get("before"))
+
+    @property
+    def error(self) -> str | None:
+        """Why the cell has no score; None if it has one."""
+        if self.record["status"] != "done":
+            return str(self.record.get("error") or "it failed, and left no message")
+        return None if self.mean is not None else "its mean return is not a finite number"
+
+    @property
+    def score(self) -> float | None:
+        """The normalised score: 0 is what random tokens get, 1 what the oracle gets."""
+        if self.error is not None or self.mean is None:
+            return None
+        floor, ceiling = float(self.record["floor"]), float(self.record["ceiling"])
+        return (self.mean - floor) / (ceiling - floor)
+
+    @property
+    def curve(self) -> Sequence[tuple[float, float]]:
+        """Steps and mean return of training episodes; empty where nothing was trained."""
+        points = [(float(x), float(y)) for x, y in self.record.get("curve") or ()]
+        return [point for point in points if math.isfinite(point[1])]
+
+
+def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
+    """Read RUNS/cells.jsonl.
+
+    Returns:
+        The cells in the order of their keys, whatever the order in which they ended, and remarks
+        on what was found in the file and not used.
+
+    Raises:
+        DataError: If there is no such file, nothing in it, or a line that is no cell.
+    """
+    path = Path(runs) / "cells.jsonl"
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except OSError as error:
+        raise DataError(
+            f"{runs}: this is no folder of benchmark runs ({type(error).__name__}: {error}); give "
+            "the folder that was --out of: python -m benchmarks run"
+        ) from error
+    cells: dict[tuple[str, str, int], Cell] = {}
+    remarks: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            cell = Cell(_checked(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # Every whole line ends in a line break.
+                remarks.append(f"Line {number} of cells.jsonl was cut short and is left out.")
+                continue
+            raise DataError(
+                f"{path}, line {number}: this is no cell of version {VERSION} "
+                f"({type(error).__name__}: {error}); remove the line, and run its cell again"
+            ) from error
+        if cell.key in cells:
+            remarks.append(
+                f"{cell.task}, {cell.agent}, seed {cell.seed} is there more than once: its last "
+                "line counts."
+            )
+        cells[cell.key] = cell
+    if not cells:
+        raise DataError(f"{path} holds no cell yet: wait for the first one to end, or run again")
+    return [cells[key] for key in sorted(cells)], remarks
+
+
+def distinct(cells: Sequence[Cell], what: Callable[[Cell], Any]) -> list[str]:
+    """The different values of something, as JSON, in order."""
+    return sorted({json.dumps(what(cell), sort_keys=True) for cell in cells})
+
+
+def values(cells: Sequence[Cell], part: str) -> dict[str, list[str]]:
+    """The different values, as JSON, of each key of the cells' settings or versions."""
+    keys = sorted({key for cell in cells for key in cell.record.get(part) or {}})
+    return {
+        key: distinct(cells, lambda cell, key=key: (cell.record.get(part) or {}).get(key))  # type: ignore[misc]
+        for key in keys
+    }
+
+
+def _checked(record: Any) -> Mapping[str, Any]:
+    if record["version"] != VERSION:
+        raise ValueError(f"its version is {record['version']!r}")
+    if record["status"] not in ("done", "failed"):
+        raise ValueError(f"its status is {record['status']!r}")
+    str(record["experiment"]), str(record["agent"]), int(record["seed"])
+    if not float(record["floor"]) < float(record["ceiling"]):
+        raise ValueError(f"its floor {record['floor']} is not below its ceiling")
+    return record  # type: ignore[no-any-return]
+
+
+def _finite(evaluation: Mapping[str, Any] | None) -> float | None:
+    mean = (evaluation or {}).get("mean")
+    return float(mean) if mean is not None and math.isfinite(mean) else None

@@ -1,0 +1,170 @@
+"""The file of results, cells.jsonl: one line a cell, whole or not there at all.
+
+A cell is an experiment, an agent and a seed. Its line is written in one stroke when it is over and
+forced to the disk, so a runner may be killed at any moment: what it leaves is whole lines and
+perhaps half of one, which is cut off when the file is next written to or opened by a runner.
+
+Several runners may share a folder. Whoever writes locks the file cells.lock, and whoever works on a
+cell locks a byte of it, the cell's own; the operating system lets go of both when a process ends,
+however it ends. These are POSIX record locks: a process has one `Store` of a folder, as closing
+another one would release them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textgym.errors import DataError
+
+CELLS = "cells.jsonl"
+
+Record = dict[str, Any]
+"""A line of the file: what the cell is, and what came of it."""
+
+
+class Key(NamedTuple):
+    """What tells cells apart."""
+
+    suite: str
+    experiment: str
+    agent: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.experiment}, {self.agent}, seed {self.seed}"
+
+
+def key_of(record: Mapping[str, Any]) -> Key:
+    """The cell that a record is of."""
+    return Key(record["suite"], record["experiment"], record["agent"], record["seed"])
+
+
+def read(folder: Path) -> list[Record]:
+    """The whole lines of a folder's cells.jsonl, which is not changed; runners may be at work.
+
+    Raises:
+        DataError: If there is no such file, or it holds something else.
+    """
+    file = folder / CELLS
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{file}: {error.strerror}; give the --out folder of python -m benchmarks run"
+        ) from error
+    return list(_parse(file, data[: data.rfind(b"\n") + 1]).values())
+
+
+class Store:
+    """A folder's cells, for a runner.
+
+    Args:
+        folder: The folder; made if need be.
+
+    Raises:
+        DataError: If a line of cells.jsonl is none of ours.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / CELLS
+        self._lock = os.open(folder / "cells.lock", os.O_RDWR | os.O_CREAT)
+        with self._writing():
+            pass
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    def records(self) -> dict[Key, Record]:
+        """All cells that are there now, other runners' included."""
+        with self._writing() as records:
+            return records
+
+    def put(self, record: Record) -> None:
+        """Add a cell; it replaces one of the same key."""
+        with self._writing() as records:
+            if key_of(record) in records:
+                self._rewrite({**records, key_of(record): record})
+                return
+            with self.file.open("ab") as file:
+                file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget cells."""
+        gone = set(keys)
+        with self._writing() as records:
+            self._rewrite({key: record for key, record in records.items() if key not in gone})
+
+    def claim(self, key: Key) -> bool:
+        """Lock a cell for this process; False if another process works on it."""
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
+        except OSError:
+            return False
+        return True
+
+    def release(self, key: Key) -> None:
+        """Let others work on the cell."""
+        fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, _place(key))
+
+    @contextmanager
+    def _writing(self) -> Iterator[dict[Key, Record]]:
+        """Keep other runners out of the file; half a last line is cut off, and the others read."""
+        fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, 0)
+        try:
+            with self.file.open("a+b") as file:
+                file.seek(0)
+                data = file.read()
+                whole = data.rfind(b"\n") + 1
+                if whole < len(data):
+                    file.truncate(whole)
+                    os.fsync(file.fileno())
+            yield _parse(self.file, data[:whole])
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, 0)
+
+    def _rewrite(self, records: Mapping[Key, Record]) -> None:
+        """Put another file in the place of this one, in one stroke."""
+        partial = self.file.with_name(CELLS + ".partial")
+        with partial.open("wb") as file:
+            file.writelines(map(_line, records.values()))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.file)
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
+
+
+def _place(key: Key) -> int:
+    """The byte of the lock file that stands for a cell; byte 0 stands for writing."""
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
+    return 1 + int.from_bytes(digest[:6], "big")
+
+
+def _parse(file: Path, data: bytes) -> dict[Key, Record]:
+    """Whole lines to records; of two with one key the later one counts."""
+    found: dict[Key, Record] = {}
+    for line in data.splitlines():
+        try:
+            record = json.loads(line)
+            found[key_of(record)] = record
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{file}: the line {line[:60]!r} is no cell ({type(error).__name__}: {error}); "
+                "remove it, or give another folder"
+            ) from error
+    return found
