@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,23 @@ class Cell:
 
     Attributes:
         record: What the runner wrote, whole.
+        names_suite: Whether the task is called by its suite as well: where there are several, one
+            experiment may be in two of them, with another budget.
     """
 
     record: Mapping[str, Any]
+    names_suite: bool = False
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite."""
+        return str(self.record["suite"])
 
     @property
     def task(self) -> str:
         """Name of the experiment: environment and arguments."""
-        return str(self.record["experiment"])
+        name = str(self.record["experiment"])
+        return f"{name} ({self.suite})" if self.names_suite else name
 
     @property
     def agent(self) -> str:
@@ -95,7 +104,7 @@ def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
             f"{runs}: this is no folder of benchmark runs ({type(error).__name__}: {error}); give "
             "the folder that was --out of: python -m benchmarks run"
         ) from error
-    cells: dict[tuple[str, str, int], Cell] = {}
+    cells: dict[tuple[str, ...], Cell] = {}
     remarks: list[str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -110,15 +119,23 @@ def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
                 f"{path}, line {number}: this is no cell of version {VERSION} "
                 f"({type(error).__name__}: {error}); remove the line, and run its cell again"
             ) from error
-        if cell.key in cells:
+        key = (cell.suite, *map(str, cell.key))
+        if key in cells:
             remarks.append(
                 f"{cell.task}, {cell.agent}, seed {cell.seed} is there more than once: its last "
                 "line counts."
             )
-        cells[cell.key] = cell
+        cells[key] = cell
     if not cells:
         raise DataError(f"{path} holds no cell yet: wait for the first one to end, or run again")
-    return [cells[key] for key in sorted(cells)], remarks
+    several = len({cell.suite for cell in cells.values()}) > 1
+    return name_suites(list(cells.values()), several), remarks
+
+
+def name_suites(cells: Sequence[Cell], names_suite: bool) -> list[Cell]:
+    """The cells in the order of their keys, with or without the suite in the tasks' names."""
+    named = [replace(cell, names_suite=names_suite) for cell in cells]
+    return sorted(named, key=lambda cell: cell.key)
 
 
 def distinct(cells: Sequence[Cell], what: Callable[[Cell], Any]) -> list[str]:
@@ -140,7 +157,7 @@ def _checked(record: Any) -> Mapping[str, Any]:
         raise ValueError(f"its version is {record['version']!r}")
     if record["status"] not in ("done", "failed"):
         raise ValueError(f"its status is {record['status']!r}")
-    str(record["experiment"]), str(record["agent"]), int(record["seed"])
+    str(record["suite"]), str(record["experiment"]), str(record["agent"]), int(record["seed"])
     if not float(record["floor"]) < float(record["ceiling"]):
         raise ValueError(f"its floor {record['floor']} is not below its ceiling")
     return record  # type: ignore[no-any-return]

@@ -23,11 +23,18 @@ def test_spaces(spec: Any) -> None:
     env = gym.make(spec).unwrapped
     size = env.tokenizer.vocab_size
     width = env.settings.max_prompt_tokens + env.settings.max_new_tokens
-    assert env.observation_space == gym.spaces.Box(-1, size - 1, (width,), np.int32)
+    texts = gym.spaces.Box(-1, size - 1, (width,), np.int32)
     assert env.action_space == gym.spaces.Discrete(size)
     obs, info = env.reset(seed=3)
-    assert obs.dtype == np.int32
     assert obs in env.observation_space
+    if env.settings.pictures is None:
+        assert env.observation_space == texts
+    else:
+        shape = env.settings.pictures.image_shape
+        image = gym.spaces.Box(0, 255, shape, np.uint8)
+        assert env.observation_space == gym.spaces.Dict({"tokens": texts, "image": image})
+        obs = obs["tokens"]
+    assert obs.dtype == np.int32
     assert info["prompt_tokens"] == (obs >= 0).sum()
     assert env.tokenizer.decode(obs[: info["prompt_tokens"]].tolist()) == info["prompt"]
 

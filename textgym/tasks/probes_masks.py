@@ -97,14 +97,13 @@ class Masks(Probe):
 
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """The number of forbidden words."""
+        return {"forbidden": self._cost}
 
-        def forbidden(
-            prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
-        ) -> list[float]:
-            pairs = zip(prompts, completions, strict=True)
-            return [float(self._forbidden(prompt, completion)) for prompt, completion in pairs]
-
-        return {"forbidden": forbidden}
+    def _cost(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float]:
+        pairs = zip(prompts, completions, strict=True)
+        return [float(self._forbidden(prompt, completion)) for prompt, completion in pairs]
 
     def allowed(self, texts: NDArray[np.int32]) -> NDArray[np.bool_]:
         """What may be written next, as :class:`textgym.wrappers.ActionMasks` asks for it.

@@ -1,0 +1,118 @@
+"""The agents that are measured: by name one of ``agents/``, or anybody's own file.
+
+A file defines ``make_agent(venv, seed)``, which returns anything with the `learn` and `predict` of
+Stable-Baselines3. One that has settings takes them too, ``make_agent(venv, seed, settings)``, and
+defines their class ``Settings``, a dataclass below :class:`agents.common.RunSettings`: then the
+environment is made as they say (`train_kwargs`, `wrap`), and they are recorded with the results.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import agents
+from agents.common import RunSettings
+from agents.evaluation import Agent
+from benchmarks.hashes import source_hash
+from textgym.errors import SettingsError, near_matches
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An agent that is measured.
+
+    Attributes:
+        name: The name in ``agents/``, or the file's.
+        make_agent: Its factory.
+        settings_class: The class of its settings; `RunSettings` if it takes none.
+        takes_settings: Whether the factory takes settings.
+        hash: Hash of its file, though not of what the file imports.
+    """
+
+    name: str
+    make_agent: Callable[..., Agent]
+    settings_class: type[RunSettings]
+    takes_settings: bool
+    hash: str
+
+
+def label(spec: str) -> str:
+    """The name of an agent that was given by name or by file."""
+    return Path(spec).stem if _is_file(spec) else spec
+
+
+@cache
+def load_candidate(spec: str) -> Candidate:
+    """Find an agent.
+
+    Args:
+        spec: A name in ``agents/``, or the path of a .py file.
+
+    Raises:
+        SettingsError: If there is none (with near matches), or it cannot be used.
+    """
+    file = Path(spec).expanduser() if _is_file(spec) else _folder() / f"{spec}.py"
+    known = [path.name for path in file.parent.glob("*.py")] if _is_file(spec) else named_agents()
+    if not file.is_file() or (not _is_file(spec) and spec not in known):
+        wanted = file.name if _is_file(spec) else spec
+        raise SettingsError(
+            f"--agent {spec}: there is no such agent{near_matches(wanted, known)}; give the "
+            "path of a .py file that defines make_agent(venv, seed), or a name: "
+            f"{', '.join(named_agents())}"
+        )
+    module = _load_file(file) if _is_file(spec) else importlib.import_module(f"agents.{spec}")
+    make_agent = getattr(module, "make_agent", None)
+    if not callable(make_agent):
+        raise SettingsError(f"--agent {spec}: the file defines no make_agent(venv, seed)")
+    takes_settings = "settings" in inspect.signature(make_agent).parameters
+    settings_class = getattr(module, "Settings", None) if takes_settings else RunSettings
+    if not (isinstance(settings_class, type) and issubclass(settings_class, RunSettings)):
+        raise SettingsError(
+            f"--agent {spec}: make_agent takes settings, so the file has to define their class, "
+            "Settings, a dataclass below agents.common.RunSettings"
+        )
+    return Candidate(label(spec), make_agent, settings_class, takes_settings, source_hash(file))
+
+
+def named_agents() -> list[str]:
+    """The agents in ``agents/``."""
+    return sorted(
+        file.stem
+        for file in _folder().glob("*.py")
+        if "\ndef make_agent(" in file.read_text("utf-8")
+    )
+
+
+def _folder() -> Path:
+    return Path(next(iter(agents.__path__)))
+
+
+def _is_file(spec: str) -> bool:
+    return spec.endswith(".py") or "/" in spec
+
+
+def _load_file(file: Path) -> Any:
+    """Import a file that is in no package; what lies beside it can be imported by it."""
+    name = f"benchmarked_{file.stem}"
+    found = importlib.util.spec_from_file_location(name, file)
+    assert found is not None
+    assert found.loader is not None
+    sys.path.insert(0, str(file.parent.resolve()))
+    module = importlib.util.module_from_spec(found)
+    # Dataclasses look their module up.
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise SettingsError(
+            f"--agent {file}: the file cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+    return module
