@@ -49,8 +49,8 @@ Command = (
 
 def main(args: Sequence[str] | None = None) -> int:
     """Read the command line and do it; what textgym refuses is told without a traceback."""
-    command: Options | Report | Compare = tyro.cli(  # type: ignore[assignment]
-        Command,  # type: ignore[arg-type]
+    command: Options | Report | Compare = tyro.cli(
+        Command,
         args=args,
         description=__doc__,
         prog="python -m benchmarks",

@@ -151,7 +151,7 @@ def attempt(
             if line.endswith(b"\n"):
                 record: Record = json.loads(line)
                 return record
-            ended = process.wait()
+            ended = process.wait()  # It gave up its output, so it is at its end.
             errors.seek(0)
             words = errors.read().decode("utf-8", "replace").strip()[-_LAST_WORDS:]
             how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"

@@ -3,7 +3,7 @@
     python -m benchmarks run --suite quick --agent ppo --agent my_agent.py --seeds 5 --out RUNS
 
 Every cell that is over is a line of ``RUNS/cells.jsonl`` (:mod:`benchmarks.store`). The same
-command goes on where the last one ended, however it ended; two of them on one folder share the work.
+command goes on where the last one ended, however it ended; two on one folder share the work.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def probes() -> Suite:
         for level in textgym.make_task(id).levels:
             task: Any = textgym.make_task(id, level)
             # One word takes one step, a long text many: all have about as many episodes.
-            steps = 4_096 * min(4, task.max_new_tokens)
+            steps = 8_192 * min(4, task.max_new_tokens)
             scale = (float(task.random_reward), float(task.optimum))
             found.append(Experiment(id, {"level": level}, steps, tuple(task.tags), *scale))
     if not found:

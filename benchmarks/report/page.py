@@ -80,7 +80,8 @@ def _lead(summary: Summary) -> str:
     done = sum(cell.error is None for cell in summary.cells)
     return (
         f"{_count(len(summary.agents), 'agent')}, {_count(len(summary.tasks), 'task')}, "
-        f"{_count(len(summary.seeds), 'seed')}: {done} of {_count(len(summary.cells), 'cell')} done."
+        f"{_count(len(summary.seeds), 'seed')}: {done} of {_count(len(summary.cells), 'cell')} "
+        "done."
     )
 
 
@@ -192,7 +193,7 @@ def _texts(summary: Summary, task: str) -> str:
 def _change(cell: Cell) -> str:
     if cell.error is not None:
         return "failed"
-    before = "–" if cell.mean_before is None else f"{cell.mean_before:.3f}"
+    before = "-" if cell.mean_before is None else f"{cell.mean_before:.3f}"
     return f"{before} → {cell.mean:.3f}"
 
 

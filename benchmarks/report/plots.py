@@ -1,4 +1,4 @@
-"""The plots of a report, each one as SVG and PNG: good enough for a paper, and safe for all eyes."""
+"""The plots of a report, each as SVG and PNG: good enough for a paper, and safe for all eyes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MARKERS = "osD^vPX*"
 
 DASHES = ("-", "--", ":", "-.")
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # A name may hold a dollar.
     "font.family": "sans-serif",
@@ -105,7 +105,7 @@ def aggregates(summary: Summary) -> Figure:
         for row, agent in enumerate(agents):
             found = summary.over(agent, summary.common, statistic)
             _interval(axes, found, row, style(summary.agents, agent))
-        axes.set_title(f"{name} ({'less' if name == 'optimality gap' else 'more'} is better)")
+        axes.set_title(f"{name} (less is better)" if name == "optimality gap" else name)
         axes.title.set_fontsize(8)
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)

@@ -103,7 +103,7 @@ def in_markdown(text: str) -> str:
 def told(found: Estimate | None) -> str:
     """An estimate and its interval."""
     if found is None:
-        return "–"
+        return "-"
     if not found.known:
         return f"{found.value:.3f}"
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
@@ -131,8 +131,8 @@ def overall(summary: Summary) -> Table:
         rows,
         f"Normalised scores (0: random tokens, 1: oracle) over the {len(summary.common)} of "
         f"{len(summary.tasks)} tasks that every agent has a score in; 95% intervals by "
-        f"{st.REPLICATES:,} replicates of a bootstrap over the seeds of each task. IQM: mean of the "
-        "middle half of the runs. Of the optimality gap, how far runs are below 1, less is better.",
+        f"{st.REPLICATES:,} replicates of a bootstrap over the seeds of each task. IQM: mean of "
+        "the middle half of the runs. Optimality gap: how far runs are below 1; less is better.",
     )
 
 
@@ -160,10 +160,9 @@ def by_task(summary: Summary) -> Table:
         "Task by task",
         ["task", "floor", "ceiling", *summary.agents],
         rows,
-        f"Mean return after training over {len(summary.seeds)} seeds, with 95% bootstrap intervals. "
-        "Bold: better than every other agent, each 95% interval of the difference above 0. With many "
-        "tasks and agents, one in twenty such intervals leaves out 0 by chance. Floor: random "
-        "tokens; ceiling: oracle.",
+        "Mean return after training over the seeds, with 95% bootstrap intervals. Bold: better "
+        "than every other agent, each 95% interval of the difference above 0. Of many intervals, "
+        "one in twenty leaves out 0 by chance. Floor: random tokens; ceiling: oracle.",
     )
 
 
@@ -175,7 +174,7 @@ def pairs(summary: Summary) -> Table:
         for y in summary.scoring:
             found = None if x == y else summary.improvement(*sorted((x, y)))
             if found is None:
-                row.append(Value("–"))
+                row.append(Value("-"))
                 continue
             each, tasks = found
             if x > y:  # The same draws, seen from the other side.
@@ -188,8 +187,8 @@ def pairs(summary: Summary) -> Table:
         "Probability of improvement",
         ["agent", *(f"over {agent}" for agent in summary.scoring)],
         rows,
-        "The probability that a run of the row's agent has a higher score than one of the column's, "
-        "in the mean of the tasks of both; ties count half. Bold: the 95% interval leaves out 0.5.",
+        "The probability that a run of the row's agent scores higher than one of the column's, in "
+        "the mean of the tasks of both; ties count half. Bold: the 95% interval leaves out 0.5.",
     )
 
 
@@ -232,15 +231,15 @@ def costs(summary: Summary) -> Table:
                 Value(f"{len(done)} of {len(cells)}", len(done)),
                 Value(f"{tokens:,}", tokens),
                 *(Value(f"{spent:,.1f}", spent) for spent in minutes),
-                Value("–" if speed is None else f"{speed:,.0f}", speed),
+                Value("-" if speed is None else f"{speed:,.0f}", speed),
             ]
         )
     return Table(
         "Costs",
         ["agent", "cells done", "tokens", "minutes", "CPU minutes", "tokens/s"],
         rows,
-        "Tokens: the budgets of the cells that are done. Minutes: of all cells, the failed ones and "
-        "the evaluations included. Tokens/s: mean over the cells that are done.",
+        "Tokens: the budgets of the cells that are done. Minutes: of all cells, failed ones and "
+        "evaluations included. Tokens/s: mean over the cells that are done.",
     )
 
 

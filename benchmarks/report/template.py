@@ -21,6 +21,7 @@ table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nu
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;
 vertical-align:top;font-weight:400;overflow-wrap:anywhere}
 td,thead th{min-width:4rem}
+tbody th{min-width:13rem}
 .numbers td,.numbers thead th+th{text-align:right;white-space:nowrap}
 .numbers thead th+th button{text-align:right}
 strong{font-weight:700}
@@ -77,7 +78,9 @@ def page(title: str, body: str) -> str:
         body: What is in it, as HTML.
     """
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

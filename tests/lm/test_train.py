@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from textgym.errors import SettingsError
 from textgym.lm import train as training
 from textgym.lm.train import (
+    Document,
     TrainSettings,
     by_length,
     documents,
@@ -114,10 +115,15 @@ def test_documents_are_a_function_of_seed_and_step():
 def test_batches_begin_at_position_0_and_end_with_eos():
     tokenizer = load_tokenizer()
     rng = np.random.default_rng(0)
-    texts = [*documents(1, 0, 0, 9), *(make_task("TextGen/Dialogue-v0").turns_document(rng),) * 2]
+    talk = Document("", make_task("TextGen/Dialogue-v0").turns_document(rng))
+    texts = [*documents(1, 0, 0, 9), talk, talk]
     batch = encode_batch(texts, tokenizer, context=1024)
-    for number, (pieces, row) in enumerate(zip(texts, batch, strict=True)):
+    for number, ((prompt, pieces), row, weights) in enumerate(zip(texts, *batch, strict=True)):
         ids = row[row >= 0].tolist()
+        told = number % 8 == 0, len(tokenizer.encode(prompt)), len(ids)
+        assert weights[: told[0] + told[1]].tolist() == pytest.approx([0.1] * (told[0] + told[1]))
+        assert (weights[told[0] + told[1] : len(ids)] == 1).all()
+        assert (weights[len(ids) :] == 0).all()
         begins_with_eos = number % 8 == 0
         assert (ids[0] == tokenizer.eos_id) == begins_with_eos
         assert ids[-1] == tokenizer.eos_id
@@ -139,9 +145,34 @@ def test_parts_of_a_batch_add_up_to_its_loss():
     )
     model = GPT2LMHeadModel(config).eval()
     parts = list(by_length(batch))
-    assert sum(len(part) for part, _ in parts) == 10
+    assert sum(len(part.tokens) for part, _ in parts) == 10
     total = sum(loss_of(model, part).item() * share for part, share in parts)
     assert total == pytest.approx(loss_of(model, batch).item(), rel=1e-5)
+
+
+def test_the_loss_is_a_weighted_mean_over_tokens():
+    tokenizer = load_tokenizer()
+    batch = encode_batch(documents(1, 0, 1, 5), tokenizer, context=1024)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=tokenizer.vocab_size, n_positions=1024, n_embd=8, n_layer=1, n_head=1
+    )
+    model = GPT2LMHeadModel(config).eval()
+    above, below = 0.0, 0.0
+    for row, weights in zip(*batch, strict=True):
+        ids = row[row >= 0]
+        with torch.no_grad():
+            scores = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+        for at in range(1, len(ids)):
+            above -= float(scores[at - 1, ids[at]] * weights[at])
+            below += float(weights[at])
+    assert loss_of(model, batch).item() == pytest.approx(above / below, rel=1e-5)
+
+
+def test_a_documents_prompt_is_its_tasks():
+    for prompt, pieces in documents(1, 0, 2, 40):
+        assert pieces[0].startswith(prompt)
+        assert len(prompt) > 10
 
 
 def test_learning_rate_rises_then_falls():
@@ -158,7 +189,7 @@ def test_settings_of_the_built_in_model_are_in_its_card():
 
     config = json.loads((TINY_DIR / "config.json").read_text())
     card = (TINY_DIR / "README.md").read_text()
-    assert f"--width {config['n_embd']}" in card
-    assert f"--layers {config['n_layer']}" in card
+    assert f"--width {config['hidden_size']}" in card
+    assert f"--layers {config['num_hidden_layers']}" in card
     weights = load_file(TINY_DIR / "model.safetensors")
     assert 1e6 <= sum(tensor.numel() for tensor in weights.values()) <= 4e6

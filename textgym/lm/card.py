@@ -89,7 +89,7 @@ language: en
 ---
 # textgym/tiny
 
-The language model that ships with textgym: a GPT-2 of {parameters} weights ({layers} layers,
+The language model that ships with textgym: a Llama of {parameters} weights ({layers} layers,
 width {width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary}
 tokens. It writes the small English of textgym's built-in tasks, fluently and with mediocre success,
 and is meant as a starting policy for reinforcement learning on a laptop. It knows nothing else, and
@@ -108,8 +108,8 @@ with it. The weights are stored in bfloat16.
 
 ## How well it writes
 
-Cross-entropy on documents of the eval split: {validation_loss} nats a token (perplexity
-{perplexity}).
+Cross-entropy on documents of the eval split, where a token of a prompt counts a tenth of one of
+its continuation: {validation_loss} nats a token (perplexity {perplexity}).
 
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
 interval of the mean, between the score of an empty text and the oracle's:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import tokenizers
@@ -44,6 +44,9 @@ EOS = "<|endoftext|>"
 # One document in so many begins with eos, so that the model can also write from nothing.
 _FROM_NOTHING = 8
 
+# What predicting a token of a prompt counts beside one of a continuation.
+_PROMPT_WEIGHT = 0.1
+
 # Streams of random numbers, told apart by the first word of their seed.
 _TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
 
@@ -56,9 +59,9 @@ class TrainSettings:
     """Settings of a training; the defaults made ``textgym/tiny``."""
 
     out: str = field(default="runs/tiny", metadata={"help": "folder of the checkpoints"})
-    steps: int = field(default=4200, metadata={"help": "optimizer steps"})
+    steps: int = field(default=4000, metadata={"help": "optimizer steps"})
     batch_size: int = field(default=16, metadata={"help": "documents a step"})
-    learning_rate: float = field(default=1e-2, metadata={"help": "peak, after warm-up"})
+    learning_rate: float = field(default=6e-3, metadata={"help": "peak, after warm-up"})
     warmup: int = field(default=100, metadata={"help": "steps of linear warm-up"})
     weight_decay: float = field(default=0.05, metadata={"help": "on matrices"})
     vocab_size: int = field(default=2048, metadata={"help": "at most so many tokens"})
@@ -80,13 +83,24 @@ def training_tasks(split: str) -> list[Task]:
     return [form for task in tasks if task.tokenizer is None for form in task.variants(split)]
 
 
+class Document(NamedTuple):
+    """A training text.
+
+    Attributes:
+        prompt: What its first piece begins with, and a policy is given.
+        pieces: The text in pieces, behind each of which eos stands.
+    """
+
+    prompt: str
+    pieces: list[str]
+
+
 def documents(
     stream: int, seed: int, step: int, count: int, split: str = "train"
-) -> list[list[str]]:
+) -> list[Document]:
     """Some documents, from all tasks in equal shares; a function of its arguments alone.
 
-    Returns:
-        Each document in pieces, behind which eos stands.
+    Level 1 is drawn twice as often as level 2, and three times as often as level 3.
     """
     rng = np.random.default_rng(np.random.SeedSequence([stream, seed, step]))
     groups: dict[str, list[Task]] = {}
@@ -96,8 +110,19 @@ def documents(
     drawn = []
     for _ in range(count):
         forms = groups[names[int(rng.random() * len(names))]]
-        drawn.append(forms[int(rng.random() * len(forms))].turns_document(rng))
+        shares = np.cumsum([1 / form.level for form in forms])
+        form = forms[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]
+        drawn.append(_document(form, rng))
     return drawn
+
+
+def _document(task: Task, rng: np.random.Generator) -> Document:
+    # A document is drawn as its row is, so a twin of the generator tells the prompt.
+    twin = np.random.default_rng()
+    twin.bit_generator.state = rng.bit_generator.state
+    prompt = str(task.sample(twin)["prompt"])
+    pieces = task.turns_document(rng)
+    return Document(prompt if pieces[0].startswith(prompt) else "", pieces)
 
 
 def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
@@ -112,54 +137,76 @@ def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
         show_progress=False,
     )
     texts = documents(_TOKENIZER_STREAM, settings.seed, 0, settings.tokenizer_documents)
-    tokenizer.train_from_iterator(map("".join, texts), trainer)
+    tokenizer.train_from_iterator(("".join(text.pieces) for text in texts), trainer)
     return tokenizer
 
 
-def encode_batch(texts: list[list[str]], tokenizer: Tokenizer, context: int) -> torch.Tensor:
-    """Token ids of documents, each from position 0 and with eos behind each of its pieces.
+class Batch(NamedTuple):
+    """Texts to learn from.
 
-    Returns:
-        int64 ``[len(texts), longest]``; -100, which the loss ignores, after the end.
+    Attributes:
+        tokens: int64 ``[B, T]``; -100, which the loss ignores, after the end.
+        weights: float32 ``[B, T]``, what predicting each token counts.
+    """
+
+    tokens: torch.Tensor
+    weights: torch.Tensor
+
+
+def encode_batch(texts: list[Document], tokenizer: Tokenizer, context: int) -> Batch:
+    """Documents as tokens, each from position 0 and with eos behind each of its pieces.
+
+    Prompt and continuation are tokenized apart, as in an episode. A prompt's tokens count little:
+    they are drawn at random, and no policy has to write them.
 
     Raises:
         SettingsError: If a document is longer than the context.
     """
     eos = cast(int, tokenizer.eos_id)
-    rows = [
-        [eos] * (number % _FROM_NOTHING == 0)
-        + [index for piece in pieces for index in (*tokenizer.encode(piece), eos)]
-        for number, pieces in enumerate(texts)
-    ]
+    rows, counts = [], []
+    for number, (prompt, pieces) in enumerate(texts):
+        ids = [eos] * (number % _FROM_NOTHING == 0) + tokenizer.encode(prompt)
+        counts.append(len(ids))
+        ids += [*tokenizer.encode(pieces[0][len(prompt) :]), eos]
+        rows.append(
+            ids + [index for piece in pieces[1:] for index in (*tokenizer.encode(piece), eos)]
+        )
     longest = max(map(len, rows))
     if longest > context:
         raise SettingsError(
             f"a document has {longest} tokens, but the context is {context}; raise --context"
         )
-    batch = torch.full((len(rows), longest), -100)
-    for row, ids in enumerate(rows):
-        batch[row, : len(ids)] = torch.tensor(ids)
-    return batch
+    tokens = torch.full((len(rows), longest), -100)
+    weights = torch.zeros(tokens.shape)
+    for row, (ids, count) in enumerate(zip(rows, counts, strict=True)):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+        weights[row, :count] = _PROMPT_WEIGHT
+        weights[row, count : len(ids)] = 1.0
+    return Batch(tokens, weights)
 
 
-def by_length(batch: torch.Tensor, parts: int = 2) -> Iterator[tuple[torch.Tensor, float]]:
-    """Cut a batch ``[B, T]`` into parts of like length, each with its share of the predictions.
+def by_length(batch: Batch, parts: int = 2) -> Iterator[tuple[Batch, float]]:
+    """Cut a batch into parts of like length, each with its share of the weights.
 
     Mean losses weighted by these shares add up to the mean loss of the batch, for less padding.
     """
-    lengths = (batch >= 0).sum(1)
-    total = int((lengths - 1).sum())
+    lengths = (batch.tokens >= 0).sum(1)
+    total = float(batch.weights[:, 1:].sum())
     for rows in lengths.argsort().chunk(parts):
-        yield batch[rows, : int(lengths[rows].max())], int((lengths[rows] - 1).sum()) / total
+        longest = int(lengths[rows].max())
+        part = Batch(batch.tokens[rows, :longest], batch.weights[rows, :longest])
+        yield part, float(part.weights[:, 1:].sum()) / total
 
 
-def loss_of(model: LlamaForCausalLM, batch: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy a token, in nats, of a batch ``[B, T]`` with -100 where there is none."""
+def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Weighted mean of the cross-entropy a token, in nats."""
+    tokens, weights = batch
     # Padding lies to the right of every document, where causal attention cannot see it.
-    logits = model(input_ids=batch.clamp(min=0)).logits
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), ignore_index=-100
+    logits = model(input_ids=tokens.clamp(min=0)).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=-100, reduction="none"
     )
+    return (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
@@ -257,7 +304,7 @@ def train(settings: TrainSettings) -> Path:
 
 
 def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, context: int) -> float:
-    """Cross-entropy a token, in nats, on 512 documents of the eval split."""
+    """The weighted cross-entropy a token, in nats, on 512 documents of the eval split."""
     texts = documents(_VALIDATION_STREAM, 0, 0, 512, split="eval")
     model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
