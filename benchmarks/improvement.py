@@ -6,8 +6,8 @@
 Each run starts from textgym/tiny, trains with the settings of ``agents.ppo`` for `steps` tokens on
 a task's default level, and is judged on the same evaluation prompts before and after. A finished
 run is a file in `runs`: started again, the command goes on with those that are missing, and two of
-them at once share the work (``--part 0 2`` and ``--part 1 2``). The table and the chart are made of all
-runs that are there.
+them at once share the work (``--part 0 2`` and ``--part 1 2``). The table and the chart are made of
+all runs that are there.
 
 The interval of a change is paired: for each prompt the mean over seeds after, less the mean over
 seeds before, then the mean of these differences and 1.96 standard errors. It says how sure the
