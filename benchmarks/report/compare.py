@@ -83,6 +83,9 @@ def _making(one: Summary, two: Summary) -> list[str]:
             shared = set(one.tasks) & set(two.tasks)
             sides = [[c for c in side.of(agent=agent) if c.task in shared] for side in (one, two)]
             _tell_values(tell, f"{agent}, setting", *(values(side, "settings") for side in sides))
+            tell(
+                f"{agent}, its file (hash)", *(distinct(side, key("agent_hash")) for side in sides)
+            )
             tell(f"{agent}, language model", *(distinct(side, key("lm_hash")) for side in sides))
     _tell_values(tell, "Version of", *(values(side.cells, "versions") for side in (one, two)))
     return found

@@ -58,7 +58,8 @@ def commands(summary: Summary, runs: Path | str, out: Path | str) -> str:
     for suite in sorted({cell.suite for cell in summary.cells}):
         cells = [cell for cell in summary.cells if cell.suite == suite]
         agents = " ".join(
-            f"--agent {shlex.quote(agent)}" for agent in sorted({cell.agent for cell in cells})
+            f"--agent {shlex.quote(agent if _is_ours(agent) else f'{agent}.py')}"
+            for agent in sorted({cell.agent for cell in cells})
         )
         seeds = len({cell.seed for cell in cells})
         lines.append(
@@ -111,6 +112,11 @@ def _making(summary: Summary) -> list[Table]:
 def _again(summary: Summary) -> str:
     """What the command does not say."""
     said = "Cells that are done are not run again: give another --out to repeat all of them."
+    if any(cell.error is not None for cell in summary.cells):
+        said += " Those that failed are, with --retry-failed."
+    files = [f"{agent}.py" for agent in summary.agents if not _is_ours(agent)]
+    if files:
+        said += f" Not of agents/, so that its path has to be given: {', '.join(files)}."
     if summary.seeds != list(range(len(summary.seeds))):
         said += f" The seeds were {', '.join(map(str, summary.seeds))}."
     return said
@@ -206,6 +212,11 @@ def _sample_lines(sample: dict[str, str]) -> list[str]:
         f"{name + ':':8}{visible(str(sample.get(name) or '')) or '(nothing)'}"
         for name in ("prompt", "before", "after")
     ]
+
+
+def _is_ours(agent: str) -> bool:
+    """Whether an agent is one of ``agents/``; of other files the cells hold the name alone."""
+    return (Path(__file__).parents[2] / "agents" / f"{agent}.py").is_file()
 
 
 def _count(number: int, what: str) -> str:

@@ -153,7 +153,9 @@ def tags(summary: Summary) -> Figure:
         axes.fill(around, closed, color=look["color"], alpha=0.06, lw=0)
     labels = [f"{tag}\n({len(tasks)})" for tag, tasks in tagged.items()]
     axes.set_xticks(angles, labels)
-    axes.tick_params(axis="x", pad=10)
+    for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+        side = round(math.sin(angle), 6)
+        label.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
     axes.set(ylim=(0, 1), theta_offset=math.pi / 2, theta_direction=-1)
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["", "0.5", "", "1"], fontsize=7, color="#555555")
     axes.spines["polar"].set_color("#bbbbbb")
@@ -243,14 +245,16 @@ def _interval(
     """A mean, with its interval where there is one."""
     if found.known:
         axes.plot([found.low, found.high], [at, at], color=look["color"], lw=2.2, alpha=0.75)
-    axes.plot([found.value], [at], **{**look, "linestyle": ""}, ms=5, mec="white", label=label)
+    axes.plot(
+        [found.value], [at], **{**look, "linestyle": ""}, ms=6, mec="white", mew=0.6, label=label
+    )
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
     """The agents, above everything."""
     handles, labels = axes.get_legend_handles_labels()
     # Not below: there, constrained layouts let it lie on the axes' labels.
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)))
 
 
 def _wrapped(task: str) -> str:

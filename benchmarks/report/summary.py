@@ -183,6 +183,7 @@ class Summary:
             *self._mixed("timesteps", "different budgets of training"),
             *self._mixed("floor", "different floors"),
             *self._mixed("ceiling", "different ceilings"),
+            *self._rewritten(),
         ]
 
     def _mean(self, scores: Scores, *names: str) -> Estimate | None:
@@ -237,6 +238,17 @@ class Summary:
         return [
             f"The fewest seeds behind a number are {min(counts)}. With fewer than 5, bootstrap "
             "intervals are too narrow; with a single one there is none."
+        ]
+
+    def _rewritten(self) -> list[str]:
+        found = {
+            agent: distinct(self.of(agent=agent), lambda cell: cell.record.get("agent_hash"))
+            for agent in self.agents
+        }
+        return [
+            f"{agent}: its file changed between cells (hashes): {', '.join(values)}."
+            for agent, values in found.items()
+            if len(values) > 1
         ]
 
     def _mixed(self, key: str, said: str) -> list[str]:

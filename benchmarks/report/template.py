@@ -78,9 +78,8 @@ def page(title: str, body: str) -> str:
         body: What is in it, as HTML.
     """
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    )
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    policy += f"script-src 'sha256-{digest}'"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

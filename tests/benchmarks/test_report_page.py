@@ -200,7 +200,7 @@ def test_the_page_is_well_formed_and_asks_the_network_for_nothing(made: Path) ->
     assert page.open == []
     for name in ("src", "href", "xlink:href", "action", "data", "srcset"):
         for address in page.attributes(name):
-            assert re.fullmatch(r"#[\w-]+|data:,|(?:%s)\.(svg|png)" % "|".join(PLOTS), address)
+            assert re.fullmatch(rf"#[\w-]+|data:,|(?:{'|'.join(PLOTS)})\.(svg|png)", address)
     assert not re.search(r"@import|url\((?!#)", text)
     # The only address in the page is the one that an agent wrote, and nobody follows a text.
     assert re.findall(r"https?://[^<\s]*", text) == ["http://example.org/"]
@@ -265,7 +265,8 @@ def test_failures_and_gaps_are_said(made: Path) -> None:
         assert "(1 of 3 failed)" in text
         assert "(2 seeds)" in text
         assert "Failed cells" in text
-        assert "--suite quick --agent grpo --agent my_agent --agent ppo --seeds 3" in text
+        assert "its path has to be given: my_agent.py" in text.replace("\\", "")
+        assert "--suite quick --agent grpo --agent my_agent.py --agent ppo --seeds 3" in text
 
 
 def test_markdown_keeps_texts_in_their_places(made: Path) -> None:
@@ -333,6 +334,13 @@ def test_an_agent_that_failed_in_a_task_takes_it_out_of_the_aggregates(tmp_path:
     assert found[1] == 3
 
 
+def test_an_agent_that_was_rewritten_is_said(tmp_path: Path) -> None:
+    records = grid()
+    records[0]["agent_hash"] = "new"
+    cells, _ = read_cells(write(tmp_path, records))
+    assert 'ppo: its file changed between cells (hashes): "new", null.' in Summary(cells).notes()
+
+
 def test_different_tasks_under_one_name_are_said(tmp_path: Path) -> None:
     records = grid()
     records[0]["task_hash"] = "other"
@@ -392,7 +400,8 @@ def test_a_browser_shows_the_page_without_an_error_and_sorts_its_tables(
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", text)
     (tmp_path / "clicked.html").write_text(unguarded.replace("</body>", click), "utf-8")
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --disable-quic --enable-logging=stderr --dump-dom"
+    flags += " --disable-component-update --disable-sync --disable-quic"
+    flags += " --enable-logging=stderr --dump-dom"
     for file in (made / "report.html", tmp_path / "clicked.html"):
         done = subprocess.run(
             [BROWSER, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
