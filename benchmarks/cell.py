@@ -1,23 +1,15 @@
 """One cell of a suite: an agent is evaluated, trained, and evaluated again, with one seed.
 
-    python -m benchmarks.cell < JOB
-
-The runner starts it as a process of its own for every cell, so that nothing that one cell does can
-change another's result. The job is a line of JSON on the standard input, which stays open: when it
-ends, the runner is gone, and the cell goes too. The record is a line on the standard output.
+The runner does this in a process of its own for every cell (:mod:`benchmarks.cell_process`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import random
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -54,8 +46,6 @@ SAMPLES = 4
 
 _NOT_RECORDED = ("out", "resume", "checkpoint_every", "threads", "prompts", "reward")
 """Settings of a run that a cell does not have."""
-
-_ERROR_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -286,43 +276,3 @@ def _task_hash(name: str, experiment: Experiment) -> str:
     if name not in _HASHES:
         _HASHES[name] = task_hash(experiment)
     return _HASHES[name]
-
-
-def error_of(text: str) -> str:
-    """The end of a traceback, or of what a process had to say."""
-    text = text.strip()
-    return text if len(text) <= _ERROR_CHARACTERS else f"...{text[-_ERROR_CHARACTERS:]}"
-
-
-def _leave_with_the_runner() -> None:
-    """End the process when the standard input does; called in a thread."""
-    while os.read(0, 1 << 16):
-        pass
-    os._exit(1)
-
-
-def main() -> None:
-    """Do the job on the standard input."""
-    # What the agent prints must not get into the record.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    line = b""
-    while not line.endswith(b"\n"):
-        # Unbuffered, since the thread reads on; nothing comes after the line.
-        piece = os.read(0, 1 << 16)
-        if not piece:
-            sys.exit("benchmarks.cell: the job on the standard input is not a whole line")
-        line += piece
-    threading.Thread(target=_leave_with_the_runner, daemon=True).start()
-    job = json.loads(line)
-    try:
-        text = json.dumps(run_cell(Cell.from_json(job["cell"])), allow_nan=False)
-    except Exception:
-        failed = {**job["record"], "status": "failed", "error": error_of(traceback.format_exc())}
-        text = json.dumps(failed, allow_nan=False)
-    out.write(text + "\n")
-    out.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -18,16 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.cell_process import error_of
 from benchmarks.store import Record
 from textgym.errors import require
 
 ROOT = Path(__file__).parents[1]
 """The checkout, from which a cell's process imports agents and benchmarks."""
 
-CELL = (sys.executable, "-m", "benchmarks.cell")
+CELL = (sys.executable, "-m", "benchmarks.cell_process")
 """The command that does a job: JSON on its standard input, the record on its standard output."""
-
-_LAST_WORDS = 2000
 
 
 class Engine(Protocol):
@@ -153,7 +152,7 @@ def attempt(
                 return record
             ended = process.wait()  # It gave up its output, so it is at its end.
             errors.seek(0)
-            words = errors.read().decode("utf-8", "replace").strip()[-_LAST_WORDS:]
+            words = error_of(errors.read().decode("utf-8", "replace"))
             how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
             error = f"{words}\nThe cell's process ended with {how}.".strip()
             return {**job["record"], "status": "failed", "error": error}

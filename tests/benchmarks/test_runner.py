@@ -1,7 +1,7 @@
 """Suites are run: kills, workers, failures and changes; and a real cell of a real agent.
 
-Most cells here are a script's that needs a few milliseconds, in place of ``benchmarks.cell``: what
-is under test is the runner, its processes and its file.
+Most cells here are a script's that needs a few milliseconds, in place of
+``benchmarks.cell_process``: what is under test is the runner, its processes and its file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rich.console import Console
 
 from benchmarks import __main__ as command_line
 from benchmarks import candidates, engines, runner
-from benchmarks.cell import Cell, Heard, describe, error_of, learning_curve, run_cell
+from benchmarks.cell import Cell, Heard, describe, learning_curve, run_cell
+from benchmarks.cell_process import error_of
 from benchmarks.engines import LocalEngine, attempt
 from benchmarks.runner import Options, Plan, differences, make_plans, run, work
 from benchmarks.store import Store, read
@@ -230,6 +231,15 @@ def test_when_the_runner_goes_its_cells_go(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [each["seed"] for each in outcomes(tmp_path / "out")] == [0]
+
+
+def test_a_cell_goes_with_its_runner_while_it_still_imports() -> None:
+    """The real process; the end of its input is the end of it, whatever it is doing."""
+    process = subprocess.Popen(
+        engines.CELL, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.communicate('{"cell": null, "record": {}}\n')[0] == ""
+    assert process.returncode == 1
 
 
 def alive(pid: int) -> bool:
