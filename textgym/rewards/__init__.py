@@ -44,8 +44,7 @@ Each class's docstring says what it needs, what it costs, and how a policy would
 preferences.
 """
 
-from importlib import import_module
-
+import textgym.rewards.neural  # noqa: F401  # its rewards by name; torch comes with the first
 from textgym.rewards.cider import Cider
 from textgym.rewards.combinators import Clip, Gate, Max, Min, Product, Scale
 from textgym.rewards.combine import RewardSpec, RewardSum
@@ -72,7 +71,6 @@ from textgym.rewards.tables import Parent
 register_reward("http", "textgym.rewards.http_scorer:HttpScorer")
 register_reward("judge", "textgym.rewards.judge:Judge")
 register_reward("unit_tests", "textgym.rewards.unit_tests:UnitTests")
-import_module("textgym.rewards.neural")
 
 __all__ = [
     "Background",
