@@ -111,7 +111,7 @@ def test_every_decision_comes_once(checkpoint, make_env, batch_size):
         return sorted(found)
 
     def texts(batch):
-        tokens, at, positions, _ = batch.observations
+        tokens, at, positions = batch.observations[:3]
         whole = torch.full((len(at), buffer.observation_space.shape[0]), -1)
         whole[:, : tokens.shape[1]] = tokens[at]
         return torch.where(torch.arange(whole.shape[1]) <= positions[:, None], whole, -1)
