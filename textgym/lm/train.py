@@ -59,7 +59,7 @@ class TrainSettings:
     """Settings of a training; the defaults made ``textgym/tiny``."""
 
     out: str = field(default="runs/tiny", metadata={"help": "folder of the checkpoints"})
-    steps: int = field(default=4000, metadata={"help": "optimizer steps"})
+    steps: int = field(default=8000, metadata={"help": "optimizer steps"})
     batch_size: int = field(default=16, metadata={"help": "documents a step"})
     learning_rate: float = field(default=6e-3, metadata={"help": "peak, after warm-up"})
     warmup: int = field(default=100, metadata={"help": "steps of linear warm-up"})
@@ -185,7 +185,7 @@ def encode_batch(texts: list[Document], tokenizer: Tokenizer, context: int) -> B
     return Batch(tokens, weights)
 
 
-def by_length(batch: Batch, parts: int = 2) -> Iterator[tuple[Batch, float]]:
+def by_length(batch: Batch, parts: int = 4) -> Iterator[tuple[Batch, float]]:
     """Cut a batch into parts of like length, each with its share of the weights.
 
     Mean losses weighted by these shares add up to the mean loss of the batch, for less padding.

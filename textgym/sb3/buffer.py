@@ -24,14 +24,13 @@ from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from textgym.envs.observations import split_observation
+from textgym.envs.observations import split_observation, text_view
 from textgym.errors import SettingsError
 from textgym.lm.decision import Decision
 from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch
 from textgym.sb3.fragments import FragmentStore, Ints
-from textgym.sb3.views import text_view
 
 # Decisions that the reference model scores at once.
 _KL_CHUNK = 4096

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from textgym.envs.observations import split_observation
+from textgym.envs.observations import TextView, split_observation, text_view
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decision import Decision
 from textgym.lm.decoding import MemoDecoder
@@ -36,7 +36,6 @@ from textgym.lm.scoring import (
     sequence_hidden,
 )
 from textgym.sb3.value_head import value_head, value_layers
-from textgym.sb3.views import TextView, text_view
 from textgym.tokenization import TINY
 
 

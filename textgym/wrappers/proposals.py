@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from textgym.envs.observations import text_view
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.decoding import MemoDecoder
 from textgym.lm.model import LanguageModel
@@ -246,14 +247,9 @@ def _text_spaces(env: Any) -> tuple[Any, Any]:
     vector = isinstance(env, gym.vector.VectorEnv)
     texts = env.single_observation_space if vector else env.observation_space
     actions = env.single_action_space if vector else env.action_space
-    if (
-        not isinstance(texts, gym.spaces.Box)
-        or len(texts.shape) != 1
-        or texts.dtype is None
-        or texts.dtype.kind != "i"
-        or not isinstance(actions, gym.spaces.Discrete)
-        or actions.start != 0
-    ):
+    view = text_view(texts)
+    words = isinstance(actions, gym.spaces.Discrete) and actions.start == 0
+    if view is None or view.image_shape is not None or not words:
         raise SettingsError(
             "a language model proposes tokens in text environments (a Box of token ids and "
             f"Discrete tokens), but the observations are {texts} and the actions {actions}; wrap "
