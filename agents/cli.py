@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import traceback
@@ -12,6 +13,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from agents.run_record import settings_of_run
+from agents.tuned import told, tuned_settings
 from textgym.errors import RewardError, TextGymError
 
 SettingsT = TypeVar("SettingsT")
@@ -43,8 +45,10 @@ def command_line(
     """Read the command line and run; what textgym refuses is told without a traceback.
 
     Args:
-        module: As for `parse`, like `defaults`, `doc` and `args`.
-        defaults: The agent's settings, a dataclass, where the command line says nothing.
+        module: As for `parse`, like `doc` and `args`; ``agents.NAME`` has the tuned settings in
+            ``agents/settings/NAME.yaml``, if there is such a file (:mod:`agents.tuned`).
+        defaults: The agent's settings, a dataclass, where neither the command line nor what was
+            tuned for the environment says anything.
         doc: The head of the help page.
         main: Called with the settings.
         args: The words of the command line; None takes the process's own.
@@ -57,10 +61,28 @@ def command_line(
         run = getattr(settings, "resume", None)
         if run is not None:  # Its settings are the defaults then: flags can only contradict them.
             settings = parse(module, settings_of_run(run, defaults), doc, args)
+        elif module.startswith("agents.") and getattr(settings, "tuned", False):
+            settings = _tuned(module, settings, defaults, doc, args)
         main(settings)
     except TextGymError as error:
         print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _tuned(
+    module: str, settings: Any, defaults: Any, doc: str | None, args: Sequence[str] | None
+) -> Any:
+    """Read the command line again, with what was tuned for its environment as the defaults."""
+    name = module.removeprefix("agents.")
+    found = tuned_settings(name, settings.env_id, type(defaults))
+    if not found.values:
+        return settings
+    defaults = dataclasses.replace(defaults, **found.values, tuned_from=dict(found.sources))
+    settings = parse(module, defaults, doc, args)
+    line = told(name, found, settings)
+    if line:
+        print(line)
+    return settings
 
 
 def _place(error: TextGymError) -> str:

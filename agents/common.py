@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from gymnasium.vector import VectorEnv
 from rich.console import Console
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -81,6 +82,10 @@ class RunSettings:
     resume: Path | None = None
     """Folder of a run that was interrupted: go on with it, to the same result. Its settings are
     those of the run; --steps may be more, and --device, --threads and --checkpoint-every others."""
+    tuned: bool = True
+    """Take what was tuned for the environment (agents/settings) for defaults; flags still win."""
+    tuned_from: tyro.conf.Suppress[dict[str, str]] = field(default_factory=dict)
+    """Where tuned settings come from, by entry; the command line notes it for run.json."""
 
     @property
     def env_id(self) -> str:

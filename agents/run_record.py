@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import textgym
 from textgym.errors import SettingsError
 
-MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads"}
+MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads", "tuned_from"}
 """Settings that a run may be resumed with other values of: they do not say what is trained."""
 
 

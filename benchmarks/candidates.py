@@ -35,6 +35,7 @@ class Candidate:
         settings_class: The class of its settings; `RunSettings` if it takes none.
         takes_settings: Whether the factory takes settings.
         hash: Hash of its file, though not of what the file imports.
+        ours: Whether it is one of ``agents/``, for which settings may have been tuned.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Candidate:
     settings_class: type[RunSettings]
     takes_settings: bool
     hash: str
+    ours: bool
 
 
 def label(spec: str) -> str:
@@ -79,7 +81,14 @@ def load_candidate(spec: str) -> Candidate:
             f"--agent {spec}: make_agent takes settings, so the file has to define their class, "
             "Settings, a dataclass below agents.common.RunSettings"
         )
-    return Candidate(label(spec), make_agent, settings_class, takes_settings, source_hash(file))
+    return Candidate(
+        name=label(spec),
+        make_agent=make_agent,
+        settings_class=settings_class,
+        takes_settings=takes_settings,
+        hash=source_hash(file),
+        ours=not _is_file(spec),
+    )
 
 
 def named_agents() -> list[str]:

@@ -30,6 +30,7 @@ from agents.environments import make_env
 from agents.evaluation import Evaluation, evaluate
 from agents.report import StepCounter
 from agents.run_record import plain_settings
+from agents.tuned import Tuned, tuned_settings
 from benchmarks.candidates import Candidate, load_candidate
 from benchmarks.hashes import lm_hash, task_hash
 from benchmarks.store import Record
@@ -44,8 +45,17 @@ POINTS = 50
 SAMPLES = 4
 """A record has so many of the texts."""
 
-_NOT_RECORDED = ("out", "resume", "checkpoint_every", "threads", "prompts", "reward")
-"""Settings of a run that a cell does not have."""
+_NOT_RECORDED = (
+    "out",
+    "resume",
+    "checkpoint_every",
+    "threads",
+    "prompts",
+    "reward",
+    "tuned",
+    "tuned_from",
+)
+"""Settings of a run that a cell does not have; where values come from makes no other result."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Cell:
         n_envs: Episodes that are written side by side.
         device: Device of the language model.
         out: The folder of the results; a model for a closed vocabulary is kept below it.
+        tuned: Whether settings that were tuned for the environment are taken (:mod:`agents.tuned`).
     """
 
     suite: str
@@ -71,6 +82,7 @@ class Cell:
     n_envs: int
     device: str
     out: str
+    tuned: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As a job holds it."""
@@ -85,20 +97,26 @@ class Cell:
 
 
 def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
-    """The agent's settings, resolved: its own, but for what the suite says."""
+    """The agent's settings, resolved: its own, but for what was tuned and what the suite says."""
+    found = Tuned()
+    if cell.tuned and candidate.ours:
+        found = tuned_settings(candidate.name, cell.experiment.id, candidate.settings_class)
     kwargs = dict(cell.experiment.kwargs)
-    return candidate.settings_class(
-        env=cell.experiment.id,
-        level=kwargs.pop("level", None),
-        env_kwargs=kwargs,
-        steps=cell.experiment.timesteps,
-        n_envs=cell.n_envs,
-        eval_episodes=cell.eval_episodes,
-        seed=cell.seed,
-        device=cell.device,
-        threads=1,
-        out=Path(cell.out),
-    )
+    given = {
+        "env": cell.experiment.id,
+        "level": kwargs.pop("level", None),
+        "env_kwargs": kwargs,
+        "steps": cell.experiment.timesteps,
+        "n_envs": cell.n_envs,
+        "eval_episodes": cell.eval_episodes,
+        "seed": cell.seed,
+        "device": cell.device,
+        "threads": 1,
+        "out": Path(cell.out),
+        "tuned": cell.tuned,
+        "tuned_from": dict(found.sources),
+    }
+    return candidate.settings_class(**{**found.values, **given})
 
 
 def describe(cell: Cell) -> Record:
@@ -125,6 +143,7 @@ def describe(cell: Cell) -> Record:
         "status": "failed",
         "error": None,
         "settings": {name: plain[name] for name in plain if name not in _NOT_RECORDED},
+        "tuned_from": settings.tuned_from,
         "versions": _versions(),
         "task_hash": _task_hash(cell.experiment.name, cell.experiment),
         "lm_hash": lm_hash(cell.experiment, settings.lm),

@@ -72,6 +72,8 @@ class Options:
     """Processes of this machine, or Ray (the extra ray)."""
     device: str = "cpu"
     """Device of the language models: cpu, cuda, ..."""
+    tuned: bool = True
+    """Take what was tuned for an agent in an environment (agents/settings) for its defaults."""
 
 
 class Plan(NamedTuple):
@@ -126,6 +128,7 @@ def make_plans(options: Options) -> list[Plan]:
             n_envs=suite.n_envs,
             device=options.device,
             out=str(options.out.resolve()),
+            tuned=options.tuned,
         )
         plans.append(Plan(cell.to_json(), describe(cell)))
     return plans

@@ -79,7 +79,7 @@ def test_an_error_of_our_own_is_no_refusal() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        cli.command_line("agents.ppo", RunSettings(), None, main, [])
+        cli.command_line("agents.ppo", ppo.Settings(), None, main, [])
 
 
 def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
