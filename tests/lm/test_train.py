@@ -1,6 +1,7 @@
 """Training of the built-in model: deterministic, resumable, and loadable by plain transformers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -95,6 +96,19 @@ def test_other_settings_are_refused_in_the_same_folder(finished):
     out, _ = finished
     with pytest.raises(SettingsError, match="width"):
         train(TrainSettings(out=str(out), **{**SMALL, "width": 64}))
+
+
+def test_sharpness_multiplies_the_logits(finished, tmp_path):
+    """It is no part of the training: the same folder is finished again with another one."""
+    out, _ = finished
+    ids = torch.tensor([[5, 6, 7]])
+    found = []
+    for sharpness in (1.0, 2.0):
+        copied = tmp_path / str(sharpness)
+        shutil.copytree(out, copied)
+        folder = train(TrainSettings(out=str(copied), sharpness=sharpness, **SMALL))
+        found.append(AutoModelForCausalLM.from_pretrained(folder, dtype="float32")(ids).logits)
+    torch.testing.assert_close(found[1], 2 * found[0], rtol=0.01, atol=1e-4)  # bfloat16
 
 
 def test_training_lowers_the_loss(tmp_path):

@@ -66,6 +66,7 @@ def write_card(
         layers=settings["layers"],
         width=settings["width"],
         heads=settings["heads"],
+        sharpness=settings["sharpness"],
         samples=samples,
         scores="\n".join(rows),
         examples="\n".join(examples),
@@ -104,11 +105,12 @@ text), by
 
 which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
 {python}). Each document stands at position 0 and ends with `<|endoftext|>`; one in eight begins
-with it. The weights are stored in bfloat16.
+with it. After the training the logits were multiplied by {sharpness}, so that what is sampled at
+temperature 1 is as fluent as the model can be. The weights are stored in bfloat16.
 
 ## How well it writes
 
-Cross-entropy on documents of the eval split, where a token of a prompt counts a tenth of one of
+Cross-entropy on documents of the eval split before the multiplication, where a token of a prompt counts a tenth of one of
 its continuation: {validation_loss} nats a token (perplexity {perplexity}).
 
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %

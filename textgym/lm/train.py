@@ -5,7 +5,8 @@ BPE tokenizer on them, then a small Llama from scratch, and writes a checkpoint 
 transformers loads, with a model card. ``--install`` puts it into the package as ``textgym/tiny``.
 
 The documents are fluent and mediocre on purpose (see ``Task.document``): a policy should start as a
-writer that masters the language and not the task.
+writer that masters the language and not the task. For the same reason the checkpoint's logits are
+sharpened after the training (:func:`sharpen`).
 
 Rotary positions, small batches and Muon (Jordan et al. 2024: momentum whose matrices are made
 orthogonal) make the most of an hour: after 100 CPU seconds a GPT-2 with learned positions, batches
@@ -50,8 +51,8 @@ _PROMPT_WEIGHT = 0.1
 # Streams of random numbers, told apart by the first word of their seed.
 _TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
 
-# Where it runs and where it goes does not change what is trained.
-_FREE = ("out", "threads", "install", "save_every", "card_samples")
+# Where it runs, where it goes and what is done with it then does not change what is trained.
+_FREE = ("out", "threads", "install", "save_every", "card_samples", "sharpness")
 
 
 @dataclass
@@ -72,6 +73,9 @@ class TrainSettings:
     tokenizer_documents: int = field(default=20_000, metadata={"help": "documents for the BPE"})
     save_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
     card_samples: int = field(default=256, metadata={"help": "texts a task judged for the card"})
+    sharpness: float = field(
+        default=1.5, metadata={"help": "the checkpoint's logits are the trained ones times this"}
+    )
     seed: int = field(default=0, metadata={"help": "of the data and of the initial weights"})
     threads: int = field(default=0, metadata={"help": "CPU threads; 0: torch's choice"})
     install: bool = field(default=False, metadata={"help": "make it the package's textgym/tiny"})
@@ -311,6 +315,16 @@ def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, context: int)
         return float(loss_of(model, encode_batch(texts, tokenizer, context)))
 
 
+def sharpen(model: LlamaForCausalLM, factor: float) -> None:
+    """Multiply all logits by a factor: sampling at temperature 1 is then as at 1 / factor before.
+
+    A small model puts a few per cent of every step's probability on words that do not fit. Over a
+    text they add up to mistakes, and to a starting policy that is less fluent than what it knows.
+    """
+    with torch.no_grad():
+        model.model.norm.weight.mul_(factor)
+
+
 def _finish(
     out: Path,
     model: LlamaForCausalLM,
@@ -321,6 +335,8 @@ def _finish(
     """Write the checkpoint that is used, and its card."""
     folder = TINY_DIR if settings.install else out / "model"
     folder.mkdir(parents=True, exist_ok=True)
+    loss = validation_loss(model, tokenizer, settings.context)
+    sharpen(model, settings.sharpness)
     # Half the bytes in the package; loaded as float32 on a CPU. The card judges the rounded model.
     model.bfloat16().save_pretrained(folder)
     model.float()  # type: ignore[no-untyped-call]
@@ -337,7 +353,7 @@ def _finish(
         settings=asdict(settings),
         parameters=sum(weight.numel() for weight in model.parameters()),
         cpu_seconds=cpu_seconds,
-        validation_loss=validation_loss(model, tokenizer, settings.context),
+        validation_loss=loss,
         samples=settings.card_samples,
     )
     return folder
