@@ -110,8 +110,8 @@ temperature 1 is as fluent as the model can be. The weights are stored in bfloat
 
 ## How well it writes
 
-Cross-entropy on documents of the eval split before the multiplication, where a token of a prompt counts a tenth of one of
-its continuation: {validation_loss} nats a token (perplexity {perplexity}).
+Cross-entropy on documents of the eval split, before the multiplication, where a token of a prompt
+counts a tenth of one of its continuation: {validation_loss} nats a token (perplexity {perplexity}).
 
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
 interval of the mean, between the score of an empty text and the oracle's:
