@@ -144,10 +144,11 @@ def page(changes: list[Change], steps: int, seeds: int, episodes: int) -> str:
     lines = [
         "# PPO from the built-in model, task by task",
         "",
-        f"`python -m benchmarks.improvement`: {steps:,} tokens of training with the default "
-        f"settings of `agents.ppo` for every task, up to {seeds} seeds, returns on {episodes} "
-        "evaluation prompts before and after (texts are sampled; the oracle gets 1). The interval "
-        "of the change is paired over prompts, at 95 %.",
+        f"By `python -m benchmarks.improvement --seeds {' '.join(map(str, range(seeds)))}`: PPO "
+        f"from textgym/tiny for {steps:,} tokens, with the default settings of `agents.ppo` for "
+        f"every task; returns on {episodes} evaluation prompts before and after (texts are "
+        "sampled; the oracle gets 1). The interval of the change is paired over prompts, at 95 %; "
+        "means over seeds where several are listed.",
         "",
         f"{better} of {len(changes)} tasks become better.",
         "",
