@@ -111,6 +111,13 @@ def test_sharpness_multiplies_the_logits(finished, tmp_path):
     torch.testing.assert_close(found[1], 2 * found[0], rtol=0.01, atol=1e-4)  # bfloat16
 
 
+@pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_sharpness_is_refused_before_the_training(sharpness, tmp_path):
+    with pytest.raises(SettingsError, match="above 0 and finite"):
+        train(TrainSettings(out=str(tmp_path / "never"), sharpness=sharpness, **SMALL))
+    assert not (tmp_path / "never").exists()
+
+
 def test_training_lowers_the_loss(tmp_path):
     settings = TrainSettings(out=str(tmp_path), **{**SMALL, "steps": 60, "batch_size": 8})
     train(settings)

@@ -248,8 +248,14 @@ def train(settings: TrainSettings) -> Path:
         The folder of the finished checkpoint.
 
     Raises:
-        SettingsError: If the folder holds a training with other settings.
+        SettingsError: If the folder holds a training with other settings, or the sharpness, which
+            comes last, could not be used.
     """
+    if not 0 < settings.sharpness < math.inf:
+        raise SettingsError(
+            f"--sharpness {settings.sharpness} has to be above 0 and finite: logits are multiplied "
+            "by it; 1 leaves them as they are"
+        )
     if settings.threads:
         torch.set_num_threads(settings.threads)
     out = Path(settings.out)
