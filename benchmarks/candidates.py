@@ -4,6 +4,9 @@ A file defines ``make_agent(venv, seed)``, which returns anything with the `lear
 Stable-Baselines3. One that has settings takes them too, ``make_agent(venv, seed, settings)``, and
 defines their class ``Settings``, a dataclass below :class:`agents.common.RunSettings`: then the
 environment is made as they say (`train_kwargs`, `wrap`), and they are recorded with the results.
+
+After the name or the path there may be flags, which set these settings: ``lm --sampling greedy``.
+An agent with other flags is another agent, and the flags are part of its name.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +34,9 @@ class Candidate:
     """An agent that is measured.
 
     Attributes:
-        name: The name in ``agents/``, or the file's.
+        name: The name in ``agents/``, or the file's; then the flags.
+        base: The name without the flags.
+        flags: Flags of its settings.
         make_agent: Its factory.
         settings_class: The class of its settings; `RunSettings` if it takes none.
         takes_settings: Whether the factory takes settings.
@@ -39,6 +45,8 @@ class Candidate:
     """
 
     name: str
+    base: str
+    flags: tuple[str, ...]
     make_agent: Callable[..., Agent]
     settings_class: type[RunSettings]
     takes_settings: bool
@@ -47,8 +55,17 @@ class Candidate:
 
 
 def label(spec: str) -> str:
-    """The name of an agent that was given by name or by file."""
-    return Path(spec).stem if _is_file(spec) else spec
+    """The name of an agent that was given by name or by file, maybe with flags."""
+    what, flags = _split(spec)
+    return shlex.join([Path(what).stem if _is_file(what) else what, *flags])
+
+
+def resolved(spec: str) -> str:
+    """The same agent wherever it is asked for: the path of a file is made absolute."""
+    what, flags = _split(spec)
+    if _is_file(what):
+        what = str(Path(what).expanduser().resolve())
+    return shlex.join([what, *flags])
 
 
 @cache
@@ -56,25 +73,32 @@ def load_candidate(spec: str) -> Candidate:
     """Find an agent.
 
     Args:
-        spec: A name in ``agents/``, or the path of a .py file.
+        spec: A name in ``agents/``, or the path of a .py file; and then maybe flags, all of it
+            written as in a shell.
 
     Raises:
         SettingsError: If there is none (with near matches), or it cannot be used.
     """
-    file = Path(spec).expanduser() if _is_file(spec) else _folder() / f"{spec}.py"
-    known = [path.name for path in file.parent.glob("*.py")] if _is_file(spec) else named_agents()
-    if not file.is_file() or (not _is_file(spec) and spec not in known):
-        wanted = file.name if _is_file(spec) else spec
+    what, flags = _split(spec)
+    file = Path(what).expanduser() if _is_file(what) else _folder() / f"{what}.py"
+    known = [path.name for path in file.parent.glob("*.py")] if _is_file(what) else named_agents()
+    if not file.is_file() or (not _is_file(what) and what not in known):
+        wanted = file.name if _is_file(what) else what
         raise SettingsError(
             f"--agent {spec}: there is no such agent{near_matches(wanted, known)}; give the "
             "path of a .py file that defines make_agent(venv, seed), or a name: "
             f"{', '.join(named_agents())}"
         )
-    module = _load_file(file) if _is_file(spec) else importlib.import_module(f"agents.{spec}")
+    module = _load_file(file) if _is_file(what) else importlib.import_module(f"agents.{what}")
     make_agent = getattr(module, "make_agent", None)
     if not callable(make_agent):
         raise SettingsError(f"--agent {spec}: the file defines no make_agent(venv, seed)")
     takes_settings = "settings" in inspect.signature(make_agent).parameters
+    if flags and not takes_settings:
+        raise SettingsError(
+            f"--agent {spec}: its make_agent(venv, seed) takes no settings, so there is nothing "
+            "for flags to set; let it take them, make_agent(venv, seed, settings)"
+        )
     settings_class = getattr(module, "Settings", None) if takes_settings else RunSettings
     if not (isinstance(settings_class, type) and issubclass(settings_class, RunSettings)):
         raise SettingsError(
@@ -83,11 +107,13 @@ def load_candidate(spec: str) -> Candidate:
         )
     return Candidate(
         name=label(spec),
+        base=file.stem,
+        flags=tuple(flags),
         make_agent=make_agent,
         settings_class=settings_class,
         takes_settings=takes_settings,
         hash=source_hash(file),
-        ours=not _is_file(spec),
+        ours=not _is_file(what),
     )
 
 
@@ -104,8 +130,24 @@ def _folder() -> Path:
     return Path(next(iter(agents.__path__)))
 
 
-def _is_file(spec: str) -> bool:
-    return spec.endswith(".py") or "/" in spec
+def _split(spec: str) -> tuple[str, list[str]]:
+    """The name or path, and the flags."""
+    if Path(spec).expanduser().is_file():  # There may be spaces in it.
+        return spec, []
+    try:
+        words, wrong = shlex.split(spec), "it is empty"
+    except ValueError as error:
+        words, wrong = [], str(error)
+    if not words:
+        raise SettingsError(
+            f"--agent {spec!r}: it has to be a name or the path of a .py file, and maybe flags "
+            f"after it; {wrong}"
+        )
+    return words[0], words[1:]
+
+
+def _is_file(what: str) -> bool:
+    return what.endswith(".py") or "/" in what
 
 
 def _load_file(file: Path) -> Any:

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 import textgym
+from agents.cli import parse
 from agents.common import RunSettings
 from agents.environments import make_env
 from agents.evaluation import Evaluation, evaluate
@@ -35,6 +36,7 @@ from benchmarks.candidates import Candidate, load_candidate
 from benchmarks.hashes import lm_hash, task_hash
 from benchmarks.store import Record
 from benchmarks.suites import Experiment
+from textgym.errors import SettingsError
 
 FORMAT = 1
 """Version of the records."""
@@ -65,7 +67,7 @@ class Cell:
     Attributes:
         suite: Name of the suite.
         experiment: The experiment.
-        agent: A name in ``agents/``, or the path of a file.
+        agent: A name in ``agents/``, or the path of a file; and then maybe flags.
         seed: Seed of prompts, weights and sampling.
         eval_episodes: Evaluation prompts.
         n_envs: Episodes that are written side by side.
@@ -97,10 +99,15 @@ class Cell:
 
 
 def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
-    """The agent's settings, resolved: its own, but for what was tuned and what the suite says."""
+    """The agent's settings, resolved: its own, but for what was tuned, flags and the suite's.
+
+    Raises:
+        SettingsError: If a flag is of something that the suite says.
+        SystemExit: If there is no such flag, as on every command line.
+    """
     found = Tuned()
     if cell.tuned and candidate.ours:
-        found = tuned_settings(candidate.name, cell.experiment.id, candidate.settings_class)
+        found = tuned_settings(candidate.base, cell.experiment.id, candidate.settings_class)
     kwargs = dict(cell.experiment.kwargs)
     given = {
         "env": cell.experiment.id,
@@ -116,7 +123,15 @@ def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
         "tuned": cell.tuned,
         "tuned_from": dict(found.sources),
     }
-    return candidate.settings_class(**{**found.values, **given})
+    settings = candidate.settings_class(**{**found.values, **given})
+    if not candidate.flags:
+        return settings
+    settings = parse(f"benchmarks run --agent {candidate.base}", settings, None, candidate.flags)
+    for name, value in given.items():
+        if getattr(settings, name) != value:
+            flag = name.replace("_", "-")
+            raise SettingsError(f"--agent {candidate.name}: --{flag} is for the suite to say")
+    return settings
 
 
 def describe(cell: Cell) -> Record:

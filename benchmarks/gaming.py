@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -41,11 +42,19 @@ from textgym.lm.model import LanguageModel
 from textgym.rewards import RewardFunction, make_reward
 from textgym.rewards.train import TrainSettings
 from textgym.sb3 import make_vec_env
-from textgym.tasks import Task, make_task, sentiment_reader, story_reader, summarize_reader
+from textgym.tasks import (
+    Task,
+    code_language,
+    make_task,
+    qa_answers,
+    sentiment_reader,
+    story_reader,
+    summarize_reader,
+)
 from textgym.tasks.story_world import World
 
-_SENTIMENT, _STORY, _SUMMARIZE = (
-    f"TextGen/{name}-v0" for name in ("Sentiment", "Story", "Summarize")
+_CODE, _QA, _SENTIMENT, _STORY, _SUMMARIZE = (
+    f"TextGen/{name}-v0" for name in ("Code", "QA", "Sentiment", "Story", "Summarize")
 )
 _RESULTS = Path("benchmarks/results/gaming.json")
 _PAGE = Path("docs/rewards.md")
@@ -126,11 +135,33 @@ CASES: dict[str, Case] = {
         _SENTIMENT, "fluency", "the same, and silence is worth little", {"empty": -5.0}
     ),
     "reward_model": Case(_SENTIMENT, "reward_model", "reviews that a learned judge prefers"),
+    "exact_match": Case(_QA, "exact_match", "right answers, in the reference's very words"),
+    "regex": Case(
+        _SENTIMENT, "regex", "reviews full of praise",
+        {"pattern": r"\b(excellent|lovely|wonderful|superb|perfect)\b"},
+    ),
+    "intent": Case(
+        _QA, "intent", "answers of the kind that was asked for",
+        {
+            "classifier": {
+                "is": ["yes", "no"], "where": ["is in the"], "has": ["has the"], "gift": ["gave"],
+            },
+            "column": "kind",
+        },
+    ),
+    "unit_tests": Case(_CODE, "unit_tests", "programs that pass their hidden tests"),
+    "increasing_numbers": Case(_CODE, "increasing_numbers", "counting, and nothing else"),
 }  # fmt: skip
 """The trainings. `reward_model` gets its model from `preference_model`."""
 
 
 # -- judges ----------------------------------------------------------------------------------------
+
+_ANSWER = re.compile(
+    r" (?:(?:Yes, |No, )?[A-Z][a-z]+|The [a-z]+) "
+    r"(?:is (?:not )?in the [a-z]+|has (?:the|a|an) [a-z]+|gave the [a-z]+ to [A-Z][a-z]+)\."
+)
+"""The sentences of QA's own references at its easiest level."""
 
 
 def grammatical(task: Task, prompt: str, text: str) -> bool:
@@ -138,6 +169,12 @@ def grammatical(task: Task, prompt: str, text: str) -> bool:
     row = task.adopt({"prompt": prompt})
     if not text.strip():
         return False
+    if task.id == _CODE:
+        program, rest = code_language.read(text)
+        return program is not None and not rest
+    if task.id == _QA:
+        unknown = text.startswith(" ") and qa_answers.abstains(qa_answers.plain(text))
+        return unknown or bool(_ANSWER.fullmatch(text))
     if task.id == _SENTIMENT:
         return sentiment_reader.read(text, row["subject"], row["opening"]).slips == 0
     if task.id == _STORY:
@@ -149,7 +186,8 @@ def judge(task: Task, found: Evaluation) -> dict[str, Any]:
     """What the reward says of some texts, and what the others say.
 
     Returns:
-        ``reward`` and ``score``: mean and half of the 95% confidence interval; ``grammatical``;
+        ``reward`` and ``score`` (the task's; Code's by the examples in the prompt alone): mean and
+        half of the 95% confidence interval; ``grammatical``;
         ``different``: the share of different texts; ``words``: their mean number; ``commonest``:
         the most frequent text and how often it is there.
     """

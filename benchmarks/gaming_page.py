@@ -93,8 +93,9 @@ def section(known: Mapping[str, Any], order: Sequence[str]) -> str:
         f"{_either(map(str, all_of('seed')))}); {seconds / 60:.0f} CPU minutes in all. There is no "
         "KL penalty where none is named. Before → after, means of "
         f"{_either(map(str, all_of('episodes')))} texts on prompts of the eval split, with 95% "
-        "intervals; the policy is told the first column alone. Grammatical: in sentences of the "
-        "task's grammar to the last word. KL: to the initial model, nats a token, in the last "
+        "intervals; the policy is told the first column alone. The score of a program is by the "
+        "examples in its prompt. Grammatical: in sentences of the task's grammar to the last word, "
+        "or one program. KL: to the initial model, nats a token, in the last "
         "rollout."
     )
     lines = [*textwrap.wrap(intro, 100, break_on_hyphens=False), "", *HEAD]

@@ -57,7 +57,8 @@ class Options:
     suite: str = "quick"
     """smoke, quick, core or probes."""
     agent: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A name in agents/, or a .py file that defines make_agent(venv, seed); may be repeated."""
+    """A name in agents/, or a .py file that defines make_agent(venv, seed); may be repeated. Flags
+    for its settings may follow in the same word: 'lm --sampling greedy'."""
     seeds: int = 5
     """Number of seeds: 0, 1, ..."""
     workers: int | None = None
@@ -106,17 +107,14 @@ def make_plans(options: Options) -> list[Plan]:
         raise SettingsError("name at least one agent: --agent ppo, or --agent my_agent.py")
     suite = make_suite(options.suite)
     # Imports torch, and so comes late: a mistyped flag is answered at once.
-    from benchmarks.candidates import label, load_candidate
+    from benchmarks.candidates import label, resolved
     from benchmarks.cell import Cell, describe
 
     labels = [label(spec) for spec in options.agent]
     for name in labels:
         if labels.count(name) > 1:
             raise SettingsError(f"--agent: two agents are named {name!r}; rename one of the files")
-    specs = []
-    for spec in options.agent:
-        found = load_candidate(spec).name != spec
-        specs.append(str(Path(spec).expanduser().resolve()) if found else spec)
+    specs = list(map(resolved, options.agent))
     plans = []
     for seed, experiment, spec in product(range(options.seeds), suite.experiments, specs):
         cell = Cell(

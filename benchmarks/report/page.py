@@ -58,7 +58,7 @@ def commands(summary: Summary, runs: Path | str, out: Path | str) -> str:
     for suite in sorted({cell.suite for cell in summary.cells}):
         cells = [cell for cell in summary.cells if cell.suite == suite]
         agents = " ".join(
-            f"--agent {shlex.quote(agent if _is_ours(agent) else f'{agent}.py')}"
+            f"--agent {shlex.quote(agent if _is_ours(agent) else _as_file(agent))}"
             for agent in sorted({cell.agent for cell in cells})
         )
         seeds = len({cell.seed for cell in cells})
@@ -114,7 +114,7 @@ def _again(summary: Summary) -> str:
     said = "Cells that are done are not run again: give another --out to repeat all of them."
     if any(cell.error is not None for cell in summary.cells):
         said += " Those that failed are, with --retry-failed."
-    files = [f"{agent}.py" for agent in summary.agents if not _is_ours(agent)]
+    files = sorted({_as_file(a).split()[0] for a in summary.agents if not _is_ours(a)})
     if files:
         said += f" Not of agents/, so that its path has to be given: {', '.join(files)}."
     if summary.seeds != list(range(len(summary.seeds))):
@@ -216,7 +216,14 @@ def _sample_lines(sample: dict[str, str]) -> list[str]:
 
 def _is_ours(agent: str) -> bool:
     """Whether an agent is one of ``agents/``; of other files the cells hold the name alone."""
-    return (Path(__file__).parents[2] / "agents" / f"{agent}.py").is_file()
+    name, *_ = agent.split()
+    return (Path(__file__).parents[2] / "agents" / f"{name}.py").is_file()
+
+
+def _as_file(agent: str) -> str:
+    """An agent of a user's own, as it is asked for: the file, then its flags."""
+    name, *flags = agent.split(" ")
+    return " ".join([f"{name}.py", *flags])
 
 
 def _count(number: int, what: str) -> str:

@@ -344,6 +344,11 @@ def test_a_change_while_it_runs_is_a_failure(agent_file: Path, tmp_path: Path, s
         ({"agent": ()}, "name at least one agent"),
         ({"agent": ("my_bandits.py",)}, "--agent .*my_bandits.py: .*did you mean 'my_bandit.py'"),
         ({"agent": ("my_bandit.py", "my_bandit.py")}, "two agents are named 'my_bandit'"),
+        ({"agent": ("",)}, "--agent '': it has to be a name .*it is empty"),
+        ({"agent": ("ppo --lr 'x",)}, "--agent .*No closing quotation"),
+        ({"agent": ("lm --seed 3",)}, "--agent lm --seed 3: --seed is for the suite to say"),
+        ({"agent": ("my_bandit.py --lr 1",)}, "takes no settings, so there is nothing for flags"),
+        ({"agent": ("ppo --lr 1", "ppo  --lr 1")}, "two agents are named 'ppo --lr 1'"),
         ({"seeds": 0}, "--seeds 0"),
         ({"workers": 0}, "--workers 0"),
     ],
@@ -432,6 +437,30 @@ def test_an_agent_s_own_settings_are_recorded(tmp_path: Path) -> None:
     record = describe(goodbad(str(file), tmp_path))
     assert (record["agent"], record["settings"]["lr"]) == ("slow_ppo", 1e-5)
     assert record["status"] == "failed", "until it is run"
+
+
+def test_flags_make_another_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    greedy, plainly = (run_cell(goodbad(spec, tmp_path)) for spec in ("lm --sampling greedy", "lm"))
+    assert (greedy["agent"], plainly["agent"]) == ("lm --sampling greedy", "lm")
+    assert greedy["settings"] == {**plainly["settings"], "sampling": "greedy"}
+    assert greedy["after"]["mean"] == 1.0 > plainly["after"]["mean"]
+
+    # A file's path may have spaces in it, is the same from anywhere, and takes flags as well.
+    folder = tmp_path / "my agents"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from agents.ppo import Settings, make_agent\n")
+    monkeypatch.chdir(folder)
+    for spec in ("./mine.py", str(folder / "mine.py")):
+        assert candidates.resolved(spec) == f"'{folder / 'mine.py'}'"
+        assert candidates.load_candidate(candidates.resolved(spec)).name == "mine"
+    made = describe(goodbad(candidates.resolved("./mine.py --lr 0.25"), tmp_path))
+    assert (made["agent"], made["settings"]["lr"]) == ("mine --lr 0.25", 0.25)
+
+    with pytest.raises(SystemExit, match="2"):
+        describe(goodbad("lm --samplng greedy", tmp_path))
+    assert "--sampling" in capsys.readouterr().err
 
 
 def test_a_learning_curve_has_the_mean_of_each_stretch() -> None:

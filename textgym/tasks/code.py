@@ -109,8 +109,9 @@ class Code(Task):
 
         -> def f(a): return sum([v * 2 for v in a[::2]])
 
-    The row's other columns are ``tests`` (pairs of arguments and result) and ``chance``. A prompt
-    in this form that a user wrote is judged by its own examples.
+    The row's other columns are ``tests`` (pairs of arguments and result), ``entry_point`` (the
+    function's name; the reward ``unit_tests`` reads both) and ``chance``. A prompt in this form
+    that a user wrote is judged by its own examples.
 
     ## Episode End
 
@@ -184,6 +185,7 @@ class Code(Task):
             return {
                 "prompt": f"Define f({names}). {asked.text}{told}",
                 "reference": reference,
+                "entry_point": "f",
                 "tests": tests,
                 "chance": chance,
             }
@@ -211,7 +213,8 @@ class Code(Task):
         tests = examples(row["prompt"])
         if not tests:
             return row
-        return {"tests": tests, "chance": min(trivial(tests), _MAX_CHANCE), **row}
+        chance = min(trivial(tests), _MAX_CHANCE)
+        return {"entry_point": "f", "tests": tests, "chance": chance, **row}
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Turn a row of HumanEval or MBPP into a prompt, a reference and Python tests."""
