@@ -31,7 +31,7 @@ class Settings(RunSettings):
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     n_steps: int = 32
     """Tokens per row and gradient step."""
-    lr: float = 1e-3
+    lr: float = 5e-4
     """Learning rate of Adam."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
@@ -47,6 +47,9 @@ class Settings(RunSettings):
     """Weight of the KL penalty; the first one if --kl-target is given."""
     kl_target: float | None = 0.3
     """Adapt the weight so that the KL per token stays near this value."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, from all its tokens at once; or from what each rollout has
+    of it, with the value function's guess in place of the end."""
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C:
@@ -78,6 +81,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
             "reference": lm,
+            "whole_episodes": s.whole_episodes,
         },
         seed=seed,
         device=s.device,

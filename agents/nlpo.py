@@ -78,6 +78,9 @@ class Settings(RunSettings):
     """Weight of the KL penalty; the first one if --kl-target is given."""
     kl_target: float | None = 0.3
     """Adapt the weight so that the KL per token stays near this value."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, from all its tokens at once; or from what each rollout has
+    of it, with the value function's guess in place of the end."""
 
 
 class NLPOPolicy(LMPolicy):
@@ -267,6 +270,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
             "reference": lm,
+            "whole_episodes": s.whole_episodes,
         },
         seed=seed,
         device=s.device,

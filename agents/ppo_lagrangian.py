@@ -252,6 +252,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
             "reference": lm,
+            "whole_episodes": s.whole_episodes,
         },
         seed=seed,
         device=s.device,

@@ -74,6 +74,10 @@ class Args:
     """Texts that are written side by side."""
     reward: str = "probability"
     """What of the discriminator is the reward: probability or logit."""
+    updates: int = 8
+    """Gradient steps of the discriminator for every 128 texts of the policy."""
+    learning_rate: float = 1e-3
+    """Learning rate of the discriminator."""
     kl_coef: float = 0.05
     """Weight of the KL penalty, a token."""
     seed: int = 0
@@ -284,8 +288,9 @@ def main(args: Args) -> None:
     """Train, judge, write."""
     torch.set_num_threads(args.threads)
     reward = Adversarial(
-        tokenizer=args.lm, reward=args.reward, seed=args.seed, window=512, device="cpu"
-    )
+        tokenizer=args.lm, reward=args.reward, updates=args.updates,
+        learning_rate=args.learning_rate, seed=args.seed, window=512, device="cpu",
+    )  # fmt: skip
     venv = make_vec_env(
         args.env, args.n_envs, args.seed, level=args.level, tokenizer=args.lm, reward=reward
     )

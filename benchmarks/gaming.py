@@ -22,7 +22,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents import ppo
 from agents.cli import command_line
+from agents.common import RunSettings
 from agents.evaluation import Evaluation, evaluate
 from benchmarks.gaming_page import HEAD, filled, line, section, texts
 from benchmarks.preferences import judged_pairs
@@ -206,6 +207,14 @@ def judge(task: Task, found: Evaluation) -> dict[str, Any]:
 
 # -- trainings -------------------------------------------------------------------------------------
 
+PPO_DEFAULTS = {
+    one.name: one.default
+    for one in fields(ppo.Settings)
+    if one.name not in {other.name for other in fields(RunSettings)}
+    and one.name not in ("lm", "kl_coef", "kl_target")
+}
+"""The settings of PPO that all trainings have in common."""
+
 
 def main(settings: Settings) -> None:
     """Train on what was not trained on yet, and fill in the page."""
@@ -243,11 +252,8 @@ def trained(case: Case, settings: Settings, kl_coef: float, weights: str) -> dic
     began = time.process_time()
     make = partial(make_vec_env, case.env, tokenizer=settings.lm, reward=reward)
     make_eval: Callable[[int, int], VecEnv] = partial(make, split="eval")
-    agent = ppo.make_agent(
-        make(settings.n_envs, settings.seed),
-        settings.seed,
-        ppo.Settings(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device),
-    )
+    trainer = ppo.Settings(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device)
+    agent = ppo.make_agent(make(settings.n_envs, settings.seed), settings.seed, trainer)
     agent.set_logger(configure(None, []))
     before, after = (
         (learn(), evaluate(agent, make_eval, settings.episodes, settings.n_envs))[1]
@@ -300,7 +306,8 @@ def identity(settings: Settings, name: str, kl_coef: float, weights: str) -> dic
     if CASES[name].reward == "reward_model":
         found["pairs"] = settings.pairs
     case = CASES[name]
-    return {**found, "kl_coef": kl_coef, "weights": weights, "env": case.env, "reward": case.said}
+    made = {"kl_coef": kl_coef, "weights": weights, "env": case.env, "reward": case.said}
+    return {**found, "ppo": PPO_DEFAULTS, **made}
 
 
 def key_of(name: str, kl_coef: float) -> str:

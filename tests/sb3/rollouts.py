@@ -14,14 +14,21 @@ from textgym.sb3 import LMPolicy, LMRolloutBuffer
 COLUMNS = ("actions", "values", "log_probs", "advantages", "returns")
 
 
-def make_model(algorithm: Any, env: Any, lm: str, buffer: Any = LMRolloutBuffer, **kwargs: Any):
+def make_model(
+    algorithm: Any,
+    env: Any,
+    lm: str,
+    buffer: Any = LMRolloutBuffer,
+    policy: Any = None,
+    **kwargs: Any,
+):
     settings = {"n_steps": 5, "device": "cpu", "seed": 0, "learning_rate": 1e-3} | kwargs
     if algorithm is PPO:
         settings = {"batch_size": 30, "n_epochs": 2} | settings
     model = algorithm(
         LMPolicy,
         env,
-        policy_kwargs={"lm": lm},
+        policy_kwargs={"lm": lm, **(policy or {})},
         rollout_buffer_class=buffer,
         **settings,
     )

@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 
 from tests.lm.checkpoints import WORDS
@@ -187,3 +188,176 @@ def test_it_learns(checkpoint, make_env):
     model.learn(16 * 14 * 20)
     last = np.mean([episode["r"] for episode in list(model.ep_info_buffer)[-32:]])
     assert last > first + 0.25
+
+
+# -- whole episodes --------------------------------------------------------------------------------
+
+
+STOP = ["2", "5"]
+"""Words that end a text, so that texts differ in length."""
+
+
+def whole(env, checkpoint, n_steps: int, **kwargs: Any) -> Any:
+    options = {"whole_episodes": True, **kwargs.pop("rollout_buffer_kwargs", {})}
+    return make_model(
+        PPO, env, checkpoint(), n_steps=n_steps, batch_size=n_steps * env.num_envs,
+        rollout_buffer_kwargs=options, **kwargs,
+    )  # fmt: skip
+
+
+class Everything(BaseCallback):
+    """Takes down each decision when it is made, and what its episode earned from there on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.episodes: list[list[tuple[tuple[int, ...], int, float, float, float]]] = []
+        self.open: dict[int, list[tuple[tuple[int, ...], int, float, float, float]]] = {}
+
+    def _on_step(self) -> bool:
+        seen = self.locals
+        texts = seen["obs_tensor"].tolist()
+        for row, text in enumerate(texts):
+            self.open.setdefault(row, []).append(
+                (
+                    tuple(text),
+                    int(seen["actions"][row]),
+                    float(seen["rewards"][row]),
+                    float(seen["values"][row]),
+                    float(seen["log_probs"][row]),
+                )
+            )
+            if seen["dones"][row]:
+                self.episodes.append(self.open.pop(row))
+        return True
+
+
+def expected(episodes: Any, gamma: float, lam: float) -> list[tuple[Any, ...]]:
+    """Each decision of whole episodes with its advantage and return, by the formula."""
+    found = []
+    for episode in episodes:
+        for t, (text, action, _, value, log_prob) in enumerate(episode):
+            advantage = 0.0
+            for k, (_, _, reward, at, _) in enumerate(episode[t:]):
+                following = episode[t + k + 1][3] if t + k + 1 < len(episode) else 0.0
+                advantage += (gamma * lam) ** k * (reward + gamma * following - at)
+            found.append((text, action, value, log_prob, advantage, advantage + value))
+    return sorted(found)
+
+
+def yielded(model: Any, batch_size: int | None = 7) -> list[tuple[Any, ...]]:
+    """What a rollout yields, in the form of `expected`."""
+    found: list[tuple[Any, ...]] = []
+    for batch in model.rollout_buffer.get(batch_size):
+        tokens, at, positions = batch.observations[:3]
+        texts = torch.full((len(at), model.observation_space.shape[0]), -1, dtype=tokens.dtype)
+        texts[:, : tokens.shape[1]] = tokens[at]
+        texts[torch.arange(texts.shape[1]) > positions[:, None]] = -1
+        columns = [batch.old_values, batch.old_log_prob, batch.advantages, batch.returns]
+        words = batch.actions[:, 0].tolist()
+        numbers = (column.tolist() for column in columns)
+        found += zip(map(tuple, texts.tolist()), words, *numbers, strict=True)
+    return found
+
+
+def rollout(model: Any, callback: Any) -> None:
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
+@pytest.mark.parametrize("n_steps", [2, 3, 5, 9])
+def test_whole_episodes_come_once_with_what_they_earned(checkpoint, make_env, n_steps):
+    model = whole(make_env(48, stop=STOP), checkpoint, n_steps, gae_lambda=0.9, gamma=0.98)
+    heard = Everything()
+    _, callback = model._setup_learn(10**6, heard)
+    found: list[tuple[Any, ...]] = []
+    for _ in range(6):
+        known = len(heard.episodes)
+        rollout(model, callback)
+        assert len(heard.episodes) > known
+        found += yielded(model)
+    want = expected(heard.episodes, 0.98, 0.9)
+    assert len(found) == len(want) > 200
+    assert max(map(len, heard.episodes)) > n_steps or n_steps > 7
+    for ours, theirs in zip(sorted(found), want, strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2:] == pytest.approx(theirs[2:], rel=1e-4, abs=1e-5)
+
+
+def test_a_rollout_in_which_nothing_ends_is_used_as_it_is(checkpoint, make_env):
+    """All texts have 7 tokens: the first two rollouts of 3 steps see no end, the third does."""
+    model = whole(make_env(stop_at_eos=False), checkpoint, 3)
+    stock = make_model(
+        PPO, make_env(stop_at_eos=False), checkpoint(), n_steps=3, batch_size=18
+    )  # fmt: skip
+    callbacks = [each._setup_learn(10**6, None)[1] for each in (model, stock)]
+    for at in range(3):
+        for each, callback in zip((model, stock), callbacks, strict=True):
+            torch.manual_seed(at)
+            rollout(each, callback)
+        ours, theirs = sorted(yielded(model)), sorted(yielded(stock))
+        assert len(theirs) == 18
+        if at < 2:
+            assert ours == theirs
+        else:  # The last token of each; the first two of the next ones wait.
+            assert len(ours) == 6
+            assert set(ours) < set(theirs)
+
+
+def test_a_text_that_waited_is_one_row(checkpoint, make_env):
+    model = whole(make_env(48, stop=STOP), checkpoint, 4)
+    _, callback = model._setup_learn(10**6, None)
+    for _ in range(4):
+        rollout(model, callback)
+        (batch,) = model.rollout_buffer.get(None)
+        texts = batch.observations
+        ends = {}
+        for row, position in zip(texts.rows.tolist(), texts.positions.tolist(), strict=True):
+            ends.setdefault(row, []).append(position)
+        # A row is a whole episode: all its decisions, one after the other.
+        assert len(ends) == len(texts.tokens)
+        assert all(np.diff(places).tolist() == [1] * (len(places) - 1) for places in ends.values())
+
+
+@pytest.mark.parametrize("sampling", [None, {"top_p": 0.7}])
+def test_what_waited_is_scored_as_it_was_drawn(checkpoint, make_env, sampling):
+    """The same weights give the same log-probabilities, and the KL is charged once."""
+    model = whole(
+        make_env(48, stop=STOP), checkpoint, 3,
+        rollout_buffer_kwargs={"kl_coef": 0.5, "reference": checkpoint(seed=1)},
+        policy=sampling and {"sampling": sampling},
+    )  # fmt: skip
+    heard = Everything()
+    _, callback = model._setup_learn(10**6, heard)
+    charged: list[float] = []
+    model.policy.set_training_mode(True)
+    for _ in range(5):
+        rollout(model, callback)
+        buffer = model.rollout_buffer
+        charged.append(buffer.stats["kl"])
+        np.testing.assert_allclose(
+            (buffer.task_rewards - buffer.rewards).mean(), 0.5 * charged[-1], rtol=1e-4
+        )
+        for batch in buffer.get(20):
+            _, log_probs, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
+            torch.testing.assert_close(log_probs, batch.old_log_prob, atol=2e-5, rtol=0)
+    assert buffer._before is not None
+
+
+def test_episodes_that_a_reset_cut_off_are_forgotten(checkpoint, make_env):
+    model = whole(make_env(48, stop=STOP), checkpoint, 3)
+    heard = Everything()
+    _, callback = model._setup_learn(10**6, heard)
+    rollout(model, callback)
+    assert model.rollout_buffer.unfinished() is not None
+    _, callback = model._setup_learn(10**6, heard)  # Resets the environment.
+    heard.open.clear()
+    heard.episodes.clear()
+    rollout(model, callback)
+    ours = sorted(yielded(model))
+    want = expected(heard.episodes, model.gamma, model.gae_lambda)
+    assert [each[:2] for each in ours] == [each[:2] for each in want]
+
+
+def test_whole_episodes_learn(checkpoint, make_env):
+    model = whole(make_env(16, stop=STOP), checkpoint, 4, normalize_advantage=True, n_epochs=2)
+    model.learn(16 * 4 * 6)
+    assert np.isfinite(model.logger.name_to_value["train/loss"])

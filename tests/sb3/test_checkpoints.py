@@ -128,6 +128,12 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
         drawn = {"temperature": 0.7, "top_k": 5}
         return lm_model(make_env(), lm, rollout_buffer_kwargs=penalty, sampling=drawn)
 
+    def whole_episodes() -> Any:
+        # 5 steps of up to 7 tokens: what waits for its end is a part of the state.
+        drawn = {"top_p": 0.8}
+        waiting = {**penalty, "whole_episodes": True}
+        return lm_model(make_env(), lm, rollout_buffer_kwargs=waiting, sampling=drawn)
+
     def stock_buffer() -> Any:
         return make_model(PPO, make_env(), lm, buffer=None, clip_range=lambda left: 0.3 * left)
 
@@ -140,6 +146,7 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
         "a2c": a2c,
         "lora": lora,
         "sampling": sampling,
+        "whole episodes": whole_episodes,
         "stock buffer": stock_buffer,
         "mlp": mlp,
     }
@@ -166,7 +173,9 @@ def lm_model(
 # ---------------------------------------------------------------------- the same curve
 
 
-@pytest.mark.parametrize("kind", ["ppo", "a2c", "lora", "sampling", "stock buffer", "mlp"])
+@pytest.mark.parametrize(
+    "kind", ["ppo", "a2c", "lora", "sampling", "whole episodes", "stock buffer", "mlp"]
+)
 def test_same_numbers(
     kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -200,6 +209,8 @@ def test_same_numbers(
     )
     assert second.num_timesteps == whole.num_timesteps
     assert second._n_updates == whole._n_updates
+    if kind == "whole episodes":
+        assert second.rollout_buffer.unfinished() is not None
     if kind in ("ppo", "lora", "sampling"):
         kl = whole.rollout_buffer.kl
         assert second.rollout_buffer.kl.coef == kl.coef != 0.1

@@ -193,11 +193,16 @@ def test_without_masks_it_is_lm_policy(checkpoint, make_env):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.6}])
-def test_the_ratio_is_one_at_first(checkpoint, make_env, sampling):
+def test_the_ratio_is_one_at_first(checkpoint, make_env, sampling, whole):
     kwargs = {"lm": checkpoint(), "sampling": sampling}
-    model = make(make_masked(make_env), checkpoint(), policy_kwargs=kwargs)
-    buffer = collect(model, rollouts=2)
+    model = make(
+        make_masked(make_env), checkpoint(), policy_kwargs=kwargs,
+        rollout_buffer_kwargs={"whole_episodes": whole},
+    )  # fmt: skip
+    buffer = collect(model, rollouts=4)
+    assert (buffer._before is not None) == whole
     model.policy.set_training_mode(True)
     for batch in buffer.get(7):
         assert batch.action_masks is None
@@ -315,8 +320,14 @@ def test_what_is_wrong_is_told(checkpoint, make_env):
     assert Decision.of(torch.zeros(6)) is None
 
 
-def test_an_interrupted_training_goes_on(checkpoint, make_env, tmp_path):
-    kwargs = {"kl_coef": 0.1, "kl_target": 0.01, "reference": checkpoint()}
+@pytest.mark.parametrize("whole_episodes", [False, True])
+def test_an_interrupted_training_goes_on(checkpoint, make_env, tmp_path, whole_episodes):
+    kwargs = {
+        "kl_coef": 0.1,
+        "kl_target": 0.01,
+        "reference": checkpoint(),
+        "whole_episodes": whole_episodes,
+    }
 
     def new() -> Any:
         return make(make_masked(make_env), checkpoint(), rollout_buffer_kwargs=kwargs)

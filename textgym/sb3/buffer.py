@@ -31,6 +31,7 @@ from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch
 from textgym.sb3.fragments import FragmentStore, Ints
+from textgym.sb3.unfinished import Unfinished, finished
 
 # Decisions that the reference model scores at once.
 _KL_CHUNK = 4096
@@ -47,6 +48,14 @@ class LMRolloutBuffer(RolloutBuffer):
     distribution that the token was drawn from.
 
     ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
+
+    A rollout ends in the middle of most rows' episodes. SB3 trains on the first part of such an
+    episode at once, with the critic's guess in place of the reward that comes at its end; and so
+    does this buffer, unless `whole_episodes` is true. Then the decisions of an episode are yielded
+    by the rollout in which it ends, all of them, with what was really earned. Those of the rollouts
+    before it have the log-probabilities of the policy that drew them, so that PPO's ratio, which is
+    1 for all others at first, accounts for the updates since then. (Where not a single episode has
+    ended, the rollout is yielded as without the option.)
 
     SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
     :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that
@@ -70,6 +79,7 @@ class LMRolloutBuffer(RolloutBuffer):
             its adapter switched off (``policy_kwargs=dict(lora=...)``), without a second copy.
         reference_dtype: Of the reference's weights; ``"auto"`` is float32 on a CPU and bfloat16 on
             a GPU that has it.
+        whole_episodes: Yield decisions when their episode is over, however many rollouts later.
 
     Attributes:
         kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
@@ -98,6 +108,7 @@ class LMRolloutBuffer(RolloutBuffer):
         kl_target: float | None = None,
         reference: str | None = None,
         reference_dtype: str = "auto",
+        whole_episodes: bool = False,
     ) -> None:
         view = text_view(observation_space)
         if view is None:
@@ -107,6 +118,8 @@ class LMRolloutBuffer(RolloutBuffer):
                 "environment"
             )
         self.stats: dict[str, float] = {}
+        self.whole_episodes = whole_episodes
+        self._before: Unfinished | None = None
         self._fragments = FragmentStore(n_envs, view.width, view.image_shape)
         super().__init__(
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
@@ -118,14 +131,19 @@ class LMRolloutBuffer(RolloutBuffer):
             self.kl.model.check_fits(view.width, int(action_space.n), tokenizer_hash)
 
     def reset(self) -> None:
-        """Empty the buffer."""
+        """Empty the buffer, but for what waits for the end of its episode."""
+        self._before = self.unfinished()
         shape = (self.buffer_size, self.n_envs)
         self.actions = np.zeros((*shape, self.action_dim), dtype=np.int64)
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, dtype=np.float32))
         self._fragment = np.zeros(shape, dtype=np.int64)
         self._length = np.zeros(shape, dtype=np.int64)
-        self._fragments.clear()
+        if self._before is None:
+            self._fragments.clear()
+        else:
+            waiting = self._before
+            self._fragments.start_with(waiting.tokens, waiting.images, waiting.current)
         self._decision: Decision | None = None
         self._sets: list[KeptSets] = []
         self._kept: KeptSets | None = None
@@ -188,11 +206,37 @@ class LMRolloutBuffer(RolloutBuffer):
         """
         if not self._charged:
             self._charged = True
-            self._index()
+            self._join()
             self.task_rewards = self.rewards.copy()
             if self.kl is not None:
                 self._charge(self.kl)
         super().compute_returns_and_advantage(last_values, dones)
+        self._settle(np.asarray(dones, dtype=bool))
+
+    def unfinished(self) -> Unfinished | None:
+        """What waits for the end of its episode; None without `whole_episodes`, or if nothing does.
+
+        Before a rollout that is what the last ones have left. A rollout that a callback has ended
+        leaves nothing, since the rest of its episodes will not be known.
+        """
+        if not self.whole_episodes:
+            return None
+        if not self.full:
+            return self._before if self.pos == 0 else None
+        columns = {name: self._all(name) for name in self._waiting_columns}
+        texts = self._fragments
+        return Unfinished.of(self._waits, columns, self._kept, texts.tokens, texts.images)
+
+    def waiting_state(self) -> dict[str, Any] | None:
+        """What `unfinished` returns, as a checkpoint holds it."""
+        unfinished = self.unfinished()
+        return None if unfinished is None else unfinished.state()
+
+    def set_waiting_state(self, state: dict[str, Any] | None) -> None:
+        """Empty the buffer, and let the next rollout go on with the episodes of another one."""
+        self.pos, self.full = 0, False
+        self._before = None if state is None else Unfinished.of_state(state)
+        self.reset()
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield every decision once, in minibatches of whole sequences.
@@ -205,31 +249,81 @@ class LMRolloutBuffer(RolloutBuffer):
             ``observations`` (a :class:`SequenceBatch`).
         """
         assert self.full, "the rollout is not complete"
+        actions = self._all("actions").reshape(-1, self.action_dim)
+        values, log_probs = (self._all(name).reshape(-1) for name in ("values", "log_probs"))
+        advantages, returns = self.advantages.reshape(-1), self.returns.reshape(-1)
+        if self._before is not None:
+            waited = self._waited.reshape(-1)
+            advantages = np.r_[waited, advantages]
+            returns = np.r_[waited + values[: len(waited)], returns]
+        columns = (values, log_probs, advantages, returns)
         for fragments in self._pack(batch_size):
             batch, which = self._sequences(fragments)
-            columns = (self.values, self.log_probs, self.advantages, self.returns)
             yield RolloutBufferSamples(
                 batch.to(self.device),  # type: ignore[arg-type]
-                self.to_torch(self.actions.reshape(-1, self.action_dim)[which]),
-                *(self.to_torch(column.reshape(-1)[which]) for column in columns),
+                self.to_torch(actions[which]),
+                *(self.to_torch(column[which]) for column in columns),
             )
 
-    def _index(self) -> None:
-        """List the decisions of each fragment, in the order of time; join the kept sets."""
+    _waiting_columns: tuple[str, ...] = (
+        "actions", "rewards", "values", "log_probs", "_fragment", "_length",
+    )  # fmt: skip
+    """What has to be known of a decision that waits for the end of its episode."""
+
+    def _all(self, name: str) -> np.ndarray:
+        """A column of all decisions, those that have waited first: ``[C + T, N, ...]``."""
+        column: np.ndarray = getattr(self, name)
+        return column if self._before is None else np.r_[self._before.columns[name], column]
+
+    def _join(self) -> None:
+        """Put the decisions that have waited before those of the rollout, and choose the latter."""
         # Incomplete if someone handed over copies, without the record: then scoring refuses.
         complete = len(self._sets) == self.buffer_size
-        self._kept = KeptSets.join(self._sets) if complete else None
+        sets = [] if self._before is None or self._before.kept is None else [self._before.kept]
+        self._kept = KeptSets.join([*sets, *self._sets]) if complete else None
         self._sets = []
-        flat = self._fragment.reshape(-1)
-        self._decisions = flat.argsort(kind="stable")
-        self._counts = np.bincount(flat, minlength=len(self._fragments.tokens))
+        self._flat_fragment = self._all("_fragment").reshape(-1)
+        self._flat_length = self._all("_length").reshape(-1)
+        waited = len(self._flat_fragment) - self._fragment.size
+        self._choose(np.arange(len(self._flat_fragment)) >= waited)
+
+    def _choose(self, chosen: np.ndarray) -> None:
+        """List the chosen decisions of each fragment, in the order of time.
+
+        Args:
+            chosen: bool for each decision, those that have waited included.
+        """
+        which = np.flatnonzero(chosen)
+        fragments = self._flat_fragment[which]
+        # An observation grows with each decision.
+        self._decisions = which[np.lexsort((self._flat_length[which], fragments))]
+        self._counts = np.bincount(fragments, minlength=len(self._fragments.tokens))
         self._stops = self._counts.cumsum()
+
+    def _settle(self, dones: np.ndarray) -> None:
+        """Choose what is yielded and what waits; estimate the advantages of what has waited."""
+        starts = self.episode_starts.astype(bool)
+        over, there = finished(starts, dones), np.ones_like(starts)
+        if self._before is not None:
+            # A row that was reset between the rollouts will never end what it had begun.
+            known = self._before.there & ~starts[0]
+            over, there = np.r_[known & over[0], over], np.r_[known, there]
+            rewards, values = (self._before.columns[name] for name in ("rewards", "values"))
+            self._waited = np.zeros_like(values)
+            advantage, value = self.advantages[0], self.values[0]
+            for step in reversed(range(len(values))):
+                delta = rewards[step] + self.gamma * value - values[step]
+                advantage = delta + self.gamma * self.gae_lambda * advantage
+                self._waited[step], value = advantage, values[step]
+        if not self.whole_episodes or not over.any():
+            over = there
+        self._waits = there & ~over
+        self._choose(over.reshape(-1))
 
     def _pack(self, batch_size: int | None) -> list[Ints]:
         """Deal the fragments out to minibatches, at random and balanced in decisions."""
-        total = self.buffer_size * self.n_envs
-        batches = 1 if batch_size is None else max(1, round(total / batch_size))
-        order = np.random.permutation(len(self._counts))
+        batches = 1 if batch_size is None else max(1, round(len(self._decisions) / batch_size))
+        order = np.random.permutation(np.flatnonzero(self._counts))
         # The longest first, each to the batch that has the fewest: what is left evens out.
         order = order[np.argsort(-self._counts[order], kind="stable")]
         heap = [(0, at) for at in range(min(batches, len(order)))]
@@ -245,7 +339,7 @@ class LMRolloutBuffer(RolloutBuffer):
         stops = self._stops[fragments]
         spans = zip(stops - self._counts[fragments], stops, strict=True)
         which = np.concatenate([self._decisions[first:stop] for first, stop in spans])
-        positions = self._length.reshape(-1)[which] - 1
+        positions = self._flat_length[which] - 1
         tokens = self._fragments.tokens[fragments, : int(positions.max()) + 1]
         rows = np.repeat(np.arange(len(fragments)), self._counts[fragments])
         kept = None if self._kept is None else self._kept.take(torch.from_numpy(which))
@@ -256,9 +350,9 @@ class LMRolloutBuffer(RolloutBuffer):
 
     def _charge(self, kl: KLPenalty) -> None:
         """Lower the rewards by the penalty, in few batched passes of the reference model."""
-        ratios = np.zeros(self.buffer_size * self.n_envs, dtype=np.float32)
-        actions = self.actions.reshape(-1)
-        log_probs = self.log_probs.reshape(-1)
+        actions = self._all("actions").reshape(-1)
+        log_probs = self._all("log_probs").reshape(-1)
+        ratios = np.zeros(len(actions), dtype=np.float32)
         decision = self._decision
         if decision is None:
             raise SettingsError(
@@ -270,6 +364,7 @@ class LMRolloutBuffer(RolloutBuffer):
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
             ratios[which] = kl.log_ratios(batch, *parts, decision.sampler, decision.lm).numpy()
+        ratios = ratios[-self.rewards.size :]  # What has waited was charged in its own rollout.
         coef = kl.coef
         mean = kl.adapt(ratios)
         self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)
@@ -282,9 +377,9 @@ class LMRolloutBuffer(RolloutBuffer):
 
     def _chunks(self) -> Iterator[Ints]:
         """All fragments, in runs of about :data:`_KL_CHUNK` decisions."""
-        chunk = (self._stops - 1) // _KL_CHUNK
-        edges = np.flatnonzero(np.diff(chunk)) + 1
-        yield from np.split(np.arange(len(self._counts)), edges)
+        known = np.flatnonzero(self._counts)
+        chunk = (self._stops[known] - 1) // _KL_CHUNK
+        yield from np.split(known, np.flatnonzero(np.diff(chunk)) + 1)
 
 
 def _make_penalty(

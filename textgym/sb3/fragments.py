@@ -32,7 +32,7 @@ class FragmentStore:
         self._images: NDArray[np.uint8] | None = None
         if image_shape is not None:
             self._images = np.zeros((2 * rows, *image_shape), dtype=np.uint8)
-        self._current = np.zeros(rows, dtype=np.int64)
+        self._current = np.full(rows, -1, dtype=np.int64)
         self._count = 0
 
     @property
@@ -48,6 +48,28 @@ class FragmentStore:
     def clear(self) -> None:
         """Forget all fragments."""
         self._count = 0
+        self._current[:] = -1
+
+    def start_with(
+        self,
+        tokens: NDArray[np.int32],
+        images: NDArray[np.uint8] | None,
+        current: Ints,
+    ) -> None:
+        """Forget all fragments but some, which get new numbers.
+
+        Args:
+            tokens: Their texts ``[F, L]``.
+            images: Their pictures ``[F, 3, H, W]``, if there are any.
+            current: ``[N]``, the fragment that each row goes on with; -1 for none.
+        """
+        self.clear()
+        self._make_room(len(tokens))
+        self._count = len(tokens)
+        self.tokens[:] = tokens
+        if self._images is not None and images is not None:
+            self._images[: self._count] = images
+        self._current[:] = current
 
     def add(
         self,
@@ -68,14 +90,11 @@ class FragmentStore:
         Returns:
             The fragment of each row and the length of its observation, both ``[N]``.
         """
-        if self._count == 0:
-            new = np.ones(len(observations), dtype=bool)
-        else:
-            before = self._store[self._current]
-            grew = ((before == observations) | (before < 0)).all(1)
-            new = starts | ~grew
-            if self._images is not None and images is not None:
-                new |= (self._images[self._current] != images).any((1, 2, 3))
+        before = self._store[self._current]
+        grew = ((before == observations) | (before < 0)).all(1)
+        new = starts | ~grew | (self._current < 0)
+        if self._images is not None and images is not None:
+            new |= (self._images[self._current] != images).any((1, 2, 3))
         if new.any():
             self._open(new)
         self._store[self._current] = observations
@@ -85,14 +104,18 @@ class FragmentStore:
 
     def _open(self, new: NDArray[np.bool_]) -> None:
         stop = self._count + int(new.sum())
-        if stop > len(self._store):
-            room = max(stop, 2 * len(self._store))
-            more = np.full((room, self._store.shape[1]), -1, np.int32)
-            more[: self._count] = self.tokens
-            self._store = more
-            if self._images is not None:
-                pictures = np.zeros((room, *self._images.shape[1:]), np.uint8)
-                pictures[: self._count] = self._images[: self._count]
-                self._images = pictures
+        self._make_room(stop)
         self._current[new] = np.arange(self._count, stop)
         self._count = stop
+
+    def _make_room(self, count: int) -> None:
+        if count <= len(self._store):
+            return
+        room = max(count, 2 * len(self._store))
+        more = np.full((room, self._store.shape[1]), -1, np.int32)
+        more[: self._count] = self.tokens
+        self._store = more
+        if self._images is not None:
+            pictures = np.zeros((room, *self._images.shape[1:]), np.uint8)
+            pictures[: self._count] = self._images[: self._count]
+            self._images = pictures

@@ -192,14 +192,22 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
     comes back: sb3-contrib's own buffer has 4 bytes for each token of the vocabulary at each step.
     """
 
+    _waiting_columns = (*LMRolloutBuffer._waiting_columns, "_mask")
+    _numbers: dict[bytes, int]
+
     def reset(self) -> None:
         """Empty the buffer."""
         super().reset()
         assert isinstance(self.action_space, spaces.Discrete)
         self._vocab_size = int(self.action_space.n)
         self._mask = np.zeros((self.buffer_size, self.n_envs), dtype=np.int64)
-        # Each mask's bits, in the order of their numbers.
-        self._numbers: dict[bytes, int] = {}
+        # Each mask's bits, in the order of their numbers; those that wait keep theirs.
+        known = list(self._numbers) if self._before is not None else []
+        self._numbers = {}
+        if self._before is not None:
+            used, numbers = np.unique(self._before.columns["_mask"], return_inverse=True)
+            self._numbers = {known[number]: place for place, number in enumerate(used)}
+            self._before.columns["_mask"][:] = numbers.reshape(self._before.there.shape)
         self._bits = np.zeros((0, -(-self._vocab_size // 8)), dtype=np.uint8)
 
     @property
@@ -255,9 +263,21 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         for samples in super().get(batch_size):
             yield MaskableRolloutBufferSamples(*samples, None)  # type: ignore[arg-type]
 
-    def _index(self) -> None:
-        super()._index()
+    def waiting_state(self) -> dict[str, Any] | None:
+        """What `unfinished` returns, as a checkpoint holds it."""
+        state = super().waiting_state()
+        return None if state is None else {**state, "masks": self._distinct()}
+
+    def set_waiting_state(self, state: dict[str, Any] | None) -> None:
+        """Empty the buffer, and let the next rollout go on with the episodes of another one."""
+        masks = () if state is None else np.asarray(state["masks"])
+        self._numbers = {mask.tobytes(): number for number, mask in enumerate(masks)}
+        super().set_waiting_state(state)
+
+    def _join(self) -> None:
+        super()._join()
         self._bits = self._distinct()
+        self._flat_mask = self._all("_mask").reshape(-1)
 
     def _distinct(self) -> NDArray[np.uint8]:
         """The bits of all masks that there are, each once."""
@@ -268,7 +288,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         batch, which = super()._sequences(fragments)
         assert self._decision is not None
         if not self._decision.sampler.truncates:
-            bits = self._bits[self._mask.reshape(-1)[which]]
+            bits = self._bits[self._flat_mask[which]]
             batch = batch._replace(kept=_as_sets(bits, self._vocab_size))
         return batch, which
 

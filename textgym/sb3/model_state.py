@@ -22,11 +22,12 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 
 from textgym.envs.plain import to_plain
 from textgym.errors import DataError, SettingsError
+from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.sb3.same_training import check_same, describe
 from textgym.sb3.vec_env import TextVecEnv
 
-_FORMAT = 2
+_FORMAT = 3
 _COUNTERS = (
     "num_timesteps",
     "_total_timesteps",
@@ -61,6 +62,7 @@ def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
         "episodes": None if model.ep_info_buffer is None else list(model.ep_info_buffer),
         "successes": None if model.ep_success_buffer is None else list(model.ep_success_buffer),
         "kl_coef": None if kl is None else kl.coef,
+        "waiting": _waiting(model),
         "environment": environment,
         "generators": _generators(),
         "logged": _logged(model),
@@ -91,6 +93,8 @@ def set_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     if (kl := _kl(model)) is not None and state["kl_coef"] is not None:
         kl.coef = state["kl_coef"]
     keep_kl_coef(model)
+    if isinstance(model.rollout_buffer, LMRolloutBuffer):
+        model.rollout_buffer.set_waiting_state(state["waiting"])
     cool(model)
     if model._custom_logger:
         set_logged(model, state)
@@ -186,6 +190,12 @@ def _buffer(model: OnPolicyAlgorithm, values: list[Any] | None) -> deque[Any] | 
 def _kl(model: OnPolicyAlgorithm) -> Any:
     """The KL penalty of an :class:`LMRolloutBuffer`."""
     return getattr(model.rollout_buffer, "kl", None)
+
+
+def _waiting(model: OnPolicyAlgorithm) -> dict[str, Any] | None:
+    """The decisions whose episodes go on, of an :class:`LMRolloutBuffer`."""
+    buffer = model.rollout_buffer
+    return buffer.waiting_state() if isinstance(buffer, LMRolloutBuffer) else None
 
 
 def cool(model: BaseAlgorithm) -> None:

@@ -1,0 +1,117 @@
+"""What a rollout has of episodes that go on in the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from textgym.lm.kept import KeptSets
+from textgym.sb3.fragments import Ints
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The decisions of unfinished episodes of N rows; the longest of them has C so far.
+
+    Attributes:
+        there: ``[C, N]``, where there are decisions: the last ones of each column.
+        columns: What is known of each, ``[C, N]`` by name.
+        kept: What top-k and top-p kept, C * N sets; where there is no decision, any set.
+        tokens: ``[F, L]`` int32, the texts that ``columns["_fragment"]`` counts.
+        images: ``[F, 3, H, W]`` uint8, the pictures beside them, if there are any.
+    """
+
+    there: Bools
+    columns: Mapping[str, NDArray[Any]]
+    kept: KeptSets | None
+    tokens: NDArray[np.int32]
+    images: NDArray[np.uint8] | None
+
+    @staticmethod
+    def of(
+        unfinished: Bools,
+        columns: Mapping[str, NDArray[Any]],
+        kept: KeptSets | None,
+        tokens: NDArray[np.int32],
+        images: NDArray[np.uint8] | None,
+    ) -> Unfinished | None:
+        """Choose them; None if there are none.
+
+        Args:
+            unfinished: ``[T, N]``, where they are: the last ones of each column.
+            columns: What is known of all decisions, ``[T, N]`` by name.
+            kept: Their sets, if they were recorded.
+            tokens: All texts.
+            images: All pictures.
+        """
+        longest = int(unfinished.sum(0).max(initial=0))
+        if not longest:
+            return None
+        there = unfinished[-longest:]
+        chosen = {name: column[-longest:].copy() for name, column in columns.items()}
+        used, numbers = np.unique(chosen["_fragment"][there], return_inverse=True)
+        chosen["_fragment"][:] = 0
+        chosen["_fragment"][there] = numbers
+        if kept is not None:
+            # Columns that are shorter have any set before their first decision.
+            flat = np.arange(unfinished.size).reshape(unfinished.shape)[-longest:].reshape(-1)
+            kept = kept.take(torch.from_numpy(flat))
+        return Unfinished(
+            there, chosen, kept, tokens[used].copy(), None if images is None else images[used]
+        )
+
+    @property
+    def current(self) -> Ints:
+        """``[N]``: the text that each row goes on with; -1 for none."""
+        last: Ints = np.where(self.there[-1], self.columns["_fragment"][-1], -1)
+        return last
+
+    def state(self) -> dict[str, Any]:
+        """All of it as dictionaries and arrays, as a checkpoint holds it."""
+        kept = self.kept
+        return {
+            "there": self.there,
+            "columns": dict(self.columns),
+            "kept": None
+            if kept is None
+            else {
+                "vocab_size": kept.vocab_size,
+                "counts": kept.counts,
+                "ids": kept.ids,
+                "bits": kept.bits,
+            },
+            "tokens": self.tokens,
+            "images": self.images,
+        }
+
+    @staticmethod
+    def of_state(state: Mapping[str, Any]) -> Unfinished:
+        """The inverse."""
+        kept = state["kept"]
+        return Unfinished(
+            np.asarray(state["there"]),
+            {name: np.asarray(column) for name, column in state["columns"].items()},
+            None if kept is None else KeptSets(**kept),
+            np.asarray(state["tokens"]),
+            None if state["images"] is None else np.asarray(state["images"]),
+        )
+
+
+def finished(starts: Bools, dones: Bools) -> Bools:
+    """Which decisions of a rollout are of episodes that ended in it, ``[T, N]``.
+
+    Args:
+        starts: ``[T, N]``, whether a decision was the first of an episode.
+        dones: ``[N]``, whether the last ones of the rollout ended an episode.
+    """
+    # An episode has ended where another one begins later on.
+    ends = np.concatenate([starts[1:], dones[None]])
+    later: Bools = np.logical_or.accumulate(ends[::-1])[::-1]
+    return later
