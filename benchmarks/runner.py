@@ -32,7 +32,7 @@ from rich.progress import (
 from benchmarks.engines import Engine, LocalEngine, RayEngine
 from benchmarks.store import Key, Record, Store, key_of
 from benchmarks.suites import make_suite
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, near_matches
 
 COMPARED = (
     "kwargs",
@@ -75,6 +75,8 @@ class Options:
     """Device of the language models: cpu, cuda, ..."""
     tuned: bool = True
     """Take what was tuned for an agent in an environment (agents/settings) for its defaults."""
+    only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Only this experiment of the suite, by the id of its environment; may be repeated."""
 
 
 class Plan(NamedTuple):
@@ -106,6 +108,14 @@ def make_plans(options: Options) -> list[Plan]:
     if not options.agent:
         raise SettingsError("name at least one agent: --agent ppo, or --agent my_agent.py")
     suite = make_suite(options.suite)
+    ids = [experiment.id for experiment in suite.experiments]
+    for id in options.only:
+        if id not in ids:
+            raise SettingsError(
+                f"--only {id}: the suite {options.suite} has no such environment"
+                f"{near_matches(id, ids)}; it has: {', '.join(dict.fromkeys(ids))}"
+            )
+    experiments = [one for one in suite.experiments if not options.only or one.id in options.only]
     # Imports torch, and so comes late: a mistyped flag is answered at once.
     from benchmarks.candidates import label, resolved
     from benchmarks.cell import Cell, describe
@@ -116,7 +126,7 @@ def make_plans(options: Options) -> list[Plan]:
             raise SettingsError(f"--agent: two agents are named {name!r}; rename one of the files")
     specs = list(map(resolved, options.agent))
     plans = []
-    for seed, experiment, spec in product(range(options.seeds), suite.experiments, specs):
+    for seed, experiment, spec in product(range(options.seeds), experiments, specs):
         cell = Cell(
             suite=suite.name,
             experiment=experiment,

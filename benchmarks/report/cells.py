@@ -40,6 +40,11 @@ class Cell:
         return f"{name} ({self.suite})" if self.names_suite else name
 
     @property
+    def env(self) -> str:
+        """Id of the environment."""
+        return str(self.record["env"])
+
+    @property
     def agent(self) -> str:
         """Name of the agent."""
         return str(self.record["agent"])

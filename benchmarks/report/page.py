@@ -56,16 +56,20 @@ def commands(summary: Summary, runs: Path | str, out: Path | str) -> str:
     """The commands that make the cells and the report again."""
     lines = []
     for suite in sorted({cell.suite for cell in summary.cells}):
-        cells = [cell for cell in summary.cells if cell.suite == suite]
-        agents = " ".join(
-            f"--agent {shlex.quote(agent if _is_ours(agent) else _as_file(agent))}"
-            for agent in sorted({cell.agent for cell in cells})
-        )
-        seeds = len({cell.seed for cell in cells})
-        lines.append(
-            f"python -m benchmarks run --suite {shlex.quote(suite)} {agents} --seeds {seeds} "
-            f"--out {shlex.quote(str(runs))}"
-        )
+        # There may be more seeds, or other agents, of some environments.
+        asked: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+        envs = sorted({cell.env for cell in summary.cells if cell.suite == suite})
+        for env in envs:
+            cells = [cell for cell in summary.cells if (cell.suite, cell.env) == (suite, env)]
+            names = tuple(sorted({cell.agent for cell in cells}))
+            asked.setdefault((len({cell.seed for cell in cells}), names), []).append(env)
+        for (seeds, names), some in asked.items():
+            words = ["python", "-m", "benchmarks", "run", "--suite", suite]
+            for agent in names:
+                words += ["--agent", agent if _is_ours(agent) else _as_file(agent)]
+            if some != envs:
+                words += [word for env in some for word in ("--only", env)]
+            lines.append(shlex.join([*words, "--seeds", str(seeds), "--out", str(runs)]))
     lines.append(
         f"python -m benchmarks report {shlex.quote(str(runs))} --out {shlex.quote(str(out))}"
     )

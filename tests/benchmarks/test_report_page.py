@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from benchmarks.report import report
-from benchmarks.report.cells import read_cells
+from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
+from benchmarks.report.page import commands
 from benchmarks.report.plots import PALETTE, plots, style
 from benchmarks.report.summary import Summary
 from benchmarks.report.tables import in_markdown
@@ -416,3 +417,22 @@ def test_a_browser_shows_the_page_without_an_error_and_sorts_its_tables(
         assert done.stdout.count("<svg") == len(PLOTS)
     assert 'data-order0="my_agent grpo ppo"' in done.stdout
     assert 'data-order1="ppo grpo my_agent"' in done.stdout
+
+
+def test_commands_make_all_the_cells_again_and_no_others() -> None:
+    """More seeds of one task, an agent with flags in another one, and one cell that is missing."""
+    good, qa, story = TASKS
+    keys = [(task, agent, seed) for task in TASKS for agent in ("ppo", "grpo") for seed in (0, 1)]
+    keys += [(qa, agent, 2) for agent in ("ppo", "grpo")]
+    keys.remove((good, "grpo", 1))
+    records = [cell(*key) for key in keys]
+    records += [{**cell(story, "ppo", seed), "agent": "lm --sampling greedy"} for seed in (0, 1)]
+    *runs, last = commands(Summary([Cell(each) for each in records]), "A B", "out").splitlines()
+    start = "python -m benchmarks run --suite quick --agent grpo"
+    assert runs == [
+        f"{start} --agent ppo --only TextGen/GoodBad-v0 --seeds 2 --out 'A B'",
+        f"{start} --agent ppo --only TextGen/QA-v0 --seeds 3 --out 'A B'",
+        f"{start} --agent 'lm --sampling greedy' --agent ppo --only TextGen/Story-v0 --seeds 2 "
+        "--out 'A B'",
+    ]
+    assert last == "python -m benchmarks report 'A B' --out out"

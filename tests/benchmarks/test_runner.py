@@ -349,6 +349,10 @@ def test_a_change_while_it_runs_is_a_failure(agent_file: Path, tmp_path: Path, s
         ({"agent": ("lm --seed 3",)}, "--agent lm --seed 3: --seed is for the suite to say"),
         ({"agent": ("my_bandit.py --lr 1",)}, "takes no settings, so there is nothing for flags"),
         ({"agent": ("ppo --lr 1", "ppo  --lr 1")}, "two agents are named 'ppo --lr 1'"),
+        (
+            {"only": ("TextGen/GodBad-v0",)},
+            "--only TextGen/GodBad-v0: .*did you mean 'TextGen/Good",
+        ),
         ({"seeds": 0}, "--seeds 0"),
         ({"workers": 0}, "--workers 0"),
     ],
@@ -359,6 +363,14 @@ def test_mistakes_are_answered_with_what_was_meant(
     monkeypatch.chdir(agent_file.parent)
     with pytest.raises(SettingsError, match=message):
         make_plans(Options(**{"suite": "smoke", "agent": ("ppo",), **others}))
+
+
+def test_some_experiments_of_a_suite() -> None:
+    ids = ("TextGen/QA-v0", "TextGen/Sentiment-v0")
+    plans = make_plans(Options("quick", ("ppo",), 2, only=ids))
+    every = make_plans(Options("quick", ("ppo",), 2))
+    assert plans == [plan for plan in every if plan.record["env"] in ids]
+    assert len(plans) == 4
 
 
 @pytest.mark.parametrize(
