@@ -60,15 +60,15 @@ class Args:
     """Its difficulty. Default: the task's own."""
     lm: str = "textgym/tiny"
     """Language model to train."""
-    steps: int = 327_680
+    steps: int = 262_144
     """Tokens of training."""
     every: int = 32_768
     """Tokens from one evaluation to the next."""
-    episodes: int = 512
+    episodes: int = 1024
     """Evaluation texts, and references beside them."""
     judge_texts: int = 20_000
     """References that the trigram model is made of."""
-    warm_up: int = 2048
+    warm_up: int = 8192
     """Texts of the initial model that the discriminator learns from before the training."""
     n_envs: int = 128
     """Texts that are written side by side."""
@@ -262,9 +262,9 @@ def plot(args: Args, course: Course, path: Path) -> None:
         label="of a fresh discriminator",
     )
     top.axhline(0.5, color="grey", linestyle=":", label="chance")
-    top.set_ylim(0.4, 1)
+    top.set_ylim(0.45, 1)
     top.set_ylabel("accuracy")
-    top.legend(loc="upper right")
+    top.legend(loc="upper right", ncols=2)
     top.set_title(f"PPO on {args.env}, adversarial reward")
     gaps = [abs(point["gap"]) for point in points]
     middle.plot(tokens, gaps, "o-", label="log-likelihood gap, nats a token")

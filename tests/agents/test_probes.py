@@ -21,7 +21,7 @@ from textgym.tasks.probes import Probe
 
 PROBES = {name.split("-")[1]: name for name in registered_tasks() if "Probe" in name}
 LEARNERS = (
-    *("ppo", "a2c", "nlpo", "maskable_ppo", "grpo", "rloo", "reinforce"),
+    *("ppo", "a2c", "nlpo", "maskable_ppo", "trpo", "grpo", "rloo", "reinforce"),
     *("expert_iteration", "sft", "dqn_topk", "q_learning", "ppo_lagrangian"),
 )
 

@@ -1,0 +1,111 @@
+"""TRPO: its gradients, and the region that it stays in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import TRPO
+from stable_baselines3.common.distributions import CategoricalDistribution, kl_divergence
+from stable_baselines3.common.logger import Logger
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from agents import trpo
+from tests.lm.checkpoints import WORDS, write_checkpoint
+from textgym.sb3 import Checkpoints, make_vec_env, resume
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "grouped"])
+def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_checkpoint(tmp_path_factory.mktemp("lm") / request.param, request.param)
+
+
+def low_words(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+    return [sum(word[1:] < "2" for word in text.split()) / 6 for text in completions]
+
+
+def make(lm: str, **changes: Any) -> trpo.LanguageTRPO:
+    venv = make_vec_env(
+        "TextGen-v0", 8, seed=0, prompts=["w1", "w2 w3", "w4 w5 w6", ""], tokenizer=WORDS,
+        reward=low_words, max_prompt_tokens=4, max_new_tokens=6,
+    )  # fmt: skip
+    settings = trpo.Settings(lm=lm, n_steps=8, device="cpu", **changes)
+    agent = trpo.make_agent(venv, 0, settings)
+    agent.set_logger(Logger(None, []))
+    return agent
+
+
+def collected(agent: trpo.LanguageTRPO) -> Any:
+    """A batch of a rollout, all at once."""
+    _, callback = agent._setup_learn(10**6, None)
+    assert agent.env is not None
+    agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
+    return next(iter(agent.rollout_buffer.get(None)))
+
+
+def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
+    agent = make(lm)
+    batch = collected(agent)
+    with sdpa_kernel(SDPBackend.MATH):
+        old = agent.policy.get_distribution(batch.observations)
+        logits = old.distribution.logits.detach() + 0.1 * torch.randn(len(batch.actions), len(WORDS))
+        old = CategoricalDistribution(len(WORDS)).proba_distribution(logits)
+        new = agent.policy.get_distribution(batch.observations)
+        kl = kl_divergence(new, old).mean()
+        gain = (batch.advantages * new.log_prob(batch.actions.flatten())).mean()
+        theirs = TRPO._compute_actor_grad(agent, kl, gain)
+        ours = agent._compute_actor_grad(kl, gain)
+    # Where output and input share a matrix, the policy has two names for it, and TRPO takes both.
+    known = {id(weight): at for at, weight in enumerate(theirs[0])}
+    assert set(known) == {id(weight) for weight in ours[0]}
+
+    def parts(found: Any, flat: torch.Tensor) -> dict[int, torch.Tensor]:
+        pieces = flat.detach().split([int(np.prod(shape)) for shape in found[3]])
+        return {id(weight): piece for weight, piece in zip(found[0], pieces, strict=True)}
+
+    for which in (1, 2):
+        mine, expected = parts(ours, ours[which]), parts(theirs, theirs[which])
+        assert max(float(piece.abs().max()) for piece in mine.values()) > 1e-4
+        for weight, piece in mine.items():
+            torch.testing.assert_close(piece, expected[weight], rtol=1e-4, atol=1e-7)
+
+
+def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: str) -> None:
+    after = {}
+    for updates in (1, 4):
+        agent = make(lm, target_kl=0.005, n_critic_updates=updates, lr=1e-2)
+        batch = collected(agent)
+        with torch.no_grad():
+            old = agent.policy.get_distribution(batch.observations).distribution.logits.clone()
+        agent.train()
+        with torch.no_grad():
+            new = agent.policy.get_distribution(batch.observations).distribution.logits
+        divergence = float((new.exp() * (new - old)).sum(-1).mean())
+        assert 1e-4 < divergence < 0.005
+        which = batch.actions.flatten()[:, None]
+        ratio = (new.gather(1, which) - old.gather(1, which)).exp().flatten()
+        advantages = batch.advantages - batch.advantages.mean()
+        assert float((advantages * ratio).mean()) > float(advantages.mean())
+        head = [weight.detach().clone() for weight in agent.policy.value_net.parameters()]
+        after[updates] = ([w.detach().clone() for w in agent.policy.lm.parameters()], head)
+    for one, four in zip(after[1][0], after[4][0], strict=True):
+        assert torch.equal(one, four)
+    assert not all(map(torch.equal, after[1][1], after[4][1]))
+
+
+def test_it_goes_on_from_a_checkpoint(lm: str, tmp_path: Path) -> None:
+    whole = make(lm)
+    whole.learn(4 * 64)
+    first = make(lm)
+    first.learn(2 * 64, callback=Checkpoints(tmp_path, every=64))
+    second = make(lm)
+    left = resume(second, tmp_path, 4 * 64)
+    assert left == 2 * 64
+    second.learn(left, reset_num_timesteps=False)
+    for ours, theirs in zip(second.policy.parameters(), whole.policy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
