@@ -53,7 +53,8 @@ def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
     batch = collected(agent)
     with sdpa_kernel(SDPBackend.MATH):
         old = agent.policy.get_distribution(batch.observations)
-        logits = old.distribution.logits.detach() + 0.1 * torch.randn(len(batch.actions), len(WORDS))
+        logits = old.distribution.logits.detach()
+        logits = logits + 0.1 * torch.randn_like(logits)
         old = CategoricalDistribution(len(WORDS)).proba_distribution(logits)
         new = agent.policy.get_distribution(batch.observations)
         kl = kl_divergence(new, old).mean()
