@@ -173,7 +173,7 @@ def tasks(summary: Summary) -> Figure:
 
 
 def curves(summary: Summary) -> Figure:
-    """Learning curves, one panel a task; dotted lines are the floor and the ceiling."""
+    """Learning curves, smoothed, one panel a task; dotted lines are the floor and the ceiling."""
     shown = [t for t in summary.tasks if any(summary.curve(t, a)[0].size for a in summary.scoring)]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)

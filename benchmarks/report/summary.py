@@ -23,6 +23,19 @@ STATISTICS = {
 """Statistics over all tasks, by name; of the optimality gap less is better."""
 
 
+SMOOTHED = 5
+"""So many neighbouring points of a learning curve make one in a plot, fewer near its ends."""
+
+
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over up to `SMOOTHED` values, as many on either side; [n] as given."""
+    sums = np.r_[0.0, values.cumsum()]
+    at = np.arange(len(values))
+    reach = np.minimum(np.minimum(at, at[::-1]), SMOOTHED // 2)
+    means: NDArray[np.float64] = (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)
+    return means
+
+
 def matrix(cells: Iterable[Cell], tasks: Sequence[str], *, normalised: bool = True) -> Scores:
     """Scores or mean returns of some cells [seeds, tasks]; NaN where there is none."""
     found: dict[tuple[int, str], float] = {}
@@ -154,6 +167,8 @@ class Summary:
         """Learning curve of the mean over seeds: steps [points], and value and band [3, points].
 
         Seeds whose points are not at the same steps are interpolated where all of them have any.
+        Each point is the mean of up to `SMOOTHED` points around it, as a stretch of the training
+        may have few episodes.
         """
         curves = [c.curve for c in self.of(task, agent) if c.score is not None and c.curve]
         if not curves:
@@ -164,7 +179,10 @@ class Summary:
             low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
             grid = np.linspace(low, high, 100) if low < high else np.array([high])
         values = np.stack(
-            [np.interp(grid, x, [y for _, y in c]) for x, c in zip(xs, curves, strict=True)]
+            [
+                np.interp(grid, x, smoothed(np.array([y for _, y in c])))
+                for x, c in zip(xs, curves, strict=True)
+            ]
         )
         value = values.mean(axis=0)
         if len(values) < 2:

@@ -19,7 +19,7 @@ from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
 from benchmarks.report.page import commands
 from benchmarks.report.plots import PALETTE, plots, style
-from benchmarks.report.summary import Summary
+from benchmarks.report.summary import Summary, smoothed
 from benchmarks.report.tables import in_markdown
 from textgym.errors import DataError
 
@@ -357,6 +357,15 @@ def test_agents_look_the_same_in_every_plot_and_unlike_each_other() -> None:
     looks = [tuple(style(agents, agent).values()) for agent in agents]
     assert len(set(looks)) == len(agents)
     assert len({look[0] for look in looks[:8]}) == len(PALETTE) == 8
+
+
+def test_learning_curves_are_smoothed() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 3, 5, 12):
+        values = rng.random(size)
+        near = [min(at, size - 1 - at, 2) for at in range(size)]
+        expected = [values[at - k : at + k + 1].mean() for at, k in enumerate(near)]
+        np.testing.assert_allclose(smoothed(values), expected)
 
 
 def test_learning_curves_of_other_steps_are_interpolated(tmp_path: Path) -> None:
