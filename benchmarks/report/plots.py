@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter
 
 from benchmarks.report import statistics as st
 from benchmarks.report.statistics import Estimate
-from benchmarks.report.summary import STATISTICS, Summary
+from benchmarks.report.summary import SMOOTHED, STATISTICS, Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Colours that are told apart without red and green: Okabe and Ito's, and a brown for the yellow,
@@ -196,7 +196,7 @@ def curves(summary: Summary) -> Figure:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     for axes in panels[len(shown) :]:
         axes.remove()
-    figure.supxlabel("tokens of training", fontsize=9)
+    figure.supxlabel(f"tokens of training (running means of {SMOOTHED} points)", fontsize=9)
     figure.supylabel("return", fontsize=9)
     _legend(figure, panels[0])
     return figure
