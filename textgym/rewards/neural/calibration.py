@@ -150,7 +150,7 @@ def plot_calibration(table: Calibration, file: Path, title: str = "") -> None:
     above.set_ylabel("won by the favourite")
     above.legend(frameon=False, loc="upper left")
     if title:
-        above.set_title(title, fontsize="medium")
+        figure.suptitle(title, fontsize="small", wrap=True)
     middles = [(one.low + one.high) / 2 for one in table.bins]
     width = table.bins[0].high - table.bins[0].low
     below.bar(middles, [one.pairs for one in table.bins], 0.9 * width, color="0.7")
