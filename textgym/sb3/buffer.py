@@ -54,8 +54,9 @@ class LMRolloutBuffer(RolloutBuffer):
     does this buffer, unless `whole_episodes` is true. Then the decisions of an episode are yielded
     by the rollout in which it ends, all of them, with what was really earned. Those of the rollouts
     before it have the log-probabilities of the policy that drew them, so that PPO's ratio, which is
-    1 for all others at first, accounts for the updates since then. (Where not a single episode has
-    ended, the rollout is yielded as without the option.)
+    1 for all others at first, accounts for the updates since then. Rollouts about as long as an
+    episode, or longer, are best: where not a single one has ended, the rollout is yielded as
+    without the option.
 
     SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
     :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that
@@ -94,6 +95,11 @@ class LMRolloutBuffer(RolloutBuffer):
     """
 
     task_rewards: np.ndarray
+
+    _waiting_columns: tuple[str, ...] = (
+        "actions", "rewards", "values", "log_probs", "_fragment", "_length",
+    )  # fmt: skip
+    """What has to be known of a decision that waits for the end of its episode."""
 
     def __init__(
         self,
@@ -264,11 +270,6 @@ class LMRolloutBuffer(RolloutBuffer):
                 self.to_torch(actions[which]),
                 *(self.to_torch(column[which]) for column in columns),
             )
-
-    _waiting_columns: tuple[str, ...] = (
-        "actions", "rewards", "values", "log_probs", "_fragment", "_length",
-    )  # fmt: skip
-    """What has to be known of a decision that waits for the end of its episode."""
 
     def _all(self, name: str) -> np.ndarray:
         """A column of all decisions, those that have waited first: ``[C + T, N, ...]``."""
