@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from agents.cli import command_line
 from agents.common import RunSettings, run
 from agents.word_model import starting_model
-from textgym.errors import require
+from textgym.errors import SettingsError, require
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 require("sb3_contrib", "contrib")
@@ -71,6 +71,20 @@ class LanguageTRPO(TRPO):
     """TRPO whose actor is the language model, whole."""
 
     policy: LMPolicy
+
+    def _setup_model(self) -> None:
+        """Build the policy.
+
+        Raises:
+            SettingsError: If it excludes tokens, for which the KL has no derivatives.
+        """
+        super()._setup_model()
+        sampler = self.policy.sampler
+        if sampler.truncates or sampler.banned or sampler.required:
+            raise SettingsError(
+                "TRPO takes derivatives of a KL divergence that is not defined where tokens are "
+                "excluded; leave top_k, top_p, banned_tokens and required_tokens out of sampling"
+            )
 
     def train(self) -> None:
         """Update the policy and the value function."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -132,7 +133,7 @@ def _folder() -> Path:
 
 def _split(spec: str) -> tuple[str, list[str]]:
     """The name or path, and the flags."""
-    if Path(spec).expanduser().is_file():  # There may be spaces in it.
+    if os.path.isfile(os.path.expanduser(spec)):  # There may be spaces in it.
         return spec, []
     try:
         words, wrong = shlex.split(spec), "it is empty"

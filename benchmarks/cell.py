@@ -59,6 +59,16 @@ _NOT_RECORDED = (
 )
 """Settings of a run that a cell does not have; where values come from makes no other result."""
 
+_OF_THE_SUITE = (
+    "prompts",
+    "reward",
+    "max_prompt_tokens",
+    "max_new_tokens",
+    "resume",
+    "checkpoint_every",
+)
+"""Settings that no flag of an agent may change, beside those that the suite gives."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -126,12 +136,12 @@ def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
     settings = candidate.settings_class(**{**found.values, **given})
     if not candidate.flags:
         return settings
-    settings = parse(f"benchmarks run --agent {candidate.base}", settings, None, candidate.flags)
-    for name, value in given.items():
-        if getattr(settings, name) != value:
+    flagged = parse(f"benchmarks run --agent {candidate.base}", settings, None, candidate.flags)
+    for name in (*given, *_OF_THE_SUITE):
+        if getattr(flagged, name) != getattr(settings, name):
             flag = name.replace("_", "-")
             raise SettingsError(f"--agent {candidate.name}: --{flag} is for the suite to say")
-    return settings
+    return flagged
 
 
 def describe(cell: Cell) -> Record:

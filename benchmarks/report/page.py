@@ -14,6 +14,7 @@ from benchmarks.report.plots import Plot, plots
 from benchmarks.report.summary import Summary
 from benchmarks.report.tables import Table, in_html, in_markdown, visible
 from benchmarks.report.template import page
+from benchmarks.suites import SUITES, make_suite
 
 _PLACES = {
     "Over all tasks": ("aggregates", "profile"),
@@ -59,6 +60,8 @@ def commands(summary: Summary, runs: Path | str, out: Path | str) -> str:
         # There may be more seeds, or other agents, of some environments.
         asked: dict[tuple[int, tuple[str, ...]], list[str]] = {}
         envs = sorted({cell.env for cell in summary.cells if cell.suite == suite})
+        known = make_suite(suite).experiments if suite in SUITES else ()
+        every = {experiment.id for experiment in known} or set(envs)
         for env in envs:
             cells = [cell for cell in summary.cells if (cell.suite, cell.env) == (suite, env)]
             names = tuple(sorted({cell.agent for cell in cells}))
@@ -67,7 +70,7 @@ def commands(summary: Summary, runs: Path | str, out: Path | str) -> str:
             words = ["python", "-m", "benchmarks", "run", "--suite", suite]
             for agent in names:
                 words += ["--agent", agent if _is_ours(agent) else _as_file(agent)]
-            if some != envs:
+            if set(some) != every:
                 words += [word for env in some for word in ("--only", env)]
             lines.append(shlex.join([*words, "--seeds", str(seeds), "--out", str(runs)]))
     lines.append(
@@ -118,7 +121,7 @@ def _again(summary: Summary) -> str:
     said = "Cells that are done are not run again: give another --out to repeat all of them."
     if any(cell.error is not None for cell in summary.cells):
         said += " Those that failed are, with --retry-failed."
-    files = sorted({_as_file(a).split()[0] for a in summary.agents if not _is_ours(a)})
+    files = sorted({shlex.split(_as_file(a))[0] for a in summary.agents if not _is_ours(a)})
     if files:
         said += f" Not of agents/, so that its path has to be given: {', '.join(files)}."
     if summary.seeds != list(range(len(summary.seeds))):
@@ -220,14 +223,14 @@ def _sample_lines(sample: dict[str, str]) -> list[str]:
 
 def _is_ours(agent: str) -> bool:
     """Whether an agent is one of ``agents/``; of other files the cells hold the name alone."""
-    name, *_ = agent.split()
+    name, *_ = shlex.split(agent)
     return (Path(__file__).parents[2] / "agents" / f"{name}.py").is_file()
 
 
 def _as_file(agent: str) -> str:
     """An agent of a user's own, as it is asked for: the file, then its flags."""
-    name, *flags = agent.split(" ")
-    return " ".join([f"{name}.py", *flags])
+    name, *flags = shlex.split(agent)
+    return shlex.join([f"{name}.py", *flags])
 
 
 def _count(number: int, what: str) -> str:

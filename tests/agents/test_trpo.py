@@ -15,7 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agents import trpo
 from tests.lm.checkpoints import WORDS, write_checkpoint
-from textgym.sb3 import Checkpoints, make_vec_env, resume
+from textgym.errors import SettingsError
+from textgym.sb3 import Checkpoints, LMPolicy, make_vec_env, resume
 
 torch.set_num_threads(1)
 
@@ -97,6 +98,16 @@ def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: 
     for one, four in zip(after[1][0], after[4][0], strict=True):
         assert torch.equal(one, four)
     assert not all(map(torch.equal, after[1][1], after[4][1]))
+
+
+@pytest.mark.parametrize("sampling", [{"top_k": 3}, {"banned_tokens": ["w2"]}])
+def test_excluded_tokens_are_refused(lm: str, sampling: dict[str, Any]) -> None:
+    venv = make(lm).env
+    with pytest.raises(SettingsError, match="not defined where tokens are excluded"):
+        trpo.LanguageTRPO(
+            LMPolicy, venv, n_steps=8, batch_size=64, device="cpu",
+            policy_kwargs={"lm": lm, "sampling": sampling},
+        )  # type: ignore[arg-type]  # fmt: skip
 
 
 def test_it_goes_on_from_a_checkpoint(lm: str, tmp_path: Path) -> None:

@@ -267,7 +267,9 @@ def test_failures_and_gaps_are_said(made: Path) -> None:
         assert "(2 seeds)" in text
         assert "Failed cells" in text
         assert "its path has to be given: my_agent.py" in text.replace("\\", "")
-        assert "--suite quick --agent grpo --agent my_agent.py --agent ppo --seeds 3" in text
+        some = " ".join(f"--only {task.partition(' ')[0]}" for task in TASKS)
+        command = f"--suite quick --agent grpo --agent my_agent.py --agent ppo {some} --seeds 3"
+        assert command in text
 
 
 def test_markdown_keeps_texts_in_their_places(made: Path) -> None:
@@ -445,3 +447,9 @@ def test_commands_make_all_the_cells_again_and_no_others() -> None:
         "--out 'A B'",
     ]
     assert last == "python -m benchmarks report 'A B' --out out"
+
+    mine = [{**cell(qa, "ppo", seed), "agent": "'my agent' --lr 1"} for seed in (0, 1)]
+    assert commands(Summary([Cell(each) for each in mine]), "A", "out").splitlines()[0] == (
+        """python -m benchmarks run --suite quick --agent ''"'"'my agent.py'"'"' --lr 1' """
+        "--only TextGen/QA-v0 --seeds 2 --out A"
+    )

@@ -347,6 +347,9 @@ def test_a_change_while_it_runs_is_a_failure(agent_file: Path, tmp_path: Path, s
         ({"agent": ("",)}, "--agent '': it has to be a name .*it is empty"),
         ({"agent": ("ppo --lr 'x",)}, "--agent .*No closing quotation"),
         ({"agent": ("lm --seed 3",)}, "--agent lm --seed 3: --seed is for the suite to say"),
+        ({"agent": ("lm --reward length",)}, "--reward is for the suite to say"),
+        ({"agent": ("lm --max-new-tokens 1",)}, "--max-new-tokens is for the suite to say"),
+        ({"agent": (f"ppo{40 * ' --lr 1e-3'} --prompts x",)}, "--prompts is for the suite to say"),
         ({"agent": ("my_bandit.py --lr 1",)}, "takes no settings, so there is nothing for flags"),
         ({"agent": ("ppo --lr 1", "ppo  --lr 1")}, "two agents are named 'ppo --lr 1'"),
         (

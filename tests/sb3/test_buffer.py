@@ -361,3 +361,66 @@ def test_whole_episodes_learn(checkpoint, make_env):
     model = whole(make_env(16, stop=STOP), checkpoint, 4, normalize_advantage=True, n_epochs=2)
     model.learn(16 * 4 * 6)
     assert np.isfinite(model.logger.name_to_value["train/loss"])
+
+
+@pytest.mark.parametrize("algorithm", [A2C, PPO])
+def test_one_decision_alone_is_never_yielded(checkpoint, make_env, algorithm):
+    """Its advantage cannot be normalised: A2C's weights would be no numbers any more."""
+    model = make_model(
+        algorithm, make_env(1, stop=STOP), checkpoint(), n_steps=3, normalize_advantage=True,
+        rollout_buffer_kwargs={"whole_episodes": True},
+        **({"batch_size": 3} if algorithm is PPO else {}),
+    )  # fmt: skip
+    _, callback = model._setup_learn(10**6, None)
+    sizes = []
+    for _ in range(40):
+        rollout(model, callback)
+        sizes.append(len(yielded(model, None)))
+    assert min(sizes) >= 2
+    assert max(sizes) > 3
+    model.learn(3 * 40)
+    assert all(torch.isfinite(weight).all() for weight in model.policy.parameters())
+
+
+class Stops(BaseCallback):
+    """Ends the training in a step of its own choice."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        return self.n_calls != self.step
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_a_rollout_that_was_broken_off_leaves_nothing(checkpoint, make_env, step):
+    """Stopped in the first step of the second rollout, of which no buffer is told, or later."""
+    model = whole(make_env(48, stop=STOP), checkpoint, 4)
+    model.learn(10**6, callback=Stops(step))
+    assert model.rollout_buffer.pos == step - 5
+    heard = Everything()
+    _, callback = model._setup_learn(10**6, heard, reset_num_timesteps=False)
+    rollout(model, callback)
+    ours = [each[:2] for each in yielded(model)]
+    # Episodes under way began before; what is known of them is what was heard since.
+    want = [each[:2] for each in expected(heard.episodes, 1.0, 1.0)]
+    assert sorted(ours) == want
+
+
+def test_an_interrupt_before_the_estimate_leaves_nothing(checkpoint, make_env, monkeypatch):
+    model = whole(make_env(48, stop=STOP), checkpoint, 4)
+    _, callback = model._setup_learn(10**6, None)
+    for _ in range(2):
+        rollout(model, callback)
+
+    def interrupt(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.rollout_buffer, "compute_returns_and_advantage", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rollout(model, callback)
+    assert model.rollout_buffer.unfinished() is None
+    rollout(model, callback)
+    assert model.rollout_buffer.unfinished() is not None

@@ -55,8 +55,8 @@ class LMRolloutBuffer(RolloutBuffer):
     by the rollout in which it ends, all of them, with what was really earned. Those of the rollouts
     before it have the log-probabilities of the policy that drew them, so that PPO's ratio, which is
     1 for all others at first, accounts for the updates since then. Rollouts about as long as an
-    episode, or longer, are best: where not a single one has ended, the rollout is yielded as
-    without the option.
+    episode, or longer, are best: where less than two tokens' episodes have ended, the rollout is
+    yielded as without the option.
 
     SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
     :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that
@@ -126,10 +126,13 @@ class LMRolloutBuffer(RolloutBuffer):
         self.stats: dict[str, float] = {}
         self.whole_episodes = whole_episodes
         self._before: Unfinished | None = None
+        self._waits: np.ndarray | None = None
+        self._begun = False
         self._fragments = FragmentStore(n_envs, view.width, view.image_shape)
         super().__init__(
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
         )
+        self._begun = False
         self.kl = _make_penalty(kl_coef, kl_target, reference, self.device, reference_dtype)
         if self.kl is not None and self.kl.model is not None:
             assert isinstance(action_space, spaces.Discrete)
@@ -138,7 +141,11 @@ class LMRolloutBuffer(RolloutBuffer):
 
     def reset(self) -> None:
         """Empty the buffer, but for what waits for the end of its episode."""
-        self._before = self.unfinished()
+        # A rollout that was begun and is still empty was ended in its first step, of which the
+        # buffer was told nothing.
+        self._before = None if self._begun and self.pos == 0 else self.unfinished()
+        self._begun = True
+        self._waits = None
         shape = (self.buffer_size, self.n_envs)
         self.actions = np.zeros((*shape, self.action_dim), dtype=np.int64)
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
@@ -229,6 +236,8 @@ class LMRolloutBuffer(RolloutBuffer):
             return None
         if not self.full:
             return self._before if self.pos == 0 else None
+        if self._waits is None:  # Interrupted before the advantages were estimated.
+            return None
         columns = {name: self._all(name) for name in self._waiting_columns}
         texts = self._fragments
         return Unfinished.of(self._waits, columns, self._kept, texts.tokens, texts.images)
@@ -240,9 +249,10 @@ class LMRolloutBuffer(RolloutBuffer):
 
     def set_waiting_state(self, state: dict[str, Any] | None) -> None:
         """Empty the buffer, and let the next rollout go on with the episodes of another one."""
-        self.pos, self.full = 0, False
+        self.pos, self.full, self._begun = 0, False, False
         self._before = None if state is None else Unfinished.of_state(state)
         self.reset()
+        self._begun = False
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield every decision once, in minibatches of whole sequences.
@@ -279,8 +289,10 @@ class LMRolloutBuffer(RolloutBuffer):
     def _join(self) -> None:
         """Put the decisions that have waited before those of the rollout, and choose the latter."""
         # Incomplete if someone handed over copies, without the record: then scoring refuses.
+        before = self._before
         complete = len(self._sets) == self.buffer_size
-        sets = [] if self._before is None or self._before.kept is None else [self._before.kept]
+        complete &= before is None or before.kept is not None
+        sets = [] if before is None or before.kept is None else [before.kept]
         self._kept = KeptSets.join([*sets, *self._sets]) if complete else None
         self._sets = []
         self._flat_fragment = self._all("_fragment").reshape(-1)
@@ -316,7 +328,8 @@ class LMRolloutBuffer(RolloutBuffer):
                 delta = rewards[step] + self.gamma * value - values[step]
                 advantage = delta + self.gamma * self.gae_lambda * advantage
                 self._waited[step], value = advantage, values[step]
-        if not self.whole_episodes or not over.any():
+        # A single decision is too few: its advantage cannot be normalised.
+        if not self.whole_episodes or over.sum() < 2:
             over = there
         self._waits = there & ~over
         self._choose(over.reshape(-1))
