@@ -54,9 +54,9 @@ class LMRolloutBuffer(RolloutBuffer):
     does this buffer, unless `whole_episodes` is true. Then the decisions of an episode are yielded
     by the rollout in which it ends, all of them, with what was really earned. Those of the rollouts
     before it have the log-probabilities of the policy that drew them, so that PPO's ratio, which is
-    1 for all others at first, accounts for the updates since then. Rollouts about as long as an
-    episode, or longer, are best: where less than two tokens' episodes have ended, the rollout is
-    yielded as without the option.
+    1 for all others at first, accounts for the updates since then; A2C has no ratio, and takes them
+    as they are. Rollouts about as long as an episode, or longer, are best. Where less than two
+    decisions would be yielded, the rollout is yielded as without the option.
 
     SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
     :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that

@@ -2,9 +2,10 @@
 
 A checkpoint holds everything that the rest of a training depends on
 (:mod:`textgym.sb3.model_state`). It is taken between an update and the next rollout. There the
-rollout buffer is empty and the decoder's cache is cold: training has changed the weights, so that
-both the training that goes on and the one that is resumed read the texts under way anew. The curve
-is then the same number for number, on the same machine with the same versions and threads.
+rollout buffer is empty, but for episodes that wait for their end, and the decoder's cache is cold:
+training has changed the weights, so that both the training that goes on and the one that is resumed
+read the texts under way anew. The curve is then the same number for number, on the same machine
+with the same versions and threads.
 
 What this module does not do: off-policy algorithms, whose replay buffers are another matter.
 """

@@ -1,9 +1,9 @@
 """What the rest of a training depends on, out of a model of Stable-Baselines3 and back into one.
 
 Weights and optimizer, counters, the adapted KL coefficient, the observations that are to be
-answered next, the environment in mid-episode, what is logged but not written out, and every random
-generator. Between an update and the next rollout that is all: the rollout buffer is empty, and so
-is the decoder's cache, as training has changed the weights.
+answered next, the environment in mid-episode, what the rollout buffer keeps of episodes that are
+under way, what is logged but not written out, and every random generator. Between an update and the
+next rollout that is all: the decoder's cache is empty, as training has changed the weights.
 """
 
 from __future__ import annotations
