@@ -59,16 +59,6 @@ _NOT_RECORDED = (
 )
 """Settings of a run that a cell does not have; where values come from makes no other result."""
 
-_OF_THE_SUITE = (
-    "prompts",
-    "reward",
-    "max_prompt_tokens",
-    "max_new_tokens",
-    "resume",
-    "checkpoint_every",
-)
-"""Settings that no flag of an agent may change, beside those that the suite gives."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -137,9 +127,10 @@ def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
     if not candidate.flags:
         return settings
     flagged = parse(f"benchmarks run --agent {candidate.base}", settings, None, candidate.flags)
-    for name in (*given, *_OF_THE_SUITE):
-        if getattr(flagged, name) != getattr(settings, name):
-            flag = name.replace("_", "-")
+    # What all agents have in common is the suite's, but for the model.
+    for one in dataclasses.fields(RunSettings):
+        if one.name != "lm" and getattr(flagged, one.name) != getattr(settings, one.name):
+            flag = one.name.replace("_", "-")
             raise SettingsError(f"--agent {candidate.name}: --{flag} is for the suite to say")
     return flagged
 

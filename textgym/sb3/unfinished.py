@@ -61,8 +61,7 @@ class Unfinished:
         chosen["_fragment"][there] = numbers
         if kept is not None:
             # Columns that are shorter have any set before their first decision.
-            flat = np.arange(unfinished.size).reshape(unfinished.shape)[-longest:].reshape(-1)
-            kept = kept.take(torch.from_numpy(flat))
+            kept = kept.take(torch.arange(unfinished.size - there.size, unfinished.size))
         return Unfinished(
             there, chosen, kept, tokens[used].copy(), None if images is None else images[used]
         )
