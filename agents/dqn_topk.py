@@ -123,7 +123,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Off
 
 def main(settings: Settings) -> None:
     """Train and evaluate."""
-    run(f"{settings.algorithm}_topk", settings, partial(make_agent, settings=settings))
+    run("dqn_topk", settings, partial(make_agent, settings=settings))
 
 
 if __name__ == "__main__":

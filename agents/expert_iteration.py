@@ -97,7 +97,9 @@ def chosen(rewards: NDArray[np.float64], keep: float, threshold: float | None) -
 
 
 class ExpertIteration(LMAgent):
-    """Expert iteration with the interface of Stable-Baselines3. It cannot be resumed.
+    """Expert iteration with the interface of Stable-Baselines3, ``save`` and ``load`` included.
+
+    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -161,6 +163,14 @@ class ExpertIteration(LMAgent):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_first", "_rng"]
 
+    def get_state(self) -> dict[str, Any]:
+        """What an iteration depends on beside the weights, for checkpoints."""
+        return {"shuffling": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        self._rng.bit_generator.state = state["shuffling"]
+
     def learn(
         self: Self,
         total_timesteps: int,
@@ -188,12 +198,14 @@ class ExpertIteration(LMAgent):
         iteration = 0
         while self.num_timesteps < total_timesteps:
             texts: list[Text] = []
+            callback.on_rollout_start()
             for _ in range(self.rounds):
                 written = self._write(self.env, callback)
                 if written is None:
                     callback.on_training_end()
                     return self
                 texts += self._kept(*written)
+            callback.on_rollout_end()
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self._train(texts)
             iteration += 1
@@ -215,7 +227,6 @@ class ExpertIteration(LMAgent):
         texts: dict[int, Text] = {}
         returns = np.zeros(rows)
         open_rows = np.ones(rows, np.bool_)
-        callback.on_rollout_start()
         while open_rows.any():
             actions, _ = self.policy.predict(obs)
             before = obs
@@ -234,7 +245,6 @@ class ExpertIteration(LMAgent):
             self._last_obs = obs
             if not callback.on_step():
                 return None
-        callback.on_rollout_end()
         return [texts[row] for row in range(rows)], returns
 
     def _kept(self, texts: list[Text], returns: NDArray[np.float64]) -> list[Text]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -34,6 +34,8 @@ from textgym.wrappers.proposals import fillers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Step = tuple[int, int, float, float]
+"""Of a choice: its place in the table, that of its state, the reward, and the best value there."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Settings(ProposalSettings):
 class QLearning:
     """Q-learning in a hash table.
 
+    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
+
     Args:
         venv: Environment of proposals.
         seed: Seed of the choices.
@@ -94,6 +98,11 @@ class QLearning:
         self.logger = Logger(None, [])
         self._rng = np.random.default_rng(seed)
         self._progress = 0.0
+        # What the training is in the middle of: the observations, the last tokens that were
+        # written, and of each row the steps of its episode so far.
+        self._obs: Any = None
+        self._recent = self._context(venv.num_envs, None, None)
+        self._episodes: list[list[Step]] = []
 
     def get_env(self) -> VecEnv:
         """The environment of the training, as callbacks ask for it."""
@@ -179,44 +188,64 @@ class QLearning:
 
     # ------------------------------------------------------------------ learning
 
-    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> QLearning:
-        """Train for this many environment steps."""
-        venv, rows = self.venv, self.venv.num_envs
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: BaseCallback | None = None,
+        reset_num_timesteps: bool = True,
+    ) -> QLearning:
+        """Train for this many environment steps.
+
+        Args:
+            total_timesteps: Length of the training, all rows together.
+            callback: Called as by algorithms of Stable-Baselines3.
+            reset_num_timesteps: Count from 0 again, and explore from the start. What the table
+                holds stays in any case.
+        """
+        if reset_num_timesteps:
+            self.num_timesteps = 0
         until = self.num_timesteps + total_timesteps
-        begun = self.num_timesteps
-        if callback is not None:
-            callback.init_callback(self)  # type: ignore[arg-type]
-            callback.on_training_start({}, {})
-        obs: Any = venv.reset()
-        context = self._context(rows, None, None)
-        episodes: list[list[tuple[int, int, float, float]]] = [[] for _ in range(rows)]
+        heard = CallbackList([] if callback is None else [callback])
+        heard.init_callback(self)  # type: ignore[arg-type]
+        heard.on_training_start({}, {})
+        if reset_num_timesteps or self._obs is None:
+            self._obs = self.venv.reset()
+            self._recent = self._context(self.venv.num_envs, None, None)
+            self._episodes = [[] for _ in range(self.venv.num_envs)]
+        heard.on_rollout_start()
         while self.num_timesteps < until:
-            self._progress = (self.num_timesteps - begun) / total_timesteps
-            _, values = self._logits(obs, context)
-            entries, states = self._entries(obs, context)
-            choices, context = self.predict(obs, context)
-            obs, rewards, dones, infos = venv.step(choices)
-            self.num_timesteps += rows
-            best = values.max(1)
-            for row in range(rows):
-                step = (entries[row, choices[row]], states[row], rewards[row], best[row])
-                episodes[row].append(step)
-                if dones[row]:
-                    self._learn_from(episodes[row])
-                    episodes[row] = []
-            context[dones] = -1
-            if callback is not None:
-                callback.update_locals({"dones": dones, "infos": infos})
-                if not callback.on_step():
-                    break
-                if dones.any():
-                    callback.on_rollout_end()
+            self._progress = self.num_timesteps / until
+            ended, infos = self._step()
+            heard.update_locals({"dones": ended, "infos": infos})
+            if not heard.on_step():
+                break
+            if ended.any():
+                heard.on_rollout_end()
+                if self.num_timesteps < until:
+                    heard.on_rollout_start()
         self._progress = 1.0
-        if callback is not None:
-            callback.on_training_end()
+        heard.on_training_end()
         return self
 
-    def _learn_from(self, episode: list[tuple[int, int, float, float]]) -> None:
+    def _step(self) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
+        """Choose in every row, and learn from the episodes that end."""
+        obs, context = self._obs, self._recent
+        _, values = self._logits(obs, context)
+        entries, states = self._entries(obs, context)
+        choices, self._recent = self.predict(obs, context)
+        self._obs, rewards, ended, infos = self.venv.step(choices)
+        self.num_timesteps += len(choices)
+        best = values.max(1)
+        for row, episode in enumerate(self._episodes):
+            chosen, state = int(entries[row, choices[row]]), int(states[row])
+            episode.append((chosen, state, float(rewards[row]), float(best[row])))
+            if ended[row]:
+                self._learn_from(episode)
+                episode.clear()
+        self._recent[ended] = -1
+        return ended, infos
+
+    def _learn_from(self, episode: list[Step]) -> None:
         """Move the table towards the lambda-returns of an episode."""
         s = self.settings
         target, following = 0.0, 0.0  # After the end there is nothing to come.
@@ -227,6 +256,31 @@ class QLearning:
                 self.visits[place] += 1
                 rate = max(1.0 / self.visits[place], s.learning_rate)
                 self.values[place] += rate * (target - self.values[place])
+
+    def get_state(self) -> dict[str, Any]:
+        """What training goes on from, for checkpoints."""
+        known = np.flatnonzero(self.visits)
+        return {
+            "known": known,
+            "values": self.values[known],
+            "visits": self.visits[known],
+            "table_bits": self.settings.table_bits,
+            "choices": self._rng.bit_generator.state,
+            "observations": self._obs,
+            "recent": self._recent.copy(),
+            "episodes": [list(episode) for episode in self._episodes],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        if state["table_bits"] != self.settings.table_bits:
+            raise ValueError(f"its table has 2^{state['table_bits']} entries")
+        self.values[:], self.visits[:] = 0, 0
+        self.values[state["known"]] = state["values"]
+        self.visits[state["known"]] = state["visits"]
+        self._rng.bit_generator.state = state["choices"]
+        self._obs, self._recent = state["observations"], state["recent"]
+        self._episodes = state["episodes"]
 
     def save(self, path: str) -> None:
         """Write the table, to ``path`` with the ending .npz."""

@@ -114,7 +114,7 @@ class Reinforce:
     until the last one is, and that is thrown away: to count all episodes that come to an end in
     time would prefer short texts.
 
-    It cannot be resumed: checkpoints are for on-policy algorithms of Stable-Baselines3.
+    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
 
     Args:
         venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
@@ -299,6 +299,20 @@ class Reinforce:
     def save(self, path: str) -> None:
         """Write the policy, to ``path`` with the ending .pt; `LMPolicy.load` reads it."""
         self.policy.save(str(Path(path).with_suffix(".pt")))
+
+    def get_state(self) -> dict[str, Any]:
+        """What training goes on from, for checkpoints."""
+        return {
+            "policy": dict(self.policy.state_dict()),
+            "optimizer": self.policy.optimizer.state_dict(),
+            "kl_coef": self.kl.coef,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        self.policy.load_state_dict(state["policy"])
+        self.policy.optimizer.load_state_dict(state["optimizer"])
+        self.kl.coef = state["kl_coef"]
 
     def set_logger(self, logger: Logger) -> None:
         """Log there from now on."""

@@ -1,8 +1,9 @@
 """How a run is saved while it trains, and goes on after an interruption.
 
 Checkpoints hold the agent and its environment (:mod:`textgym.sb3.checkpoints`); what the run itself
-remembers goes with them: the evaluation before training, the curve and the logs so far. Only agents
-that are on-policy algorithms of Stable-Baselines3 can be resumed.
+remembers goes with them: the evaluation before training, the curve and the logs so far. An agent
+takes part that is an on-policy algorithm of Stable-Baselines3, or has ``get_state()`` and
+``set_state(state)`` (:mod:`textgym.sb3.model_state`), as all that learn here do.
 """
 
 from __future__ import annotations

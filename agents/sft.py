@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -31,11 +32,12 @@ from agents.cli import command_line
 from agents.common import RunSettings, run
 from agents.lm import LMAgent
 from agents.oracle import Oracle
-from agents.planning import batch_of
+from agents.planning import Plans, batch_of
 from agents.supervised import Recorder, Text, gradient_step
 from agents.word_model import starting_model
 from textgym.errors import DataError, SettingsError
 from textgym.sb3 import LMPolicy, make_vec_env
+from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.tasks.files import read_file
 
 Self = TypeVar("Self", bound="SFT")
@@ -59,8 +61,61 @@ class Settings(RunSettings):
     """Gradients are scaled down to this norm."""
 
 
+class Reading:
+    """An environment whose references are written by its oracle, and taken down.
+
+    Args:
+        venv: The environment; its episodes start anew.
+
+    Attributes:
+        texts: The episodes that are complete, and not learned yet.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        self._venv = venv
+        self._oracle, self._recorder = Oracle(venv), Recorder(venv.num_envs)
+        self._obs: Any = venv.reset()
+        self._plans: Plans | None = None
+        self._starts = np.ones(venv.num_envs, np.bool_)
+        self.texts: list[Text] = []
+
+    def step(self) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
+        """Write one token of each row's reference.
+
+        Returns:
+            Which episodes have ended ``[N]``, and what is told of them.
+        """
+        actions, self._plans = self._oracle.predict(self._obs, self._plans, self._starts)
+        before = self._obs
+        self._obs, _, self._starts, infos = self._venv.step(actions)
+        self.texts += self._recorder.step(before, self._starts, infos).values()
+        return self._starts, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """What the next step depends on."""
+        return {
+            "environment": get_env_state(self._venv),
+            "observations": self._obs,
+            "plans": self._plans,
+            "starts": self._starts,
+            "places": [list(places) for places in self._recorder.places],
+            "texts": [text._asdict() for text in self.texts],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        set_env_state(self._venv, state["environment"])
+        self._obs, self._plans, self._starts = (
+            state[name] for name in ("observations", "plans", "starts")
+        )
+        self._recorder.places = state["places"]
+        self.texts = [Text(**text) for text in state["texts"]]
+
+
 class SFT(LMAgent):
-    """Supervised fine-tuning with the interface of Stable-Baselines3. It cannot be resumed.
+    """Supervised fine-tuning with the interface of Stable-Baselines3.
+
+    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -87,6 +142,7 @@ class SFT(LMAgent):
         self.batch_size = batch_size
         self.max_grad_norm = max_grad_norm
         self.data = data
+        self._reading: Reading | None = None
         super().__init__(policy, env, learning_rate, **others)
 
     def learn(
@@ -108,35 +164,54 @@ class SFT(LMAgent):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
-        venv = self.env if self.data is None else demonstrations(self.data, self.env, self.seed)
-        oracle, recorder = Oracle(venv), Recorder(venv.num_envs)
-        obs: Any = venv.reset()
-        state, starts = None, np.ones(venv.num_envs, np.bool_)
-        texts: list[Text] = []
+        if reset_num_timesteps or self._reading is None:
+            self._reading = self._open(self.env)
+        reading = self._reading
         callback.on_training_start(locals(), globals())
-        callback.on_rollout_start()
-        going = True
-        while going and self.num_timesteps < total_timesteps:
-            actions, state = oracle.predict(obs, state, starts)
-            before = obs
-            obs, _, starts, infos = venv.step(actions)
-            texts += recorder.step(before, starts, infos).values()
-            self.num_timesteps += venv.num_envs
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            # The file's texts are nobody's episodes: there is no reward to log.
-            dones = starts if self.data is None else np.zeros_like(starts)
-            callback.update_locals({**locals(), "dones": dones})
-            going = callback.on_step()
-            last = not going or self.num_timesteps >= total_timesteps
-            while len(texts) >= self.batch_size or (last and texts):
-                callback.on_rollout_end()
-                self._train(texts[: self.batch_size])
-                del texts[: self.batch_size]
-                if self._n_updates % log_interval == 0:
-                    self.logger.dump(self.num_timesteps)
-                callback.on_rollout_start()
+        # At the end, what is left is learned too.
+        while self.num_timesteps < total_timesteps or reading.texts:
+            callback.on_rollout_start()
+            while len(reading.texts) < self.batch_size and self.num_timesteps < total_timesteps:
+                dones, infos = reading.step()
+                self.num_timesteps += self.env.num_envs
+                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+                # The file's texts are nobody's episodes: there is no reward to log.
+                dones = dones if self.data is None else np.zeros_like(dones)
+                callback.update_locals({**locals(), "dones": dones})
+                if not callback.on_step():
+                    callback.on_training_end()
+                    return self
+            callback.on_rollout_end()
+            batch = reading.texts[: self.batch_size]
+            del reading.texts[: self.batch_size]
+            if not batch:
+                continue
+            self._train(batch)
+            if self._n_updates % log_interval == 0:
+                self.logger.dump(self.num_timesteps)
         callback.on_training_end()
         return self
+
+    def _open(self, venv: VecEnv) -> Reading:
+        """Start to read: the environment's references, or the file."""
+        if self.data is not None:
+            venv = demonstrations(self.data, venv, self.seed)
+        return Reading(venv)
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the reading is, for checkpoints."""
+        return {"reading": None if self._reading is None else self._reading.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`."""
+        self._reading = None
+        if state["reading"] is not None:
+            assert self.env is not None
+            self._reading = self._open(self.env)
+            self._reading.set_state(state["reading"])
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_reading"]
 
     def _train(self, texts: list[Text]) -> None:
         self._update_learning_rate(self.policy.optimizer)

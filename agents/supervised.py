@@ -41,10 +41,13 @@ class Recorder:
 
     Args:
         rows: Number of rows N.
+
+    Attributes:
+        places: Where the agent's own tokens stand, so far, in each row.
     """
 
     def __init__(self, rows: int) -> None:
-        self._places: list[list[int]] = [[] for _ in range(rows)]
+        self.places: list[list[int]] = [[] for _ in range(rows)]
 
     def step(
         self, before: Any, dones: NDArray[np.bool_], infos: Sequence[dict[str, Any]]
@@ -60,14 +63,14 @@ class Recorder:
             The texts that are complete now, by row.
         """
         tokens, _ = split_observation(before)
-        for places, length in zip(self._places, (tokens >= 0).sum(1).tolist(), strict=True):
+        for places, length in zip(self.places, (tokens >= 0).sum(1).tolist(), strict=True):
             places.append(length)
         ended = {}
         for row in np.flatnonzero(dones).tolist():
             whole, image = split_observation(infos[row]["terminal_observation"])
-            own = np.array(self._places[row], np.int64)
+            own = np.array(self.places[row], np.int64)
             ended[row] = Text(whole[: own[-1] + 1].astype(np.int64), own, image)
-            self._places[row] = []
+            self.places[row] = []
         return ended
 
 

@@ -840,9 +840,71 @@ def test_a_folder_belongs_to_one_training(
         make().learn(STEPS, callback=Checkpoints(tmp_path))
 
 
+class Bandit:
+    """An agent of one's own: it goes back and forth between two words, with noise."""
+
+    def __init__(self, venv: Any, size: int = 3) -> None:
+        self.venv, self.num_timesteps = venv, 0
+        self.memory = np.zeros(size)
+        self.obs: Any = None
+
+    def get_env(self) -> Any:
+        return self.venv
+
+    def get_state(self) -> dict[str, Any]:
+        return {"memory": self.memory, "obs": self.obs}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if state["memory"].shape != self.memory.shape:
+            raise ValueError(f"its memory has {len(state['memory'])} places")
+        self.memory, self.obs = state["memory"].copy(), state["obs"]
+
+    def step(self) -> list[Any]:
+        if self.obs is None:
+            self.obs = self.venv.reset()
+        place = int(np.random.randint(len(self.memory)))
+        actions = np.full(self.venv.num_envs, int(self.memory[place]) % 2)
+        self.obs, rewards, _, _ = self.venv.step(actions)
+        self.memory[place] += 1
+        self.num_timesteps += self.venv.num_envs
+        return [place, self.obs.tolist(), rewards.tolist(), self.num_timesteps]
+
+
+def test_an_agent_of_ones_own(make_env: MakeEnv, tmp_path: Path) -> None:
+    agent = Bandit(make_env())
+    for _ in range(7):
+        agent.step()
+    save_checkpoint(agent, tmp_path, extra={"known": 1})
+    expected = [agent.step() for _ in range(9)]
+    other = Bandit(make_env())
+    np.random.seed(99)
+    assert load_checkpoint(other, tmp_path) == {"known": 1}
+    assert [other.step() for _ in range(9)] == expected
+
+
+def test_an_agent_of_ones_own_that_refuses(make_env: MakeEnv, tmp_path: Path) -> None:
+    """Its environment stays where it was."""
+    agent = Bandit(make_env())
+    agent.step()
+    save_checkpoint(agent, tmp_path)
+    larger, twin = Bandit(make_env(), size=5), Bandit(make_env(), size=5)
+    for each in (larger, twin):
+        each.obs = each.venv.reset()
+    with pytest.raises(SettingsError, match=r"another Bandit \(its memory has 3 places\)"):
+        load_checkpoint(larger, tmp_path)
+    np.random.seed(1)
+    after = larger.step()
+    np.random.seed(1)
+    assert after == twin.step()
+    with pytest.raises(SettingsError, match="algorithm was 'Bandit' and is 'PPO'"):
+        load_checkpoint(PPO("MlpPolicy", make_env(), device="cpu"), tmp_path)
+
+
 def test_what_cannot_be_resumed(make_env: MakeEnv, tmp_path: Path) -> None:
     dqn = DQN("MlpPolicy", make_env(), buffer_size=100, device="cpu")
-    with pytest.raises(SettingsError, match=r"DQN cannot be resumed.*replay buffer"):
+    with pytest.raises(
+        SettingsError, match=r"DQN cannot be resumed: its ReplayBuffer.*LMReplayBuffer"
+    ):
         dqn.learn(6, callback=Checkpoints(tmp_path))
     with pytest.raises(SettingsError, match="DQN"):
         save_checkpoint(dqn, tmp_path)

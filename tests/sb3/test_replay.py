@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from textgym.errors import SettingsError
 from textgym.sb3 import LMReplayBuffer
+from textgym.sb3.checkpoint_file import read_values, write_values
 from textgym.sb3.sum_tree import SumTree
 
 SPACE = spaces.Dict(
@@ -323,17 +324,22 @@ def by_number(samples):
     return torch.tensor([float(number % 7) for number in numbers])
 
 
+@pytest.mark.parametrize("way", ["pickled by SB3", "written in a checkpoint"])
 @pytest.mark.parametrize("steps", [11, 43])
-def test_saved_and_loaded_by_sb3_it_goes_on_as_it_was(steps, tmp_path):
-    """By the algorithm's own methods: the same draws, priorities and later steps."""
+def test_saved_and_loaded_it_goes_on_as_it_was(steps, way, tmp_path):
+    """The same draws, priorities and later steps."""
     agent, other = empty_agent(), empty_agent()
     agent.replay_buffer.scorer = by_number
     world = World(agent.replay_buffer, seed=1)
     for _ in range(steps):
         world.step()
     agent.replay_buffer.sample(50)
-    agent.save_replay_buffer(tmp_path / "buffer")
-    other.load_replay_buffer(tmp_path / "buffer")
+    if way == "pickled by SB3":
+        agent.save_replay_buffer(tmp_path / "buffer")
+        other.load_replay_buffer(tmp_path / "buffer")
+    else:
+        write_values(tmp_path / "buffer", agent.replay_buffer.get_state())
+        other.replay_buffer.set_state(read_values(tmp_path / "buffer"))
     with pytest.raises(SettingsError, match="td_errors"):
         other.replay_buffer.sample(4)
     other.replay_buffer.scorer = by_number

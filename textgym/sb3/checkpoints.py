@@ -7,7 +7,8 @@ training has changed the weights, so that both the training that goes on and the
 read the texts under way anew. The curve is then the same number for number, on the same machine
 with the same versions and threads.
 
-What this module does not do: off-policy algorithms, whose replay buffers are another matter.
+What can be resumed: SB3's on-policy algorithms, its off-policy ones with an `LMReplayBuffer`, and
+any agent with ``get_state()`` and ``set_state(state)`` (:mod:`textgym.sb3.model_state`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from textgym.errors import SettingsError, naming
 from textgym.sb3.checkpoint_file import partial_name, read_values, write_values
 from textgym.sb3.model_state import (
+    Resumable,
     check_resumable,
     cool,
     get_model_state,
@@ -35,12 +36,12 @@ _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 
 
 def save_checkpoint(
-    model: BaseAlgorithm, folder: str | Path, extra: dict[str, Any] | None = None
+    model: Resumable, folder: str | Path, extra: dict[str, Any] | None = None
 ) -> Path:
     """Write a training down, between two rollouts: after ``learn``, or as `Checkpoints` does.
 
     Args:
-        model: PPO, A2C, or another on-policy algorithm, in an environment of
+        model: PPO, A2C, or whatever else can be resumed, in an environment of
             :func:`textgym.sb3.make_vec_env`.
         folder: Where to; made if there is none. The file is named after the timesteps so far.
         extra: What else to keep: strings, numbers, lists, dictionaries, arrays, tensors.
@@ -63,7 +64,7 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(model: BaseAlgorithm, path: str | Path) -> dict[str, Any]:
+def load_checkpoint(model: Resumable, path: str | Path) -> dict[str, Any]:
     """Bring a new model to where another one was saved; most use `resume`.
 
     Args:
@@ -91,7 +92,7 @@ def load_checkpoint(model: BaseAlgorithm, path: str | Path) -> dict[str, Any]:
     return extra
 
 
-def resume(model: BaseAlgorithm, folder: str | Path, total_timesteps: int) -> int:
+def resume(model: Resumable, folder: str | Path, total_timesteps: int) -> int:
     """Go on from the latest checkpoint of a folder, if there is one.
 
     The same script starts a training and goes on with one, however it ended::
@@ -172,7 +173,7 @@ class Checkpoints(BaseCallback):
         self._stops = True
 
     def _on_training_start(self) -> None:
-        self._resumable = check_resumable(self.model)
+        check_resumable(self.model)
         now = self.model.num_timesteps
         self._saved_at, self._between, self._stops = now, True, False
         latest = latest_checkpoint(self.folder)
@@ -204,7 +205,7 @@ class Checkpoints(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._between = True
-        keep_kl_coef(self._resumable)
+        keep_kl_coef(self.model)
 
     def _on_training_end(self) -> None:
         # A callback may have ended the training in the middle of a rollout: the last one holds.

@@ -1,9 +1,15 @@
-"""What the rest of a training depends on, out of a model of Stable-Baselines3 and back into one.
+"""What the rest of a training depends on, out of an agent and back into one.
 
 Weights and optimizer, counters, the adapted KL coefficient, the observations that are to be
 answered next, the environment in mid-episode, what the rollout buffer keeps of episodes that are
-under way, what is logged but not written out, and every random generator. Between an update and the
-next rollout that is all: the decoder's cache is empty, as training has changed the weights.
+under way, the replay buffer, what is logged but not written out, and every random generator.
+Between an update and the next rollout that is all: the decoder's cache is empty, as training has
+changed the weights.
+
+An agent that is not an algorithm of Stable-Baselines3, or one that remembers more than these do,
+takes part by two methods, ``get_state() -> dict`` and ``set_state(state)``: all that it goes on
+from but its environment, the number of its timesteps, the global random generators, and what SB3's
+algorithms have.
 """
 
 from __future__ import annotations
@@ -11,19 +17,21 @@ from __future__ import annotations
 import random
 from collections import deque
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize
 
 from textgym.envs.plain import to_plain
 from textgym.errors import DataError, SettingsError
 from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.sb3.replay import LMReplayBuffer
 from textgym.sb3.same_training import check_same, describe
 from textgym.sb3.vec_env import TextVecEnv
 
@@ -34,10 +42,33 @@ _COUNTERS = (
     "_n_updates",
     "_episode_num",
     "_current_progress_remaining",
+    # DQN's.
+    "_n_calls",
+    "exploration_rate",
 )
 
 
-def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
+@runtime_checkable
+class OwnState(Protocol):
+    """An agent that says itself what it goes on from."""
+
+    num_timesteps: int
+
+    def get_env(self) -> VecEnv | None:
+        """The environment."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything else: strings, numbers, lists, dictionaries, arrays, tensors."""
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from it, in an agent that was made the same way."""
+
+
+Resumable: TypeAlias = BaseAlgorithm | OwnState
+"""An agent whose training can be saved and gone on with."""
+
+
+def get_model_state(model: Resumable) -> dict[str, Any]:
     """Take down the state of a training that is between two rollouts.
 
     Raises:
@@ -45,98 +76,133 @@ def get_model_state(model: BaseAlgorithm) -> dict[str, Any]:
             a rollout, as a callback leaves it that ends the training there.
         DataError: If the environment's rows hold something that cannot be written down.
     """
-    model = _on_policy(model)
-    assert model.env is not None
-    environment = get_env_state(model.env)
-    _check_between(model, environment)
-    kl = _kl(model)
-    return {
+    venv = _checked(model)
+    state: dict[str, Any] = {
         "format": _FORMAT,
         "made_with": {name: version(name) for name in ("torch", "stable-baselines3", "numpy")},
         "training": describe(model),
-        # State dictionaries are ordered ones, with attributes that nobody needs.
-        "parameters": {name: dict(state) for name, state in model.get_parameters().items()},
-        "counters": {name: getattr(model, name) for name in _COUNTERS},
-        "last_obs": model._last_obs,
-        "last_episode_starts": model._last_episode_starts,
-        "episodes": None if model.ep_info_buffer is None else list(model.ep_info_buffer),
-        "successes": None if model.ep_success_buffer is None else list(model.ep_success_buffer),
-        "kl_coef": None if kl is None else kl.coef,
-        "waiting": _waiting(model),
-        "environment": environment,
+        "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
+        "environment": get_env_state(venv),
+        "own": model.get_state() if isinstance(model, OwnState) else None,
         "generators": _generators(),
         "logged": _logged(model),
     }
+    if isinstance(model, BaseAlgorithm):
+        # State dictionaries are ordered ones, with attributes that nobody needs.
+        parameters = model.get_parameters().items()
+        state |= {
+            "parameters": {name: dict(values) for name, values in parameters},
+            "last_obs": model._last_obs,
+            "last_episode_starts": model._last_episode_starts,
+            "last_original_obs": model._last_original_obs,
+            "episodes": None if model.ep_info_buffer is None else list(model.ep_info_buffer),
+            "successes": None if model.ep_success_buffer is None else list(model.ep_success_buffer),
+        }
+    if isinstance(model, OnPolicyAlgorithm):
+        _check_between(model, state["environment"])
+        kl = _kl(model)
+        state |= {"kl_coef": None if kl is None else kl.coef, "waiting": _waiting(model)}
+    if isinstance(model, OffPolicyAlgorithm):
+        assert isinstance(model.replay_buffer, LMReplayBuffer)
+        state["replay"] = model.replay_buffer.get_state()
+        state["actions"] = model.action_space.np_random.bit_generator.state
+    return state
 
 
-def set_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     """Go on from a state of `get_model_state`.
 
     A logger that ``learn`` makes itself is not there yet: see `set_logged`.
 
     Raises:
-        SettingsError: If it is of another training; then nothing changes.
+        SettingsError: If it is of another training; then nothing changes, but for what an agent of
+            your own changes before it refuses its state.
     """
-    model = _on_policy(model)
-    assert model.env is not None
+    venv = _checked(model)
     if state.get("format") != _FORMAT:
         raise SettingsError("the checkpoint is not of this version of textgym; start anew")
-    check_same(model, state["training"], state["parameters"])
-    set_env_state(model.env, state["environment"])
-    model.set_parameters(state["parameters"], device=model.device)
+    check_same(model, state["training"], state.get("parameters"))
+    before = get_env_state(venv)
+    set_env_state(venv, state["environment"])
+    if isinstance(model, OwnState):
+        try:
+            model.set_state(state["own"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            set_env_state(venv, before)
+            raise SettingsError(
+                f"the checkpoint is of another {type(model).__name__} ({error}); make the agent as "
+                "it was made, or start a new training in another folder"
+            ) from error
     for name, value in state["counters"].items():
         setattr(model, name, value)
-    model._last_obs = state["last_obs"]
-    model._last_episode_starts = state["last_episode_starts"]
-    model.ep_info_buffer = _buffer(model, state["episodes"])
-    model.ep_success_buffer = _buffer(model, state["successes"])
-    if (kl := _kl(model)) is not None and state["kl_coef"] is not None:
-        kl.coef = state["kl_coef"]
-    keep_kl_coef(model)
-    if isinstance(model.rollout_buffer, LMRolloutBuffer):
-        model.rollout_buffer.set_waiting_state(state["waiting"])
+    if isinstance(model, BaseAlgorithm):
+        model.set_parameters(state["parameters"], device=model.device)
+        model._last_obs = state["last_obs"]
+        model._last_episode_starts = state["last_episode_starts"]
+        model._last_original_obs = state.get("last_original_obs")
+        model.ep_info_buffer = _buffer(model, state["episodes"])
+        model.ep_success_buffer = _buffer(model, state["successes"])
+    if isinstance(model, OnPolicyAlgorithm):
+        if (kl := _kl(model)) is not None and state["kl_coef"] is not None:
+            kl.coef = state["kl_coef"]
+        keep_kl_coef(model)
+        if isinstance(model.rollout_buffer, LMRolloutBuffer):
+            model.rollout_buffer.set_waiting_state(state["waiting"])
+    if isinstance(model, OffPolicyAlgorithm):
+        assert isinstance(model.replay_buffer, LMReplayBuffer)
+        model.replay_buffer.set_state(state["replay"])
+        model.action_space.np_random.bit_generator.state = state["actions"]
     cool(model)
-    if model._custom_logger:
+    if getattr(model, "_custom_logger", True):
         set_logged(model, state)
     _set_generators(state["generators"])
 
 
-def check_resumable(model: BaseAlgorithm) -> OnPolicyAlgorithm:
+def check_resumable(model: Resumable) -> None:
     """Refuse what cannot be resumed.
 
-    Returns:
-        The model.
-
     Raises:
-        SettingsError: If the algorithm is not on-policy, or a layer of the environment is unknown.
+        SettingsError: If not all that the training depends on is known of the agent, or of a layer
+            of its environment.
         DataError: If the rows of the environment cannot be written down.
     """
-    checked = _on_policy(model)
-    assert checked.env is not None
-    get_env_state(checked.env)
-    return checked
+    get_env_state(_checked(model))
 
 
-def keep_kl_coef(model: OnPolicyAlgorithm) -> None:
+def keep_kl_coef(model: Resumable) -> None:
     """Let ``model.save`` keep an adapted KL coefficient: SB3 saves no buffer, but its arguments."""
-    if (kl := _kl(model)) is not None:
+    if isinstance(model, OnPolicyAlgorithm) and (kl := _kl(model)) is not None:
         model.rollout_buffer_kwargs = {**model.rollout_buffer_kwargs, "kl_coef": kl.coef}
 
 
-def _on_policy(model: BaseAlgorithm) -> OnPolicyAlgorithm:
+def _checked(model: Resumable) -> VecEnv:
+    """The environment of an agent that can be resumed."""
     name = type(model).__name__
-    if not isinstance(model, OnPolicyAlgorithm):
+    refused = f"a training by {name} cannot be resumed"
+    if isinstance(model, OnPolicyAlgorithm):
+        if model.use_sde or hasattr(model, "_last_lstm_states"):
+            what = "gSDE's noise" if model.use_sde else "its recurrent state"
+            raise SettingsError(f"{refused}: {what} is not saved")
+    elif isinstance(model, OffPolicyAlgorithm):
+        if not isinstance(model.replay_buffer, LMReplayBuffer):
+            buffer = type(model.replay_buffer).__name__
+            raise SettingsError(
+                f"{refused}: its {buffer} is not saved; give it "
+                "replay_buffer_class=textgym.sb3.LMReplayBuffer, or use SB3's save_replay_buffer, "
+                "which goes on with other random numbers"
+            )
+        if model.action_noise is not None or model.use_sde:
+            raise SettingsError(f"{refused}: the state of its noise is not saved")
+    elif not isinstance(model, OwnState):
         raise SettingsError(
-            f"a training by {name} cannot be resumed: checkpoints are for SB3's on-policy "
-            "algorithms (PPO, A2C); an off-policy one depends on its replay buffer too, for which "
-            "SB3 has save_replay_buffer"
+            f"{refused}: it is neither an on-policy nor an off-policy algorithm of SB3, and does "
+            "not say what it goes on from; give it get_state() and set_state(state) "
+            "(textgym.sb3.model_state)"
         )
-    if model.use_sde or hasattr(model, "_last_lstm_states"):
-        what = "gSDE's noise" if model.use_sde else "its recurrent state"
-        raise SettingsError(f"a training by {name} cannot be resumed: {what} is not saved")
-    if model.env is None:
+    venv = model.get_env()
+    if venv is None:
         raise SettingsError(f"{name} has no environment; make it with one")
-    return model
+    return venv
 
 
 def _check_between(model: OnPolicyAlgorithm, environment: list[dict[str, Any]]) -> None:
@@ -183,7 +249,7 @@ def _shown(env: Any, tokens: Any) -> Any:
     return tokens if env.observation_space == layer.single_observation_space else None
 
 
-def _buffer(model: OnPolicyAlgorithm, values: list[Any] | None) -> deque[Any] | None:
+def _buffer(model: BaseAlgorithm, values: list[Any] | None) -> deque[Any] | None:
     return None if values is None else deque(values, maxlen=model._stats_window_size)
 
 
@@ -198,13 +264,13 @@ def _waiting(model: OnPolicyAlgorithm) -> dict[str, Any] | None:
     return buffer.waiting_state() if isinstance(buffer, LMRolloutBuffer) else None
 
 
-def cool(model: BaseAlgorithm) -> None:
+def cool(model: Resumable) -> None:
     """Empty a policy's cache of keys and values, so that saved and resumed run both prefill.
 
     Training has emptied it already. But an evaluation between two calls of ``learn`` may have
     filled it, and a prefill and a decode differ in the last bits.
     """
-    decoder = getattr(model.policy, "decoder", None)
+    decoder = getattr(getattr(model, "policy", None), "decoder", None)
     if decoder is not None:
         decoder.invalidate()
 
@@ -228,9 +294,10 @@ def _set_generators(states: dict[str, Any]) -> None:
             torch.cuda.set_rng_state(state, number)
 
 
-def _logged(model: BaseAlgorithm) -> dict[str, Any]:
+def _logged(model: Resumable) -> dict[str, Any]:
     """What is recorded, but not written out yet: the figures of the last update."""
-    logger = getattr(model, "_logger", None)
+    # An algorithm of SB3 has none before its first `learn`.
+    logger = getattr(model, "_logger" if isinstance(model, BaseAlgorithm) else "logger", None)
     if logger is None:
         return {}
     found = {}
@@ -244,9 +311,12 @@ def _logged(model: BaseAlgorithm) -> dict[str, Any]:
     return found
 
 
-def set_logged(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+def set_logged(model: Resumable, state: dict[str, Any]) -> None:
     """Record again what had been logged, but not written out: SB3 dumps before it trains."""
+    logger = getattr(model, "logger", None)
+    if logger is None:  # An agent of your own need not log.
+        return
     for name, (value, count, excluded) in state["logged"].items():
-        model.logger.name_to_value[name] = value
-        model.logger.name_to_count[name] = count
-        model.logger.name_to_excluded[name] = excluded
+        logger.name_to_value[name] = value
+        logger.name_to_count[name] = count
+        logger.name_to_excluded[name] = excluded

@@ -154,6 +154,41 @@ class LMReplayBuffer(ReplayBuffer):
         # The scorer holds the agent, whose replay buffer this is.
         return {**self.__dict__, "scorer": None}
 
+    def get_state(self) -> dict[str, Any]:
+        """All that is stored, for checkpoints (:mod:`textgym.sb3.model_state`)."""
+        size = self.size()
+        arrays = {"actions": self.actions, "rewards": self.rewards, "ends": self._ends}
+        return {
+            "observations": {key: array[:size].copy() for key, array in self._kept.items()},
+            **{name: array[:size].copy() for name, array in arrays.items()},
+            "pos": self.pos,
+            "full": self.full,
+            "latest": dict(self._latest),
+            "cuts": {at: dict(rows) for at, rows in self._cuts.items()},
+            "added": self._added,
+            "finished": self._finished.copy(),
+            "longest": self._longest,
+            "weights": None if self._tree is None else self._tree.weights[: self._ends.size].copy(),
+            "largest": self._largest,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `get_state`, in a buffer of the same arguments."""
+        self.reset()
+        size = len(state["actions"])
+        for key, array in self._kept.items():
+            array[:size] = state["observations"][key]
+        self.actions[:size], self.rewards[:size] = state["actions"], state["rewards"]
+        self._ends[:size] = state["ends"]
+        self.pos, self.full = state["pos"], state["full"]
+        self._latest = {key: np.array(array) for key, array in state["latest"].items()}
+        self._cuts = {at: dict(rows) for at, rows in state["cuts"].items()}
+        self._added, self._longest = state["added"], state["longest"]
+        self._finished = np.array(state["finished"], np.int64)
+        self._largest = state["largest"]
+        if self._tree is not None:
+            self._tree.set(np.arange(self._ends.size), state["weights"])
+
     # ------------------------------------------------------------------ adding
 
     def add(  # type: ignore[override]

@@ -13,7 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from textgym.errors import SettingsError
@@ -34,9 +37,36 @@ _FREE_OF_OPTIMIZER = {"fused", "foreach"}
 _SAMPLES = 4096
 
 
-def describe(model: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What has to be the same for one model to go on as another: plain values, nested."""
-    policy = model.policy
+def describe(model: Any) -> dict[str, Any]:
+    """What has to be the same for one agent to go on as another: plain values, nested.
+
+    The settings of an agent that is no algorithm of Stable-Baselines3 are its own to compare.
+    """
+    found: dict[str, Any] = {"algorithm": type(model).__name__}
+    policy = getattr(model, "policy", None)
+    if isinstance(policy, BasePolicy):
+        found |= _of_policy(policy)
+    if isinstance(model, BaseAlgorithm):
+        found["n_envs"] = model.n_envs
+    if isinstance(model, OnPolicyAlgorithm):
+        found |= {
+            "n_steps": model.n_steps,
+            "gamma": model.gamma,
+            "gae_lambda": model.gae_lambda,
+            "rollout_buffer": type(model.rollout_buffer).__name__,
+            "rollout_buffer_kwargs": _plain(_buffer_settings(model)),
+        }
+    if isinstance(model, OffPolicyAlgorithm):
+        found |= {
+            "gamma": model.gamma,
+            "buffer_size": model.buffer_size,
+            "replay_buffer": type(model.replay_buffer).__name__,
+            "replay_buffer_kwargs": _plain(model.replay_buffer_kwargs),
+        }
+    return found
+
+
+def _of_policy(policy: BasePolicy) -> dict[str, Any]:
     settings = {
         key: value
         for key, value in policy._get_constructor_parameters().items()
@@ -48,40 +78,32 @@ def describe(model: OnPolicyAlgorithm) -> dict[str, Any]:
     }
     lm = getattr(policy, "lm", None)
     return {
-        "algorithm": type(model).__name__,
         "policy": type(policy).__name__,
-        "n_envs": model.n_envs,
-        "n_steps": model.n_steps,
-        "gamma": model.gamma,
-        "gae_lambda": model.gae_lambda,
-        "observations": repr(model.observation_space),
-        "actions": repr(model.action_space),
+        "observations": repr(policy.observation_space),
+        "actions": repr(policy.action_space),
         "tokenizer": None if lm is None else lm.tokenizer.content_hash(),
         "policy_kwargs": _plain(settings),
-        "rollout_buffer": type(model.rollout_buffer).__name__,
-        "rollout_buffer_kwargs": _plain(_buffer_settings(model)),
     }
 
 
-def check_same(
-    model: OnPolicyAlgorithm, theirs: dict[str, Any], parameters: dict[str, Any]
-) -> None:
+def check_same(model: Any, theirs: dict[str, Any], parameters: dict[str, Any] | None) -> None:
     """Refuse the checkpoint of another training.
 
     Args:
         model: The model that is to go on.
         theirs: What `describe` said of the saved one.
-        parameters: What ``get_parameters`` returned of it.
+        parameters: What ``get_parameters`` returned of it, if it has this method.
 
     Raises:
         SettingsError: If they differ; it names everything that does.
     """
     different = list(_differences("", theirs, describe(model)))
-    known, saved = _shapes(model.get_parameters()), _shapes(parameters)
-    wrong = sorted(name for name in {*known, *saved} if known.get(name) != saved.get(name))
-    if wrong:
-        shapes = f"{saved.get(wrong[0])} and is {known.get(wrong[0])}"
-        different.append(f"the parameter {wrong[0]} was {shapes} ({len(wrong)} differ)")
+    if parameters is not None and isinstance(model, BaseAlgorithm):
+        known, saved = _shapes(model.get_parameters()), _shapes(parameters)
+        wrong = sorted(name for name in {*known, *saved} if known.get(name) != saved.get(name))
+        if wrong:
+            shapes = f"{saved.get(wrong[0])} and is {known.get(wrong[0])}"
+            different.append(f"the parameter {wrong[0]} was {shapes} ({len(wrong)} differ)")
     if different:
         raise SettingsError(
             f"the checkpoint is of another training: {'; '.join(different)}; make the model as it "

@@ -29,6 +29,11 @@ class SumTree:
         """Sum of all weights."""
         return float(self.nodes[1])
 
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The weights, and zeros up to a power of 2 of them."""
+        return self.nodes[self._leaves :]
+
     def set(self, leaves: NDArray[Any], weights: NDArray[Any] | float) -> None:
         """Set some weights; of a leaf that is named twice, one of the two is kept.
 

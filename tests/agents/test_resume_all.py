@@ -1,0 +1,140 @@
+"""Every agent that learns goes on after an interruption to the result of a run that had none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from agents import cli
+from agents.report import TrainingLog
+
+WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
+ENVIRONMENT = {
+    "prompts": [{"prompt": "a", "reference": "b c d"}, {"prompt": "b c", "reference": "d"}],
+    "tokenizer": WORDS,
+    "max_prompt_tokens": 3,
+    "max_new_tokens": 6,
+}
+COMMON = [
+    "--env", "TextGen-v0", "--reward", "distinct", "--env-kwargs", json.dumps(ENVIRONMENT),
+    "--n-envs", "4", "--eval-episodes", "6", "--threads", "1", "--device", "cpu",
+    "--steps", "192",
+]  # fmt: skip
+STEPWISE = ["--n-steps", "8"]
+OWN = {
+    "ppo": STEPWISE,
+    "a2c": STEPWISE,
+    "nlpo": [*STEPWISE, "--target-update", "2"],
+    "maskable_ppo": STEPWISE,
+    "trpo": [*STEPWISE, "--cg-max-steps", "2"],
+    "grpo": ["--group-size", "2"],
+    "rloo": ["--group-size", "2", "--n-episodes", "2"],
+    "reinforce": ["--baseline", "value"],
+    "expert_iteration": ["--k", "2", "--rounds", "2", "--batch-size", "4"],
+    "expert_iteration restart": ["--k", "2", "--restart"],
+    "sft": ["--batch-size", "3"],
+    "q_learning": ["--k", "3", "--epsilon", "0.5", "0.1", "--bonus", "0.5", "0.0"],
+    # So small that old transitions are forgotten, and the target network changes often.
+    "dqn_topk": [
+        *("--k", "3", "--batch-size", "8", "--buffer-size", "100"),
+        *("--n-steps", "2", "--target-update-interval", "24"),
+    ],
+    "dqn_topk qrdqn": ["--algorithm", "qrdqn", "--k", "3", "--batch-size", "8"],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Also where the tests run as a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def command(kind: str, *args: str) -> Path:
+    """Run an agent's command line; the run's folder."""
+    name = kind.partition(" ")[0]
+    module = import_module(f"agents.{name}")
+    folders = []
+    run = module.run
+
+    def noted(*arguments: Any) -> Path:
+        folders.append(run(*arguments))
+        return folders[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run", noted)
+        cli.command_line(f"agents.{name}", module.Settings(), None, module.main, args)
+    return folders[0]
+
+
+def progress(folder: Path) -> list[dict[str, str]]:
+    """The rows of progress.csv, without times and what is not there."""
+    rows = csv.DictReader((folder / "progress.csv").read_text().splitlines())
+    return [{k: v for k, v in row.items() if v and not k.startswith("time/")} for row in rows]
+
+
+def learned(folder: Path) -> dict[str, Any]:
+    """Every number of what a run has learned."""
+    found: dict[str, Any] = {}
+    if (folder / "lm").exists():
+        found |= load_file(folder / "lm" / "model.safetensors")
+    if (folder / "model.npz").exists():
+        found |= dict(np.load(folder / "model.npz"))
+    if (folder / "model.zip").exists():
+        _, parameters, _ = load_from_zip_file(folder / "model.zip", device="cpu")
+        found |= {
+            f"{owner}.{name}": value
+            for owner, state in (parameters or {}).items()
+            for name, value in state.items()
+            if hasattr(value, "shape")
+        }
+    return found
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ctrl-C, and then by a crash some updates after a checkpoint."""
+    args = [*COMMON, *OWN[kind], "--out", str(tmp_path)]
+    truth = command(kind, *args, "--checkpoint-every", "0")
+
+    interrupts = iter([(60, KeyboardInterrupt), (140, RuntimeError)])
+    steps, error = next(interrupts)
+    on_step = TrainingLog._on_step
+
+    def watched(self: TrainingLog) -> bool:
+        nonlocal steps, error
+        if self.num_timesteps >= steps:
+            happens = error
+            steps, error = next(interrupts, (10_000, RuntimeError))
+            if happens is RuntimeError:
+                raise RuntimeError("the machine goes down")
+            signal.raise_signal(signal.SIGINT)
+        return on_step(self)
+
+    monkeypatch.setattr(TrainingLog, "_on_step", watched)
+    folder = command(kind, *args, "--checkpoint-every", "48")
+    record = json.loads((folder / "run.json").read_text())
+    assert record["results"]["interrupted"]
+    assert 60 <= record["results"]["steps"] < 140
+    with pytest.raises(RuntimeError, match="goes down"):
+        command(kind, "--resume", str(folder))
+    assert command(kind, "--resume", str(folder)) == folder
+
+    assert progress(folder) == progress(truth)
+    assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
+    ours, theirs = learned(folder), learned(truth)
+    assert ours.keys() == theirs.keys()
+    assert ours, "nothing was learned"
+    for name in theirs:
+        assert (np.asarray(ours[name]) == np.asarray(theirs[name])).all(), name
