@@ -27,8 +27,9 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents import ppo
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
 from agents.word_model import starting_model
 from textgym.envs.observations import split_observation
 from textgym.errors import SettingsError
@@ -38,49 +39,19 @@ from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
 from textgym.lm.sampling import sample_tokens
 from textgym.lm.scoring import MAX_LOGITS, SequenceBatch, last_hidden, observation_batch
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
+from textgym.sb3 import LMPolicy
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(ppo.Settings):
     """Settings of NLPO."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     top_p: float = 0.9
     """The mask keeps the likeliest tokens that reach this probability; 1 masks nothing."""
     min_tokens: int = 1
     """The mask keeps at least so many tokens."""
     target_update: int = 5
     """Rollouts after which the mask policy becomes a copy of the policy again."""
-    n_steps: int = 32
-    """Tokens per row and rollout: an update sees n_steps * n_envs tokens."""
-    minibatches: int = 2
-    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
-    n_epochs: int = 2
-    """Passes over each rollout."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
-    gamma: float = 1.0
-    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    gae_lambda: float = 0.97
-    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
-    clip_range: float = 0.2
-    """How far the probability ratio of a token may move before its gradient is cut."""
-    ent_coef: float = 0.0
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the value loss."""
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.02
-    """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = 0.3
-    """Adapt the weight so that the KL per token stays near this value."""
-    whole_episodes: bool = True
-    """Learn from a text when it is over, from all its tokens at once; or from what each rollout has
-    of it, with the value function's guess in place of the end."""
 
 
 class NLPOPolicy(LMPolicy):
@@ -249,31 +220,14 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
     return NLPO(
         NLPOPolicy,
         venv,
-        learning_rate=s.lr,
-        n_steps=s.n_steps,
-        batch_size=s.n_steps * venv.num_envs // s.minibatches,
-        n_epochs=s.n_epochs,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
-        clip_range=s.clip_range,
-        ent_coef=s.ent_coef,
-        vf_coef=s.vf_coef,
-        max_grad_norm=s.max_grad_norm,
         policy_kwargs={
             "lm": lm,
             "sampling": {"top_p": s.top_p},
             "min_tokens": s.min_tokens,
             "target_update": s.target_update,
         },
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm,
-            "whole_episodes": s.whole_episodes,
-        },
         seed=seed,
-        device=s.device,
+        **ppo.arguments(s, lm, venv),
     )
 
 

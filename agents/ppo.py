@@ -8,14 +8,15 @@ Proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.0
 on the KL divergence from the frozen initial model (Ziegler et al. 2019,
 https://arxiv.org/abs/1909.08593), which keeps the text fluent while the reward rises.
 
-Nothing is hidden elsewhere: `make_agent` is all it takes, and `agents.common.run` around it
-evaluates, logs and saves.
+Nothing is hidden elsewhere: `make_agent` and `arguments` are all it takes, and `agents.common.run`
+around them evaluates, logs and saves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
@@ -72,30 +73,37 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO
     """
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
-    return PPO(
-        LMPolicy,
-        venv,
-        learning_rate=s.lr,
-        n_steps=s.n_steps,
-        batch_size=s.n_steps * venv.num_envs // s.minibatches,
-        n_epochs=s.n_epochs,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
-        clip_range=s.clip_range,
-        ent_coef=s.ent_coef,
-        vf_coef=s.vf_coef,
-        max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": lm},
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs={
+    return PPO(LMPolicy, venv, policy_kwargs={"lm": lm}, seed=seed, **arguments(s, lm, venv))
+
+
+def arguments(s: Settings, lm: str, venv: VecEnv) -> dict[str, Any]:
+    """What PPO is made with, and so are its relatives beside this file.
+
+    Args:
+        s: Settings.
+        lm: The language model to train, from which the KL divergence is measured.
+        venv: The environment.
+    """
+    return {
+        "learning_rate": s.lr,
+        "n_steps": s.n_steps,
+        "batch_size": s.n_steps * venv.num_envs // s.minibatches,
+        "n_epochs": s.n_epochs,
+        "gamma": s.gamma,
+        "gae_lambda": s.gae_lambda,
+        "clip_range": s.clip_range,
+        "ent_coef": s.ent_coef,
+        "vf_coef": s.vf_coef,
+        "max_grad_norm": s.max_grad_norm,
+        "rollout_buffer_class": LMRolloutBuffer,
+        "rollout_buffer_kwargs": {
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target,
             "reference": lm,
             "whole_episodes": s.whole_episodes,
         },
-        seed=seed,
-        device=s.device,
-    )
+        "device": s.device,
+    }
 
 
 def main(settings: Settings) -> None:

@@ -235,27 +235,10 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
     return LagrangianPPO(
         LMPolicy,
         paying,
-        learning_rate=s.lr,
-        n_steps=s.n_steps,
-        batch_size=s.n_steps * venv.num_envs // s.minibatches,
-        n_epochs=s.n_epochs,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
-        clip_range=s.clip_range,
         normalize_advantage=s.normalize_advantage,
-        ent_coef=s.ent_coef,
-        vf_coef=s.vf_coef,
-        max_grad_norm=s.max_grad_norm,
         policy_kwargs={"lm": lm},
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm,
-            "whole_episodes": s.whole_episodes,
-        },
         seed=seed,
-        device=s.device,
+        **ppo.arguments(s, lm, paying),
     )
 
 
