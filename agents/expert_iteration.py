@@ -37,6 +37,7 @@ from agents.planning import batch_of, rows_behind
 from agents.supervised import Recorder, Text, gradient_step
 from agents.word_model import starting_model
 from textgym.errors import SettingsError
+from textgym.lm.fingerprint import weights_hash
 from textgym.sb3 import LMPolicy
 
 Self = TypeVar("Self", bound="ExpertIteration")
@@ -155,13 +156,18 @@ class ExpertIteration(LMAgent):
     def _setup_model(self) -> None:
         super()._setup_model()
         self._rng = np.random.default_rng(self.seed)
-        self._first = None
+        self._first, self._first_name = None, None
         if self.restart:
+            self._first_name = weights_hash(self.policy.lm)
             weights = self.policy.lm.state_dict()
             self._first = {name: weight.detach().clone() for name, weight in weights.items()}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_first", "_rng"]
+
+    def describe(self) -> dict[str, Any]:
+        """What has to be the same for another one to go on with this training."""
+        return {"first": self._first_name}
 
     def get_state(self) -> dict[str, Any]:
         """What an iteration depends on beside the weights, for checkpoints."""

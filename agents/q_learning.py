@@ -212,17 +212,17 @@ class QLearning:
             self._obs = self.venv.reset()
             self._recent = self._context(self.venv.num_envs, None, None)
             self._episodes = [[] for _ in range(self.venv.num_envs)]
-        heard.on_rollout_start()
-        while self.num_timesteps < until:
-            self._progress = self.num_timesteps / until
-            ended, infos = self._step()
-            heard.update_locals({"dones": ended, "infos": infos})
-            if not heard.on_step():
-                break
-            if ended.any():
+        goes_on = True
+        while goes_on and self.num_timesteps < until:
+            heard.on_rollout_start()
+            ended = np.zeros(self.venv.num_envs, np.bool_)
+            while goes_on and self.num_timesteps < until and not ended.any():
+                self._progress = self.num_timesteps / until
+                ended, infos = self._step()
+                heard.update_locals({"dones": ended, "infos": infos})
+                goes_on = heard.on_step()
+            if goes_on:
                 heard.on_rollout_end()
-                if self.num_timesteps < until:
-                    heard.on_rollout_start()
         self._progress = 1.0
         heard.on_training_end()
         return self
@@ -257,6 +257,11 @@ class QLearning:
                 rate = max(1.0 / self.visits[place], s.learning_rate)
                 self.values[place] += rate * (target - self.values[place])
 
+    def describe(self) -> dict[str, Any]:
+        """What has to be the same for another one to go on with this training."""
+        names = ("context", "seen", "table_bits", "lam", "gamma")
+        return {name: getattr(self.settings, name) for name in names}
+
     def get_state(self) -> dict[str, Any]:
         """What training goes on from, for checkpoints."""
         known = np.flatnonzero(self.visits)
@@ -264,23 +269,20 @@ class QLearning:
             "known": known,
             "values": self.values[known],
             "visits": self.visits[known],
-            "table_bits": self.settings.table_bits,
             "choices": self._rng.bit_generator.state,
             "observations": self._obs,
-            "recent": self._recent.copy(),
-            "episodes": [list(episode) for episode in self._episodes],
+            "recent": self._recent,
+            "episodes": self._episodes,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of `get_state`."""
-        if state["table_bits"] != self.settings.table_bits:
-            raise ValueError(f"its table has 2^{state['table_bits']} entries")
         self.values[:], self.visits[:] = 0, 0
         self.values[state["known"]] = state["values"]
         self.visits[state["known"]] = state["visits"]
         self._rng.bit_generator.state = state["choices"]
-        self._obs, self._recent = state["observations"], state["recent"]
-        self._episodes = state["episodes"]
+        self._obs, self._recent = state["observations"], state["recent"].copy()
+        self._episodes = [list(episode) for episode in state["episodes"]]
 
     def save(self, path: str) -> None:
         """Write the table, to ``path`` with the ending .npz."""

@@ -51,6 +51,7 @@ from agents.common import RunSettings, run
 from agents.word_model import starting_model
 from textgym.envs.observations import split_observation
 from textgym.lm.decision import Decision
+from textgym.lm.fingerprint import weights_hash
 from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
@@ -300,6 +301,15 @@ class Reinforce:
         """Write the policy, to ``path`` with the ending .pt; `LMPolicy.load` reads it."""
         self.policy.save(str(Path(path).with_suffix(".pt")))
 
+    def describe(self) -> dict[str, Any]:
+        """What has to be the same for another one to go on with this training."""
+        weights = {name: tuple(value.shape) for name, value in self.policy.state_dict().items()}
+        kl = {"target": self.kl.target, "reference": self.kl.model and weights_hash(self.kl.model)}
+        if self.kl.target is None:
+            kl["coef"] = self.kl.coef
+        own = {"gamma": self.settings.gamma, "baseline": self.settings.baseline}
+        return {**own, "kl": kl, "weights": weights}
+
     def get_state(self) -> dict[str, Any]:
         """What training goes on from, for checkpoints."""
         return {
@@ -309,9 +319,11 @@ class Reinforce:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Go on from a state of `get_state`, with the learning rate of these settings."""
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
+        for group in self.policy.optimizer.param_groups:
+            group["lr"] = self.settings.lr
         self.kl.coef = state["kl_coef"]
 
     def set_logger(self, logger: Logger) -> None:

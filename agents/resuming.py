@@ -2,13 +2,15 @@
 
 Checkpoints hold the agent and its environment (:mod:`textgym.sb3.checkpoints`); what the run itself
 remembers goes with them: the evaluation before training, the curve and the logs so far. An agent
-takes part that is an on-policy algorithm of Stable-Baselines3, or has ``get_state()`` and
-``set_state(state)`` (:mod:`textgym.sb3.model_state`), as all that learn here do.
+takes part that is an on-policy algorithm of Stable-Baselines3, or an off-policy one with an
+`LMReplayBuffer`, or has ``get_state()`` and ``set_state(state)`` (:mod:`textgym.sb3.model_state`):
+all that learn here do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import signal
 import threading
 import time
@@ -181,6 +183,12 @@ def _is_resumable(agent: Any, settings: CheckpointSettings) -> bool:
         raise SettingsError(f"--checkpoint-every {every}: give a number of steps, or 0 for none")
     try:
         check_resumable(agent)
+        parameters = inspect.signature(agent.learn).parameters
+        if "reset_num_timesteps" not in parameters:
+            raise SettingsError(
+                f"a training by {type(agent).__name__} cannot be resumed: its learn() takes no "
+                "reset_num_timesteps, by which it would know that it goes on"
+            )
     except (SettingsError, DataError) as error:
         if settings.resume is not None or every:
             flag = f"--checkpoint-every {every}" if settings.resume is None else "--resume"

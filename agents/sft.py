@@ -65,19 +65,26 @@ class Reading:
     """An environment whose references are written by its oracle, and taken down.
 
     Args:
-        venv: The environment; its episodes start anew.
+        venv: The environment.
+        about: The agent's own environment; the same one, unless the references are a file's.
 
     Attributes:
+        about: The same.
         texts: The episodes that are complete, and not learned yet.
     """
 
-    def __init__(self, venv: VecEnv) -> None:
+    def __init__(self, venv: VecEnv, about: VecEnv) -> None:
+        self.about = about
+        self.texts: list[Text] = []
         self._venv = venv
         self._oracle, self._recorder = Oracle(venv), Recorder(venv.num_envs)
-        self._obs: Any = venv.reset()
+        self._obs: Any = None
         self._plans: Plans | None = None
         self._starts = np.ones(venv.num_envs, np.bool_)
-        self.texts: list[Text] = []
+
+    def start(self) -> None:
+        """Start the first episodes."""
+        self._obs = self._venv.reset()
 
     def step(self) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
         """Write one token of each row's reference.
@@ -92,30 +99,34 @@ class Reading:
         return self._starts, infos
 
     def get_state(self) -> dict[str, Any]:
-        """What the next step depends on."""
+        """What the next step depends on, but for the agent's own environment."""
+        apart = self._venv is not self.about
         return {
-            "environment": get_env_state(self._venv),
+            "environment": get_env_state(self._venv) if apart else None,
             "observations": self._obs,
             "plans": self._plans,
             "starts": self._starts,
-            "places": [list(places) for places in self._recorder.places],
+            "places": self._recorder.places,
             "texts": [text._asdict() for text in self.texts],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of `get_state`."""
-        set_env_state(self._venv, state["environment"])
+        if state["environment"] is not None:
+            set_env_state(self._venv, state["environment"])
         self._obs, self._plans, self._starts = (
             state[name] for name in ("observations", "plans", "starts")
         )
-        self._recorder.places = state["places"]
+        self._recorder.places = [list(places) for places in state["places"]]
         self.texts = [Text(**text) for text in state["texts"]]
 
 
 class SFT(LMAgent):
     """Supervised fine-tuning with the interface of Stable-Baselines3.
 
-    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
+    Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`). But a training
+    that was over, and then goes on with more steps, is not the same as a longer one: at its end it
+    has learned a batch that was not full.
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -164,12 +175,12 @@ class SFT(LMAgent):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
-        if reset_num_timesteps or self._reading is None:
-            self._reading = self._open(self.env)
         reading = self._reading
+        if reading is None or reset_num_timesteps or reading.about is not self.env:
+            reading = self._reading = self._open(self.env)
+            reading.start()
         callback.on_training_start(locals(), globals())
-        # At the end, what is left is learned too.
-        while self.num_timesteps < total_timesteps or reading.texts:
+        while self.num_timesteps < total_timesteps:
             callback.on_rollout_start()
             while len(reading.texts) < self.batch_size and self.num_timesteps < total_timesteps:
                 dones, infos = reading.step()
@@ -182,21 +193,25 @@ class SFT(LMAgent):
                     callback.on_training_end()
                     return self
             callback.on_rollout_end()
-            batch = reading.texts[: self.batch_size]
-            del reading.texts[: self.batch_size]
-            if not batch:
-                continue
-            self._train(batch)
-            if self._n_updates % log_interval == 0:
+            before, over = self._n_updates, self.num_timesteps >= total_timesteps
+            # At the end, what is left is learned too.
+            while len(reading.texts) >= self.batch_size or (over and reading.texts):
+                self._train(reading.texts[: self.batch_size])
+                del reading.texts[: self.batch_size]
+            if self._n_updates // log_interval > before // log_interval:
                 self.logger.dump(self.num_timesteps)
         callback.on_training_end()
         return self
 
     def _open(self, venv: VecEnv) -> Reading:
-        """Start to read: the environment's references, or the file."""
-        if self.data is not None:
-            venv = demonstrations(self.data, venv, self.seed)
-        return Reading(venv)
+        """What is to be read: the environment's references, or the file."""
+        if self.data is None:
+            return Reading(venv, venv)
+        return Reading(demonstrations(self.data, venv, self.seed), venv)
+
+    def describe(self) -> dict[str, Any]:
+        """What has to be the same for another one to go on with this training."""
+        return {"data": self.data}
 
     def get_state(self) -> dict[str, Any]:
         """Where the reading is, for checkpoints."""
@@ -204,11 +219,12 @@ class SFT(LMAgent):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of `get_state`."""
-        self._reading = None
+        reading = None
         if state["reading"] is not None:
             assert self.env is not None
-            self._reading = self._open(self.env)
-            self._reading.set_state(state["reading"])
+            reading = self._open(self.env)
+            reading.set_state(state["reading"])
+        self._reading = reading
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_reading"]
@@ -217,7 +233,7 @@ class SFT(LMAgent):
         self._update_learning_rate(self.policy.optimizer)
         loss = gradient_step(self.policy, texts, self.max_grad_norm)
         self._n_updates += 1
-        self.logger.record("train/loss", loss)
+        self.logger.record_mean("train/loss", loss)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
 

@@ -436,12 +436,3 @@ def test_saved_policy_loads(gpt2: str, tmp_path: Path) -> None:
     assert torch.equal(*probs)
     likeliest, _ = agent.predict(obs, deterministic=True)
     assert np.array_equal(likeliest, probs[0].argmax(-1))
-
-
-def test_resuming_is_refused(tmp_path: Path) -> None:
-    settings = Settings(
-        env="TextGen/GoodBad-v0", steps=8, n_envs=4, eval_episodes=2, device="cpu", out=tmp_path,
-        checkpoint_every=8,
-    )  # fmt: skip
-    with pytest.raises(SettingsError, match=r"--checkpoint-every 8.*Reinforce cannot be resumed"):
-        common.run("reinforce", settings, partial(reinforce.make_agent, settings=settings))

@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecEnvWrapper, VecNorm
 from tests.sb3.rollouts import make_model
 from textgym.errors import DataError, SettingsError
 from textgym.lm import LanguageModel
+from textgym.lm.fingerprint import weights_hash
 from textgym.sb3 import (
     Checkpoints,
     LMPolicy,
@@ -800,8 +801,8 @@ def test_weights_have_one_name_in_every_precision(checkpoint: Callable[..., str]
         LanguageModel.load(checkpoint(seed=seed), device="cpu", dtype=dtype)
         for seed, dtype in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
     )
-    assert same_training._weights(exact) == same_training._weights(rounded)
-    assert same_training._weights(exact) != same_training._weights(other)
+    assert weights_hash(exact) == weights_hash(rounded)
+    assert weights_hash(exact) != weights_hash(other)
 
 
 def test_what_may_be_another(
@@ -890,7 +891,7 @@ def test_an_agent_of_ones_own_that_refuses(make_env: MakeEnv, tmp_path: Path) ->
     larger, twin = Bandit(make_env(), size=5), Bandit(make_env(), size=5)
     for each in (larger, twin):
         each.obs = each.venv.reset()
-    with pytest.raises(SettingsError, match=r"another Bandit \(its memory has 3 places\)"):
+    with pytest.raises(SettingsError, match="another Bandit"):
         load_checkpoint(larger, tmp_path)
     np.random.seed(1)
     after = larger.step()

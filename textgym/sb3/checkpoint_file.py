@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from textgym.envs.plain import from_plain, tagged, to_plain
-from textgym.errors import SettingsError
+from textgym.errors import DataError, SettingsError
 
 _KEY = "values"
 
@@ -31,7 +31,7 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
         values: What `to_plain` takes, with numpy arrays and tensors of any size and device.
 
     Raises:
-        DataError: If there is anything else in it.
+        DataError: If there is anything else in it, or too much beside the arrays (100 MB).
     """
     tensors: dict[str, Tensor] = {}
     # With the tensors themselves: the memory of one that is gone may be another's.
@@ -62,7 +62,14 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
 
     header = {_KEY: json.dumps(to_plain(values, path.name, keep))}
     partial = partial_name(path)
-    save_file(tensors, str(partial), metadata=header)
+    try:
+        save_file(tensors, str(partial), metadata=header)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{path} cannot be written ({error}): beside its arrays it holds "
+            f"{len(header[_KEY]):,} characters; keep long lists of numbers as arrays"
+        ) from error
     _to_disk(partial)
     os.replace(partial, path)
     _to_disk(path.parent)

@@ -7,9 +7,7 @@ Between an update and the next rollout that is all: the decoder's cache is empty
 changed the weights.
 
 An agent that is not an algorithm of Stable-Baselines3, or one that remembers more than these do,
-takes part by two methods, ``get_state() -> dict`` and ``set_state(state)``: all that it goes on
-from but its environment, the number of its timesteps, the global random generators, and what SB3's
-algorithms have.
+takes part as an `OwnState`.
 """
 
 from __future__ import annotations
@@ -35,9 +33,8 @@ from textgym.sb3.replay import LMReplayBuffer
 from textgym.sb3.same_training import check_same, describe
 from textgym.sb3.vec_env import TextVecEnv
 
-_FORMAT = 3
+_FORMAT = 4
 _COUNTERS = (
-    "num_timesteps",
     "_total_timesteps",
     "_n_updates",
     "_episode_num",
@@ -50,7 +47,13 @@ _COUNTERS = (
 
 @runtime_checkable
 class OwnState(Protocol):
-    """An agent that says itself what it goes on from."""
+    """An agent that says itself what it goes on from.
+
+    With `Checkpoints`, its ``learn(total_timesteps, callback, reset_num_timesteps=True)`` calls
+    ``callback.on_rollout_start()`` where it can be saved, and ``on_rollout_end()`` after what it
+    plays; with ``reset_num_timesteps=False`` it goes on. A method ``describe() -> dict`` may say
+    what has to be the same, beside environment and policy, for one agent to go on as another.
+    """
 
     num_timesteps: int
 
@@ -58,10 +61,14 @@ class OwnState(Protocol):
         """The environment."""
 
     def get_state(self) -> dict[str, Any]:
-        """Everything else: strings, numbers, lists, dictionaries, arrays, tensors."""
+        """All that it goes on from: strings, numbers, lists, dictionaries, arrays, tensors.
+
+        But for its environment, `num_timesteps`, the global random generators, and what SB3's
+        algorithms have. It is written down at once, so it may be the agent's own.
+        """
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from it, in an agent that was made the same way."""
+        """Go on from it, in an agent that was made the same way; keep nothing of it."""
 
 
 Resumable: TypeAlias = BaseAlgorithm | OwnState
@@ -81,8 +88,9 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
         "format": _FORMAT,
         "made_with": {name: version(name) for name in ("torch", "stable-baselines3", "numpy")},
         "training": describe(model),
-        "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
+        "num_timesteps": model.num_timesteps,
         "environment": get_env_state(venv),
+        "actions": venv.action_space.np_random.bit_generator.state,
         "own": model.get_state() if isinstance(model, OwnState) else None,
         "generators": _generators(),
         "logged": _logged(model),
@@ -91,6 +99,7 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
         # State dictionaries are ordered ones, with attributes that nobody needs.
         parameters = model.get_parameters().items()
         state |= {
+            "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
             "parameters": {name: dict(values) for name, values in parameters},
             "last_obs": model._last_obs,
             "last_episode_starts": model._last_episode_starts,
@@ -104,8 +113,8 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
         state |= {"kl_coef": None if kl is None else kl.coef, "waiting": _waiting(model)}
     if isinstance(model, OffPolicyAlgorithm):
         assert isinstance(model.replay_buffer, LMReplayBuffer)
+        _check_between(model, state["environment"])
         state["replay"] = model.replay_buffer.get_state()
-        state["actions"] = model.action_space.np_random.bit_generator.state
     return state
 
 
@@ -127,19 +136,22 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     if isinstance(model, OwnState):
         try:
             model.set_state(state["own"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             set_env_state(venv, before)
             raise SettingsError(
-                f"the checkpoint is of another {type(model).__name__} ({error}); make the agent as "
-                "it was made, or start a new training in another folder"
+                f"the checkpoint is of another {type(model).__name__} "
+                f"({type(error).__name__}: {error}); make the agent as it was made, or start a new "
+                "training in another folder"
             ) from error
-    for name, value in state["counters"].items():
-        setattr(model, name, value)
+    model.num_timesteps = state["num_timesteps"]
+    venv.action_space.np_random.bit_generator.state = state["actions"]
     if isinstance(model, BaseAlgorithm):
+        for name, value in state["counters"].items():
+            setattr(model, name, value)
         model.set_parameters(state["parameters"], device=model.device)
         model._last_obs = state["last_obs"]
         model._last_episode_starts = state["last_episode_starts"]
-        model._last_original_obs = state.get("last_original_obs")
+        model._last_original_obs = state["last_original_obs"]
         model.ep_info_buffer = _buffer(model, state["episodes"])
         model.ep_success_buffer = _buffer(model, state["successes"])
     if isinstance(model, OnPolicyAlgorithm):
@@ -151,7 +163,6 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     if isinstance(model, OffPolicyAlgorithm):
         assert isinstance(model.replay_buffer, LMReplayBuffer)
         model.replay_buffer.set_state(state["replay"])
-        model.action_space.np_random.bit_generator.state = state["actions"]
     cool(model)
     if getattr(model, "_custom_logger", True):
         set_logged(model, state)
@@ -196,8 +207,8 @@ def _checked(model: Resumable) -> VecEnv:
     elif not isinstance(model, OwnState):
         raise SettingsError(
             f"{refused}: it is neither an on-policy nor an off-policy algorithm of SB3, and does "
-            "not say what it goes on from; give it get_state() and set_state(state) "
-            "(textgym.sb3.model_state)"
+            "not say what it goes on from; give it get_state() and set_state(state), beside "
+            "get_env() and num_timesteps (textgym.sb3.model_state.OwnState)"
         )
     venv = model.get_env()
     if venv is None:
@@ -205,7 +216,9 @@ def _checked(model: Resumable) -> VecEnv:
     return venv
 
 
-def _check_between(model: OnPolicyAlgorithm, environment: list[dict[str, Any]]) -> None:
+def _check_between(
+    model: OnPolicyAlgorithm | OffPolicyAlgorithm, environment: list[dict[str, Any]]
+) -> None:
     """Refuse a training that is not between two rollouts.
 
     A callback that ends the training in a rollout's first step leaves an empty buffer, as an update
@@ -215,18 +228,29 @@ def _check_between(model: OnPolicyAlgorithm, environment: list[dict[str, Any]]) 
         "which a checkpoint does not hold; save between two rollouts, as textgym.sb3.Checkpoints "
         "does"
     )
-    if 0 < model.rollout_buffer.pos < model.rollout_buffer.buffer_size:
+    buffer = getattr(model, "rollout_buffer", None)
+    if buffer is not None and 0 < buffer.pos < buffer.buffer_size:
         raise SettingsError(f"the training is in the middle of a rollout, {advice}")
     if model._last_obs is None:  # Before the first rollout.
         return
     shown = _shown(model.env, environment[-1]["state"].get("tokens"))
     seen: Any = model._last_obs
+    if isinstance(seen, dict):
+        shown, seen = _proposed(environment), seen.get("candidates")
     if shown is not None and not np.array_equal(shown, seen):
         raise SettingsError(
             "the environment has gone on since the algorithm saw it last: the training is in the "
             f"middle of a rollout, {advice}; if it was stepped or reset by something else, such as "
             "an evaluation, give that an environment of its own"
         )
+
+
+def _proposed(environment: list[dict[str, Any]]) -> Any:
+    """The proposals that an environment showed last; None if they are not known."""
+    layers = {layer["layer"]: layer["state"] for layer in environment}
+    if "TopKVectorEnv" not in layers or "VecNormalize" in layers:
+        return None
+    return layers["TopKVectorEnv"]["tokens"]
 
 
 def _shown(env: Any, tokens: Any) -> Any:

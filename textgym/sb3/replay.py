@@ -155,20 +155,29 @@ class LMReplayBuffer(ReplayBuffer):
         return {**self.__dict__, "scorer": None}
 
     def get_state(self) -> dict[str, Any]:
-        """All that is stored, for checkpoints (:mod:`textgym.sb3.model_state`)."""
+        """All that is stored, for checkpoints (:mod:`textgym.sb3.model_state`).
+
+        The arrays are the buffer's own, and change with it: write them down at once.
+        """
         size = self.size()
         arrays = {"actions": self.actions, "rewards": self.rewards, "ends": self._ends}
+        cuts = [(at, row) for at, rows in self._cuts.items() for row in rows]
         return {
-            "observations": {key: array[:size].copy() for key, array in self._kept.items()},
-            **{name: array[:size].copy() for name, array in arrays.items()},
+            "observations": {key: array[:size] for key, array in self._kept.items()},
+            **{name: array[:size] for name, array in arrays.items()},
             "pos": self.pos,
             "full": self.full,
             "latest": dict(self._latest),
-            "cuts": {at: dict(rows) for at, rows in self._cuts.items()},
+            "cuts": np.array(cuts, np.int64).reshape(-1, 2),
+            # One array, not one for each: there may be thousands.
+            "cut_observations": {
+                key: np.stack([self._cuts[at][row][key] for at, row in cuts]) if cuts else None
+                for key in self._kept
+            },
             "added": self._added,
-            "finished": self._finished.copy(),
+            "finished": self._finished,
             "longest": self._longest,
-            "weights": None if self._tree is None else self._tree.weights[: self._ends.size].copy(),
+            "weights": None if self._tree is None else self._tree.weights[: self._ends.size],
             "largest": self._largest,
         }
 
@@ -182,7 +191,10 @@ class LMReplayBuffer(ReplayBuffer):
         self._ends[:size] = state["ends"]
         self.pos, self.full = state["pos"], state["full"]
         self._latest = {key: np.array(array) for key, array in state["latest"].items()}
-        self._cuts = {at: dict(rows) for at, rows in state["cuts"].items()}
+        for number, (at, row) in enumerate(state["cuts"].tolist()):
+            stacked = state["cut_observations"].items()
+            kept = {key: array[number].copy() for key, array in stacked}
+            self._cuts.setdefault(at, {})[row] = kept
         self._added, self._longest = state["added"], state["longest"]
         self._finished = np.array(state["finished"], np.int64)
         self._largest = state["largest"]

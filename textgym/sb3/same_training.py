@@ -8,18 +8,17 @@ decides how fast it is computed, and where, may differ.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor, nn
+from torch import Tensor
 
 from textgym.errors import SettingsError
+from textgym.lm.fingerprint import weights_hash
 from textgym.lm.kl import BASE
 
 _FREE = {
@@ -33,21 +32,25 @@ _FREE = {
     "cache", "gradient_checkpointing", "compile",
 }  # fmt: skip
 _FREE_OF_OPTIMIZER = {"fused", "foreach"}
-# Values of each parameter of a reference model that tell it from another one.
-_SAMPLES = 4096
 
 
 def describe(model: Any) -> dict[str, Any]:
     """What has to be the same for one agent to go on as another: plain values, nested.
 
-    The settings of an agent that is no algorithm of Stable-Baselines3 are its own to compare.
+    An agent may have a method ``describe() -> dict`` for its own settings.
     """
-    found: dict[str, Any] = {"algorithm": type(model).__name__}
+    venv = model.get_env()
+    found: dict[str, Any] = {
+        "algorithm": type(model).__name__,
+        "n_envs": venv.num_envs,
+        "observations": repr(venv.observation_space),
+        "actions": repr(venv.action_space),
+    }
     policy = getattr(model, "policy", None)
     if isinstance(policy, BasePolicy):
         found |= _of_policy(policy)
-    if isinstance(model, BaseAlgorithm):
-        found["n_envs"] = model.n_envs
+    if hasattr(model, "describe"):
+        found["settings"] = _plain(model.describe())
     if isinstance(model, OnPolicyAlgorithm):
         found |= {
             "n_steps": model.n_steps,
@@ -79,8 +82,6 @@ def _of_policy(policy: BasePolicy) -> dict[str, Any]:
     lm = getattr(policy, "lm", None)
     return {
         "policy": type(policy).__name__,
-        "observations": repr(policy.observation_space),
-        "actions": repr(policy.action_space),
         "tokenizer": None if lm is None else lm.tokenizer.content_hash(),
         "policy_kwargs": _plain(settings),
     }
@@ -122,22 +123,9 @@ def _buffer_settings(model: OnPolicyAlgorithm) -> dict[str, Any]:
     return given | {
         "kl_coef": first if kl.target is None else "adaptive",
         "kl_target": kl.target,
-        "reference": BASE if kl.model is None else _weights(kl.model),
+        "reference": BASE if kl.model is None else weights_hash(kl.model),
         "reference_dtype": given.get("reference_dtype", "auto"),
     }
-
-
-def _weights(model: nn.Module) -> str:
-    """A name for a model's weights, wherever they came from and whatever holds them."""
-    digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        values = weight.detach().reshape(-1)
-        values = values[:: max(1, len(values) // _SAMPLES)]
-        # The same on a device that has bfloat16 and on one that computes in float32.
-        values = values.to("cpu", torch.bfloat16)
-        digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(values.contiguous().view(torch.int16).numpy().tobytes())
-    return f"weights {digest.hexdigest()[:12]}"
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from textgym.envs.observations import text_view
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.decoding import MemoDecoder
+from textgym.lm.fingerprint import weights_hash
 from textgym.lm.model import LanguageModel
 
 Proposals: TypeAlias = dict[str, NDArray[Any]]
@@ -112,10 +113,19 @@ class FrozenLM:
         they were read. Now and then the decoder begins anew, which bounds them.
         """
         known = self._fed if self._updates == _Updates.count else []
-        return {"fed": np.stack(known) if known else None}
+        return {"fed": np.stack(known) if known else None, "model": weights_hash(self.lm)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Read the texts again, as they were read."""
+        """Read the texts again, as they were read.
+
+        Raises:
+            SettingsError: If another model read them.
+        """
+        if state["model"] != weights_hash(self.lm):
+            raise SettingsError(
+                f"another language model than {self.name} made the proposals; take the same one, "
+                "with the same weights"
+            )
         self.forget()
         for texts in () if state["fed"] is None else np.asarray(state["fed"], np.int32):
             self.hidden(texts)
