@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from agents import common, reinforce
 from agents.reinforce import Reinforce, Settings
 from tests.lm.checkpoints import write_tokenizer
-from textgym.errors import SettingsError
 from textgym.lm import LanguageModel, processing
 from textgym.lm.lstm import LSTMConfig
 from textgym.sb3 import LMPolicy, make_vec_env
