@@ -105,7 +105,7 @@ def aggregates(summary: Summary) -> Figure:
         for row, agent in enumerate(agents):
             found = summary.over(agent, summary.common, statistic)
             _interval(axes, found, row, style(summary.agents, agent))
-        axes.set_title(f"{name} (less is better)" if name == "optimality gap" else name)
+        axes.set_title(f"{name}\n(less is better)" if name == "optimality gap" else name)
         axes.title.set_fontsize(8)
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)
@@ -173,8 +173,13 @@ def tasks(summary: Summary) -> Figure:
 
 
 def curves(summary: Summary) -> Figure:
-    """Learning curves, smoothed, one panel a task; dotted lines are the floor and the ceiling."""
-    shown = [t for t in summary.tasks if any(summary.curve(t, a)[0].size for a in summary.scoring)]
+    """Learning curves, smoothed, one panel a task; dotted lines are the floor and the ceiling.
+
+    Of the agents and tasks that have any: what does not learn has no curve.
+    """
+    pairs = [(t, a) for t in summary.tasks for a in summary.scoring if summary.curve(t, a)[0].size]
+    shown = [task for task in summary.tasks if any(task == t for t, _ in pairs)]
+    learners = [agent for agent in summary.scoring if any(agent == a for _, a in pairs)]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(max(4.4, 2.7 * columns), 0.5 + 2.0 * rows), layout="constrained")
@@ -183,7 +188,7 @@ def curves(summary: Summary) -> Figure:
         record = summary.of(task)[0].record
         for edge in (record["floor"], record["ceiling"]):
             axes.axhline(edge, color="#888888", lw=0.8, ls=":", zorder=1)
-        for agent in summary.scoring:
+        for agent in learners:
             x, (value, lower, upper) = summary.curve(task, agent)
             look = style(summary.agents, agent)
             marker = look["marker"] if len(x) == 1 else ""
