@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -19,8 +18,9 @@ from safetensors.torch import load_file
 from stable_baselines3 import A2C, DQN, PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import a2c, cli, common, ppo, random_tokens, report
+from agents import common, random_tokens, report
 from agents.report import TrainingLog
+from tests.agents.runs import command, progress
 from textgym.errors import SettingsError
 from textgym.sb3 import latest_checkpoint
 
@@ -37,23 +37,7 @@ ARGUMENTS = [
     "--env", "TextGen-v0", "--reward", "distinct", "--env-kwargs", json.dumps(ENVIRONMENT),
     "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "6", "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
-MODULES: dict[str, Any] = {"ppo": ppo, "a2c": a2c}
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
-
-
-def command(agent: str, *args: str) -> Path:
-    """Run an agent's command line; the run's folder."""
-    module, folders = MODULES[agent], []
-    run = module.run
-
-    def noted(*arguments: Any) -> Path:
-        folders.append(run(*arguments))
-        return folders[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "run", noted)
-        cli.command_line(f"agents.{agent}", module.Settings(), None, module.main, args)
-    return folders[0]
 
 
 def start(agent: str, out: Path, *args: str, steps: int = STEPS) -> Path:
@@ -94,12 +78,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return known[agent, steps]
 
     return get
-
-
-def progress(folder: Path) -> list[dict[str, str]]:
-    """The rows of progress.csv, without times and what is not there."""
-    rows = csv.DictReader((folder / "progress.csv").read_text().splitlines())
-    return [{k: v for k, v in row.items() if v and not k.startswith("time/")} for row in rows]
 
 
 def board(folder: Path) -> dict[str, list[tuple[int, float]]]:

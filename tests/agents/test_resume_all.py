@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import pytest
 from safetensors.torch import load_file
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from agents import cli
 from agents.report import TrainingLog
+from tests.agents.runs import command, progress
 
 WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
 ENVIRONMENT = {
@@ -61,29 +59,6 @@ def _ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def command(kind: str, *args: str) -> Path:
-    """Run an agent's command line; the run's folder."""
-    name = kind.partition(" ")[0]
-    module = import_module(f"agents.{name}")
-    folders = []
-    run = module.run
-
-    def noted(*arguments: Any) -> Path:
-        folders.append(run(*arguments))
-        return folders[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "run", noted)
-        cli.command_line(f"agents.{name}", module.Settings(), None, module.main, args)
-    return folders[0]
-
-
-def progress(folder: Path) -> list[dict[str, str]]:
-    """The rows of progress.csv, without times and what is not there."""
-    rows = csv.DictReader((folder / "progress.csv").read_text().splitlines())
-    return [{k: v for k, v in row.items() if v and not k.startswith("time/")} for row in rows]
-
-
 def learned(folder: Path) -> dict[str, Any]:
     """Every number of what a run has learned."""
     found: dict[str, Any] = {}
@@ -106,7 +81,8 @@ def learned(folder: Path) -> dict[str, Any]:
 def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By Ctrl-C, and then by a crash some updates after a checkpoint."""
     args = [*COMMON, *OWN[kind], "--out", str(tmp_path)]
-    truth = command(kind, *args, "--checkpoint-every", "0")
+    agent = kind.partition(" ")[0]
+    truth = command(agent, *args, "--checkpoint-every", "0")
 
     interrupts = iter([(60, KeyboardInterrupt), (140, RuntimeError)])
     steps, error = next(interrupts)
@@ -123,13 +99,13 @@ def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
         return on_step(self)
 
     monkeypatch.setattr(TrainingLog, "_on_step", watched)
-    folder = command(kind, *args, "--checkpoint-every", "48")
+    folder = command(agent, *args, "--checkpoint-every", "48")
     record = json.loads((folder / "run.json").read_text())
     assert record["results"]["interrupted"]
     assert 60 <= record["results"]["steps"] < 140
     with pytest.raises(RuntimeError, match="goes down"):
-        command(kind, "--resume", str(folder))
-    assert command(kind, "--resume", str(folder)) == folder
+        command(agent, "--resume", str(folder))
+    assert command(agent, "--resume", str(folder)) == folder
 
     assert progress(folder) == progress(truth)
     assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
