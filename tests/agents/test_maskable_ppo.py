@@ -15,14 +15,12 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import common, maskable_ppo
-from tests.agents import test_resume as resuming
+from tests.agents import runs
 from textgym.errors import ActionError, SettingsError
 from textgym.sb3 import make_vec_env
 from textgym.wrappers import ActionMasks
 
 torch.set_num_threads(1)
-resuming.MODULES["maskable_ppo"] = maskable_ppo
-_curves = resuming._curves
 
 WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
 ENVIRONMENT: dict[str, Any] = {
@@ -166,14 +164,15 @@ def test_make_agent_needs_only_an_environment_and_a_seed() -> None:
     assert all(venv.action_space.contains(action) for action in actions)
 
 
+@pytest.mark.usefixtures("curves_as_numbers")
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["--no-repeat-ngram", "2", "--banned", "f"]
-    whole = resuming.start("maskable_ppo", tmp_path / "whole", "--checkpoint-every", "0", *flags)
+    whole = runs.start("maskable_ppo", tmp_path / "whole", "--checkpoint-every", "0", *flags)
     every = ["--checkpoint-every", "64", *flags]
     with monkeypatch.context() as patch:
-        resuming.at_step(patch, 108, resuming.crash)
-        with pytest.raises(resuming.CrashError):
-            resuming.start("maskable_ppo", tmp_path / "other", *every)
+        runs.at_step(patch, 108, runs.crash)
+        with pytest.raises(runs.CrashError):
+            runs.start("maskable_ppo", tmp_path / "other", *every)
     (folder,) = (tmp_path / "other").glob("TextGen*")
-    resuming.command("maskable_ppo", "--resume", str(folder))
-    resuming.assert_same_run(folder, whole, MaskablePPO)
+    runs.command("maskable_ppo", "--resume", str(folder))
+    runs.assert_same_run(folder, whole, MaskablePPO)

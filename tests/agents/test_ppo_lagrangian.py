@@ -18,13 +18,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from agents import ppo_lagrangian
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
-from tests.agents import test_resume as resuming
+from tests.agents import runs
 from textgym.errors import SettingsError
 from textgym.sb3 import make_vec_env, resume, save_checkpoint
 
 torch.set_num_threads(1)
-resuming.MODULES["ppo_lagrangian"] = ppo_lagrangian
-_curves = resuming._curves
 
 WORDS = ["best", "fair", "poor", "<eos>"]
 REWARD = np.array([1.0, 0.6, 0.0, 0.0])
@@ -321,24 +319,25 @@ def test_what_would_let_costs_be_a_reward(name: str, value: float, lm: str) -> N
 # ---------------------------------------------------------------------- going on
 
 
+@pytest.mark.usefixtures("curves_as_numbers")
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same costs and multipliers, and everything else."""
-    environment = json.dumps({**resuming.ENVIRONMENT, "costs": {"price": "distinct"}})
-    arguments = resuming.ARGUMENTS.copy()
+    environment = json.dumps({**runs.ENVIRONMENT, "costs": {"price": "distinct"}})
+    arguments = runs.ARGUMENTS.copy()
     arguments[arguments.index("--env-kwargs") + 1] = environment
-    monkeypatch.setattr(resuming, "ARGUMENTS", [*arguments, "--multiplier-kd", "0.5"])
-    whole = resuming.start("ppo_lagrangian", tmp_path / "whole", "--checkpoint-every", "0")
-    rows = resuming.progress(whole)
+    monkeypatch.setattr(runs, "ARGUMENTS", [*arguments, "--multiplier-kd", "0.5"])
+    whole = runs.start("ppo_lagrangian", tmp_path / "whole", "--checkpoint-every", "0")
+    rows = runs.progress(whole)
     multipliers = [float(row["cost/multiplier"]) for row in rows if "cost/multiplier" in row]
     assert len(set(multipliers)) > 3
     assert min(float(row["cost/mean"]) for row in rows if "cost/mean" in row) > 0
     with monkeypatch.context() as patch:
-        resuming.at_step(patch, 108, resuming.crash)
-        with pytest.raises(resuming.CrashError):
-            resuming.start("ppo_lagrangian", tmp_path / "other", "--checkpoint-every", "64")
+        runs.at_step(patch, 108, runs.crash)
+        with pytest.raises(runs.CrashError):
+            runs.start("ppo_lagrangian", tmp_path / "other", "--checkpoint-every", "64")
     (folder,) = (tmp_path / "other").glob("TextGen*")
-    resuming.command("ppo_lagrangian", "--resume", str(folder))
-    resuming.assert_same_run(folder, whole, LagrangianPPO)
+    runs.command("ppo_lagrangian", "--resume", str(folder))
+    runs.assert_same_run(folder, whole, LagrangianPPO)
 
 
 def test_a_checkpoint_of_another_limit_is_refused(lm: str, tmp_path: Path) -> None:

@@ -8,62 +8,32 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from stable_baselines3 import A2C, DQN, PPO
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import common, random_tokens, report
-from agents.report import TrainingLog
-from tests.agents.runs import command, progress
+from tests.agents.runs import (
+    ARGUMENTS,
+    STEPS,
+    CrashError,
+    assert_same_run,
+    at_step,
+    board,
+    command,
+    crash,
+    progress,
+    start,
+)
 from textgym.errors import SettingsError
 from textgym.sb3 import latest_checkpoint
 
 ROOT = Path(__file__).parents[2]
-WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
-ENVIRONMENT = {
-    "prompts": ["a", "b c", "d e f"],
-    "tokenizer": WORDS,
-    "max_prompt_tokens": 3,
-    "max_new_tokens": 6,
-}
-STEPS = 192  # 6 rollouts of 4 rows and 8 steps, which cut episodes in two.
-ARGUMENTS = [
-    "--env", "TextGen-v0", "--reward", "distinct", "--env-kwargs", json.dumps(ENVIRONMENT),
-    "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "6", "--threads", "1", "--device", "cpu",
-]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard", "curves_as_numbers")
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
-
-
-def start(agent: str, out: Path, *args: str, steps: int = STEPS) -> Path:
-    return command(agent, *ARGUMENTS, "--steps", str(steps), "--out", str(out), *args)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
-    """Also where the tests run as a background job of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _curves() -> Iterator[None]:
-    """Curves as numbers, which can be compared, and are made in no time."""
-
-    def write(path: Path, title: str, steps: int, log: TrainingLog, *evaluations: Any) -> None:
-        means = [evaluation.mean for evaluation in evaluations]
-        curve = [title, steps, log.steps, log.rewards, means]
-        path.with_suffix(".json").write_text(json.dumps(curve))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "plot", write)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -78,57 +48,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return known[agent, steps]
 
     return get
-
-
-def board(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows, by step: files of the same second are read in any order."""
-    events = EventAccumulator(str(folder)).Reload()
-    return {
-        tag: sorted((event.step, event.value) for event in events.Scalars(tag))
-        for tag in events.Tags()["scalars"]
-        if not tag.startswith("time/")
-    }
-
-
-def assert_same_run(folder: Path, truth: Path, algorithm: Any = PPO) -> None:
-    assert progress(folder) == progress(truth)
-    assert board(folder) == board(truth)
-    ours, theirs = (algorithm.load(path / "model.zip", device="cpu") for path in (folder, truth))
-    weights = theirs.get_parameters()
-    for name, weight in ours.get_parameters()["policy"].items():
-        assert torch.equal(weight, weights["policy"][name]), name
-    moments = (each.get_parameters()["policy.optimizer"]["state"] for each in (ours, theirs))
-    for one, other in zip(*(state.values() for state in moments), strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in other)
-    assert ours.rollout_buffer_kwargs["kl_coef"] == theirs.rollout_buffer_kwargs["kl_coef"]
-    assert (folder / "curve.json").read_bytes() == (truth / "curve.json").read_bytes()
-    assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
-    results, expected = (json.loads((f / "run.json").read_text()) for f in (folder, truth))
-    for record in (results, expected):
-        record["results"].pop("seconds")
-    assert results["results"] == expected["results"]
-    exported = [load_file(path / "lm" / "model.safetensors") for path in (folder, truth)]
-    assert all(torch.equal(exported[0][name], exported[1][name]) for name in exported[1])
-
-
-class CrashError(Exception):
-    """The machine goes down, as far as the run is concerned."""
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, steps: int, happens: Callable[[], Any]) -> None:
-    """Let something happen in the middle of training."""
-    on_step = TrainingLog._on_step
-
-    def watched(self: TrainingLog) -> bool:
-        if self.num_timesteps == steps:
-            happens()
-        return on_step(self)
-
-    monkeypatch.setattr(TrainingLog, "_on_step", watched)
-
-
-def crash() -> None:
-    raise CrashError
 
 
 # ---------------------------------------------------------------------- the same result

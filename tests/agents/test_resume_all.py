@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from agents.report import TrainingLog
 from tests.agents.runs import command, progress
+
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
 WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
 ENVIRONMENT = {
@@ -49,14 +50,6 @@ OWN = {
     ],
     "dqn_topk qrdqn": ["--algorithm", "qrdqn", "--k", "3", "--batch-size", "8"],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
-    """Also where the tests run as a background job of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def learned(folder: Path) -> dict[str, Any]:

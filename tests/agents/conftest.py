@@ -1,0 +1,36 @@
+"""What tests of whole runs share."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import common
+from agents.report import TrainingLog
+
+
+@pytest.fixture(scope="module")
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Also where the tests run as a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def curves_as_numbers() -> Iterator[None]:
+    """Curves as numbers, which can be compared, and are made in no time."""
+
+    def write(path: Path, title: str, steps: int, log: TrainingLog, *evaluations: Any) -> None:
+        means = [evaluation.mean for evaluation in evaluations]
+        curve = [title, steps, log.steps, log.rewards, means]
+        path.with_suffix(".json").write_text(json.dumps(curve))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "plot", write)
+        yield
