@@ -17,39 +17,31 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
+from agents.refusals import at_least
+from agents.training import ActorCriticSettings
 from agents.word_model import starting_model
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
+from textgym.sb3 import LMPolicy
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(ActorCriticSettings):
     """Settings of A2C."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
-    n_steps: int = 32
-    """Tokens per row and gradient step."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
-    gamma: float = 1.0
-    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     gae_lambda: float = 1.0
     """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.1
     """Weight of the value loss."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.02
-    """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = 0.3
-    """Adapt the weight so that the KL per token stays near this value."""
-    whole_episodes: bool = True
-    """Learn from a text when it is over, from all its tokens at once; or from what each rollout has
-    of it, with the value function's guess in place of the end."""
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C:
@@ -65,10 +57,6 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
     return A2C(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
-        n_steps=s.n_steps,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
         ent_coef=s.ent_coef,
         vf_coef=s.vf_coef,
         max_grad_norm=s.max_grad_norm,
@@ -76,15 +64,8 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
         use_rms_prop=False,
         normalize_advantage=True,
         policy_kwargs={"lm": lm},
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm,
-            "whole_episodes": s.whole_episodes,
-        },
         seed=seed,
-        device=s.device,
+        **s.rollouts(lm),
     )
 
 

@@ -7,11 +7,13 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+import textgym
 from agents.run_record import settings_of_run
 from agents.tuned import told, tuned_settings
 from textgym.errors import RewardError, TextGymError
@@ -54,10 +56,11 @@ def command_line(
         args: The words of the command line; None takes the process's own.
 
     Raises:
-        SystemExit: With code 2, after a `TextGymError`.
+        SystemExit: With code 2, after a `TextGymError`, and with 130, after a Ctrl-C that ended no
+            training but the run.
     """
-    settings = parse(module, defaults, doc, args)
     try:
+        settings = parse(module, defaults, doc, args)
         run = getattr(settings, "resume", None)
         if run is not None:  # Its settings are the defaults then: flags can only contradict them.
             settings = parse(module, settings_of_run(run, defaults), doc, args)
@@ -67,6 +70,9 @@ def command_line(
     except TextGymError as error:
         print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"python -m {module}: interrupted; --resume goes on with the run", file=sys.stderr)
+        sys.exit(130)
 
 
 def _tuned(
@@ -90,6 +96,8 @@ def _place(error: TextGymError) -> str:
     if not isinstance(error, RewardError) or error.__cause__ is None:
         return ""
     frame = traceback.extract_tb(error.__cause__.__traceback__)[-1]
+    if Path(frame.filename).is_relative_to(Path(textgym.__file__).parent):
+        return ""
     return f"\n(raised at {frame.filename}:{frame.lineno})"
 
 

@@ -10,8 +10,10 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 * ``curve.png``: reward during training, and the evaluations before and after;
 * ``samples.jsonl``: the evaluation prompts with the texts before and after;
 * ``progress.csv`` and TensorBoard events: every logged number, and sample texts;
-* ``model.zip`` (for ``PPO.load``) and ``lm/`` (for ``LanguageModel.load`` and transformers), where
-  the agent has them;
+* ``model.zip`` (for ``load`` of the agent's class, such as ``PPO.load``; REINFORCE writes a
+  ``model.pt`` for ``LMPolicy.load``, Q-learning a ``model.npz`` for ``QLearning.load``) and ``lm/``
+  (for ``LanguageModel.load`` and transformers), where the agent has them. The agent finds the model
+  that it started from, its reference, by its name: that has to stay where it was;
 * ``checkpoints/``: what ``--resume`` goes on from, however the run ended (:mod:`agents.resuming`).
 """
 
@@ -34,6 +36,7 @@ from agents.cli import Json
 from agents.environments import eval_split, make_env
 from agents.evaluation import Agent, evaluate
 from agents.logs import open_logger
+from agents.refusals import at_least, unknown_device, within
 from agents.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
 from agents.resuming import Saver
 from agents.run_record import check_run, new_folder, write_record
@@ -63,7 +66,8 @@ class RunSettings:
     env_kwargs: Json = field(default_factory=dict)
     """Further arguments of the environment, as JSON: '{"stop": ["."], "stop_at_eos": false}'."""
     steps: int = 100_000
-    """Length of training in environment steps: one step is one token of one episode."""
+    """Length of training in environment steps: one step is one token of one episode.
+    Agents that learn from rollouts end with a whole one."""
     n_envs: int = 128
     """Number of episodes that are written side by side."""
     eval_episodes: int = 128
@@ -77,15 +81,25 @@ class RunSettings:
     out: Path = Path("runs")
     """Folder in which the run's own folder is made."""
     checkpoint_every: int | None = None
-    """Environment steps between two checkpoints; 0 saves none. Default: 20,000, where the agent can
-    be resumed."""
+    """Environment steps between two checkpoints; 0 saves none.
+    Default: 20,000, where the agent can be resumed."""
     resume: Path | None = None
-    """Folder of a run that was interrupted: go on with it, to the same result. Its settings are
-    those of the run; --steps may be more, and --device, --threads and --checkpoint-every others."""
+    """Folder of a run that was interrupted: go on with it, to the same result.
+    Its settings count; --steps may be more, and --device, --threads, --checkpoint-every others."""
     tuned: bool = True
     """Take what was tuned for the environment (agents/settings) for defaults; flags still win."""
     tuned_from: tyro.conf.Suppress[dict[str, str]] = field(default_factory=dict)
     """Where tuned settings come from, by entry; the command line notes it for run.json."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers.
+
+        Raises:
+            SettingsError: If there is one.
+        """
+        at_least(0, steps=self.steps)
+        at_least(1, n_envs=self.n_envs, threads=self.threads)
+        within(0, 2**31, seed=self.seed)
 
     @property
     def env_id(self) -> str:
@@ -103,7 +117,7 @@ class RunSettings:
 
 
 def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:
-    """Evaluate, train, evaluate again, and write everything down.
+    """Evaluate, train, evaluate again if anything was trained, and write everything down.
 
     Ctrl-C ends the training but not the run: what was learned so far is evaluated and saved, and
     the run can be resumed, as can one that was killed.
@@ -119,12 +133,18 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
 
     Raises:
         SettingsError: If there are too few evaluation episodes for an interval, or the run cannot
-            be resumed as the settings ask.
+            be resumed as the settings ask, torch does not know the device, or no folder can be
+            made.
     """
     if settings.eval_episodes < 2:
         raise SettingsError(
             f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
         )
+    unknown_device(settings.device)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {settings.out}: no folder can be made there: {error}") from None
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if settings.resume is not None:
@@ -152,6 +172,8 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         console.print(f"language model: {_origin(policy)}", soft_wrap=True)
     with closing(logger):
         if saved is None:
+            if settings.resume is not None:
+                console.print(f"{folder}: nothing was saved yet, so the run begins anew")
             before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
             logger.record("eval/reward", before.mean)
             logger.dump(0)
@@ -162,18 +184,21 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         interrupted = saver.learn(before, console)
         if interrupted:
             console.print("Interrupted: evaluating and saving what was learned so far.")
-        after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+        if isinstance(agent, OnPolicyAlgorithm):
+            keep_kl_coef(agent)
+        # Now: Ctrl-C in the evaluation does not lose it.
+        if hasattr(agent, "save"):
+            agent.save(str(folder / "model"))
+        if isinstance(policy, LMPolicy):
+            policy.lm.save_pretrained(folder / "lm")
         # An agent that learns from a file counts its tokens itself.
         steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
-        logger.record("eval/reward", after.mean)
-        logger.dump(steps)
+        after = before
+        if steps:
+            after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
+            logger.record("eval/reward", after.mean)
+            logger.dump(steps)
 
-    if isinstance(agent, OnPolicyAlgorithm):
-        keep_kl_coef(agent)
-    if hasattr(agent, "save"):
-        agent.save(str(folder / "model"))
-    if isinstance(policy, LMPolicy):
-        policy.lm.save_pretrained(folder / "lm")
     plot(folder / "curve.png", f"{name} on {settings.env_id}", steps, log, before, after)
     write_samples(folder, before, after)
     results = {
@@ -181,21 +206,24 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         "seconds": round(saver.seconds, 1),
         "interrupted": interrupted,
         "eval_split": split,
-        "eval_before": {"mean": before.mean, "ci95": before.half_width},
-        "eval_after": {"mean": after.mean, "ci95": after.half_width},
+        "eval_before": before.summary(),
+        "eval_after": after.summary(),
+        # What "auto" came to.
+        **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
     write_record(folder, name, settings, results)
 
     side_by_side(console, before, after)
     models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
+    rewards = f"before {before}, after {after}" if steps else str(before)
     console.print(
-        f"reward before {before}, after {after} "
+        f"reward {rewards} "
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
         f"{steps:,} tokens in {saver.seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"
         f"logs:   tensorboard --logdir {folder}"
-        + (f"\nresume: {saver.command(name)}" if interrupted and saver.saves else ""),
+        + (f"\nresume: {advice}" if interrupted and (advice := saver.advice(name)) else ""),
         soft_wrap=True,
     )
     return folder

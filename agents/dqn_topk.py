@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.cli import command_line
 from agents.common import run
 from agents.proposals import ProposalSettings
+from agents.refusals import above, at_least, within
 from textgym.errors import SettingsError, require
 from textgym.sb3 import LMReplayBuffer, TopKPolicy, td_errors
 
@@ -63,6 +64,17 @@ class Settings(ProposalSettings):
     """Width of the network."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        above(0, temperature=self.temperature, max_grad_norm=self.max_grad_norm)
+        within(0, 1, gamma=self.gamma)
+        at_least(0, lr=self.lr, priority_exponent=self.priority_exponent)
+        at_least(
+            1, n_steps=self.n_steps, batch_size=self.batch_size, train_freq=self.train_freq,
+            gradient_steps=self.gradient_steps, buffer_size=self.buffer_size, size=self.size,
+        )  # fmt: skip
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> OffPolicyAlgorithm:

@@ -47,15 +47,31 @@ def load_reward(spec: str | None) -> Any:
     if ":" not in spec:
         _check_name(spec)
         return spec
+    try:
+        return load_function(spec)
+    except SettingsError as error:
+        raise RewardError(
+            f"--reward {error}, or a registered name: {', '.join(textgym.registered_rewards())}"
+        ) from None
+
+
+def load_function(spec: str) -> Any:
+    """Turn ``module:function``, looked up from this folder too, into the function.
+
+    Raises:
+        SettingsError: If there is no such module or function.
+    """
     module, _, function = spec.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
+        # An empty name, or one from nowhere, is a ValueError or a TypeError.
         return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise RewardError(
-            f"--reward {spec}: {error}; give module:function with {module}.py in {os.getcwd()} or "
-            f"installed, or a registered name: {', '.join(textgym.registered_rewards())}"
+    except (ModuleNotFoundError, AttributeError, ValueError, TypeError) as error:
+        module = module.removesuffix(".py")
+        raise SettingsError(
+            f"{spec}: {error}; give module:function with {module or 'module'}.py in {os.getcwd()} "
+            "or installed"
         ) from None
 
 
@@ -118,7 +134,7 @@ def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str, **chosen
         venv = make_vec_env(
             settings.env_id, n_envs=n_envs, seed=seed, wrapper=settings.wrap, **kwargs
         )
-    except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+    except (gym.error.Error, ModuleNotFoundError) as error:
         known = ["TextGen-v0", *textgym.registered_tasks()]
         raise SettingsError(
             f"--env {settings.env_id}: {error}{near_matches(settings.env_id, known)}; "

@@ -43,11 +43,13 @@ class Evaluation:
         responses: What the agent wrote.
         returns: Sum of the rewards of each episode. A KL penalty is the training algorithm's own
             and not part of it.
+        costs: Sum of the costs of each episode, ``info["cost"]``; empty where there are none.
     """
 
     prompts: list[str] = field(default_factory=list)
     responses: list[str] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
@@ -59,8 +61,14 @@ class Evaluation:
         """Half the width of the 95% confidence interval of the mean (normal approximation)."""
         return float(1.96 * np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
 
+    def summary(self) -> dict[str, float]:
+        """Mean return and half its interval, and the mean cost where there are costs."""
+        costs = {"cost": float(np.mean(self.costs))} if self.costs else {}
+        return {"mean": self.mean, "ci95": self.half_width, **costs}
+
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+        costs = f" at a cost of {np.mean(self.costs):.3f}" if self.costs else ""
+        return f"{self.mean:.3f} ± {self.half_width:.3f}{costs}"
 
 
 def evaluate(
@@ -86,14 +94,21 @@ def evaluate(
         result.prompts += [info["prompt"] for info in venv.unwrapped.reset_infos]
         state, episode_start = None, np.ones(rows, dtype=np.bool_)
         final: list[dict[str, Any] | None] = [None] * rows
+        costs = np.zeros(rows)
         while not all(final):
             actions, state = agent.predict(obs, state, episode_start, deterministic=False)
             obs, _, episode_start, infos = venv.step(actions)
+            costs += [
+                0.0 if over else info.get("cost", 0.0)
+                for over, info in zip(final, infos, strict=True)
+            ]
             for row in np.flatnonzero(episode_start):
                 final[row] = final[row] or infos[row]
         venv.close()
-        for info in final:
+        for info, cost in zip(final, costs.tolist(), strict=True):
             assert info is not None
+            if "cost" in info:
+                result.costs.append(round(cost, 6))
             # A step limit of the user's own ends an episode without a verdict on its text.
             result.responses.append(info.get("response", ""))
             result.returns.append(round(float(info["episode"]["r"]), 6))  # It was a float32.

@@ -31,10 +31,11 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
 from agents.lm import LMAgent
 from agents.planning import batch_of, rows_behind
 from agents.supervised import Recorder, Text, gradient_step
+from agents.training import TrainingSettings
 from agents.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.lm.fingerprint import weights_hash
@@ -44,12 +45,9 @@ Self = TypeVar("Self", bound="ExpertIteration")
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(TrainingSettings):
     """Settings of expert iteration."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     k: int = 8
     """Texts per prompt; it divides --n-envs."""
     rounds: int = 1
@@ -59,14 +57,12 @@ class Settings(RunSettings):
     threshold: float | None = None
     """Learn all texts with at least this reward instead."""
     restart: bool = False
-    """Learn each iteration's texts with the first model (STaR), not with the present one. They have
-    to be many then: see --rounds."""
+    """Learn each iteration's texts with the first model (STaR), not with the present one.
+    They have to be many then: see --rounds."""
     n_epochs: int = 2
     """Passes over the texts that are kept."""
     batch_size: int = 16
     """Texts per gradient step."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 
@@ -135,6 +131,11 @@ class ExpertIteration(LMAgent):
         max_grad_norm: float = 1.0,
         **others: Any,
     ) -> None:
+        if k < 2 and threshold is None:
+            raise SettingsError(
+                f"expert iteration: with k={k} no text is better than the mean of its prompt's, so "
+                "that none would be learned; write more, or give a threshold"
+            )
         counts = {"k": k, "rounds": rounds, "n_epochs": n_epochs, "batch_size": batch_size}
         for name, value in counts.items():
             if value < 1:

@@ -36,7 +36,8 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.common import RunSettings
+from agents.refusals import at_least, cut_off
+from agents.training import PolicyGradientSettings
 from textgym.envs.observations import split_observation
 from textgym.errors import SettingsError
 from textgym.lm.decision import Decision
@@ -52,29 +53,42 @@ _CHUNK = 4096
 
 
 @dataclass
-class GroupSettings(RunSettings):
+class GroupSettings(PolicyGradientSettings):
     """Settings of the agents that compare the responses to one prompt."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     group_size: int = 8
     """Responses to each prompt that are compared: so many neighbouring rows share their prompts."""
     n_episodes: int = 1
     """Responses of each row in a rollout: an update sees n_episodes * n_envs."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.02
-    """Weight of the KL penalty; the first one if --kl-target is given. 0 needs no reference."""
-    kl_target: float | None = 0.3
-    """Adapt the weight so that the KL per token stays near this value."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(2, group_size=self.group_size)
+        at_least(1, n_episodes=self.n_episodes)
 
     @property
     def train_kwargs(self) -> dict[str, Any]:
         """Arguments of the training environment alone: an evaluation has a prompt for each row."""
         return {"group_size": self.group_size}
+
+    def arguments(self, lm: str) -> dict[str, Any]:
+        """What a `GroupAlgorithm` is made with.
+
+        Args:
+            lm: The language model to train, from which the KL divergence is measured.
+        """
+        return {
+            "learning_rate": self.lr,
+            "group_size": self.group_size,
+            "n_episodes": self.n_episodes,
+            "max_grad_norm": self.max_grad_norm,
+            "policy_kwargs": {"lm": lm},
+            "rollout_buffer_kwargs": self.penalty(lm),
+            "device": self.device,
+        }
 
 
 class Minibatch(NamedTuple):
@@ -337,7 +351,8 @@ class GroupAlgorithm(OnPolicyAlgorithm, ABC):
             False if a callback ended the training.
 
         Raises:
-            SettingsError: If rows of a group have different prompts.
+            SettingsError: If rows of a group have different prompts, or a step limit cuts a text
+                off.
         """
         buffer = self.rollout_buffer
         self.policy.set_training_mode(False)
@@ -358,6 +373,8 @@ class GroupAlgorithm(OnPolicyAlgorithm, ABC):
             new_obs: Any
             new_obs, rewards, dones, infos = env.step(chosen)
             self.num_timesteps += env.num_envs
+            ended = np.flatnonzero(dones & writing)
+            cut_off((infos[row] for row in ended), type(self).__name__)
             # What happens to a resting row has not happened.
             dones = dones & writing
             infos = [info if awake else {} for info, awake in zip(infos, writing, strict=True)]

@@ -39,6 +39,7 @@ from torch import Tensor
 from agents.cli import command_line
 from agents.common import run
 from agents.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
+from agents.refusals import at_least
 from agents.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy
@@ -60,6 +61,12 @@ class Settings(GroupSettings):
     """How tokens are averaged: per response first, all alike (dapo), or by the token budget."""
     scale_rewards: bool = True
     """Divide advantages by the standard deviation of their group."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(1, minibatches=self.minibatches, n_epochs=self.n_epochs)
+        at_least(0, clip_range=self.clip_range)
 
 
 class GRPO(GroupAlgorithm):
@@ -174,27 +181,16 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> GRP
     """
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
-    penalised = s.kl_coef or s.kl_target is not None
     return GRPO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
-        group_size=s.group_size,
-        n_episodes=s.n_episodes,
         n_epochs=s.n_epochs,
         minibatches=s.minibatches,
         clip_range=s.clip_range,
         loss_type=s.loss_type,
         scale_rewards=s.scale_rewards,
-        max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": lm},
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm if penalised else None,
-        },
         seed=seed,
-        device=s.device,
+        **s.arguments(lm),
     )
 
 

@@ -16,9 +16,6 @@ it alone. Masks are for what depends on the text.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,6 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents import ppo
 from agents.cli import command_line
 from agents.common import run
+from agents.environments import load_function
 from agents.word_model import starting_model
 from textgym.envs.observations import split_observation
 from textgym.errors import SettingsError, require
@@ -56,8 +54,8 @@ class Settings(ppo.Settings):
     no_repeat_ngram: int | None = None
     """Let no run of so many tokens come twice in a text, its prompt included."""
     mask: str | None = None
-    """Your own masks, module:function (looked up from this folder): from texts, int32 [n, L] with
-    -1 where nothing is written, to bool [n, V], what may be written next."""
+    """Your own masks, module:function (looked up from this folder).
+    From texts, int32 [n, L] with -1 behind their ends, to what may come next, bool [n, V]."""
 
     def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
         """Forbid what the settings forbid."""
@@ -103,16 +101,10 @@ def load_mask(spec: str) -> MaskFunction:
     Raises:
         SettingsError: If there is no such module or function.
     """
-    module, _, name = spec.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        function: MaskFunction = getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise SettingsError(
-            f"--mask {spec}: {error}; give module:function with {module}.py in {os.getcwd()} or "
-            "installed"
-        ) from None
+        function: MaskFunction = load_function(spec)
+    except SettingsError as error:
+        raise SettingsError(f"--mask {error}") from None
     return function
 
 
@@ -120,8 +112,18 @@ class MaskedWriter(MaskablePPO):
     """MaskablePPO whose ``predict`` finds the masks itself, in the rules of its environment.
 
     MaskablePPO is given them with each observation, which no evaluation of other agents does.
-    Without an environment, as after ``load``, they have to be given.
+    Without an environment, as after ``load``, they have to be given, if it was trained with any.
     """
+
+    def _setup_model(self) -> None:
+        if self.env is not None:  # A saved one knows.
+            self.masked = self._masks() is not None
+        super()._setup_model()
+
+    def _masks(self) -> MaskFunction | None:
+        """The rules of the environment, if it has any."""
+        inner = None if self.env is None else self.env.unwrapped
+        return masks_after(inner.envs) if isinstance(inner, TextVecEnv) else None
 
     def predict(
         self,
@@ -131,12 +133,19 @@ class MaskedWriter(MaskablePPO):
         deterministic: bool = False,
         action_masks: Mask | None = None,
     ) -> tuple[NDArray[Any], Any]:
-        """Write one token a row, among those that are allowed after its text."""
-        inner = None if self.env is None else self.env.unwrapped
-        if action_masks is None and isinstance(inner, TextVecEnv):
-            after = masks_after(inner.envs)
+        """Write one token a row, among those that are allowed after its text.
+
+        Raises:
+            SettingsError: If it learned with masks, and now there are none.
+        """
+        if action_masks is None and (after := self._masks()) is not None:
             texts, _ = split_observation(observation)
-            action_masks = None if after is None else after(np.atleast_2d(texts))
+            action_masks = after(np.atleast_2d(texts))
+        if action_masks is None and self.masked:
+            raise SettingsError(
+                "this agent has learned among allowed tokens alone, and does not know which they "
+                "are; load it with env=..., an environment with ActionMasks, or give action_masks"
+            )
         found: tuple[NDArray[Any], Any] = super().predict(
             observation, state, episode_start, deterministic, action_masks
         )

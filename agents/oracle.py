@@ -3,9 +3,10 @@
     python -m agents.oracle --env TextGen/Story-v0
     python -m agents.oracle --prompts capitals.jsonl
 
-The ceiling of an environment, measured by the code that measures agents: 1.0 on every built-in
-task. Its texts are the task's (`Task.oracle`), or the column ``reference`` of a user's own prompts.
-In a conversation they are the agent's turns by lines, and eos ends each.
+The ceiling of an environment, measured by the code that measures agents: about 1 on the built-in
+tasks, and 100 on TextGen/Probe-Scale-v0. Its texts are the task's (`Task.oracle`), or the column
+``reference`` of a user's own prompts. In a conversation they are the agent's turns by lines, and
+eos ends each.
 """
 
 from __future__ import annotations

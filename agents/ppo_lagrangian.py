@@ -38,6 +38,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from agents import ppo
 from agents.cli import command_line
 from agents.common import run
+from agents.refusals import at_least
 from agents.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
@@ -57,9 +58,14 @@ class Settings(ppo.Settings):
     """What a unit of mean cost above the limit adds as long as it lasts: the proportional part."""
     multiplier_kd: float = 0.0
     """What a unit by which the mean cost has risen adds at once: the derivative part."""
-
     normalize_advantage: bool = False
     """Divide advantages by their spread. At the saddle point they vanish: noise would be left."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        names = ("multiplier", "multiplier_lr", "multiplier_kp", "multiplier_kd")
+        at_least(0, **{name: getattr(self, name) for name in names})
 
     @property
     def env_id(self) -> str:
@@ -184,9 +190,17 @@ class LagrangianPPO(PPO):
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
     ) -> bool:
-        """Collect a rollout, move the multiplier, and estimate advantages with it."""
+        """Collect a rollout, move the multiplier, and estimate advantages with it.
+
+        Raises:
+            SettingsError: If the environment does not take costs down.
+        """
         known = unwrap_vec_wrapper(env, Costs)
-        assert known is not None, "the environment has to be a Costs(venv, multiplier)"
+        if known is None:
+            raise SettingsError(
+                "PPO-Lagrangian learns in an agents.ppo_lagrangian.Costs(venv, multiplier), which "
+                "takes costs down; wrap the environment in it"
+            )
         assert isinstance(rollout_buffer, LMRolloutBuffer)
         known.start_rollout()
         if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
@@ -223,10 +237,6 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
         SettingsError: If the environment tells no costs, or a setting is below 0.
     """
     s = settings or Settings()
-    for name in ("multiplier", "multiplier_lr", "multiplier_kp", "multiplier_kd"):
-        if not getattr(s, name) >= 0:
-            flag = name.replace("_", "-")
-            raise SettingsError(f"--{flag} {getattr(s, name)}: it has to be at least 0")
     multiplier = Multiplier(
         s.cost_limit, s.multiplier_lr, s.multiplier_kp, s.multiplier_kd, s.multiplier, s.multiplier
     )

@@ -14,7 +14,8 @@ their first to their last value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.cli import command_line
 from agents.common import run
 from agents.proposals import ProposalSettings
-from textgym.errors import SettingsError
+from agents.refusals import above, at_least, within
+from agents.run_record import plain_settings
+from textgym.errors import DataError, SettingsError
 from textgym.wrappers.proposals import fillers
 
 Ints = NDArray[np.int64]
@@ -52,7 +55,7 @@ class Settings(ProposalSettings):
     """Trade-off of the targets: 1 is the Monte-Carlo return, 0 trusts the table one step ahead."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    learning_rate: float = 0.02
+    lr: float = 0.02
     """Least learning rate of an entry; it averages its targets up to there."""
     doubt: float = 5.0
     """So many visits a token needs in a state until half of what they say of it is believed."""
@@ -64,6 +67,20 @@ class Settings(ProposalSettings):
     """First and last value of a token that was never tried; it falls with the root of the tries."""
     explore: float = 0.8
     """Share of the training after which the last values hold."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, context=self.context, seen=self.seen)
+        within(1, 40, table_bits=self.table_bits)
+        within(0, 1, lam=self.lam, gamma=self.gamma, lr=self.lr)
+        for share in self.epsilon:
+            within(0, 1, epsilon=share)
+        for least in self.bonus:
+            at_least(0, bonus=least)
+        for warmth in self.temperature:
+            above(0, temperature=warmth)
+        above(0, doubt=self.doubt, explore=self.explore)
 
 
 class QLearning:
@@ -194,7 +211,7 @@ class QLearning:
         callback: BaseCallback | None = None,
         reset_num_timesteps: bool = True,
     ) -> QLearning:
-        """Train for this many environment steps.
+        """Train for this many environment steps. A rollout is as many episodes as there are rows.
 
         Args:
             total_timesteps: Length of the training, all rows together.
@@ -215,14 +232,17 @@ class QLearning:
         goes_on = True
         while goes_on and self.num_timesteps < until:
             heard.on_rollout_start()
-            ended = np.zeros(self.venv.num_envs, np.bool_)
-            while goes_on and self.num_timesteps < until and not ended.any():
+            episodes = 0
+            while goes_on and self.num_timesteps < until and episodes < self.venv.num_envs:
                 self._progress = self.num_timesteps / until
                 ended, infos = self._step()
+                episodes += int(ended.sum())
                 heard.update_locals({"dones": ended, "infos": infos})
                 goes_on = heard.on_step()
             if goes_on:
                 heard.on_rollout_end()
+                self.logger.record("train/known", float((self.visits > 0).mean()))
+                self.logger.dump(self.num_timesteps)
         self._progress = 1.0
         heard.on_training_end()
         return self
@@ -240,7 +260,9 @@ class QLearning:
             chosen, state = int(entries[row, choices[row]]), int(states[row])
             episode.append((chosen, state, float(rewards[row]), float(best[row])))
             if ended[row]:
-                self._learn_from(episode)
+                # A step limit of the user's own ends an episode without a verdict on its text.
+                if not infos[row].get("TimeLimit.truncated", False):
+                    self._learn_from(episode)
                 episode.clear()
         self._recent[ended] = -1
         return ended, infos
@@ -254,7 +276,7 @@ class QLearning:
             following = best
             for place in (entry, state):
                 self.visits[place] += 1
-                rate = max(1.0 / self.visits[place], s.learning_rate)
+                rate = max(1.0 / self.visits[place], s.lr)
                 self.values[place] += rate * (target - self.values[place])
 
     def describe(self) -> dict[str, Any]:
@@ -285,8 +307,41 @@ class QLearning:
         self._episodes = [list(episode) for episode in state["episodes"]]
 
     def save(self, path: str) -> None:
-        """Write the table, to ``path`` with the ending .npz."""
-        np.savez_compressed(Path(path).with_suffix(".npz"), values=self.values, visits=self.visits)
+        """Write table and settings, to ``path`` with the ending .npz, for `load`."""
+        settings = json.dumps(plain_settings(self.settings))
+        np.savez_compressed(
+            Path(path).with_suffix(".npz"),
+            values=self.values,
+            visits=self.visits,
+            settings=np.array(settings),
+        )
+
+    @classmethod
+    def load(cls, path: str, venv: VecEnv, seed: int = 0) -> QLearning:
+        """Read what `save` has written.
+
+        Args:
+            path: The file.
+            venv: Environment of proposals, by the same language model.
+            seed: Seed of the choices.
+
+        Raises:
+            DataError: If the file is not one of `save`.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = json.loads(str(file["settings"]))
+                values, visits = file["values"], file["visits"]
+            names = {one.name for one in fields(Settings)} - {"out", "resume"}
+            pairs = ("epsilon", "temperature", "bonus")
+            known = {name: found[name] for name in names}
+            settings = Settings(**known | {name: tuple(found[name]) for name in pairs})
+            agent = cls(venv, seed, settings)
+            agent.values[:], agent.visits[:] = values, visits
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: this is no table of Q values: {error}") from error
+        agent._progress = 1.0
+        return agent
 
 
 def _mixed(code: NDArray[np.uint64], number: Ints) -> NDArray[np.uint64]:

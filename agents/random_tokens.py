@@ -68,7 +68,7 @@ def make_agent(venv: VecEnv, seed: int) -> RandomTokens:
 
 def main(settings: Settings) -> None:
     """Evaluate; there is nothing to train."""
-    run("random", settings, make_agent)
+    run("random_tokens", settings, make_agent)
 
 
 if __name__ == "__main__":

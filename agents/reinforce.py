@@ -47,9 +47,12 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
+from agents.refusals import at_least, cut_off, within
+from agents.training import PolicyGradientSettings
 from agents.word_model import starting_model
 from textgym.envs.observations import split_observation
+from textgym.errors import SettingsError
 from textgym.lm.decision import Decision
 from textgym.lm.fingerprint import weights_hash
 from textgym.lm.kept import KeptSets
@@ -63,29 +66,28 @@ Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(PolicyGradientSettings):
     """Settings of REINFORCE. Each update sees one whole text of each of the n_envs rows."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     lr: float = 1e-3
     """Learning rate of Adam, which makes one step for each batch of texts."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     baseline: Literal["none", "mean", "value"] = "mean"
-    """What a return is compared with: nothing, the mean return of the other texts of the batch from
-    the same token on (so it takes two rows), or what a value head predicts."""
+    """What a return is compared with: nothing, the batch's mean, or what a value head predicts.
+    The mean is that of the other texts' returns from the same token on, so it takes two rows."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus, a token's; rewards are a text's."""
     vf_coef: float = 0.5
     """Weight of the value loss. It trains the value head alone, not the language model."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-    kl_coef: float = 0.02
-    """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = 0.3
-    """Adapt the weight so that the KL per token stays near this value."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        within(0, 1, gamma=self.gamma)
+        at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
 
 
 class Episodes(NamedTuple):
@@ -125,7 +127,7 @@ class Reinforce:
 
     Attributes:
         policy: The policy, an `LMPolicy`.
-        kl: The KL penalty, with its current coefficient.
+        kl: The KL penalty, with its current coefficient; None without one.
         num_timesteps: Environment steps so far, those that were thrown away included.
         logger: Stable-Baselines3's logger; see `set_logger`.
     """
@@ -141,8 +143,10 @@ class Reinforce:
         self.policy = LMPolicy(
             venv.observation_space, venv.action_space, lambda _: settings.lr, **policy_kwargs
         ).to(self.device)
-        s, lm = settings, self.policy.lm_name
-        self.kl = KLPenalty(s.kl_coef, s.kl_target, lm, self.device)
+        self.kl: KLPenalty | None = None
+        if settings.kl_coef:
+            lm = self.policy.lm_name
+            self.kl = KLPenalty(settings.kl_coef, settings.kl_target, lm, self.device)
         self.num_timesteps = 0
         self.logger = Logger(folder=None, output_formats=[])
 
@@ -180,7 +184,11 @@ class Reinforce:
         return self
 
     def play(self, callback: BaseCallback | None = None) -> Episodes | None:
-        """Write one text in each row; None if a callback ends the training."""
+        """Write one text in each row; None if a callback ends the training.
+
+        Raises:
+            SettingsError: If a step limit cuts texts off.
+        """
         self.policy.set_training_mode(False)
         rows, view = self.env.num_envs, self.policy.view
         store = FragmentStore(rows, view.width, view.image_shape)
@@ -201,6 +209,7 @@ class Reinforce:
             steps.append((going, np.where(going, rewards, 0.0), actions, *seen, *places))
             self.num_timesteps += rows
             dones, going = starts & going, going & ~starts
+            cut_off((infos[row] for row in np.flatnonzero(dones)), "REINFORCE")
             if callback is not None:
                 callback.update_locals({"dones": dones, "infos": infos, "rewards": rewards})
                 if not callback.on_step():
@@ -221,6 +230,8 @@ class Reinforce:
 
     def charge(self, episodes: Episodes) -> None:
         """Lower the rewards by the KL penalty, as `LMRolloutBuffer` does for PPO."""
+        if self.kl is None:
+            return
         policy, coef = self.policy, self.kl.coef
         given = episodes.texts, episodes.actions, episodes.log_probs
         ratios = self.kl.log_ratios(*given, policy.sampler, policy.lm).numpy()
@@ -304,9 +315,12 @@ class Reinforce:
     def describe(self) -> dict[str, Any]:
         """What has to be the same for another one to go on with this training."""
         weights = {name: tuple(value.shape) for name, value in self.policy.state_dict().items()}
-        kl = {"target": self.kl.target, "reference": self.kl.model and weights_hash(self.kl.model)}
-        if self.kl.target is None:
-            kl["coef"] = self.kl.coef
+        kl: dict[str, Any] | None = None
+        if self.kl is not None:
+            reference = self.kl.model and weights_hash(self.kl.model)
+            kl = {"target": self.kl.target, "reference": reference}
+            if self.kl.target is None:
+                kl["coef"] = self.kl.coef
         own = {"gamma": self.settings.gamma, "baseline": self.settings.baseline}
         return {**own, "kl": kl, "weights": weights}
 
@@ -315,7 +329,7 @@ class Reinforce:
         return {
             "policy": dict(self.policy.state_dict()),
             "optimizer": self.policy.optimizer.state_dict(),
-            "kl_coef": self.kl.coef,
+            "kl_coef": self.kl and self.kl.coef,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -324,7 +338,8 @@ class Reinforce:
         self.policy.optimizer.load_state_dict(state["optimizer"])
         for group in self.policy.optimizer.param_groups:
             group["lr"] = self.settings.lr
-        self.kl.coef = state["kl_coef"]
+        if self.kl is not None:
+            self.kl.coef = state["kl_coef"]
 
     def set_logger(self, logger: Logger) -> None:
         """Log there from now on."""
@@ -357,8 +372,16 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Rei
         venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
         seed: Seed of initial weights and sampling.
         settings: Settings; the defaults if None.
+
+    Raises:
+        SettingsError: If the baseline is the mean of other rows, and there are none.
     """
     s = settings or Settings()
+    if s.baseline == "mean" and venv.num_envs < 2:
+        raise SettingsError(
+            "--baseline mean compares a text with those of other rows, and there is one row; use "
+            "--baseline value or --baseline none"
+        )
     return Reinforce(venv, seed, s, {"lm": starting_model(venv, s.lm, seed, s.out)})
 
 

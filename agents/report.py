@@ -166,13 +166,19 @@ def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
 
 
 def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:
-    """Print some prompts with the text before and after training, and their rewards."""
+    """Print some prompts with the text before and after training, and their rewards.
+
+    There is one text where nothing was trained: both are the same evaluation.
+    """
+    shown = {"response": before}
+    if after is not before:
+        shown = {"before training": before, "after training": after}
     table = Table(show_lines=True, expand=True)
-    for heading in ("prompt", "before training", "after training"):
+    for heading in ("prompt", *shown):
         table.add_column(heading, ratio=1)
     for row in range(min(count, len(before.prompts))):
         table.add_row(
             Text(before.prompts[row]),
-            *(Text(f"{e.responses[row].strip()}\n({e.returns[row]:.2f})") for e in (before, after)),
+            *(Text(f"{e.responses[row].strip()}\n({e.returns[row]:.2f})") for e in shown.values()),
         )
     console.print(table)

@@ -17,11 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.evaluation import Agent, Evaluation
 from agents.report import TrainingLog
@@ -128,12 +130,14 @@ class Saver:
             callback = CallbackList([self._log, checkpoints])
         try:
             with _interruptible(checkpoints, console):
-                steps = self._settings.steps
+                steps, others = self._settings.steps, {}
+                if isinstance(self._agent, OffPolicyAlgorithm):
+                    # In episodes: one line of the log for as many as are written side by side.
+                    others["log_interval"] = self._agent.n_envs
                 if self._resumed:
-                    left = max(0, steps - self._agent.num_timesteps)
-                    self._agent.learn(left, callback=callback, reset_num_timesteps=False)
-                else:
-                    self._agent.learn(steps, callback=callback)
+                    steps = max(0, steps - self._agent.num_timesteps)
+                    others["reset_num_timesteps"] = False
+                self._agent.learn(steps, callback=callback, **others)
         except KeyboardInterrupt:
             return True
         finally:
@@ -141,8 +145,12 @@ class Saver:
             self.seconds = earlier + time.perf_counter() - began
         return False
 
-    def command(self, name: str) -> str:
-        """The command that goes on with the run."""
+    def advice(self, name: str) -> str:
+        """How to go on with the run; empty where nothing was saved to go on from."""
+        if latest_checkpoint(self._checkpoints) is None:
+            return ""
+        if find_spec(f"agents.{name}") is None:
+            return f"RunSettings(resume=Path({str(self._folder)!r}), ...)"
         return f"python -m agents.{name} --resume {self._folder}"
 
     @property

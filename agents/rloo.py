@@ -92,23 +92,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RLO
     """
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
-    penalised = s.kl_coef or s.kl_target is not None
-    return RLOO(
-        LMPolicy,
-        venv,
-        learning_rate=s.lr,
-        group_size=s.group_size,
-        n_episodes=s.n_episodes,
-        max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": lm},
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm if penalised else None,
-        },
-        seed=seed,
-        device=s.device,
-    )
+    return RLOO(LMPolicy, venv, seed=seed, **s.arguments(lm))
 
 
 def main(settings: Settings) -> None:

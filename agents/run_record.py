@@ -52,6 +52,11 @@ def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
             f"--resume {folder}: the run has settings of its own, which contradict "
             f"{', '.join(contradicting)}; leave these flags out, or start a new run"
         )
+    if settings.steps < theirs["steps"]:
+        raise SettingsError(
+            f"--resume {folder}: the run has --steps {theirs['steps']}, which may be raised, but "
+            f"not lowered to {settings.steps}; Ctrl-C ends it earlier"
+        )
     results = record.get("results")
     if results and not results["interrupted"] and settings.steps <= results["steps"]:
         raise SettingsError(

@@ -29,11 +29,12 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
 from agents.lm import LMAgent
 from agents.oracle import Oracle
 from agents.planning import Plans, batch_of
 from agents.supervised import Recorder, Text, gradient_step
+from agents.training import TrainingSettings
 from agents.word_model import starting_model
 from textgym.errors import DataError, SettingsError
 from textgym.sb3 import LMPolicy, make_vec_env
@@ -44,19 +45,14 @@ Self = TypeVar("Self", bound="SFT")
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(TrainingSettings):
     """Settings of supervised fine-tuning; `steps` counts the tokens that are learned."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     data: str | None = None
-    """Demonstrations of your own: a .jsonl, .csv or .parquet file of rows with prompt and
-    completion (or reference). Default: the references of the environment's own prompts."""
+    """Demonstrations of your own, a .jsonl, .csv or .parquet file.
+    Its rows have prompt and completion (or reference). Default: the environment's references."""
     batch_size: int = 32
     """Texts per gradient step."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 

@@ -8,6 +8,7 @@ Trust region policy optimization (Schulman et al. 2015, https://arxiv.org/abs/15
 step an update, in the direction of the natural gradient, as long as the mean KL divergence a token
 from the policy before stays below a limit. PPO's clipping is its cheaper successor: a direction
 takes `--cg-max-steps` derivatives of second order, each dearer than one of PPO's gradient steps.
+They are taken on some of the texts alone, as in the paper's appendix C; the limit holds on all.
 
 As in agents/ppo.py, a penalty on the KL divergence from the *initial* model keeps texts fluent; the
 trust region knows nothing of that one.
@@ -15,62 +16,72 @@ trust region knows nothing of that one.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agents.cli import command_line
-from agents.common import RunSettings, run
+from agents.common import run
+from agents.refusals import above, at_least
+from agents.training import ActorCriticSettings
 from agents.word_model import starting_model
 from textgym.errors import SettingsError, require
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
+from textgym.sb3 import LMPolicy
 
 require("sb3_contrib", "contrib")
 from sb3_contrib import TRPO  # noqa: E402
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(ActorCriticSettings):
     """Settings of TRPO."""
 
-    lm: str | None = None
-    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
-    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
-    n_steps: int = 32
-    """Tokens per row and rollout: an update sees n_steps * n_envs tokens, all at once."""
     target_kl: float = 0.01
-    """Limit of the KL divergence between the policies before and after an update, a token."""
+    """Limit of the KL divergence between the policies before and after an update, nats a token."""
     cg_max_steps: int = 10
     """Iterations of conjugate gradients, which find the direction."""
     cg_damping: float = 0.01
     """Added to the diagonal of the Fisher matrix, so that it can be inverted."""
+    fisher_share: float = 0.25
+    """Share of a rollout's tokens, in whole texts, that the Fisher matrix is estimated from."""
     n_critic_updates: int = 2
     """Passes over a rollout for the value function, which has no part in the language model."""
     minibatches: int = 2
     """Gradient steps per pass of the value function."""
     lr: float = 1e-3
     """Learning rate of the value function; the policy's step is as long as the limit allows."""
-    gamma: float = 1.0
-    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    gae_lambda: float = 0.97
-    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
-    kl_coef: float = 0.02
-    """Weight of the KL penalty; the first one if --kl-target is given."""
-    kl_target: float | None = 0.3
-    """Adapt the weight so that the KL per token to the initial model stays near this value."""
-    whole_episodes: bool = True
-    """Learn from a text when it is over, from all its tokens at once; or from what each rollout has
-    of it, with the value function's guess in place of the end."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        above(0, target_kl=self.target_kl)
+        at_least(0, cg_damping=self.cg_damping, n_critic_updates=self.n_critic_updates)
+        at_least(1, cg_max_steps=self.cg_max_steps, minibatches=self.minibatches)
 
 
 class LanguageTRPO(TRPO):
-    """TRPO whose actor is the language model, whole."""
+    """TRPO whose actor is the language model, whole.
+
+    Args:
+        *args: As in sb3-contrib.
+        fisher_share: Share of a rollout's tokens that the Fisher matrix is estimated from, above 0.
+        **kwargs: As in sb3-contrib.
+    """
 
     policy: LMPolicy
+
+    def __init__(self, *args: Any, fisher_share: float = 1.0, **kwargs: Any) -> None:
+        if not 0 < fisher_share <= 1:
+            raise SettingsError(f"fisher_share={fisher_share} has to be above 0 and at most 1")
+        self.fisher_share = fisher_share
+        super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
         """Build the policy.
@@ -99,14 +110,26 @@ class LanguageTRPO(TRPO):
 
         TRPO finds the actor's weights by their names, which are any in a language model.
         """
+        whole = self.fisher_share == 1
+        if not whole:
+            kl_div = self._divergence_of_some()
         weights = [weight for weight in self.policy.lm.parameters() if weight.requires_grad]
         of_kl = torch.autograd.grad(kl_div, weights, create_graph=True, allow_unused=True)
         used = [(w, g) for w, g in zip(weights, of_kl, strict=True) if g is not None]
         weights = [weight for weight, _ in used]
-        of_gain = torch.autograd.grad(policy_objective, weights, retain_graph=True)
+        of_gain = torch.autograd.grad(policy_objective, weights, retain_graph=whole)
         shapes: list[tuple[int, ...]] = [weight.shape for weight in weights]
         flat = torch.cat([gradient.reshape(-1) for gradient in of_gain])
         return weights, flat, torch.cat([gradient.reshape(-1) for _, gradient in used]), shapes
+
+    def _divergence_of_some(self) -> Tensor:
+        """The mean KL divergence from the present policy on some texts: 0, and only bent."""
+        size = max(1, round(self.fisher_share * self.rollout_buffer.returns.size))
+        observations = next(self.rollout_buffer.get(size)).observations
+        with torch.no_grad():
+            # A copy, as the policy has one distribution, and sets it anew.
+            old = copy(self.policy.get_distribution(observations))
+        return kl_divergence(self.policy.get_distribution(observations), old).mean()
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> LanguageTRPO:
@@ -122,25 +145,15 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lan
     return LanguageTRPO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
-        n_steps=s.n_steps,
-        batch_size=s.n_steps * venv.num_envs // s.minibatches,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
+        batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
         target_kl=s.target_kl,
         cg_max_steps=s.cg_max_steps,
         cg_damping=s.cg_damping,
+        fisher_share=s.fisher_share,
         n_critic_updates=s.n_critic_updates,
         policy_kwargs={"lm": lm},
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs={
-            "kl_coef": s.kl_coef,
-            "kl_target": s.kl_target,
-            "reference": lm,
-            "whole_episodes": s.whole_episodes,
-        },
         seed=seed,
-        device=s.device,
+        **s.rollouts(lm),
     )
 
 

@@ -29,6 +29,7 @@ from agents.cli import parse
 from agents.common import RunSettings
 from agents.environments import make_env
 from agents.evaluation import Evaluation, evaluate
+from agents.refusals import unknown_device
 from agents.report import StepCounter
 from agents.run_record import plain_settings
 from agents.tuned import Tuned, tuned_settings
@@ -184,6 +185,7 @@ def run_cell(cell: Cell) -> Record:
     record = describe(cell)
     candidate = load_candidate(cell.agent)
     settings = settings_of(cell, candidate)
+    unknown_device(cell.device)
     torch.set_num_threads(1)
     random.seed(cell.seed)
     np.random.seed(cell.seed)

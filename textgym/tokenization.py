@@ -376,7 +376,7 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
                 return _load_folder(path, str(spec))
         except (OSError, RuntimeError):  # No name that a file could have.
             pass
-        if isinstance(spec, Path) or looks_local(spec):
+        if isinstance(spec, Path) or looks_local(spec) or is_ours(spec):
             raise TokenizerError(
                 f"there is no tokenizer at {str(spec)[:200]!r}; give the path of a tokenizer.json "
                 f"or of a folder that holds one, a hub id, or {TINY!r}"
@@ -400,9 +400,18 @@ def looks_local(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is None or name.lower().endswith(_FILE_TYPES)
 
 
+def is_ours(name: str) -> bool:
+    """Whether a name is one of this library's own, which no hub has: a typo, if it is not known."""
+    return name.startswith(TINY.partition("/")[0] + "/")
+
+
 def _load_folder(folder: Path, name: str) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return _load_file(folder / "tokenizer.json", name, eos=_named_eos(folder))
+    if (folder / "lm" / "tokenizer.json").is_file():  # The folder of a run.
+        raise TokenizerError(
+            f"the folder {name!r} holds no tokenizer; did you mean {str(folder / 'lm')!r}?"
+        )
     return _load_hub(str(folder))
 
 

@@ -455,7 +455,7 @@ def test_the_command_line(module: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert {"rollout/reward", "rollout/kl", "rollout/writing", "train/loss"} <= set(columns)
     with pytest.raises(SystemExit):
         cli.command_line(name, module.Settings(), None, module.main, [*flags, "--group-size=1"])
-    assert "group_size=1 has to be at least 2" in capsys.readouterr().err
+    assert "--group-size 1: it has to be at least 2" in capsys.readouterr().err
 
 
 @BOTH

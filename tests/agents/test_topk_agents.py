@@ -287,7 +287,7 @@ def test_what_proposes_nothing_is_refused(lm: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
 def test_lambda_returns_are_those_of_the_formula(lam: float, lm: str) -> None:
     """Peng's return, written as the weighted sum of all n-step returns."""
-    settings = q_learning.Settings(lam=lam, gamma=0.9, learning_rate=0.0)
+    settings = q_learning.Settings(lam=lam, gamma=0.9, lr=0.0)
     agent = q_learning.make_agent(make(lm, 2), 0, settings)
     rng = np.random.default_rng(0)
     length = 7

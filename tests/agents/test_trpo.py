@@ -50,7 +50,7 @@ def collected(agent: trpo.LanguageTRPO) -> Any:
 
 
 def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
-    agent = make(lm)
+    agent = make(lm, fisher_share=1.0)
     batch = collected(agent)
     with sdpa_kernel(SDPBackend.MATH):
         old = agent.policy.get_distribution(batch.observations)
@@ -98,6 +98,48 @@ def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: 
     for one, four in zip(after[1][0], after[4][0], strict=True):
         assert torch.equal(one, four)
     assert not all(map(torch.equal, after[1][1], after[4][1]))
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_the_curvature_is_the_fisher_matrix_of_a_share_of_the_texts(lm: str, share: float) -> None:
+    agent = make(lm, fisher_share=share, cg_damping=0.0)
+    batch = collected(agent)
+    drawn, get = [], agent.rollout_buffer.get
+
+    def noted(size: int | None) -> Any:
+        for some in get(size):
+            drawn.append(some)
+            yield some
+
+    agent.rollout_buffer.get = noted  # type: ignore[method-assign, assignment]
+    with sdpa_kernel(SDPBackend.MATH):
+        new = agent.policy.get_distribution(batch.observations)
+        old = CategoricalDistribution(len(WORDS)).proba_distribution(
+            new.distribution.logits.detach()
+        )
+        gain = (batch.advantages * new.log_prob(batch.actions.flatten())).mean()
+        kl = kl_divergence(new, old).mean()
+        weights, _, slope, _ = agent._compute_actor_grad(kl, gain)
+        some = drawn[0] if drawn else batch
+        assert len(drawn) == (share < 1)
+        assert len(some.actions) / len(batch.actions) == pytest.approx(share, abs=0.2)
+        torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-6)
+        vector = torch.randn_like(slope)
+        found = agent.hessian_vector_product(weights, slope, vector)
+        # The mean of g g^T over the words that may be drawn, g the gradient of log pi.
+        expected = torch.zeros_like(vector)
+        for logits in agent.policy.get_distribution(some.observations).distribution.logits:
+            for log_prob in logits:
+                pieces = torch.autograd.grad(log_prob, weights, retain_graph=True)
+                gradient = torch.cat([piece.reshape(-1) for piece in pieces])
+                expected += log_prob.exp().detach() * (gradient @ vector) * gradient
+    torch.testing.assert_close(found, expected / len(some.actions), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_an_impossible_share_is_refused(lm: str, share: float) -> None:
+    with pytest.raises(SettingsError, match=r"above 0 and at most 1"):
+        make(lm, fisher_share=share)
 
 
 @pytest.mark.parametrize("sampling", [{"top_k": 3}, {"banned_tokens": ["w2"]}])

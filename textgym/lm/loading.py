@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
 from textgym.errors import ModelError, TokenizerError
-from textgym.tokenization import TINY, TINY_DIR, looks_local
+from textgym.tokenization import TINY, TINY_DIR, is_ours, looks_local
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -43,9 +43,13 @@ def resolve(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
+            inner = path / "lm"
+            advice = "write one with save_pretrained(folder)"
+            if (inner / "config.json").is_file():  # The folder of a run.
+                advice = f"did you mean {str(inner)!r}?"
             raise ModelError(
                 f"the folder {name!r} holds no config.json, so it is no transformers checkpoint; "
-                "write one with save_pretrained(folder)"
+                f"{advice}"
             )
         if not any(path.glob("*.safetensors")):
             raise ModelError(
@@ -60,7 +64,7 @@ def resolve(name: str) -> str:
                 "the model was trained with there, with tokenizer.save_pretrained(folder)"
             )
         return str(path)
-    if path.exists() or looks_local(name):
+    if path.exists() or looks_local(name) or is_ours(name):
         raise ModelError(
             f"there is no model folder at {name!r}; give the folder of a transformers checkpoint, "
             f"a hub id, or {TINY!r}"

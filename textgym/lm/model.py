@@ -339,7 +339,9 @@ class LanguageModel(nn.Module):
         if vocab_size != self.vocab_size:
             raise ModelError(
                 f"the environment has {vocab_size} actions, but the tokenizer of {self.name!r} has "
-                f"{self.vocab_size} tokens; make the environment with tokenizer={self.name!r}"
+                f"{self.vocab_size} tokens; make the environment with tokenizer={self.name!r}, or, "
+                "for a task with words of its own, take a model of these words "
+                "(agents.word_model.starting_model makes a small one)"
             )
         if tokenizer_hash is not None and tokenizer_hash != self.tokenizer.content_hash():
             raise ModelError(

@@ -170,12 +170,13 @@ def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
     """Index ``[B, 1]`` of the first entry above ``target``; never one of weight 0.
 
     An entry of weight 0 equals the one before it, so it is never the *first* above. Rounding may
-    leave the target at or above the last entry, so it is kept below it.
+    leave the target at or above the last entry, so it is kept below it. Among probabilities that
+    are no numbers there is none: then it is the last one.
     """
     last = cumulative[:, -1:]
     below = torch.nextafter(last, torch.zeros_like(last))
     target = torch.minimum(target.clamp(min=0.0), below)
-    return torch.searchsorted(cumulative, target, right=True)
+    return torch.searchsorted(cumulative, target, right=True).clamp_(max=cumulative.shape[1] - 1)
 
 
 def _is_number(value: Any) -> bool:

@@ -186,6 +186,9 @@ class LMPolicy(ActorCriticPolicy):
             Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32). The
             tensor of the latter carries a :class:`textgym.lm.Decision`. Without gradients they are
             on the CPU, wherever the model is.
+
+        Raises:
+            ModelError: If the model's probabilities are no numbers (any more).
         """
         tokens, images = split_observation(obs)
         hidden = self._hidden(obs)
@@ -196,6 +199,11 @@ class LMPolicy(ActorCriticPolicy):
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
         elif actions.device.type != "cpu":
             actions, values, log_probs = _to_host(actions, values, log_probs)
+        if not log_probs.is_cuda and bool(log_probs.isnan().any()):
+            raise ModelError(
+                f"the probabilities of {self.lm.name!r} are not numbers: training has diverged, or "
+                "the weights were broken from the start; train with a lower learning rate"
+            )
         Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, values, log_probs
 
