@@ -4,8 +4,10 @@
     python -m agents.a2c --help
 
 Synchronous advantage actor-critic (Mnih et al. 2016, https://arxiv.org/abs/1602.01783): one
-gradient step on each rollout, which is then thrown away. Simpler than PPO, and it makes less of
-each token. The KL penalty is the one of agents/ppo.py.
+gradient step on each rollout. Simpler than PPO, and it makes less of each token. The KL penalty is
+the one of agents/ppo.py. With `--whole-episodes`, tokens that waited for the end of their text are
+of weights some steps ago, which the gradient does not know; `--no-whole-episodes` is on-policy to
+the letter, and learns from the value function's guesses instead.
 """
 
 from __future__ import annotations

@@ -193,8 +193,10 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
             policy.lm.save_pretrained(folder / "lm")
         # An agent that learns from a file counts its tokens itself.
         steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
+        # One that counts nothing may have learned all the same.
+        trained = steps > 0 or not hasattr(agent, "num_timesteps")
         after = before
-        if steps:
+        if trained:
             after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
             logger.record("eval/reward", after.mean)
             logger.dump(steps)
@@ -215,7 +217,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
 
     side_by_side(console, before, after)
     models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
-    rewards = f"before {before}, after {after}" if steps else str(before)
+    rewards = f"before {before}, after {after}" if trained else str(before)
     console.print(
         f"reward {rewards} "
         f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"

@@ -11,7 +11,7 @@ probability top_p; the policy draws among them, renormalised. Everything else is
 penalty of agents/ppo.py, and with `--top-p 1` it is that very algorithm.
 
 The mask is recorded when a token is drawn and replayed in the update, so that the probability ratio
-compares two distributions over the same tokens, and starts at 1.
+compares two distributions over the same tokens: it starts at 1 for every token of the rollout.
 """
 
 from __future__ import annotations

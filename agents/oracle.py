@@ -43,6 +43,8 @@ class Oracle(Planner):
         SettingsError: If the environment knows no right texts.
     """
 
+    num_timesteps = 0
+
     def __init__(self, venv: VecEnv, batches: Batches | None = None) -> None:
         super().__init__(venv, batches)
         settings = self._own.settings

@@ -8,6 +8,10 @@ Proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.0
 on the KL divergence from the frozen initial model (Ziegler et al. 2019,
 https://arxiv.org/abs/1909.08593), which keeps the text fluent while the reward rises.
 
+In the first pass the probability ratio is 1 for every token that the present weights have written.
+With `--whole-episodes`, tokens of earlier rollouts that waited for the end of their text have the
+ratio to the weights that wrote them, as in later passes: that is what it is for.
+
 Nothing is hidden elsewhere: `make_agent` and `arguments` are all it takes, and `agents.common.run`
 around them evaluates, logs and saves.
 """

@@ -15,7 +15,7 @@ their first to their last value.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from agents.cli import command_line
 from agents.common import run
 from agents.proposals import ProposalSettings
 from agents.refusals import above, at_least, within
-from agents.run_record import plain_settings
 from textgym.errors import DataError, SettingsError
 from textgym.wrappers.proposals import fillers
 
@@ -308,7 +307,7 @@ class QLearning:
 
     def save(self, path: str) -> None:
         """Write table and settings, to ``path`` with the ending .npz, for `load`."""
-        settings = json.dumps(plain_settings(self.settings))
+        settings = json.dumps(asdict(self.settings), default=str)
         np.savez_compressed(
             Path(path).with_suffix(".npz"),
             values=self.values,

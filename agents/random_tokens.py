@@ -36,6 +36,7 @@ class RandomTokens:
             raise TypeError(f"RandomTokens needs Discrete actions, not {venv.action_space}")
         self.vocab_size = int(venv.action_space.n)
         self.seed = seed
+        self.num_timesteps = 0  # As an algorithm counts them; there will be none.
         self._rng = np.random.default_rng(seed)
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> RandomTokens:

@@ -180,12 +180,15 @@ def test_random_agent_runs_through_the_same_evaluation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
-    folder = common.run("random", settings, random_tokens.make_agent)
-    record = json.loads((folder / "run.json").read_text())
-    assert record["results"]["steps"] == 0
+    folder = common.run("random_tokens", settings, random_tokens.make_agent)
+    results = json.loads((folder / "run.json").read_text())["results"]
+    assert results["steps"] == 0
+    assert results["eval_before"] == results["eval_after"], "nothing has changed in between"
     assert {path.name for path in folder.iterdir()} >= {"model.json", "curve.png", "samples.jsonl"}
     assert not (folder / "lm").exists()
-    printed = re.findall(r"^(?:curve|model): +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    output = capsys.readouterr().out
+    assert re.search(r"^reward \d\.\d+ ± \d\.\d+ \(mean of 6", output, re.MULTILINE)
+    printed = re.findall(r"^(?:curve|model): +(.*)$", output, re.MULTILINE)
     assert [Path(path).is_file() for path in printed] == [True, True]
 
 
@@ -193,6 +196,36 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:
     settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
     folders = {common.run("random", settings, random_tokens.make_agent) for _ in range(3)}
     assert len(folders) == 3
+
+
+def test_the_ratio_is_one_for_all_that_the_present_weights_wrote(own_data: Path) -> None:
+    """With the settings that are shipped; tokens that waited for the end of their text have that
+    to the weights that wrote them."""
+    venv = make_vec_env("TextGen/Sentiment-v0", 8, seed=0)
+    agent = ppo.make_agent(venv, 0, ppo.Settings(device="cpu", lr=3e-3))
+    agent.learn(agent.n_steps * 8)
+    _, callback = agent._setup_learn(10**6, reset_num_timesteps=False)
+    agent.collect_rollouts(venv, callback, agent.rollout_buffer, agent.n_steps)
+    written = set(agent.rollout_buffer.log_probs.flatten().tolist())
+    (batch,) = agent.rollout_buffer.get(None)
+    # Tokens that were nearly certain have the same log-probability as others.
+    known = {value for value in written if value < -0.01}
+    present = torch.tensor([value in known for value in batch.old_log_prob.tolist()])
+    assert 10 < present.sum() < len(present)
+    with torch.no_grad():
+        _, log_probs, _ = agent.policy.evaluate_actions(batch.observations, batch.actions)
+    ratio = (log_probs - batch.old_log_prob).exp()
+    torch.testing.assert_close(ratio[present], torch.ones(int(present.sum())), atol=1e-4, rtol=0)
+    assert (ratio[~present] - 1).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("module", [ppo, a2c], ids=["ppo", "a2c"])
+def test_without_a_penalty_there_is_no_reference(module: Any, two_words: str) -> None:
+    venv = make_vec_env("TextGen/GoodBad-v0", 4, tokenizer=two_words)
+    for coef in (0.0, 0.1):
+        chosen = module.Settings(lm=two_words, kl_coef=coef, device="cpu")
+        agent = module.make_agent(venv, 0, chosen)
+        assert (agent.rollout_buffer.kl is None) == (coef == 0)
 
 
 class Scripted:

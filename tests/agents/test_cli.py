@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,16 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         ),
         (["--env-kwargs", "[1]"], ["JSON object"]),
         (["--env-kwargs", "{"], ["--env-kwargs"]),
+        (["--env", "Text Gen"], ["--env Text Gen", "Malformed"]),
+        (["--reward", ":f"], ["--reward :f", "module:function"]),
+        (["--reward", ".x:f"], ["--reward .x:f", "module:function"]),
+        (["--reward", "no_such.py:f"], ["with no_such.py in"]),
+        (["--steps", "-5"], ["--steps -5", "at least 0"]),
+        (["--n-envs", "0"], ["--n-envs 0", "at least 1"]),
+        (["--threads", "0"], ["--threads 0", "at least 1"]),
+        (["--seed", "-1"], ["--seed -1"]),
+        (["--device", "cdua"], ["--device cdua", "give auto, cpu"]),
+        (["--device", "cuda:99"], ["--device cuda:99", "give auto, cpu"]),
     ],
     ids=lambda value: " ".join(value)[:50],
 )
@@ -128,3 +140,63 @@ def test_a_model_that_cannot_write_the_words_is_refused() -> None:
         environments.make_env(settings, 2, 0, "train")
     settings.max_new_tokens = 4
     environments.make_env(settings, 2, 0, "train")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    message = refusal(capsys, "--out", str(tmp_path / "file"))
+    assert f"--out {tmp_path / 'file'}: no folder can be made there" in message
+
+
+@pytest.mark.parametrize(
+    ("agent", "setting", "value"),
+    [
+        ("ppo", "minibatches", 0),
+        ("ppo", "n_epochs", 0),
+        ("ppo", "gamma", 2.0),
+        ("ppo", "lr", float("nan")),
+        ("ppo", "kl_target", 0.0),
+        ("nlpo", "n_steps", 0),
+        ("a2c", "kl_coef", -0.1),
+        ("trpo", "target_kl", 0.0),
+        ("trpo", "minibatches", 0),
+        ("grpo", "n_epochs", 0),
+        ("grpo", "group_size", 1),
+        ("rloo", "n_episodes", 0),
+        ("reinforce", "gamma", -1.0),
+        ("sft", "lr", -1.0),
+        ("q_learning", "doubt", 0.0),
+        ("q_learning", "explore", 0.0),
+        ("q_learning", "temperature", (0.1, 0.0)),
+        ("q_learning", "lam", 2.0),
+        ("q_learning", "table_bits", 70),
+        ("q_learning", "context", -1),
+        ("q_learning", "seen", -1),
+        ("dqn_topk", "batch_size", 0),
+        ("dqn_topk", "k", 0),
+        ("ppo_lagrangian", "multiplier", -0.1),
+    ],
+)
+def test_impossible_numbers_are_refused_when_settings_are_made(
+    agent: str, setting: str, value: Any
+) -> None:
+    settings = importlib.import_module(f"agents.{agent}").Settings
+    with pytest.raises(SettingsError, match=f"--{setting.replace('_', '-')} .*it has to be"):
+        settings(**{setting: value})
+
+
+def test_help_is_wrapped_by_the_terminal_alone() -> None:
+    """A line break of the source in the middle of a sentence would stay on the help page."""
+    broken = []
+    for file in (Path(__file__).parents[2] / "agents").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.ClassDef) or not node.name.endswith("Settings"):
+                continue
+            docs = [
+                each.value.value
+                for each in node.body[1:]
+                if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
+            ]
+            lines = [line for doc in docs for line in str(doc).splitlines()]
+            broken += [line for line in lines if not line.endswith((".", "?", ":", "'"))]
+    assert broken == []

@@ -439,6 +439,14 @@ def test_groups_that_cannot_be(module: Any, group_size: int, words: str, tmp_pat
 
 
 @BOTH
+def test_texts_that_a_step_limit_cuts_off_are_refused(module: Any, tmp_path: Path) -> None:
+    """They have no verdict, and a reward of 0 would be none."""
+    agent = make(module, tmp_path, make_env(max_episode_steps=3))
+    with pytest.raises(SettingsError, match="a step limit has cut a text off"):
+        agent.learn(200)
+
+
+@BOTH
 def test_the_command_line(module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = module.__name__
     flags = [

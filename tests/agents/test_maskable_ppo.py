@@ -158,6 +158,27 @@ def test_predict_finds_the_masks_itself(tmp_path: Path) -> None:
     assert loaded.predict(obs, action_masks=others)[0].tolist() == [3] * 16
 
 
+def test_a_loaded_agent_writes_nothing_without_its_masks(tmp_path: Path) -> None:
+    arguments = {
+        **ENVIRONMENT,
+        "reward": first_letters,
+        "wrapper": partial(ActionMasks, banned=("a",)),
+    }
+    venv = make_vec_env("TextGen-v0", 4, **arguments)
+    agent = maskable_ppo.make_agent(venv, 0, settings(tmp_path))
+    agent.save(tmp_path / "model")
+    loaded = maskable_ppo.MaskedWriter.load(tmp_path / "model", device="cpu")
+    obs = venv.reset()
+    with pytest.raises(SettingsError, match="does not know which they are"):
+        loaded.predict(obs)
+    only_c = np.arange(7) == 2
+    assert loaded.predict(obs, action_masks=np.tile(only_c, (4, 1)))[0].tolist() == [2] * 4
+    again = maskable_ppo.MaskedWriter.load(tmp_path / "model", env=venv, device="cpu")
+    written = again.predict(obs.repeat(50, 0))[0]
+    assert 0 not in written
+    assert len(set(written.tolist())) > 3
+
+
 def test_make_agent_needs_only_an_environment_and_a_seed() -> None:
     venv: VecEnv = make_vec_env("TextGen/Sentiment-v0", n_envs=3, seed=0)
     actions, _ = maskable_ppo.make_agent(venv, 0).predict(venv.reset())

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from agents import ppo_lagrangian
+from agents.evaluation import evaluate
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
 from tests.agents import runs
 from textgym.errors import SettingsError
@@ -314,6 +315,26 @@ def test_foreign_environments_without_costs(lm: str) -> None:
 def test_what_would_let_costs_be_a_reward(name: str, value: float, lm: str) -> None:
     with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} .*at least 0"):
         make(bandit(lm, n_envs=2), lm, **{name: value})
+
+
+def test_costs_are_evaluated(lm: str) -> None:
+    """One word a text: what is reported are the costs of the words that were written."""
+    agent = make(bandit(lm, n_envs=4), lm)
+    found = evaluate(agent, lambda n, seed: bandit(lm, n), 64, 32)
+    costs = [float(COST[WORDS.index(text)]) for text in found.responses]
+    assert found.costs == pytest.approx(costs)
+    assert found.summary()["cost"] == pytest.approx(np.mean(costs))
+    assert f"at a cost of {np.mean(costs):.3f}" in str(found)
+    without = evaluate(agent, lambda n, seed: bandit(lm, n, costs=None), 4, 4)
+    assert without.costs == []
+    assert "cost" not in without.summary()
+
+
+def test_an_environment_that_takes_no_costs_down_is_refused(lm: str) -> None:
+    agent = make(bandit(lm, n_envs=4), lm)
+    agent.set_env(bandit(lm, n_envs=4))
+    with pytest.raises(SettingsError, match="wrap the environment in it"):
+        agent.learn(8)
 
 
 # ---------------------------------------------------------------------- going on

@@ -18,8 +18,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from agents import common, reinforce
-from agents.reinforce import Reinforce, Settings
+from agents.reinforce import Reinforce, Settings, make_agent
 from tests.lm.checkpoints import write_tokenizer
+from textgym.errors import SettingsError
 from textgym.lm import LanguageModel, processing
 from textgym.lm.lstm import LSTMConfig
 from textgym.sb3 import LMPolicy, make_vec_env
@@ -326,6 +327,22 @@ def test_whole_episodes_only(gpt2: str) -> None:
     # The sequences are the observations, and the same numbers come out of them.
     _, log_probs, _ = agent.policy.evaluate_actions(episodes.texts, episodes.actions)
     torch.testing.assert_close(log_probs, episodes.log_probs, atol=1e-5, rtol=0)
+
+
+def test_texts_that_a_step_limit_cuts_off_are_refused(gpt2: str) -> None:
+    venv = make_vec_env(
+        "TextGen-v0", 2, seed=0, prompts=["a b"], tokenizer=WORDS, reward=judge,
+        max_prompt_tokens=2, max_new_tokens=LENGTH, max_episode_steps=1,
+    )  # fmt: skip
+    agent = Reinforce(venv, 0, Settings(device="cpu"), {"lm": gpt2})
+    with pytest.raises(SettingsError, match="a step limit has cut a text off"):
+        agent.learn(20)
+
+
+def test_one_row_has_no_others_to_be_compared_with(gpt2: str) -> None:
+    venv = make_vec_env("TextGen-v0", 1, prompts=["a b"], tokenizer=WORDS, reward=judge)
+    with pytest.raises(SettingsError, match="--baseline mean"):
+        make_agent(venv, 0, Settings(lm=gpt2, device="cpu"))
 
 
 def test_kl_is_measured_and_adapted(gpt2: str) -> None:

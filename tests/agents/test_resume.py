@@ -103,7 +103,10 @@ def test_crashes_after_a_checkpoint(
 
 
 def test_a_crash_before_the_first_checkpoint(
-    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """There is nothing to go on from: the run starts again, in the same folder."""
     with monkeypatch.context() as patch:
@@ -111,7 +114,30 @@ def test_a_crash_before_the_first_checkpoint(
         with pytest.raises(CrashError):
             start("ppo", tmp_path)
     folder = command("ppo", "--resume", str(next(tmp_path.glob("TextGen*"))))
+    assert "begins anew" in capsys.readouterr().out
     assert_same_run(folder, whole())
+
+
+def test_ctrl_c_in_the_last_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was learned is saved by then, and there is no traceback."""
+    evaluate, calls = common.evaluate, []
+
+    def second(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.setattr(common, "evaluate", second)
+    with pytest.raises(SystemExit) as caught:
+        start("ppo", tmp_path, steps=32)
+    assert caught.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+    (folder,) = tmp_path.glob("TextGen*")
+    assert PPO.load(folder / "model.zip", device="cpu").num_timesteps == 32
+    assert (folder / "lm" / "model.safetensors").is_file()
 
 
 def test_ctrl_c(
@@ -191,6 +217,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ppo", ["--env", "TextGen/GoodBad-v0", "--seed", "7"], ["--env", "--seed 7 (it has 0)"]),
         ("ppo", ["--env-kwargs", "{}"], ["--env-kwargs {}"]),
         ("a2c", [], ["a run of the agent 'ppo'", "python -m agents.ppo"]),
+        ("ppo", ["--steps", "96"], ["--steps 192", "not lowered to 96"]),
         ("ppo", ["--checkpoint-every", "-1"], ["--checkpoint-every -1", "0 for none"]),
     ],
     ids=lambda value: " ".join(value),
@@ -212,9 +239,9 @@ def test_contradictions(
 
 def test_what_does_not_contradict(interrupted: Path) -> None:
     """The same value again, and settings that are not about what is trained."""
-    args = ["--lr", "5e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "96"]
+    args = ["--lr", "5e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "224"]
     folder = command("ppo", "--resume", str(interrupted), *args)
-    assert json.loads((folder / "run.json").read_text())["results"]["steps"] == 96
+    assert json.loads((folder / "run.json").read_text())["results"]["steps"] == 224
 
 
 def test_no_folder_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -302,6 +302,12 @@ def test_expert_iteration_is_saved(lm: str, tmp_path: Path) -> None:
     assert loaded.num_timesteps > agent.num_timesteps
 
 
+def test_a_text_alone_is_never_the_best(lm: str) -> None:
+    with pytest.raises(SettingsError, match="k=1"):
+        ei(lm, k=1)
+    assert ei(lm, k=1, threshold=0.5).k == 1
+
+
 def test_settings_that_are_impossible(lm: str) -> None:
     with pytest.raises(SettingsError, match="does not divide"):
         ei(lm, venv=make(6)).learn(1)

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents import common, dqn_topk, q_learning
 from benchmarks import topk
 from tests.lm.checkpoints import WORDS, write_checkpoint
-from textgym.errors import ModelError, SettingsError
+from textgym.errors import DataError, ModelError, SettingsError
 from textgym.sb3 import LMReplayBuffer, TopKFeatures, TopKPolicy, make_vec_env
 from textgym.sb3.topk_quantile import TopKQuantilePolicy
 from textgym.wrappers import ActionMasks, SegmentActions, TopKActions
@@ -306,6 +306,43 @@ def test_lambda_returns_are_those_of_the_formula(lam: float, lm: str) -> None:
         assert agent.visits[10 + at] == 1
     assert agent.visits[100] == length
     assert agent.values[100] == pytest.approx(agent.values[10 : 10 + length].mean(), rel=1e-4)
+
+
+def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
+    venv = make(lm)
+    settings = q_learning.Settings(seen=1, temperature=(0.3, 0.1), n_envs=16)
+    agent = q_learning.make_agent(venv, 0, settings).learn(600)
+    agent.save(str(tmp_path / "model"))
+    loaded = q_learning.QLearning.load(str(tmp_path / "model.npz"), venv)
+    assert loaded.settings == settings
+    obs, context = venv.reset(), np.full((16, settings.context), -1)
+    for ours, theirs in zip(loaded._logits(obs, context), agent._logits(obs, context), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (tmp_path / "other.npz").write_bytes(b"no table")
+    for name in ("other.npz", "missing.npz"):
+        with pytest.raises(DataError, match="no table of Q values"):
+            q_learning.QLearning.load(str(tmp_path / name), venv)
+
+
+def test_the_table_learns_nothing_from_texts_that_were_cut_off(lm: str) -> None:
+    proposing = partial(TopKActions, lm=lm)
+    arguments = {"prompts": ["w1"], "tokenizer": lm, "reward": even_words, "wrapper": proposing}
+    venv = make_vec_env("TextGen-v0", 4, seed=0, max_episode_steps=1, **arguments)
+    agent = q_learning.make_agent(venv, 0).learn(40)
+    assert not agent.visits.any()
+
+
+@pytest.mark.parametrize("module", [dqn_topk, q_learning], ids=["dqn_topk", "q_learning"])
+def test_the_log_has_a_line_for_as_many_episodes_as_rows(module: Any, tmp_path: Path) -> None:
+    """Not one for every few of them, and not the last one alone."""
+    settings = module.Settings(
+        env="TextGen/Probe-Constant-v0", n_envs=16, steps=320, eval_episodes=2, threads=1,
+        device="cpu", out=tmp_path,
+    )  # fmt: skip
+    make_agent = partial(module.make_agent, settings=settings)
+    folder = common.run(module.__name__.removeprefix("agents."), settings, make_agent)
+    # An episode is one word: 20 rounds, and the evaluations before and after.
+    assert 20 <= len((folder / "progress.csv").read_text().splitlines()) - 1 <= 22
 
 
 def test_exploration_of_the_table_follows_its_schedule(lm: str) -> None:
