@@ -150,7 +150,7 @@ class Saver:
         if latest_checkpoint(self._checkpoints) is None:
             return ""
         if find_spec(f"agents.{name}") is None:
-            return f"RunSettings(resume=Path({str(self._folder)!r}), ...)"
+            return f"--resume {self._folder}, or RunSettings(resume=...)"
         return f"python -m agents.{name} --resume {self._folder}"
 
     @property

@@ -327,6 +327,7 @@ def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
 def test_the_table_learns_nothing_from_texts_that_were_cut_off(lm: str) -> None:
     proposing = partial(TopKActions, lm=lm)
     arguments = {"prompts": ["w1"], "tokenizer": lm, "reward": even_words, "wrapper": proposing}
+    arguments |= {"max_prompt_tokens": 4, "max_new_tokens": 6}
     venv = make_vec_env("TextGen-v0", 4, seed=0, max_episode_steps=1, **arguments)
     agent = q_learning.make_agent(venv, 0).learn(40)
     assert not agent.visits.any()
