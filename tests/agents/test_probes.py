@@ -23,14 +23,17 @@ from textgym.tasks.probes import Probe
 PROBES = {name.split("-")[1]: name for name in registered_tasks() if "Probe" in name}
 LEARNERS = (
     *("ppo", "a2c", "nlpo", "maskable_ppo", "trpo", "grpo", "rloo", "reinforce"),
-    *("expert_iteration", "sft", "dqn_topk", "q_learning", "ppo_lagrangian"),
+    *("expert_iteration", "sft", "dqn_topk", "qrdqn", "q_learning", "ppo_lagrangian"),
 )
+FLAGS = {"qrdqn": ("dqn_topk", {"algorithm": "qrdqn"})}
+"""Learners that are another one with other settings."""
 
 # Abilities that an agent does not have, by its nature.
 NOT_THEIRS = {
     # Its critic reads the hidden states of a frozen model, which here is a random one: it cannot
     # learn to look at a certain place of a prompt, and right words are not among the proposals.
     "dqn_topk": ("ManyPrompts", "LargeVocabulary"),
+    "qrdqn": ("ManyPrompts", "LargeVocabulary"),
     # A table of written words, and of proposals that serve as the prompt's fingerprint.
     "q_learning": ("ManyPrompts", "LargeVocabulary"),
     # It takes an environment that tells costs.
@@ -40,10 +43,11 @@ ROUNDS = 6
 
 
 def settings_of(agent: str, probe: str, out: Path, seed: int) -> Any:
+    agent, flags = FLAGS.get(agent, (agent, {}))
     module = importlib.import_module(f"agents.{agent}")
     found = tuned_settings(agent, PROBES[probe], module.Settings)
     own = {"env": PROBES[probe], "level": 1, "seed": seed, "threads": 1, "out": out}
-    return module.Settings(**{**found.values, **own})
+    return module.Settings(**{**found.values, **flags, **own})
 
 
 def score(agent: Any, settings: Any) -> float:
@@ -71,7 +75,8 @@ def test_learns(agent: str, probe: str, models: Path) -> None:
     seed = crc32(f"{agent} {probe}".encode()) % 1_000  # Nobody has chosen it.
     settings = settings_of(agent, probe, models, seed)
     venv = make_env(settings, settings.n_envs, seed, "train", **settings.train_kwargs)
-    learner = importlib.import_module(f"agents.{agent}").make_agent(venv, seed, settings)
+    module = importlib.import_module(type(settings).__module__)
+    learner = module.make_agent(venv, seed, settings)
     task: Any = make_task(PROBES[probe], 1)
     found = [score(learner, settings)]
     # Before the training it knows nothing: not solved, with room for 256 episodes' chance.

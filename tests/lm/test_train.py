@@ -46,6 +46,12 @@ def finished(tmp_path_factory):
     return out, train(TrainSettings(out=str(out), **SMALL))
 
 
+@pytest.fixture
+def no_card(monkeypatch):
+    """Most of a short training's time: each task is played for it, several times."""
+    monkeypatch.setattr(training, "write_card", lambda *_, **__: None)
+
+
 def test_checkpoint_loads_with_plain_transformers(finished):
     _, folder = finished
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
@@ -66,6 +72,7 @@ def test_card_names_the_settings_and_every_task(finished):
         assert f"| {task} |" in card
 
 
+@pytest.mark.usefixtures("no_card")
 def test_killed_training_goes_on_as_if_nothing_had_happened(finished, tmp_path, monkeypatch):
     whole, _ = finished
     settings = TrainSettings(out=str(tmp_path / "killed"), **SMALL)
@@ -98,6 +105,7 @@ def test_other_settings_are_refused_in_the_same_folder(finished):
         train(TrainSettings(out=str(out), **{**SMALL, "width": 64}))
 
 
+@pytest.mark.usefixtures("no_card")
 def test_sharpness_multiplies_the_logits(finished, tmp_path):
     """It is no part of the training: the same folder is finished again with another one."""
     out, _ = finished
@@ -118,6 +126,7 @@ def test_impossible_sharpness_is_refused_before_the_training(sharpness, tmp_path
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.usefixtures("no_card")
 def test_training_lowers_the_loss(tmp_path):
     settings = TrainSettings(out=str(tmp_path), **{**SMALL, "steps": 60, "batch_size": 8})
     train(settings)
