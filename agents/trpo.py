@@ -1,7 +1,7 @@
 """TRPO: sb3-contrib's own, with a language model as policy.
 
     python -m agents.trpo --env TextGen/Sentiment-v0
-    python -m agents.trpo --target-kl 0.02 --steps 200_000
+    python -m agents.trpo --target-kl 0.01 --steps 200_000
     python -m agents.trpo --help
 
 Trust region policy optimization (Schulman et al. 2015, https://arxiv.org/abs/1502.05477): one long
@@ -43,13 +43,13 @@ from sb3_contrib import TRPO  # noqa: E402
 class Settings(ActorCriticSettings):
     """Settings of TRPO."""
 
-    target_kl: float = 0.01
+    target_kl: float = 0.03
     """Limit of the KL divergence between the policies before and after an update, nats a token."""
-    cg_max_steps: int = 10
+    cg_max_steps: int = 5
     """Iterations of conjugate gradients, which find the direction."""
     cg_damping: float = 0.01
     """Added to the diagonal of the Fisher matrix, so that it can be inverted."""
-    fisher_share: float = 0.25
+    fisher_share: float = 0.5
     """Share of a rollout's tokens, in whole texts, that the Fisher matrix is estimated from."""
     n_critic_updates: int = 2
     """Passes over a rollout for the value function, which has no part in the language model."""

@@ -80,7 +80,7 @@ def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
 def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: str) -> None:
     after = {}
     for updates in (1, 4):
-        agent = make(lm, target_kl=0.005, n_critic_updates=updates, lr=1e-2)
+        agent = make(lm, fisher_share=1.0, target_kl=0.005, n_critic_updates=updates, lr=1e-2)
         batch = collected(agent)
         with torch.no_grad():
             old = agent.policy.get_distribution(batch.observations).distribution.logits.clone()
