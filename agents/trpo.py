@@ -49,8 +49,8 @@ class Settings(ActorCriticSettings):
     """Iterations of conjugate gradients, which find the direction."""
     cg_damping: float = 0.01
     """Added to the diagonal of the Fisher matrix, so that it can be inverted."""
-    fisher_share: float = 0.5
-    """Share of a rollout's tokens, in whole texts, that the Fisher matrix is estimated from."""
+    fisher_parts: int = 2
+    """The Fisher matrix is estimated from one of so many equal parts of a rollout's texts."""
     n_critic_updates: int = 2
     """Passes over a rollout for the value function, which has no part in the language model."""
     minibatches: int = 2
@@ -64,6 +64,7 @@ class Settings(ActorCriticSettings):
         above(0, target_kl=self.target_kl)
         at_least(0, cg_damping=self.cg_damping, n_critic_updates=self.n_critic_updates)
         at_least(1, cg_max_steps=self.cg_max_steps, minibatches=self.minibatches)
+        at_least(1, fisher_parts=self.fisher_parts)
 
 
 class LanguageTRPO(TRPO):
@@ -71,16 +72,17 @@ class LanguageTRPO(TRPO):
 
     Args:
         *args: As in sb3-contrib.
-        fisher_share: Share of a rollout's tokens that the Fisher matrix is estimated from, above 0.
+        fisher_parts: The Fisher matrix is estimated from one of so many parts of a rollout's texts,
+            which have about as many tokens each.
         **kwargs: As in sb3-contrib.
     """
 
     policy: LMPolicy
 
-    def __init__(self, *args: Any, fisher_share: float = 1.0, **kwargs: Any) -> None:
-        if not 0 < fisher_share <= 1:
-            raise SettingsError(f"fisher_share={fisher_share} has to be above 0 and at most 1")
-        self.fisher_share = fisher_share
+    def __init__(self, *args: Any, fisher_parts: int = 1, **kwargs: Any) -> None:
+        if fisher_parts < 1:
+            raise SettingsError(f"fisher_parts={fisher_parts} has to be at least 1")
+        self.fisher_parts = fisher_parts
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -110,7 +112,7 @@ class LanguageTRPO(TRPO):
 
         TRPO finds the actor's weights by their names, which are any in a language model.
         """
-        whole = self.fisher_share == 1
+        whole = self.fisher_parts == 1
         if not whole:
             kl_div = self._divergence_of_some()
         weights = [weight for weight in self.policy.lm.parameters() if weight.requires_grad]
@@ -124,7 +126,8 @@ class LanguageTRPO(TRPO):
 
     def _divergence_of_some(self) -> Tensor:
         """The mean KL divergence from the present policy on some texts: 0, and only bent."""
-        size = max(1, round(self.fisher_share * self.rollout_buffer.returns.size))
+        tokens = len(next(self.rollout_buffer.get(None)).actions)
+        size = -(-tokens // self.fisher_parts)
         observations = next(self.rollout_buffer.get(size)).observations
         with torch.no_grad():
             # A copy, as the policy has one distribution, and sets it anew.
@@ -149,7 +152,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lan
         target_kl=s.target_kl,
         cg_max_steps=s.cg_max_steps,
         cg_damping=s.cg_damping,
-        fisher_share=s.fisher_share,
+        fisher_parts=s.fisher_parts,
         n_critic_updates=s.n_critic_updates,
         policy_kwargs={"lm": lm},
         seed=seed,

@@ -50,7 +50,7 @@ def collected(agent: trpo.LanguageTRPO) -> Any:
 
 
 def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
-    agent = make(lm, fisher_share=1.0)
+    agent = make(lm, fisher_parts=1)
     batch = collected(agent)
     with sdpa_kernel(SDPBackend.MATH):
         old = agent.policy.get_distribution(batch.observations)
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
 def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: str) -> None:
     after = {}
     for updates in (1, 4):
-        agent = make(lm, fisher_share=1.0, target_kl=0.005, n_critic_updates=updates, lr=1e-2)
+        agent = make(lm, fisher_parts=1, target_kl=0.005, n_critic_updates=updates, lr=1e-2)
         batch = collected(agent)
         with torch.no_grad():
             old = agent.policy.get_distribution(batch.observations).distribution.logits.clone()
@@ -100,9 +100,9 @@ def test_a_step_improves_within_the_region_and_the_critic_has_no_part_in_it(lm: 
     assert not all(map(torch.equal, after[1][1], after[4][1]))
 
 
-@pytest.mark.parametrize("share", [0.4, 1.0])
-def test_the_curvature_is_the_fisher_matrix_of_a_share_of_the_texts(lm: str, share: float) -> None:
-    agent = make(lm, fisher_share=share, cg_damping=0.0)
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_curvature_is_the_fisher_matrix_of_a_part_of_the_texts(lm: str, parts: int) -> None:
+    agent = make(lm, fisher_parts=parts, cg_damping=0.0)
     batch = collected(agent)
     drawn, get = [], agent.rollout_buffer.get
 
@@ -120,9 +120,9 @@ def test_the_curvature_is_the_fisher_matrix_of_a_share_of_the_texts(lm: str, sha
         gain = (batch.advantages * new.log_prob(batch.actions.flatten())).mean()
         kl = kl_divergence(new, old).mean()
         weights, _, slope, _ = agent._compute_actor_grad(kl, gain)
-        some = drawn[0] if drawn else batch
-        assert len(drawn) == (share < 1)
-        assert len(some.actions) / len(batch.actions) == pytest.approx(share, abs=0.2)
+        some = drawn[-1] if drawn else batch
+        # The longest text has six tokens.
+        assert abs(len(some.actions) - len(batch.actions) / parts) <= 6
         torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-6)
         vector = torch.randn_like(slope)
         found = agent.hessian_vector_product(weights, slope, vector)
@@ -136,10 +136,12 @@ def test_the_curvature_is_the_fisher_matrix_of_a_share_of_the_texts(lm: str, sha
     torch.testing.assert_close(found, expected / len(some.actions), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
-def test_an_impossible_share_is_refused(lm: str, share: float) -> None:
-    with pytest.raises(SettingsError, match=r"above 0 and at most 1"):
-        make(lm, fisher_share=share)
+@pytest.mark.parametrize("parts", [0, -1])
+def test_an_impossible_number_of_parts_is_refused(lm: str, parts: int) -> None:
+    with pytest.raises(SettingsError, match=r"--fisher-parts .*at least 1"):
+        make(lm, fisher_parts=parts)
+    with pytest.raises(SettingsError, match=r"fisher_parts=.*at least 1"):
+        trpo.LanguageTRPO(LMPolicy, make(lm).env, fisher_parts=parts)
 
 
 @pytest.mark.parametrize("sampling", [{"top_k": 3}, {"banned_tokens": ["w2"]}])
