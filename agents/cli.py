@@ -71,7 +71,7 @@ def command_line(
         print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"python -m {module}: interrupted; --resume goes on with the run", file=sys.stderr)
+        print(f"python -m {module}: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

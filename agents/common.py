@@ -193,8 +193,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
             policy.lm.save_pretrained(folder / "lm")
         # An agent that learns from a file counts its tokens itself.
         steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
-        # One that counts nothing may have learned all the same.
-        trained = steps > 0 or not hasattr(agent, "num_timesteps")
+        trained = getattr(agent, "learns", True)
         after = before
         if trained:
             after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)

@@ -64,15 +64,17 @@ def load_function(spec: str) -> Any:
     module, _, function = spec.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    names = [*module.split("."), function]
+    advice = f"give module:function with {names[0] or 'module'}.py in {os.getcwd()} or installed"
+    if module.endswith(".py"):
+        plain = f"{module.removesuffix('.py')}:{function}"
+        raise SettingsError(f"{spec}: a module's name has no ending; write {plain}")
+    if not all(name.isidentifier() for name in names):
+        raise SettingsError(f"{spec}: this is no module:function; {advice}")
     try:
-        # An empty name, or one from nowhere, is a ValueError or a TypeError.
         return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError, ValueError, TypeError) as error:
-        module = module.removesuffix(".py")
-        raise SettingsError(
-            f"{spec}: {error}; give module:function with {module or 'module'}.py in {os.getcwd()} "
-            "or installed"
-        ) from None
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SettingsError(f"{spec}: {error}; {advice}") from None
 
 
 def _check_name(name: str) -> None:

@@ -116,6 +116,8 @@ class ExpertIteration(LMAgent):
         SettingsError: If a number is impossible, or the environment is not one of texts.
     """
 
+    learns = True
+
     def __init__(
         self,
         policy: type[LMPolicy] = LMPolicy,

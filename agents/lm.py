@@ -60,9 +60,13 @@ class LMAgent(BaseAlgorithm):
         seed: Seed of sampling and of the environment's prompts.
         device: Device of the model.
         _init_setup_model: Load the language model; False while a saved agent is loaded.
+
+    Attributes:
+        learns: Whether `learn` does anything; a run evaluates an agent only once if not.
     """
 
     policy: LMPolicy
+    learns = False
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ from textgym.errors import SettingsError, require
 from textgym.sb3 import TextVecEnv
 from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
 from textgym.wrappers import ActionMasks
+from textgym.wrappers.layers import layers
 from textgym.wrappers.masks import Mask, MaskFunction
 from textgym.wrappers.masks_after import masks_after
 
@@ -112,18 +113,25 @@ class MaskedWriter(MaskablePPO):
     """MaskablePPO whose ``predict`` finds the masks itself, in the rules of its environment.
 
     MaskablePPO is given them with each observation, which no evaluation of other agents does.
-    Without an environment, as after ``load``, they have to be given, if it was trained with any.
+    Where the environment has none (after ``load``, say) they have to be given, if it was made with
+    some.
+
+    Attributes:
+        masked: Whether it was made in an environment with `ActionMasks`.
     """
 
+    masked = False
+
     def _setup_model(self) -> None:
-        if self.env is not None:  # A saved one knows.
-            self.masked = self._masks() is not None
+        self.masked = self.masked or self._has_masks()
         super()._setup_model()
 
-    def _masks(self) -> MaskFunction | None:
-        """The rules of the environment, if it has any."""
+    def _has_masks(self) -> bool:
+        """Whether the environment narrows what may be written."""
         inner = None if self.env is None else self.env.unwrapped
-        return masks_after(inner.envs) if isinstance(inner, TextVecEnv) else None
+        if not isinstance(inner, TextVecEnv):
+            return False
+        return any(isinstance(layer, ActionMasks) for layer in layers(inner.envs))
 
     def predict(
         self,
@@ -136,16 +144,18 @@ class MaskedWriter(MaskablePPO):
         """Write one token a row, among those that are allowed after its text.
 
         Raises:
-            SettingsError: If it learned with masks, and now there are none.
+            SettingsError: If it was made with masks, and now there are none.
         """
-        if action_masks is None and (after := self._masks()) is not None:
-            texts, _ = split_observation(observation)
-            action_masks = after(np.atleast_2d(texts))
-        if action_masks is None and self.masked:
+        if action_masks is None and self.masked and not self._has_masks():
             raise SettingsError(
                 "this agent has learned among allowed tokens alone, and does not know which they "
                 "are; load it with env=..., an environment with ActionMasks, or give action_masks"
             )
+        inner = None if self.env is None else self.env.unwrapped
+        if action_masks is None and isinstance(inner, TextVecEnv):
+            after = masks_after(inner.envs)
+            texts, _ = split_observation(observation)
+            action_masks = None if after is None else after(np.atleast_2d(texts))
         found: tuple[NDArray[Any], Any] = super().predict(
             observation, state, episode_start, deterministic, action_masks
         )

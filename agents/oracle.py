@@ -43,7 +43,7 @@ class Oracle(Planner):
         SettingsError: If the environment knows no right texts.
     """
 
-    num_timesteps = 0
+    learns = False
 
     def __init__(self, venv: VecEnv, batches: Batches | None = None) -> None:
         super().__init__(venv, batches)

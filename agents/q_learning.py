@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from gymnasium import spaces
@@ -328,17 +329,19 @@ class QLearning:
             DataError: If the file is not one of `save`.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found = json.loads(str(file["settings"]))
                 values, visits = file["values"], file["visits"]
-            names = {one.name for one in fields(Settings)} - {"out", "resume"}
-            pairs = ("epsilon", "temperature", "bonus")
-            known = {name: found[name] for name in names}
-            settings = Settings(**known | {name: tuple(found[name]) for name in pairs})
-            agent = cls(venv, seed, settings)
-            agent.values[:], agent.visits[:] = values, visits
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: this is no table of Q values: {error}") from error
+        names = {one.name for one in fields(Settings)} - {"out", "resume"}
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+            if name in names
+        }
+        agent = cls(venv, seed, Settings(**known))
+        agent.values[:], agent.visits[:] = values, visits
         agent._progress = 1.0
         return agent
 

@@ -31,12 +31,13 @@ class RandomTokens:
         seed: Seed of the tokens.
     """
 
+    learns = False
+
     def __init__(self, venv: VecEnv, seed: int) -> None:
         if not isinstance(venv.action_space, spaces.Discrete):
             raise TypeError(f"RandomTokens needs Discrete actions, not {venv.action_space}")
         self.vocab_size = int(venv.action_space.n)
         self.seed = seed
-        self.num_timesteps = 0  # As an algorithm counts them; there will be none.
         self._rng = np.random.default_rng(seed)
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> RandomTokens:

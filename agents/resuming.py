@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,7 +148,7 @@ class Saver:
         """How to go on with the run; empty where nothing was saved to go on from."""
         if latest_checkpoint(self._checkpoints) is None:
             return ""
-        if find_spec(f"agents.{name}") is None:
+        if not (Path(__file__).parent / f"{name}.py").is_file():
             return f"--resume {self._folder}, or RunSettings(resume=...)"
         return f"python -m agents.{name} --resume {self._folder}"
 

@@ -132,7 +132,8 @@ def settings_of_run(folder: Path, defaults: Any) -> Any:
     if unknown:
         raise SettingsError(
             f"--resume {folder}: this is a run of the agent {record['agent']!r}, whose setting "
-            f"{unknown[0]!r} is unknown here; use python -m agents.{record['agent']}"
+            f"{unknown[0]!r} is unknown here; use python -m agents.{record['agent']}, of the "
+            f"version that made it ({record.get('versions', {}).get('textgym', 'unknown')})"
         )
     found = {
         key: type(default)(value) if isinstance(default, (Path, tuple)) else value

@@ -134,6 +134,8 @@ class SFT(LMAgent):
         **others: See :class:`agents.lm.LMAgent`.
     """
 
+    learns = True
+
     def __init__(
         self,
         policy: type[LMPolicy] = LMPolicy,

@@ -39,7 +39,8 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.evaluation import Evaluation, evaluate
-from agents.ppo import Settings, make_agent
+from agents.ppo import make_agent
+from benchmarks.measured import Measured
 from benchmarks.ngrams import Trigrams, divergence
 from textgym.rewards.neural.adversarial import Adversarial
 from textgym.sb3 import LMRolloutBuffer, make_vec_env
@@ -189,7 +190,7 @@ class Course(BaseCallback):
             **self.judges.compare(found.responses),
             "score": found.mean,
             "score_ci95": found.half_width,
-            "kl": buffer.stats.get("kl", 0.0),
+            "kl": buffer.stats["kl"],
             "cpu_seconds": time.process_time() - self.began,
             "samples": found.responses[:3],
         }
@@ -294,7 +295,7 @@ def main(args: Args) -> None:
     venv = make_vec_env(
         args.env, args.n_envs, args.seed, level=args.level, tokenizer=args.lm, reward=reward
     )
-    settings = Settings(
+    settings = Measured(
         env=args.env, lm=args.lm, n_envs=args.n_envs, kl_coef=args.kl_coef, kl_target=None
     )
     agent = make_agent(venv, args.seed, settings)

@@ -37,6 +37,7 @@ from agents.cli import command_line
 from agents.common import RunSettings
 from agents.evaluation import Evaluation, evaluate
 from benchmarks.gaming_page import HEAD, filled, line, section, texts
+from benchmarks.measured import Measured
 from benchmarks.preferences import judged_pairs
 from textgym.errors import SettingsError, near_matches
 from textgym.lm.model import LanguageModel
@@ -252,7 +253,7 @@ def trained(case: Case, settings: Settings, kl_coef: float, weights: str) -> dic
     began = time.process_time()
     make = partial(make_vec_env, case.env, tokenizer=settings.lm, reward=reward)
     make_eval: Callable[[int, int], VecEnv] = partial(make, split="eval")
-    trainer = ppo.Settings(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device)
+    trainer = Measured(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device)
     agent = ppo.make_agent(make(settings.n_envs, settings.seed), settings.seed, trainer)
     agent.set_logger(configure(None, []))
     before, after = (
@@ -266,7 +267,7 @@ def trained(case: Case, settings: Settings, kl_coef: float, weights: str) -> dic
     return {
         "before": judge(task, before),
         "after": judge(task, after),
-        "kl": float(agent.rollout_buffer.stats.get("kl", 0.0)),  # type: ignore[attr-defined]
+        "kl": float(agent.rollout_buffer.stats["kl"]),  # type: ignore[attr-defined]
         "samples": samples,
         "cpu_seconds": round(time.process_time() - began, 1),
     }

@@ -16,10 +16,11 @@ import pytest
 import tokenizers
 import torch
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from agents import a2c, common, evaluation, ppo, random_tokens
+from textgym.errors import ModelError
 from textgym.sb3 import make_vec_env
 
 ROOT = Path(__file__).parents[2]
@@ -219,6 +220,18 @@ def test_the_ratio_is_one_for_all_that_the_present_weights_wrote(own_data: Path)
     assert (ratio[~present] - 1).abs().max() > 0.05
 
 
+def test_a_diverged_model_writes_nothing(two_words: str) -> None:
+    venv = make_vec_env("TextGen/GoodBad-v0", 4, tokenizer=two_words)
+    agent = ppo.make_agent(venv, 0, ppo.Settings(lm=two_words, device="cpu"))
+    with torch.no_grad():
+        next(agent.policy.lm.parameters()).fill_(float("nan"))
+    for deterministic in (False, True):
+        with pytest.raises(ModelError, match="training has diverged"):
+            agent.predict(venv.reset(), deterministic=deterministic)
+    with pytest.raises(ModelError, match="training has diverged"):
+        agent.learn(8)
+
+
 @pytest.mark.parametrize("module", [ppo, a2c], ids=["ppo", "a2c"])
 def test_without_a_penalty_there_is_no_reference(module: Any, two_words: str) -> None:
     venv = make_vec_env("TextGen/GoodBad-v0", 4, tokenizer=two_words)
@@ -226,6 +239,43 @@ def test_without_a_penalty_there_is_no_reference(module: Any, two_words: str) ->
         chosen = module.Settings(lm=two_words, kl_coef=coef, device="cpu")
         agent = module.make_agent(venv, 0, chosen)
         assert (agent.rollout_buffer.kl is None) == (coef == 0)
+
+
+class Charging(VecEnvWrapper):
+    """Each token costs its id and a half."""
+
+    def reset(self) -> Any:
+        self.reset_infos = self.venv.reset_infos
+        return self.venv.reset()
+
+    def step_async(self, actions: Any) -> None:
+        self.costs = actions + 0.5
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        priced = [{**info, "cost": cost} for info, cost in zip(infos, self.costs, strict=True)]
+        return obs, rewards, dones, priced
+
+
+def test_costs_of_an_episode_are_those_of_its_own_steps() -> None:
+    """Texts end at different times; what is written behind an end is nobody's cost."""
+    words = ["a", "b", "c", "<eos>"]
+
+    def make(n_envs: int, seed: int) -> Any:
+        arguments = {"prompts": ["a", "b"], "tokenizer": words, "max_new_tokens": 5}
+        return Charging(make_vec_env("TextGen-v0", n_envs, seed, reward="distinct", **arguments))
+
+    agent = random_tokens.make_agent(make(1, 0), 3)
+    found = evaluation.evaluate(agent, make, 60, 20)
+    lengths = set()
+    for text, cost in zip(found.responses, found.costs, strict=True):
+        ids = [words.index(word) for word in text.split()]
+        if len(ids) < 5:  # It was ended by eos, which is no part of the text.
+            ids.append(3)
+        assert cost == sum(ids) + 0.5 * len(ids)
+        lengths.add(len(ids))
+    assert len(lengths) > 3
 
 
 class Scripted:

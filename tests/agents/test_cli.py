@@ -55,7 +55,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["--env", "Text Gen"], ["--env Text Gen", "Malformed"]),
         (["--reward", ":f"], ["--reward :f", "module:function"]),
         (["--reward", ".x:f"], ["--reward .x:f", "module:function"]),
-        (["--reward", "no_such.py:f"], ["with no_such.py in"]),
+        (["--reward", "no_such.py:f"], ["write no_such:f"]),
         (["--steps", "-5"], ["--steps -5", "at least 0"]),
         (["--n-envs", "0"], ["--n-envs 0", "at least 1"]),
         (["--threads", "0"], ["--threads 0", "at least 1"]),

@@ -177,6 +177,18 @@ def test_a_loaded_agent_writes_nothing_without_its_masks(tmp_path: Path) -> None
     written = again.predict(obs.repeat(50, 0))[0]
     assert 0 not in written
     assert len(set(written.tolist())) > 3
+    plain = make_vec_env("TextGen-v0", 4, **{**arguments, "wrapper": None})
+    free = maskable_ppo.MaskedWriter.load(tmp_path / "model", env=plain, device="cpu")
+    with pytest.raises(SettingsError, match="does not know which they are"):
+        free.predict(obs)
+
+
+def test_an_agent_that_was_made_without_masks_needs_none(tmp_path: Path) -> None:
+    venv = make_vec_env("TextGen-v0", 4, **ENVIRONMENT, reward=first_letters)
+    agent = maskable_ppo.make_agent(venv, 0, settings(tmp_path))
+    agent.save(tmp_path / "model")
+    loaded = maskable_ppo.MaskedWriter.load(tmp_path / "model", device="cpu")
+    assert loaded.predict(venv.reset())[0].shape == (4,)
 
 
 def test_make_agent_needs_only_an_environment_and_a_seed() -> None:

@@ -319,7 +319,9 @@ def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
     for ours, theirs in zip(loaded._logits(obs, context), agent._logits(obs, context), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     (tmp_path / "other.npz").write_bytes(b"no table")
-    for name in ("other.npz", "missing.npz"):
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "half.npz").write_bytes((tmp_path / "model.npz").read_bytes()[:1_000])
+    for name in ("other.npz", "empty.npz", "half.npz", "missing.npz"):
         with pytest.raises(DataError, match="no table of Q values"):
             q_learning.QLearning.load(str(tmp_path / name), venv)
 

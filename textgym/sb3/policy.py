@@ -199,11 +199,7 @@ class LMPolicy(ActorCriticPolicy):
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
         elif actions.device.type != "cpu":
             actions, values, log_probs = _to_host(actions, values, log_probs)
-        if not log_probs.is_cuda and bool(log_probs.isnan().any()):
-            raise ModelError(
-                f"the probabilities of {self.lm.name!r} are not numbers: training has diverged, or "
-                "the weights were broken from the start; train with a lower learning rate"
-            )
+        self._refuse_diverged(log_probs)
         Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, values, log_probs
 
@@ -271,7 +267,17 @@ class LMPolicy(ActorCriticPolicy):
         self, observation: Tensor | Mapping[str, Tensor], deterministic: bool = False
     ) -> Tensor:
         tokens, _ = split_observation(observation)
-        return self._draw(self._hidden(observation), tokens, deterministic)[0]
+        actions, log_probs, _ = self._draw(self._hidden(observation), tokens, deterministic)
+        self._refuse_diverged(log_probs)
+        return actions
+
+    def _refuse_diverged(self, log_probs: Tensor) -> None:
+        """Refuse tokens that were drawn from what is no distribution."""
+        if bool(log_probs.detach().isnan().any()):
+            raise ModelError(
+                f"the probabilities of {self.lm.name!r} are not numbers: training has diverged, or "
+                "the weights were broken from the start; train with a lower learning rate"
+            )
 
     @torch.no_grad()
     def _draw(
