@@ -163,7 +163,8 @@ def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
     before = cumulative.gather(1, block) - sums.gather(1, block)
     places = block * _BLOCK + torch.arange(_BLOCK, device=probs.device)
     inside = probs.gather(1, places.clamp(max=size - 1)).masked_fill_(places >= size, 0.0)
-    return block * _BLOCK + _first_above(inside.cumsum(-1), target - before)
+    token = block * _BLOCK + _first_above(inside.cumsum(-1), target - before)
+    return token.clamp_(max=size - 1)
 
 
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
