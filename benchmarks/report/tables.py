@@ -137,7 +137,7 @@ def overall(summary: Summary) -> Table:
 
 
 def by_task(summary: Summary) -> Table:
-    """Task x agent: mean returns."""
+    """Mean returns, task x agent, or agent x task where that is narrower."""
     rows = []
     for task in summary.tasks:
         record, best = summary.of(task)[0].record, summary.best(task)
@@ -156,9 +156,14 @@ def by_task(summary: Summary) -> Table:
                 text = "not run"
             row.append(Value(text, found.value if found else None, agent == best))
         rows.append(row)
+    head = ["task", "floor", "ceiling", *summary.agents]
+    if len(summary.agents) > len(summary.tasks):
+        names = [Value(name) for name in head[1:]]
+        head = ["agent", *(row[0].text for row in rows)]
+        rows = [list(row) for row in zip(names, *(row[1:] for row in rows), strict=True)]
     return Table(
         "Task by task",
-        ["task", "floor", "ceiling", *summary.agents],
+        head,
         rows,
         "Mean return after training over the seeds, with 95% bootstrap intervals. Bold: better "
         "than every other agent, each 95% interval of the difference above 0. Of many intervals, "
