@@ -15,7 +15,7 @@ their first to their last value.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.cli import command_line
-from agents.common import run
+from agents.common import RunSettings, run
 from agents.proposals import ProposalSettings
 from agents.refusals import above, at_least, within
 from textgym.errors import DataError, SettingsError
@@ -308,7 +308,7 @@ class QLearning:
 
     def save(self, path: str) -> None:
         """Write table and settings, to ``path`` with the ending .npz, for `load`."""
-        settings = json.dumps(asdict(self.settings), default=str)
+        settings = json.dumps({name: getattr(self.settings, name) for name in _own_settings()})
         np.savez_compressed(
             Path(path).with_suffix(".npz"),
             values=self.values,
@@ -334,16 +334,20 @@ class QLearning:
                 values, visits = file["values"], file["visits"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: this is no table of Q values: {error}") from error
-        names = {one.name for one in fields(Settings)} - {"out", "resume"}
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in found.items()
-            if name in names
+            if name in _own_settings()
         }
         agent = cls(venv, seed, Settings(**known))
         agent.values[:], agent.visits[:] = values, visits
         agent._progress = 1.0
         return agent
+
+
+def _own_settings() -> set[str]:
+    """Names of the settings that are the agent's, and not the run's."""
+    return {one.name for one in fields(Settings)} - {one.name for one in fields(RunSettings)}
 
 
 def _mixed(code: NDArray[np.uint64], number: Ints) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,7 +315,7 @@ def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
     agent = q_learning.make_agent(venv, 0, settings).learn(600)
     agent.save(str(tmp_path / "model"))
     loaded = q_learning.QLearning.load(str(tmp_path / "model.npz"), venv)
-    assert loaded.settings == settings
+    assert loaded.settings == replace(settings, n_envs=64)
     obs, context = venv.reset(), np.full((16, settings.context), -1)
     for ours, theirs in zip(loaded._logits(obs, context), agent._logits(obs, context), strict=True):
         np.testing.assert_array_equal(ours, theirs)
