@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -256,10 +257,18 @@ def _interval(
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """The agents, above everything."""
+    """The agents, above everything, in as many columns as the figure is wide for."""
     handles, labels = axes.get_legend_handles_labels()
-    # Not below: there, constrained layouts let it lie on the axes' labels.
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)))
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    for columns in range(min(5, len(labels)), 0, -1):
+        # Not below: there, constrained layouts let it lie on the axes' labels.
+        legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+        if columns == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            break
+        legend.remove()
+    lines = -(-len(labels) // columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.17 * max(0, lines - 3))
 
 
 def _wrapped(task: str) -> str:
