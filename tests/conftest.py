@@ -15,6 +15,8 @@ import gymnasium
 import hypothesis
 import pytest
 
+from textgym.tasks import registry
+
 # Timings vary on a shared machine, and an assertion about them would be no property of the code.
 # With CI set examples are the same in every run, so that a change is judged and not luck; without
 # it each run looks at others.
@@ -30,6 +32,15 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("textgym")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tasks_leave_no_trace() -> Iterator[None]:
+    """Which tests come after which is nobody's choice: none may find another's tasks."""
+    before = set(registry._TASKS)
+    yield
+    for name in set(registry._TASKS) - before:
+        del registry._TASKS[name]
 
 
 @pytest.fixture
