@@ -47,15 +47,14 @@ class Settings(ActorCriticSettings):
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
         at_least(1, minibatches=self.minibatches, n_epochs=self.n_epochs)
         at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
-
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO:
