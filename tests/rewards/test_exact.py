@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from textgym.errors import RewardError
 from textgym.rewards import ExactMatch, Keywords, Regex, RewardSum
-from textgym.rewards.normalize import normalize, words_of
+from textgym.rewards.normalize import normalize
+from textgym.words import words_of
 
 SQUAD = ("case", "punctuation", "articles", "whitespace")
 

@@ -13,7 +13,8 @@ from nltk.translate.meteor_score import meteor_score
 
 from textgym.errors import MissingDependencyError, RewardError
 from textgym.rewards.meteor import Meteor, _wordnet_synonyms, align, chunks
-from textgym.rewards.stems import stemmer, words_and_marks
+from textgym.rewards.stems import stemmer
+from textgym.words import words_and_marks
 
 GUIDE = (
     "It is a guide to action which ensures that the military always obeys the commands of the party"

@@ -1,7 +1,5 @@
 """The translation task against sentences translated by hand, and its splits by enumeration."""
 
-# ruff: noqa: RUF001 - Chinese marks
-
 import copy
 from collections import defaultdict
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
-from textgym.rewards.normalize import words_of
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
+from textgym.words import words_of
 
 _Gram = tuple[str, ...]
 _Vector = tuple[list[dict[_Gram, float]], list[float], int]  # weights and norm by n, words

@@ -8,10 +8,10 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
-from textgym.rewards.normalize import words_of
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
+from textgym.words import words_of
 
 _JOINERS = frozenset(("and", "or"))
 

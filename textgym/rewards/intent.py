@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from textgym.errors import RewardError
 from textgym.rewards.meteor import Meteor
-from textgym.rewards.normalize import words_of
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
+from textgym.words import words_of
 
 Classifier = Callable[[list[str]], Sequence[Any]] | Mapping[Any, Sequence[str]]
 

@@ -8,9 +8,9 @@ from math import isfinite
 from typing import Any, ClassVar, TypeGuard
 
 from textgym.errors import RewardError
-from textgym.rewards.normalize import words_of
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
+from textgym.words import words_of
 
 
 @register_reward("length")

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from textgym.errors import RewardError, require
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
-from textgym.rewards.stems import stemmer, words_and_marks
+from textgym.rewards.stems import stemmer
+from textgym.words import words_and_marks
 
 Synonyms = str | Mapping[str, Iterable[str]] | None
 _Pairs = list[tuple[int, int]]

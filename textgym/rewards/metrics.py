@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 from textgym.errors import RewardError, near_matches
 from textgym.rewards.checks import checked_values
 from textgym.rewards.diversity import DIVERSITY, msttr
-from textgym.rewards.normalize import words_of
 from textgym.rewards.registry import RewardFunction, make_reward, registered_rewards
 from textgym.rewards.signature import Call
+from textgym.words import words_of
 
 
 class Metric(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a comparison of texts may ignore, and how a text is cut into words.
+"""What a comparison of texts may ignore.
 
 Everything works for any script: punctuation is what Unicode calls punctuation or a symbol.
 """
@@ -10,25 +10,11 @@ import unicodedata
 from collections.abc import Iterable
 
 from textgym.errors import RewardError
+from textgym.words import WITHOUT_PUNCTUATION
 
 IGNORABLE = ("unicode", "case", "punctuation", "articles", "whitespace")
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
-
-
-class _Punctuation(dict[int, str | int]):
-    """A table for ``str.translate`` that replaces punctuation; it fills as it is used."""
-
-    def __init__(self, replacement: str) -> None:
-        self._replacement = replacement
-
-    def __missing__(self, code: int) -> str | int:
-        is_mark = unicodedata.category(chr(code))[0] in "PS"
-        self[code] = self._replacement if is_mark else code
-        return self[code]
-
-
-_DROP = _Punctuation("")
-_SPACE = _Punctuation(" ")
+# The letter of a decomposed "\u00e0" is not an article.
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b(?![\u0300-\u036f])", re.IGNORECASE)
 
 
 def checked_ignore(ignore: Iterable[str], name: str) -> tuple[str, ...]:
@@ -72,14 +58,9 @@ def normalize(text: str, ignore: tuple[str, ...]) -> str:
     if "case" in ignore:
         text = text.casefold()
     if "punctuation" in ignore:
-        text = text.translate(_DROP)
+        text = text.translate(WITHOUT_PUNCTUATION)
     if "articles" in ignore:
         text = _ARTICLES.sub(" ", text)
     if "whitespace" in ignore:
         text = " ".join(text.split())
     return text
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text, case-folded, punctuation and symbols taken for spaces."""
-    return text.casefold().translate(_SPACE).split()

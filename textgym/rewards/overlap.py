@@ -15,9 +15,9 @@ from itertools import zip_longest
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError, require
-from textgym.rewards.normalize import words_of
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
+from textgym.words import words_of
 
 
 @register_reward("bleu")

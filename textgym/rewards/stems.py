@@ -1,19 +1,11 @@
-"""How the rewards that compare stems cut a text into words, and a word down to its stem."""
+"""The stem of a word."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 
 from textgym.errors import require
-
-_TOKEN = re.compile(r"\w+|[^\w\s]+")
-
-
-def words_and_marks(text: str) -> list[str]:
-    """Return the words of a text and, apart from them, its punctuation, all in lower case."""
-    return _TOKEN.findall(text.lower())
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from textgym.errors import RewardError
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
-from textgym.rewards.stems import words_and_marks
+from textgym.words import words_and_marks
 
 
 @register_reward("parent")

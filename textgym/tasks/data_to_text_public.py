@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 from textgym.errors import DataError
-from textgym.rewards.normalize import words_of
 from textgym.tasks.base import Row
+from textgym.words import words_of
 
 _CELL = re.compile(r"<cell>\s*(.*?)\s*<", re.DOTALL)
 _SLOT = re.compile(r"\s*([^,\[\]]+?)\s*\[([^\]]*)\]")

@@ -158,7 +158,7 @@ class Translate(Task):
 
     Raises:
         TaskError: On an unknown level, split or direction.
-    """  # noqa: RUF002 - Chinese marks
+    """
 
     id = "TextGen/Translate-v0"
     max_prompt_tokens = 80
