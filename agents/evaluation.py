@@ -89,7 +89,9 @@ def evaluate(
     result = Evaluation()
     for start in range(0, episodes, batch):
         rows = min(batch, episodes - start)
-        venv = make_venv(rows, EVAL_SEED + start)
+        venv: Any = make_venv(rows, EVAL_SEED + start)
+        # Prompt k is the same however many are written at a time.
+        venv.seed([EVAL_SEED + start + row for row in range(rows)])
         obs: Any = venv.reset()
         result.prompts += [info["prompt"] for info in venv.unwrapped.reset_infos]
         state, episode_start = None, np.ones(rows, dtype=np.bool_)

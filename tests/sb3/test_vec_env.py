@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import SettingsError
 from textgym.sb3 import TextVecEnv, make_vec_env
+from textgym.sb3.vec_env import row_seeds
 from textgym.tokenization import load_tokenizer
 from textgym.wrappers import ActionMasks, SegmentActions, TopKActions
 
@@ -44,7 +45,7 @@ def test_it_agrees_with_single_environments():
         for _ in range(n_envs)
     ]  # fmt: skip
     texts = venv.reset()
-    starts = [env.reset(seed=7 + row) for row, env in enumerate(envs)]
+    starts = [env.reset(seed=seed) for seed, env in zip(row_seeds(7, n_envs), envs, strict=True)]
     assert np.array_equal(texts, [obs for obs, _ in starts])
     assert venv.unwrapped.reset_infos == [info for _, info in starts]
     rng = np.random.default_rng(0)
@@ -113,8 +114,36 @@ def test_seeds_fix_the_prompts():
     assert np.array_equal(first, starts(make(seed=3, prompts=many)))
     assert not np.array_equal(first, starts(make(seed=4, prompts=many)))
     venv = make(seed=None, prompts=many)
-    assert venv.seed(3) == [3, 4, 5, 6]
+    assert venv.seed(3) == row_seeds(3, 4)
     assert np.array_equal(first, starts(venv))
+
+
+def test_two_seeds_share_no_stream():
+    """The seeds of rows, and the prompts that are drawn, of 20 neighbouring seeds."""
+    seeds = [seed for base in range(20) for seed in row_seeds(base, 64)]
+    assert len(set(seeds)) == len(seeds)
+    drawn = [
+        {tuple(row) for row in make_vec_env("TextGen/Story-v0", 16, seed).reset().tolist()}
+        for seed in range(3)
+    ]
+    assert not (drawn[0] & drawn[1] or drawn[1] & drawn[2] or drawn[0] & drawn[2])
+    # A row's stream does not depend on the number of rows.
+    assert row_seeds(5, 3) == row_seeds(5, 64)[:3]
+
+
+def test_seeds_of_single_rows():
+    venv = make(3, prompts=[str(word) for word in WORDS[:22]])
+    assert venv.seed([5, 6, 2**70]) == [5, 6, 2**70]
+    given = venv.reset()
+    envs = gym.make_vec(
+        "TextGen-v0", 3, prompts=[str(word) for word in WORDS[:22]], tokenizer=WORDS,
+        reward=reward, max_prompt_tokens=4, max_new_tokens=5,
+    )  # fmt: skip
+    assert np.array_equal(given, envs.reset(seed=[5, 6, 2**70])[0])
+    for wrong in (-1, True, 1.5, "1", [1, 2], [1, 2, -3]):
+        with pytest.raises(SettingsError, match="seed="):
+            venv.seed(wrong)
+    assert len(set(venv.seed())) == 3
 
 
 def test_starts_are_told_through_the_monitor():
@@ -170,7 +199,7 @@ def test_what_is_per_row_is_split():
     venv.reset()
     generators = venv.get_attr("np_random")
     assert len({id(generator) for generator in generators}) == 4
-    assert venv.get_attr("np_random_seed", [1, 3]) == [1, 3]
+    assert venv.get_attr("np_random_seed", [1, 3]) == row_seeds(0, 4)[1::2]
     envs = venv.unwrapped.envs
     envs.double = lambda value: np.array([value * row for row in range(4)])
     assert venv.env_method("double", 2, indices=[1, 3]) == [2, 6]
@@ -239,7 +268,7 @@ def test_a_wrapped_batch_with_dict_observations(checkpoint):
     assert venv.observation_space == envs.single_observation_space
     assert venv.action_space == gym.spaces.Discrete(4)
     assert not hasattr(venv.action_space, "tokenizer_hash")  # These actions are no tokens.
-    obs, (expected, _) = venv.reset(), envs.reset(seed=[7, 8, 9])
+    obs, (expected, _) = venv.reset(), envs.reset(seed=row_seeds(7, 3))
     rng = np.random.default_rng(0)
     ends = 0
     for _ in range(20):

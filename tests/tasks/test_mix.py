@@ -10,7 +10,7 @@ import pytest
 
 from textgym.envs import TextGenEnv
 from textgym.errors import TaskError
-from textgym.tasks import make_task, registered_tasks
+from textgym.tasks import make_task, registered_tasks, registry
 from textgym.tasks.mix import Mix
 from textgym.testing import check_task, check_vector_env
 
@@ -29,6 +29,17 @@ def test_the_attributes_of_the_class_are_those_of_its_tasks():
     others = {name for name in registered_tasks() if make_task(name).tokenizer is not None}
     others |= {"TextGen/Caption-v0", Mix.id}
     assert {*Mix.built_in()} == {*registered_tasks()} - others
+
+
+def test_what_is_registered_elsewhere_does_not_change_it(monkeypatch):
+    class Own(type(make_task("TextGen/QA-v0"))):
+        id = "TextGen/Own-v0"
+
+    before = Mix().item(3)
+    monkeypatch.setitem(registry._TASKS, Own.id, Own)
+    assert "TextGen/Own-v0" in registered_tasks()
+    assert "TextGen/Own-v0" not in Mix().tasks
+    assert Mix().item(3) == before
 
 
 def test_weights_are_shares():

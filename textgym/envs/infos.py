@@ -55,7 +55,9 @@ def _fill(
         return nested
     if kind is np.ndarray and alike:
         alike = all((value.shape, value.dtype) == (first.shape, first.dtype) for value in values)
-    # A column of mixed types or shapes, as data files have them, can only be told apart as objects.
+    if kind is int and alike:
+        alike = all(-(2**63) <= value < 2**63 for value in values)
+    # Columns of mixed types or shapes, and integers beyond 64 bits, only fit an array of objects.
     filled = _empty(num_envs, key, first) if alike else np.empty(num_envs, dtype=object)
     if array is not None:
         if (array.dtype, array.shape) == (filled.dtype, filled.shape):

@@ -38,8 +38,10 @@ def make_vec_env(
     Args:
         env_id: ``"TextGen-v0"``, ``"TextGen/Sentiment-v0"``, ...; ``"module:id"`` imports first.
         n_envs: Number of rows N.
-        seed: Seed of the first row; row i gets ``seed + i``. The algorithm's own ``seed``
-            argument overrides it.
+        seed: Seed of the batch. Two seeds are two samples: every row gets a seed of its own from
+            ``numpy.random.SeedSequence`` (see :meth:`TextVecEnv.seed`), unlike Gymnasium's
+            ``make_vec(...).reset(seed=s)``, where row i gets ``s + i`` and the rows of neighbouring
+            seeds coincide. The algorithm's own ``seed`` argument overrides it.
         wrapper: Wraps the batch, e.g. ``functools.partial(TopKActions, lm="textgym/tiny", k=8)``.
         **env_kwargs: The environment's arguments, as for ``gymnasium.make_vec``.
 
@@ -115,6 +117,36 @@ class TextVecEnv(VecEnv):
     def tokenizer(self) -> Any:
         """The environment's tokenizer."""
         return self.envs.unwrapped.tokenizer  # type: ignore[attr-defined]
+
+    def seed(self, seed: int | Sequence[int] | None = None) -> list[int | None]:  # type: ignore[override]
+        """Seed the streams of prompts; the next :meth:`reset` uses the seeds.
+
+        Row i of a whole number s gets the first word of ``SeedSequence(s, spawn_key=(i,))``, so that
+        the rows of two seeds share no stream, and a row's stream does not depend on the number of
+        rows. (Stable-Baselines3's own rule is s + i: seeds 0 and 1 then differ in one row alone.)
+
+        Args:
+            seed: A whole number from 0; a list of N such numbers, which the rows take as they are;
+                or None for a random one.
+
+        Returns:
+            The seed of each row.
+
+        Raises:
+            SettingsError: If it is not a whole number from 0, or not N of them.
+        """
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        if isinstance(seed, (list, tuple, np.ndarray)):
+            if len(seed) != self.num_envs:
+                raise SettingsError(
+                    f"seed={seed!r} has {len(seed)} entries for {self.num_envs} rows; give one "
+                    "whole number, or one for each row"
+                )
+            self._seeds = [int(_checked_seed(one)) for one in seed]
+        else:
+            self._seeds = [*row_seeds(_checked_seed(seed), self.num_envs)]
+        return list(self._seeds)
 
     def reset(self) -> VecEnvObs:
         """Start new episodes in all rows; returns observations ``[N, L]``.
@@ -264,6 +296,20 @@ class TextVecEnv(VecEnv):
                 merged["reset_mask"] = np.isin(everyone, rows)
             groups.append((rows, merged))
         return groups
+
+
+def row_seeds(seed: int, count: int) -> list[int]:
+    """A seed for each of some rows, below 2**64: two seeds' rows are independent."""
+    return [
+        int(np.random.SeedSequence(seed, spawn_key=(row,)).generate_state(1, np.uint64)[0])
+        for row in range(count)
+    ]
+
+
+def _checked_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise SettingsError(f"seed={seed!r} has to be a whole number, 0 or more")
+    return int(seed)
 
 
 def _rows_of(vector: dict[str, Any], rows: Sequence[int]) -> list[dict[str, Any]]:
