@@ -126,7 +126,7 @@ def test_two_seeds_share_no_stream():
         {tuple(row) for row in make_vec_env("TextGen/Story-v0", 16, seed).reset().tolist()}
         for seed in range(3)
     ]
-    assert not (drawn[0] & drawn[1] or drawn[1] & drawn[2] or drawn[0] & drawn[2])
+    assert len(drawn[0] | drawn[1] | drawn[2]) == sum(map(len, drawn))
     # A row's stream does not depend on the number of rows.
     assert row_seeds(5, 3) == row_seeds(5, 64)[:3]
 

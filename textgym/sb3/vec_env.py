@@ -118,11 +118,11 @@ class TextVecEnv(VecEnv):
         """The environment's tokenizer."""
         return self.envs.unwrapped.tokenizer  # type: ignore[attr-defined]
 
-    def seed(self, seed: int | Sequence[int] | None = None) -> list[int | None]:  # type: ignore[override]
+    def seed(self, seed: int | Sequence[int] | None = None) -> list[int | None]:
         """Seed the streams of prompts; the next :meth:`reset` uses the seeds.
 
-        Row i of a whole number s gets the first word of ``SeedSequence(s, spawn_key=(i,))``, so that
-        the rows of two seeds share no stream, and a row's stream does not depend on the number of
+        Row i of a whole number s gets the first word of ``SeedSequence(s, spawn_key=(i,))``: the
+        rows of two seeds share no stream, and a row's stream does not depend on the number of
         rows. (Stable-Baselines3's own rule is s + i: seeds 0 and 1 then differ in one row alone.)
 
         Args:
