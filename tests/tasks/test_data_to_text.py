@@ -61,28 +61,30 @@ def test_contract():
         (" The Blue Lantern serves cheap Greek food.", 2 / 4),
         # Two of four, one claim wrong.
         (" The Blue Lantern serves cheap Thai food. It is near the bridge.", 2 / 4 * 2 / 3),
-        # One of four right, one both right and wrong, so that it is not told.
-        (" The Blue Lantern is cheap, serves Greek food and offers Thai food.", 1 / 4 * 1 / 2),
+        # One of four right, one both right and wrong, so that it is not told: a contradiction.
+        (" The Blue Lantern is cheap, serves Greek food and offers Thai food.", 1 / 4 * 1 / 2 / 2.5),
         # A thing told again, in other words.
-        (" The Blue Lantern is a cheap restaurant. It is cheap.", 1 / 4 / 2),
+        (" The Blue Lantern is a cheap restaurant. It is cheap.", 1 / 4 / 2.5),
         # A secret, a false secret and something that the record does not say.
-        (" The Blue Lantern is cheap and is closed on Monday.", 1 / 4 * 1 / 2 / 2),
-        (" The Blue Lantern is cheap and is closed on Friday.", 1 / 4 * 1 / 2 / 2),
+        (" The Blue Lantern is cheap and is closed on Monday.", 1 / 4 * 1 / 2 / 2.5),
+        (" The Blue Lantern is cheap and is closed on Friday.", 1 / 4 * 1 / 2 / 2.5),
         (" The Blue Lantern is cheap and welcomes children.", 1 / 4 * 1 / 2),
         # Nobody named, named too late, somebody else, a wrong pronoun.
         (" It serves cheap Greek food.", 0),
-        (" It is cheap. The Blue Lantern serves Greek food.", 1 / 4 / 2),
+        (" It is cheap. The Blue Lantern serves Greek food.", 1 / 4 / 2.5),
         (" The Red Lantern serves cheap Greek food.", 0),
-        (" The Blue Lantern is cheap. The Red Bell serves Greek food.", 1 / 4 * 1 / 3),
-        # No sentence; one of eleven pieces; one that breaks off; one that cannot go on.
-        (" The Blue Lantern is cheap. Greek.", 1 / 4 / 2),
-        (" The Blue Lantern is cheap. a b c d e f g h i j.", 1 / 4 / 3),
-        (" The Blue Lantern is cheap. It serves", 1 / 4 / 1.5),
-        (" The Blue Lantern is cheap. It it", 1 / 4 / 2),
+        (" The Blue Lantern is cheap. The Red Bell serves Greek food.", 1 / 4 / 2.5),
+        # Not a sentence; one of eleven pieces; one that breaks off; one that cannot continue.
+        (" The Blue Lantern is cheap. Greek.", 1 / 4 / 2.5),
+        (" The Blue Lantern is cheap. a b c d e f g h i j.", 1 / 4 / 4),
+        (" The Blue Lantern is cheap. It serves", 1 / 4 / 2.5),
+        (" The Blue Lantern is cheap. It it", 1 / 4 / 2.5),
         # Echoes.
         (" name: Blue Lantern. food: Greek. price: cheap.", 0),
         (" Blue Lantern, Greek, cheap, old town, bridge.", 0),
-        ("The Blue Lantern is cheap.", 0),
+        # White space around a text is not part of it.
+        ("The Blue Lantern is cheap.", 1 / 4),
+        ("\n The Blue Lantern is cheap.\n", 1 / 4),
         (" The Blue Lantern is cheap", 0),
         (" the Blue Lantern is cheap.", 0),
         (" The Blue Lantern serves a Greek food.", 0),
@@ -126,11 +128,11 @@ OPEN = {
          " family friendly.", 1),
         (OPEN, " Golden Lantern is a good restaurant. It is located near the bridge, and it is not"
          " open on Tuesdays. Children are welcome.", 1),
-        (OPEN, " The Golden Lantern's rating is good. Its rating is good.", 1 / 4 / 2),
+        (OPEN, " The Golden Lantern's rating is good. Its rating is good.", 1 / 4 / 2.5),
         (OPEN, " Golden Lantern is closed on Mondays and is child friendly.", 1 / 4 * 1 / 2),
         (OPEN, " Golden Lantern is closed on Tuesday's.", 0),
         (OPEN, " Golden Rose welcomes children.", 0),
-        (OPEN, " Children are welcome. Golden Lantern is rated good.", 1 / 4 / 2),
+        (OPEN, " Children are welcome. Golden Lantern is rated good.", 1 / 4 / 2.5),
         (OPEN, " Its rating is good.", 0),
         (LANTERN, " Blue Lantern is a cheap Greek restaurant located in the old town. It can be"
          " found near the bridge.", 1),
@@ -140,7 +142,7 @@ OPEN = {
          " cheap. It is situated in the old town.", 1),
         (MATCH, " Lions beat Bears 2-1 and played in front of a large crowd. Tom scored.", 1),
         (MATCH, " The Lions beat the Bears by 2-1. The crowd was large. Tom scored a goal.", 1),
-        (MATCH, " Tom scored. The Lions beat the Bears.", 1 / 4 / 2),
+        (MATCH, " Tom scored. The Lions beat the Bears.", 1 / 4 / 2.5),
         (FLIGHT, " Flight number 79 leaves from Rome at 7:30, is going to Berlin and is"
          " delayed.", 1),
         (FLIGHT, " Flight 79 is from Rome to Berlin. It takes off at 7:30 and is running late.", 1),
@@ -154,7 +156,7 @@ OPEN = {
         (PERSON, " Sam is living in Berlin with a dog.", 2 / 4),
         (PERSON, " Sam's home is Berlin. His hobby is chess. He plays piano and has a pet dog.", 1),
         (PERSON, " Sam lives with a dog in Berlin, plays chess and plays the piano.", 1),
-        (PERSON, " Sam's home is Berlin. Her hobby is chess.", 1 / 4 / 2),
+        (PERSON, " Sam's home is Berlin. Her hobby is chess.", 1 / 4 / 2.5),
         (PERSON, " Tom's home is Berlin.", 0),
     ],
 )  # fmt: skip
@@ -215,10 +217,10 @@ def test_records_do_not_contradict_themselves(level):
         (" In the park, two young boys will throw his ball with a friend.",
          {"boy", "throw", "ball", "park"}, 0, 0),
         (" Some men are throwing the ball.", {"throw", "ball"}, 0, 0),
-        (" A boy throws a letter in the park.", {"boy", "throw", "park"}, 1, 0),
+        (" A boy throws a letter in the park.", {"boy", "throw", "park"}, 1, 1),
         (" A park throws a boy.", set(), 0, 1),
         (" A ball throws a boy.", set(), 0, 1),
-        (" A boy throws a ball in the kitchen.", {"boy", "throw", "ball"}, 1, 0),
+        (" A boy throws a ball in the kitchen.", {"boy", "throw", "ball"}, 1, 1),
         (" A boy throw a ball.", set(), 0, 1),
         (" Two boys throws a ball.", set(), 0, 1),
         (" A boy throws ball.", set(), 0, 1),
@@ -233,7 +235,7 @@ def test_concepts_judged_by_hand(text, right, wrong, faults):
     assert reading == (right, wrong, faults)
     expected = 0.0
     if right:
-        expected = len(right) / 4 * len(right) / (len(right) + wrong) / (1 + faults)
+        expected = len(right) / 4 * len(right) / (len(right) + wrong) / (1 + 1.5 * faults)
     assert DataToText().score(text, row) == pytest.approx(expected)
 
 
@@ -322,7 +324,8 @@ def test_reader_equals_a_second_bookkeeping(sentences):
             pieces = ["", *re.findall(r"\w+|,", text[text.rindex(" They") :])]
             faults += 1 + len(pieces) // 8
         elif subject == "The Red Rose":
-            lies += 1 + len(clauses)
+            pieces = ["", *re.findall(r"\w+|,", text[text.rindex(" The Red") :])]
+            faults += 1 + len(pieces) // 8
         elif subject != "The Blue Lantern" and not named:
             faults += 1
         else:
@@ -335,6 +338,9 @@ def test_reader_equals_a_second_bookkeeping(sentences):
             right.add(attribute)
     lies += sum(facts.get(a) != value or a == "closed" for a, value in told)
     faults += sum(a == "closed" for a, _ in told)
+    for attribute in {a for a, _ in told}:
+        values = [value for a, value in told if a == attribute]
+        faults += sum(value != values[0] for value in values)  # it contradicts itself
     for attribute in set(facts) - {"closed"}:
         faults += max(0, told.count((attribute, facts[attribute])) - 1)
     assert read_record(text, LANTERN) == (right, lies, faults)
@@ -368,7 +374,7 @@ def test_concepts_equal_a_brute_force_over_roles():
         fine = {verb, what, who, where, thing} - {word for _, word in bad}
         seen[not bad] += 1
         assert reading.wrong == len(bad), text
-        assert reading.faults == 0
+        assert reading.faults == len(bad)
         assert fine <= reading.right, text
     assert min(seen.values()) > 0
 

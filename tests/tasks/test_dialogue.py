@@ -81,7 +81,7 @@ def test_contract():
         (" The price is 40. Rosa is near the harbour.",
          [Act("tell", "it", "price", "40"), Act("tell", "Rosa", "spot", "harbour")]),
         (" It is old. Goodbye.\n", [Act("tell", "it", "kind", "old"), Act("bye")]),
-        (" Certainly. Rosa Rosa.", [Act("polite"), Act("junk")]),
+        (" Certainly. Rosa Rosa.", [Act("polite"), Act("junk", faults=1)]),
         (" I've moved Rosa to Monday for two.",
          [Act("change", "Rosa", number="two", day="Monday")]),
         (" Rosa is now for Monday for two.", [Act("change", "Rosa", number="two", day="Monday")]),
@@ -147,11 +147,11 @@ def test_wordings_that_a_reviewer_tried():
      " I've cancelled Rosa and book Anna.", " I will recommend Rosa.", " It've booked Rosa.",
      " I's booked Rosa for two on Friday.", " I have booked Rosa for two for two.",
      " I have booked Rosa for Friday on Friday.", " That Rosa is booked for two on Friday.",
-     " I can book Rosa for two on Friday.", "", " ", "I have booked Rosa for two on Friday.",
-     BOOK[:-1], BOOK.lower(), f" {BOOK}",
+     " I can book Rosa for two on Friday.", "", " ", "Certainly.I have booked Rosa for two on Friday.",
+     BOOK[:-1], BOOK.lower(), f" Certainly. {BOOK}",
      " Booked Rosa for two on Friday.", " I have booked Rosa for two on two.",
      " I have booked Rosa and Anna for two on Friday.", " It serves fish.", " Rosa.",
-     " On which day and Rosa?", BOOK * 9, " I have booked Rosa\nfor two on Friday.", " \ud800."],
+     " On which day and Rosa?", " On which day and and near what?", BOOK * 9, " I have booked Rosa\nfor two on Friday.", " \ud800."],
 )  # fmt: skip
 def test_what_nobody_understands(turn):
     assert read("Hotels", turn)[-1].deed == "junk"
@@ -168,22 +168,32 @@ def test_what_nobody_understands(turn):
         # Too much: another booking is there, and a fault would not be all.
         (TOLD, [" I have booked Anna for two on Friday.", BOOK], 0),
         # Mended in a second turn: half the pace, one fault.
-        (TOLD, [" I have booked Rosa for three on Friday.", " I have changed it to two."], 1 / 4),
+        (TOLD, [" I have booked Rosa for three on Friday.", " I have changed it to two."], 0.4 / 2),
         (TOLD, [" I have booked Anna for two on Friday.",
-                " I have cancelled Anna and booked Rosa for two on Friday."], 1 / 4),
+                " I have cancelled Anna and booked Rosa for two on Friday."], 0.4 / 2),
         # Twice is a fault; so is nonsense beside the right thing, or an untrue word.
-        (TOLD, [BOOK * 2], 1 / 2),
-        (TOLD, [BOOK + " x"], 1 / 2),
-        (TOLD, [BOOK + " It costs 60."], 1 / 2),
+        (TOLD, [BOOK * 2], 0.4),
+        (TOLD, [BOOK + " x"], 0.4),
+        (TOLD, [BOOK + " It costs 60."], 0.4),
         (TOLD, [BOOK + " It costs 40."], 1),
+        # Long nonsense is several faults: of 10 words, of 30, and of 130 characters.
+        (TOLD, [BOOK + " x" * 10], 0.4**2),
+        (TOLD, [BOOK + " x" * 30], 0.4**4),
+        (TOLD, [BOOK + " " + "x" * 130], 0.4**3),
+        # Words that say nothing, in a turn that does something: said twice, asked in vain.
+        (TOLD, [BOOK + " It costs 40. It costs 40."], 0.4),
+        (TOLD, [BOOK + " For how many?"], 0.4),
+        (TOLD, [BOOK + " Certainly. Thank you."], 1),
+        (TOLD, [BOOK + " Certainly. Certainly. Certainly. Certainly."], 0.4**2),
+        (HIDES, [" Near what and on which day? On which day?", BOOK], 0.4),
         # Two turns for what takes one; a question does no harm but that.
         (TOLD, [" On which day?", BOOK], 1 / 2),
-        (TOLD, [" Nonsense", BOOK], 1 / 4),
+        (TOLD, [" Nonsense", BOOK], 0.4 / 2),
         # An offer against what was said is a fault; one that suits is none.
-        (TOLD, [" How about Nora?", BOOK], 1 / 4),
+        (TOLD, [" How about Nora?", BOOK], 0.4 / 2),
         (TOLD, [" How about Rosa?", BOOK], 1 / 2),
         (ASKS, [BOOK, " It costs 40."], 1),
-        (ASKS, [BOOK, " It costs 60."], 1 / 4),
+        (ASKS, [BOOK, " It costs 60."], 0.4 / 2),
         (ASKS, [BOOK, " Anna costs 60."], 1 / 2),
         (ASKS, [BOOK], 1 / 2),
         (ASKS, [BOOK, " Goodbye."], 1 / 2),
@@ -192,20 +202,20 @@ def test_what_nobody_understands(turn):
         (ASKS, [BOOK + " It costs 40."], 1 / 2),
         (HIDES, [" Near what and on which day?", BOOK], 1),
         (HIDES, [" On which day? How about Rosa?", BOOK], 1),
-        (HIDES, [" On which day? How about Anna?", BOOK], 1 / 2),  # a guess in the end
-        (HIDES, [BOOK], 1 / 2),
+        (HIDES, [" On which day? How about Anna?", BOOK], 0.4),  # a guess in the end
+        (HIDES, [BOOK], 0.4),
         # Asked and booked in one breath: a guess all the same.
-        (HIDES, [" Near what and on which day?" + BOOK], 1 / 2),
-        (ASKS, [BOOK, " It costs 40. It costs 60."], 1 / 4),
-        (ASKS, [BOOK, " It costs 60. It costs 40."], 1 / 4),
+        (HIDES, [" Near what and on which day?" + BOOK], 0.4),
+        (ASKS, [BOOK, " It costs 40. It costs 60."], 0.4 / 2),
+        (ASKS, [BOOK, " It costs 60. It costs 40."], 0.4 / 2),
         # Offers one after the other, until one is taken.
-        (HIDES, [" How about Anna? How about Rosa? On which day?", BOOK], 1 / 2),
+        (HIDES, [" How about Anna? How about Rosa? On which day?", BOOK], 0.4),
         (HIDES, [" On which day?", " Near what?", BOOK], 2 / 3),
         (REBOOKS, [" I have cancelled Anna.", BOOK], 1),
         (REBOOKS, [" I have cancelled Anna."], 1 / 2),
         (REBOOKS, [" I have cancelled Nora."], 0),
         (REBOOKS, [" I have cancelled Nora and cancelled Anna."], 0),
-        (REBOOKS, [" I have cancelled Anna.", BOOK[:-7] + "Sunday."], 1 / 4),
+        (REBOOKS, [" I have cancelled Anna.", BOOK[:-7] + "Sunday."], 0.4 / 2),
         (REBOOKS, [" I have changed Nora to three."], 0),
         # Patience ends after three turns that bring nothing.
         (TOLD, ["", " ", " Certainly.", BOOK], 0),
@@ -219,7 +229,7 @@ def test_scores_by_hand(start, turns, expected):
 
 
 def test_a_script_that_goes_on_is_punished():
-    assert Dialogue().score(BOOK + "\n Goodbye.", TOLD) == 1 / 2
+    assert Dialogue().score(BOOK + "\n Goodbye.", TOLD) == 0.4
     assert Dialogue().score("\n".join([BOOK] * 50), TOLD) < 1e-9
 
 

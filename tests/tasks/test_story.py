@@ -99,7 +99,6 @@ def test_it_is_what_was_named_last():
 @pytest.mark.parametrize(
     "text",
     [
-        "Tom smiled.",
         " tom smiled.",
         " Tom smiled",
         " Tom smiled .",
@@ -119,7 +118,7 @@ def test_it_is_what_was_named_last():
 def test_no_english(text):
     telling = tell(text, World(FACTS, BOXES))
     assert telling.events == []
-    assert telling.slips >= 0.5
+    assert telling.slips >= 1
 
 
 # The same rules once more, as preconditions and effects on a set of facts.
@@ -285,11 +284,12 @@ ROW = {
         (" Tom went to the attic and took the coin.", (0.2 + 0.8 * 2 / 3) * (2 / 4) * (2 / 3)),
         # The coin is elsewhere: one event, two faults.
         (" Tom took the coin and gave it to Anna. Tom went to the attic.",
-         (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 3),
-        # A sentence that breaks off, and one that is none (12 pieces).
-        (" Tom went to the attic. Then he", (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 1.5),
+         (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 4),
+        # A sentence that breaks off, one that is none (12 pieces), and one of 100 characters.
+        (" Tom went to the attic. Then he", (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 2.5),
         (" Tom went to the attic. a b c d e f g h i j k.",
-         (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 3),
+         (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 4),
+        (" Tom went to the attic. " + "x" * 100, (0.2 + 0.8 / 3) * (1 / 4) * (1 / 3) / 4),
     ],
 )  # fmt: skip
 def test_scores_by_hand(text, expected):

@@ -76,7 +76,6 @@ def test_what_a_text_tells(text, facts):
 @pytest.mark.parametrize(
     "text",
     [
-        "Tom lost the ring.",
         " tom lost the ring.",
         " Tom lost the ring",
         " Tom lost the ring .",
@@ -132,7 +131,7 @@ def test_what_a_text_tells(text, facts):
 def test_no_english(text):
     facts, slips = read(text)
     assert facts == []
-    assert slips >= 0.5
+    assert slips >= 1
 
 
 def test_every_opening_is_understood():
@@ -166,19 +165,21 @@ def test_every_clause_fills_its_roles_from_the_text():
         (" The ring was lost. Anna found it.", 2 * 1 / (2 + 3)),
         # What is true but of no importance, and what is not true.
         (" Tom lost the ring. He sang a song.", 2 * 1 / (2 + 3)),
-        (" Tom lost the ring. He mended the spoon.", 2 * 1 / (2 + 3) / 2),
+        (" Tom lost the ring. He mended the spoon.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the ring. Leo wanted to steal it.", 2 * 1 / (2 + 3)),
-        (" Tom lost the ring. Leo stole it.", 2 * 1 / (2 + 3) / 2),
-        (" Tom lost the ring. Anna found it in the hall.", 2 * 1 / (2 + 3) / 2),
-        (" Tom lost the ring. Leo sold it to Anna.", 2 * 1 / (2 + 3) / 2),
+        (" Tom lost the ring. Leo stole it.", 2 * 1 / (2 + 3) / 2.5),
+        (" Tom lost the ring. Anna found it in the hall.", 2 * 1 / (2 + 3) / 2.5),
+        (" Tom lost the ring. Leo sold it to Anna.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the spoon.", 0),
         # Twice, and in the wrong order.
-        (" Tom lost the ring. Tom lost it.", 2 * 1 / (2 + 3)),
-        (" Anna found a ring in the barn. Tom lost it.", 2 * 1 / (2 + 3) / 2),
+        (" Tom lost the ring. Tom lost it.", 2 * 1 / (2 + 3) / 2.5),
+        (" Tom lost the ring. The ring was lost.", 2 * 1 / (2 + 3) / 2.5),
+        (" Tom lost the ring. He sang a song. He sang a song.", 2 * 1 / (3 + 3) / 2.5),
+        (" Anna found a ring in the barn. Tom lost it.", 2 * 1 / (2 + 3) / 2.5),
         # No sentence, and one that breaks off.
-        (" Tom lost the ring. Yes indeed.", 2 * 1 / (1 + 3) / 2),
-        (" Tom lost the ring. Then Anna", 2 * 1 / (1 + 3) / 1.5),
-        (" Tom lost the ring. a b c d e f g h.", 2 * 1 / (1 + 3) / 3),
+        (" Tom lost the ring. Yes indeed.", 2 * 1 / (1 + 3) / 2.5),
+        (" Tom lost the ring. Then Anna", 2 * 1 / (1 + 3) / 2.5),
+        (" Tom lost the ring. a b c d e f g h.", 2 * 1 / (1 + 3) / 4),
         # 18, 20 and 21 words; the budget is 17.
         (" One summer day, Tom lost the ring. Anna found it in the barn and sold it to Leo.", 0.75),
         (" Just before dinner, Tom lost the small ring. Then Anna found it in the barn and sold it"
@@ -207,7 +208,7 @@ def test_short_summaries_in_other_words_are_as_good():
 def test_a_find_may_be_told_with_the_hiding_place():
     hide, find = ["hide", "Tom", "ring", "", "barn"], ["find", "Anna", "ring", "", ""]
     row = {**ROW, "facts": [hide, find]}
-    for place, expected in (("", 1), (" in the barn", 1), (" in the hall", 2 / 4 / 2)):
+    for place, expected in (("", 1), (" in the barn", 1), (" in the hall", 2 / 4 / 2.5)):
         text = f" Tom hid the ring in the barn. Anna found it{place}."
         assert Summarize(1).score(text, row) == pytest.approx(expected)
 
@@ -253,20 +254,20 @@ def written(fact, passive):
 def judged(facts):
     """The score by its definition, for facts about which ROW leaves no doubt."""
     last, credit, faults = -1, 0.0, 0
-    for fact in facts:
+    for index, fact in enumerate(facts):
         fits = [
             number
             for number, gold in enumerate(TRUE)
             if all(said in ("", so) for said, so in zip(fact, gold, strict=True))
         ]
-        if fact in FALSE:
+        if fact in FALSE or fact in facts[:index]:
             faults += 1
         elif fits and fits[0] > last:
             last = fits[0]
             credit += 1 if fact in TRUE else 0.5
-        elif fits and fits[0] < last:
+        elif fits:
             faults += 1
-    return 2 * credit / (len(facts) + 3) / (1 + faults)
+    return 2 * credit / (len(facts) + 3) / (1 + 1.5 * faults)
 
 
 @given(

@@ -209,7 +209,6 @@ def row_of(sentence, direction="en-zh"):
         (" 老师买了两顶帽子。", 2 * 6 / 13),  # no time: one part less
         (" 老师昨天在市场买了两顶帽子。", 2 * 7 / 15),  # a place: one part more
         (" 老师昨天买了帽子。", 2 * 5 / 13),  # another number, so no measure word
-        (" 老师昨天没买这顶帽子。", 2 * 6 / 15),
         (" 他哭了。", 2 * 1 / 10),  # in the past, that is all
     ],
 )
@@ -231,7 +230,7 @@ def test_scores_by_hand(text, f1):
 def test_closeness_by_hand(text, pairs, length):
     task, row = row_of("The teacher bought two hats yesterday.")
     assert row["reference"] == " 老师昨天买了两顶帽子。"
-    assert task.score(text, row) == pytest.approx(0.5 * (2 * pairs / (12 + length + 1)) ** 3)
+    assert task.score(text, row) == pytest.approx(0.4 * (2 * pairs / (12 + length + 1)) ** 3)
 
 
 def test_closeness_in_english_is_of_words():
@@ -239,8 +238,30 @@ def test_closeness_in_english_is_of_words():
     assert row["reference"] == " The teacher bought two hats yesterday."
     # "The teacher" and "bought two" of 7 and 7 pairs, and the beginning.
     assert task.score(" The teacher have bought two hat.", row) == pytest.approx(
-        0.5 * (2 * 3 / (7 + 7)) ** 3
+        0.4 * (2 * 3 / (7 + 7)) ** 3
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "direction", "text", "f1"),
+    [
+        # A negation more, or one less; that is one of the parts as well.
+        ("The teacher bought two hats yesterday.", "en-zh", "老师昨天没买两顶帽子。", 2 * 7 / 15),
+        ("The teacher bought two hats yesterday.", "en-zh", "老师昨天没买这顶帽子。", 2 * 6 / 15),
+        ("The girl did not dance.", "en-zh", "女孩跳舞了。", 2 * 3 / 7),
+        (
+            "老师昨天买了两顶帽子。",
+            "zh-en",
+            "The teacher did not buy two hats yesterday.",
+            2 * 6 / 13,
+        ),
+        # In the clause of a clause.
+        ("Tom thinks that Anna cried.", "en-zh", "汤姆觉得安娜没哭。", 2 * 6 / 13),
+    ],
+)
+def test_the_opposite_of_what_is_meant_earns_little(source, direction, text, f1):
+    task, row = row_of(source, direction)
+    assert task.score(text, row) == pytest.approx(0.4 * f1**3)
 
 
 USUAL = [
@@ -281,6 +302,7 @@ def test_usual_chinese(english, answers):
         "她都每天吃三个鸡蛋。", "她昨天都吃了三个鸡蛋。", "她不洗过毯子。", "她会洗过毯子。",
         "她没洗过毯子了。", "她没跳了舞。", "她不跳过舞。", "她想跳过舞。", "她在村里里哭了。",
         "她在村哭了。", "她一起哭了。", "她和他一起一起哭了。", "她哭了他笑了。",
+        "她在在村子里哭。", "她在正在村子里哭。", "她正在正在村子里哭。",
     ],
 )  # fmt: skip
 def test_no_usual_chinese(text):
@@ -441,7 +463,7 @@ def test_attacks(direction, level):
             row["prompt"] + right, right.upper() + "!", " ".join(right), f'"{right.strip()}"',
             f"{body}({wrong.strip()}){end}",
         ):  # fmt: skip
-            assert task.score(text, row) < 0.5, text
+            assert task.score(text, row) <= 0.4, text
         if direction == "en-zh":
             for at in range(1, len(right)):
                 text = right[:at] + right[at + 1 :]

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 from textgym.tasks.data_to_text_concepts import concept_grammars, plausible
 from textgym.tasks.data_to_text_grammar import Claim, State, grammar
+from textgym.tasks.faults import discount, stripped, unreadable
 from textgym.tasks.story_grammar import MEN
-
-WORDS_PER_SLIP = 8
-"""A sentence outside the grammar is one fault, and one more per so many words."""
 
 MAX_CHARACTERS = 2_000
 """Longer texts are not read: no record takes a tenth of this."""
@@ -27,13 +25,15 @@ class Reading(NamedTuple):
 
     Attributes:
         right: What it tells as it should, each thing once.
-        wrong: How many claims are false, made up or private.
-        faults: Points of fault: sentences that are none, claims made again, secrets, nobody named.
+        wrong: How many claims are false, made up or private, and how many words are in roles that
+            they cannot have.
+        faults: Sentences that cannot be read, about somebody else or about nobody; claims made
+            again, claims that contradict each other, secrets, words in impossible roles.
     """
 
     right: set[str]
     wrong: int
-    faults: float
+    faults: int
 
 
 def pronoun(domain: str, subject: str) -> str:
@@ -55,14 +55,10 @@ def claims_of(words: Sequence[str], start: State) -> tuple[State | None, list[Cl
     return state, claims
 
 
-def _slip(words: Sequence[str]) -> int:
-    return 1 + len(words) // WORDS_PER_SLIP
-
-
-def _pieces(completion: str) -> tuple[list[list[str]], list[str]]:
-    """The words of each sentence, and of one that breaks off; each begins with an empty word."""
-    *sentences, rest = completion.rstrip().replace(",", " ,").split(".")
-    return [sentence.split(" ") for sentence in sentences], rest.split(" ") if rest else []
+def _pieces(completion: str) -> tuple[list[str], int]:
+    """The sentences of a text, and the faults of a last one without its full stop."""
+    *sentences, rest = stripped(completion).replace(",", " ,").split(".")
+    return sentences, unreadable(rest) if rest.strip() else 0
 
 
 def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
@@ -74,12 +70,14 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
     private = row["private"]
     right: set[str] = set()
     denied: set[str] = set()
-    wrong, faults, named = 0, 0.0, False
-    sentences, rest = _pieces(completion)
-    for words in sentences:
+    claimed: dict[str, str] = {}
+    wrong, named = 0, False
+    sentences, faults = _pieces(completion)
+    for sentence in sentences:
+        words = sentence.split(" ")
         state, claims = claims_of(words[1:], start)
         if words[0] or state is None or "." not in state:
-            faults += _slip(words)
+            faults += unreadable(sentence)
             continue
         mine, foreign = named, False
         for attribute, value in claims:
@@ -89,7 +87,7 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
             elif attribute == "pronoun" and value != told:
                 mine = False
         if foreign:
-            wrong += len(claims)
+            faults += unreadable(sentence)
             continue
         if not mine:
             faults += 1  # nobody knows who it is
@@ -98,6 +96,7 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
         for attribute, value in claims:
             if attribute in ("about", "pronoun"):
                 continue
+            faults += claimed.setdefault(attribute, value) != value
             if facts.get(attribute) != value or attribute in private:
                 wrong += 1
                 denied.add(attribute)
@@ -106,9 +105,6 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
                 faults += 1
             else:
                 right.add(attribute)
-    if rest:
-        fine = not rest[0] and claims_of(rest[1:], start)[0] is not None
-        faults += 0.5 if fine else _slip(rest)
     return Reading(right - denied, wrong, faults)
 
 
@@ -116,9 +112,10 @@ def read_concepts(completion: str, row: Mapping[str, Any]) -> Reading:
     """Read which concepts of a row a sentence uses, each in a role that makes sense."""
     asked = {concept for _, concept in row["facts"]}
     right: set[str] = set()
-    wrong, faults, read = 0, 0.0, False
-    sentences, rest = _pieces(completion)
-    for words in sentences:
+    wrong, read = 0, False
+    sentences, faults = _pieces(completion)
+    for sentence in sentences:
+        words = sentence.split(" ")
         claims: list[Claim] = []
         state: State | None = None
         if not read and not words[0]:
@@ -127,24 +124,21 @@ def read_concepts(completion: str, row: Mapping[str, Any]) -> Reading:
                 if state is not None:
                     break
         if state is None or "." not in state:
-            faults += _slip(words)
+            faults += unreadable(sentence)
             continue
         read = True
         roles = dict(claims)
         for role, lemma in claims:
             if not plausible(role, lemma, roles):
                 wrong += 1
+                faults += 1
             elif lemma in asked:
                 right.add(lemma)
-    if rest:
-        fine = not read and not rest[0]
-        fine = fine and any(claims_of(rest[1:], one)[0] is not None for one in concept_grammars())
-        faults += 0.5 if fine else _slip(rest)
     return Reading(right, wrong, faults)
 
 
 def judge(completion: str, row: Mapping[str, Any]) -> float:
-    """Coverage times precision of what a text tells, divided by one and its faults."""
+    """Coverage times precision of what a text tells, less the discount for its faults."""
     if len(completion) > MAX_CHARACTERS or "." not in completion:
         return 0.0
     if row["domain"] == "concepts":
@@ -156,4 +150,4 @@ def judge(completion: str, row: Mapping[str, Any]) -> float:
     right = len(reading.right)
     if not right or asked < 1:
         return 0.0
-    return right / asked * right / (right + reading.wrong) / (1.0 + reading.faults)
+    return right / asked * right / (right + reading.wrong) * discount(reading.faults)

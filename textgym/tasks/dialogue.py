@@ -51,7 +51,7 @@ class Dialogue(Task):
 
     The score, in [0, 1], at the end, a product:
 
-        score = right * min(1, fewest / turns) * answered * 0.5 ** faults
+        score = right * min(1, fewest / turns) * answered * 0.4 ** faults
 
     * ``right``: of the bookings that should have been made, changed or cancelled, the share that
       are as they should be: the right name, number and day. 0 if any other booking was touched.
@@ -59,8 +59,10 @@ class Dialogue(Task):
     * ``answered``: 0.5 if the user asked something at the end and was not answered rightly.
     * ``faults``: bookings, changes and cancellations that the user did not want, also if they were
       mended; those made while the user had still something to say to it, right or not; untrue
-      statements; offers against what the user said, or several in a turn; a turn with nonsense;
-      in a script (below) a turn after the user left.
+      statements; offers against what the user said, or several in a turn; each sentence of
+      nonsense, and one more for every eight words of it; in a turn that brings something, what is
+      said twice, questions that the user has answered or does not care about, and courtesy beyond
+      two phrases; in a script (below) a turn after the user left.
 
     On top of it, and apart from it, turns pay (``info["turn_reward"]``): 0.1 for each slot that is
     found out by asking or by an offer that is accepted, and 0.1 for each of the user's wishes that
@@ -166,7 +168,7 @@ class Dialogue(Task):
         if "stages" not in row:
             return overlap(turns[0] if turns else completion, row["reference"])
         if turns is None:
-            turns = completion.split("\n")
+            turns = completion.strip().split("\n")
         user = User(row)
         for number, turn in enumerate(turns):
             if user.done or number == self.max_turns:

@@ -26,6 +26,7 @@ from textgym.tasks.dialogue_database import (
     PRICES,
     SPOT,
 )
+from textgym.tasks.faults import stripped, unreadable
 
 ASK, OFFER, TELL, BOOK, CHANGE, CANCEL, BYE, POLITE, JUNK = (
     "ask", "offer", "tell", "book", "change", "cancel", "bye", "polite", "junk",
@@ -42,6 +43,7 @@ class Act(NamedTuple):
         value: The value that is told.
         number: How many people; "" if the clause does not say.
         day: Which day; "" if the clause does not say.
+        faults: What nonsense costs: one fault, and more if it is long.
     """
 
     deed: str
@@ -50,9 +52,12 @@ class Act(NamedTuple):
     value: str = ""
     number: str = ""
     day: str = ""
+    faults: int = 0
 
 
-_NONSENSE = (Act(JUNK),)
+def _nonsense(text: str) -> Act:
+    return Act(JUNK, faults=unreadable(text))
+
 
 LONGEST = 240
 """Characters of a turn; a longer one is not understood."""
@@ -187,10 +192,11 @@ def read(header: str, turn: str) -> tuple[Act, ...]:
 
     Args:
         header: The domain.
-        turn: What the clerk said: sentences with a space before each. White space at the end does
-            not count.
+        turn: What the clerk said: sentences with a space before each. White space around the whole
+            does not count.
     """
-    return _read(header, turn.rstrip()) if len(turn) <= LONGEST else _NONSENSE
+    text = stripped(turn)
+    return _read(header, text) if len(text) <= LONGEST else (_nonsense(text),)
 
 
 @lru_cache(maxsize=8192)  # an environment and its score hear the same turns
@@ -210,7 +216,7 @@ def _read(header: str, text: str) -> tuple[Act, ...]:
         else:
             acts += _statement(language, said)
     if end != len(text) or not acts:
-        acts.append(Act(JUNK))
+        acts.append(_nonsense(text[end:]))
     return tuple(acts)
 
 
@@ -226,13 +232,14 @@ def _small(said: str) -> str:
 
 def _question(language: _Language, said: str) -> list[Act]:
     said = _small(said)
-    slots = [language.questions.get(part) for part in _QUESTIONS.split(said)]
-    if None not in slots:
+    first, *others = _QUESTIONS.split(said)
+    slots = [language.questions.get(part) for part in (first, *others)]
+    if None not in slots and not any(part.startswith("and ") for part in others):
         return [Act(ASK, slot=slot) for slot in slots if slot]
     phrase, values = _classify(language, said.split(" "))
     if phrase in language.offers:
         return [Act(OFFER, values["N"])]
-    return [Act(JUNK)]
+    return [_nonsense(said)]
 
 
 def _statement(language: _Language, said: str) -> list[Act]:
@@ -253,7 +260,7 @@ def _statement(language: _Language, said: str) -> list[Act]:
         if promised:  # "I will book" does it, as "I have booked" does
             verb = words[0] in ("i", "we")
             if len(words) == verb or words[verb] not in _PROMISES:
-                return [Act(JUNK)]
+                return [_nonsense(said)]
             words[verb] = _PROMISES[words[verb]]
         active = ""
         for subject in _SUBJECTS:
@@ -263,11 +270,11 @@ def _statement(language: _Language, said: str) -> list[Act]:
         if active in _ACTIVE:
             words = words[len(subject) :]
         elif not number and words[0] in _ACTIVE:
-            return [Act(JUNK)]  # "Booked Rosa" wants a subject
+            return [_nonsense(said)]  # "Booked Rosa" wants a subject
         phrase, values = _classify(language, words)
         found = language.statements.get(phrase)
         if found is None:
-            return [Act(JUNK)]
+            return [_nonsense(said)]
         deed, slot = found
         if deed == TELL:
             value = values[{KIND: "A", SPOT: "B", PRICE: "P"}[slot]]

@@ -8,7 +8,7 @@ what it tells only when asked. Nothing is left to chance: all choices were made 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textgym.tasks.base import Reply
@@ -33,8 +33,11 @@ PATIENCE = 3
 PAID = 0.1
 """For each slot found out and each stage done."""
 
-_FAULT = 0.5
+_FAULT = 0.4
 """What is left of a score after a fault."""
+
+_COURTESIES = 2
+"""Phrases of courtesy that a turn may hold."""
 
 _UNANSWERED = 0.5
 """What is left of a score where the user's question was not answered rightly."""
@@ -92,7 +95,9 @@ class User:
         reward = 0.0
         faults, open_slots = self.faults, len(self.pending)
         acts = read(self.header, turn)
-        for act in acts:
+        idle = 0
+        for number, act in enumerate(acts):
+            idle += self._says_nothing(act, acts[:number])
             self._do(act)
         reward += PAID * (open_slots - len(self.pending))
         over = self.answered is not None if self.ask else self.bookings == self.goal
@@ -105,6 +110,8 @@ class User:
                 self._answers = [*self._answers[:1], self.stages[self.stage]["say"]]
             else:
                 self.done = True
+        if self._progress:
+            self.faults += idle  # without progress, idle words cost the turn
         if not self._progress or self.faults > faults:
             self.patience -= 1
         if self._left or self.patience <= 0:
@@ -113,6 +120,14 @@ class User:
             return Reply("", reward, True)
         said = " ".join(dict.fromkeys(self._answers)) or "Sorry?"
         return Reply(f"\nUser: {said}\nAgent:", reward)
+
+    def _says_nothing(self, act: Act, before: Sequence[Act]) -> bool:
+        """Whether an act repeats one of its turn, or asks for what the user is not hiding."""
+        if act.deed == ASK:
+            return act.slot not in self.pending
+        if act.deed == POLITE:
+            return before.count(act) >= _COURTESIES
+        return act.deed in (TELL, OFFER) and act in before
 
     def _do(self, act: Act) -> None:
         if act.deed == ASK:
@@ -124,7 +139,7 @@ class User:
         elif act.deed in (BOOK, CHANGE, CANCEL):
             self._changed(act)
         elif act.deed == JUNK:
-            self.faults += 1
+            self.faults += act.faults
         elif act.deed == BYE:
             self._left = True
         else:

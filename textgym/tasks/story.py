@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.faults import discount
 from textgym.tasks.story_grammar import (
     BOXES,
     FEELINGS,
@@ -133,13 +134,13 @@ class Story(Task):
 
     The score, in [0, 1], once at the end, a product, so that no part makes up for another:
 
-        score = (0.2 + 0.8 used) * min(1, events / E) * min(1, kinds / 3) / (1 + faults)
+        score = (0.2 + 0.8 used) * min(1, events / E) * min(1, kinds / 3) / (1 + 1.5 faults)
 
     * ``used``: the share of the given words that stand in events which could happen.
     * ``events``: how many could happen. A whole story has E = 4, 5 or 6 of them, by level.
     * ``kinds``: how many different verbs they have.
-    * ``faults``: events that could not happen; one for each sentence outside the grammar, and one
-      more for every eight words of it; half a fault for a last sentence that breaks off.
+    * ``faults``: events that could not happen; one for each sentence outside the grammar, a last
+      one without its full stop among them, and one more for every eight words of it.
 
     The ``formula`` baseline takes, goes, gives and feels whatever the scene is: 0.46 on average at
     level 1, where that is right a third of the time, and next to nothing above. The ``ramble``
@@ -288,7 +289,7 @@ class Story(Task):
             return 0.0
         used = sum([word in told for word in words]) / len(words)
         enough = min(1.0, events / _EVENTS[self.level]) * min(1.0, len(verbs) / _VERBS)
-        return (_FLOOR + (1 - _FLOOR) * used) * enough / (1 + faults)
+        return (_FLOOR + (1 - _FLOOR) * used) * enough * discount(faults)
 
     def adopt(self, row: Row) -> Row:
         """Read words, facts and boxes out of a prompt that a user wrote."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from textgym.tasks.faults import stripped, unreadable
 from textgym.tasks.grammar import walk
 from textgym.tasks.story_grammar import (
     BOXES,
@@ -56,43 +57,38 @@ class Telling(NamedTuple):
 
     Attributes:
         events: Each event in order, and the reason why it could not happen (empty: it could).
-        slips: How many points of fault lie outside the grammar; half a point for a sentence that
-            breaks off in the middle.
+        slips: Faults of the sentences outside the grammar; a sentence without its full stop is
+            one of them.
     """
 
     events: list[tuple[Event, str]]
-    slips: float
-
-
-WORDS_PER_SLIP = 8
-"""A sentence outside the grammar is one fault, and one more per so many words."""
+    slips: int
 
 
 def tell(completion: str, world: World) -> Telling:
     """Read the continuation of a story, and let it happen.
 
     Args:
-        completion: What was written: sentences with one space before each word.
+        completion: What was written: sentences with one space before each word. White space around
+            the whole does not count.
         world: Where the story stands; it goes on from there.
     """
     start = grammar()
     events: list[tuple[Event, str]] = []
-    slips = 0.0
+    slips = 0
     nearby = {NAMES[name]: name for name in world.people}  # whom he and she stand for
     known = world.people  # the people of the sentence before
     it = ""
-    *sentences, rest = completion.rstrip().split(".")
+    *sentences, rest = stripped(completion).split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
         if words[0] or "." not in walk(start, words[1:]):
-            slips += 1 + len(words) // WORDS_PER_SLIP
+            slips += unreadable(sentence)
             continue
         told, known, it = _understand(words, nearby, known, it)
         events += [(event, reason or world.do(event)) for event, reason in told]
-    if rest:
-        words = rest.split(" ")
-        fine = not words[0] and walk(start, words[1:])
-        slips += 0.5 if fine else 1 + len(words) // WORDS_PER_SLIP
+    if rest.strip():
+        slips += unreadable(rest)
     return Telling(events, slips)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from textgym.rewards import make_reward
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.faults import discount
 from textgym.tasks.story_grammar import MEN, WOMEN
 from textgym.tasks.summarize_grammar import PLACE, THINGS, VERB, Fact
 from textgym.tasks.summarize_plots import CHAINS, aside, chatter, happen, wish
@@ -64,14 +65,14 @@ class Summarize(Task):
 
     The score, in [0, 1], once at the end, a product, so that no part makes up for another:
 
-        score = F1 / (1 + faults) * min(1, max(0, (budget + 4 - words) / 4))
+        score = F1 / (1 + 1.5 faults) * min(1, max(0, (budget + 4 - words) / 4))
 
     * ``F1 = 2 credit / (facts told + important facts)``: an important fact gives a credit of 1, or
       of 1/2 if a part of it is left out ("The ring was sold"), and nothing the second time. So
       telling what is true but of no importance costs a little.
-    * ``faults``: facts that are not in the story, or not so; facts told after one that happened
-      later; one for each sentence outside the grammar, and one more for every eight words of it;
-      half a fault, at least, for a last sentence that breaks off.
+    * ``faults``: facts that are not in the story, or not so; facts told again, or after one that
+      happened later; one for each sentence outside the grammar, a last one without its full stop
+      among them, and one more for every eight words of it.
     * The last factor is 1 within the budget of words, 3/4, 1/2 and 1/4 for one to three words over
       it, and 0 beyond. The reference has up to two words less than the budget.
 
@@ -197,7 +198,10 @@ class Summarize(Task):
         told, faults = read(completion)
         last = -1
         credit = 0.0
-        for fact in told:
+        for index, fact in enumerate(told):
+            if fact in told[:index]:
+                faults += 1
+                continue
             if fact in facts[last + 1 :]:
                 last = facts.index(fact, last + 1)
                 credit += 1.0
@@ -209,13 +213,13 @@ class Summarize(Task):
                 last = later[0]
                 credit += 1.0 if _whole(fact, facts[last]) else 0.5
             elif where:
-                faults += where[-1] < last  # told as if it had happened later
+                faults += 1  # told again, or as if it had happened later
             else:
                 faults += not any(_agree(fact, one) for one in row["others"])
         if not credit:
             return 0.0
         similarity = 2 * credit / (len(told) + len(facts))
-        return float(similarity / (1 + faults) * min(1.0, room / _GRACE))
+        return float(similarity * discount(faults) * min(1.0, room / _GRACE))
 
     def rouge(self, completion: str, reference: str | list[str]) -> float:
         """The mean of the F measures of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004).

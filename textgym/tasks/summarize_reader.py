@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from textgym.tasks.faults import stripped, unreadable
 from textgym.tasks.summarize_grammar import (
     DID,
     LOOKS,
@@ -27,9 +28,6 @@ from textgym.tasks.summarize_grammar import (
 NOBODY = "?"
 """What a pronoun means that stands for nobody, or nothing."""
 
-WORDS_PER_SLIP = 8
-"""A sentence outside the grammar is one fault, and one more per so many words."""
-
 _OWNED = frozenset((*THINGS, *LOOKS))
 """Words before which "his" and "her" say whose a thing is."""
 
@@ -42,32 +40,33 @@ class Told(NamedTuple):
 
     Attributes:
         facts: In the order of the text; an empty string where it does not say.
-        slips: Points of fault outside the grammar; half a point for a text that breaks off.
+        slips: Faults of the sentences outside the grammar; a last sentence without its full stop is
+            one of them.
     """
 
     facts: list[Fact]
-    slips: float
+    slips: int
 
 
 def read(text: str) -> Told:
-    """Read sentences, each with one space before every word.
+    """Read sentences with one space before every word; white space around them does not count.
 
     "He" is the man and "she" the woman named last, "it" the thing named last. To whom a thing
     belongs is no fact: "his ring" is "the ring".
     """
     facts: list[Fact] = []
-    slips = 0.0
+    slips = 0
     last = {"he": NOBODY, "she": NOBODY, "it": NOBODY}
-    *sentences, rest = text.rstrip().split(".")
+    *sentences, rest = stripped(text).split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
         told = None if words[0] else _understand(words, last)
         if told is None:
-            slips += 1 + len(words) // WORDS_PER_SLIP
+            slips += unreadable(sentence)
         else:
             facts += told
-    if rest:
-        slips += 0.5 + rest.count(" ") // WORDS_PER_SLIP
+    if rest.strip():
+        slips += unreadable(rest)
     return Told(facts, slips)
 
 

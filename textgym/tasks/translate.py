@@ -18,6 +18,7 @@ from textgym.tasks.translate_meaning import (
     Clause,
     Unreadable,
     agreement,
+    contradicts,
     novelties,
     parts,
     settle,
@@ -26,8 +27,9 @@ from textgym.tasks.translate_writer import chinese, english
 
 DIRECTIONS = ("en-zh", "zh-en")
 
-_HALF = 0.5
-"""What a text outside the grammar can earn at most."""
+_UNREAD = 0.4
+"""What a text outside the grammar can earn at most, and what is left of one that says the opposite
+of what is meant."""
 
 _POWER = 3
 """How steeply a translation loses by what it gets wrong."""
@@ -75,12 +77,12 @@ class Translate(Task):
     question, each with its role (``patient.adj=red``).
 
         score = F1(parts said, parts meant) ** 3       if the text is a sentence of the grammar
-        score = 0.5 * F1(pairs of neighbours) ** 3     if it is not: closeness to the reference
+        score = 0.4 * F1(pairs of neighbours) ** 3     if it is not: closeness to the reference
 
     One part wrong of eight costs a third. Synonyms and other orders that mean the same are as good
-    as the reference; a wrong measure word is a wrong part; a text outside the grammar earns less
-    than half, one that only lacks its full stop included. Neighbours are characters in Chinese,
-    words in English.
+    as the reference; a wrong measure word is a wrong part; a sentence that denies what is meant, or
+    states what is denied, keeps 0.4 of its score; a text outside the grammar earns 0.4 at most, one
+    that only lacks its full stop included. Neighbours are characters in Chinese, words in English.
 
     Chinese has no articles. Into English, a noun that stands bare in the Chinese sentence may get
     any ("the student", "a student", "students"), which is no part then; into Chinese, "the" of a
@@ -231,9 +233,10 @@ class Translate(Task):
             told = parts(reader.read(text), into_chinese)
         except Unreadable:
             if into_chinese:
-                return _HALF * _closeness(list(text), list(wanted)) ** _POWER
-            return _HALF * _closeness(text.split(" "), wanted.split(" ")) ** _POWER
-        return agreement(meaning, told) ** _POWER
+                return _UNREAD * _closeness(list(text), list(wanted)) ** _POWER
+            return _UNREAD * _closeness(text.split(" "), wanted.split(" ")) ** _POWER
+        value = agreement(meaning, told) ** _POWER
+        return _UNREAD * value if contradicts(meaning, told) else value
 
     def adopt(self, row: Row) -> Row:
         """Read the meaning out of a prompt that a user wrote, and translate it."""

@@ -245,14 +245,19 @@ class _Reader:
                 and (word != "想" or self.words[self.at] in _PREDICATE)
             ):
                 tense = _MODALS[word]
-            elif word in _AT and self.words[self.at] in _PLACES and not clause.place:
+            elif (
+                word in _AT
+                and self.words[self.at] in _PLACES
+                and not clause.place
+                and (word == "在" or not tense)
+            ):
                 if word == "正在":
                     tense = "progressive"
                 clause.place = _PLACES[self.words[self.at]]
                 self.at += 1
                 if "里" not in self.words[self.at - 1]:
                     self.take(("里", "里面", "中", "上"))
-            elif word in _DURING and not tense:
+            elif word in _DURING and not tense and self.words[self.at] not in _AT:
                 tense = "progressive"
             elif word in _WITH and clause.company is None:
                 clause.company = self.phrase()

@@ -153,6 +153,14 @@ def agreement(gold: Sequence[str], told: Sequence[str]) -> float:
     return 2 * hits / total
 
 
+def contradicts(gold: Sequence[str], told: Sequence[str]) -> bool:
+    """Whether a clause that both meanings have is denied in one of them and not in the other."""
+    meanings = [dict(part.split("=", 1) for part in parts) for parts in (gold, told)]
+    both = [role for role in meanings[0] if role in meanings[1] and role.endswith("verb")]
+    denials = [role.removesuffix("verb") + "polarity" for role in both]
+    return any((role in meanings[0]) != (role in meanings[1]) for role in denials)
+
+
 def phrases(clause: Clause) -> list[Phrase]:
     """All phrases of a clause and of the clauses in it."""
     found = []
