@@ -62,7 +62,8 @@ def test_contract():
         # Two of four, one claim wrong.
         (" The Blue Lantern serves cheap Thai food. It is near the bridge.", 2 / 4 * 2 / 3),
         # One of four right, one both right and wrong, so that it is not told: a contradiction.
-        (" The Blue Lantern is cheap, serves Greek food and offers Thai food.", 1 / 4 * 1 / 2 / 2.5),
+        (" The Blue Lantern is cheap, serves Greek food and offers Thai food.",
+         1 / 4 * 1 / 2 / 2.5),
         # A thing told again, in other words.
         (" The Blue Lantern is a cheap restaurant. It is cheap.", 1 / 4 / 2.5),
         # A secret, a false secret and something that the record does not say.

@@ -147,11 +147,13 @@ def test_wordings_that_a_reviewer_tried():
      " I've cancelled Rosa and book Anna.", " I will recommend Rosa.", " It've booked Rosa.",
      " I's booked Rosa for two on Friday.", " I have booked Rosa for two for two.",
      " I have booked Rosa for Friday on Friday.", " That Rosa is booked for two on Friday.",
-     " I can book Rosa for two on Friday.", "", " ", "Certainly.I have booked Rosa for two on Friday.",
+     " I can book Rosa for two on Friday.", "", " ",
+     "Certainly.I have booked Rosa for two on Friday.",
      BOOK[:-1], BOOK.lower(), f" Certainly. {BOOK}",
      " Booked Rosa for two on Friday.", " I have booked Rosa for two on two.",
      " I have booked Rosa and Anna for two on Friday.", " It serves fish.", " Rosa.",
-     " On which day and Rosa?", " On which day and and near what?", BOOK * 9, " I have booked Rosa\nfor two on Friday.", " \ud800."],
+     " On which day and Rosa?", " On which day and and near what?", BOOK * 9,
+     " I have booked Rosa\nfor two on Friday.", " \ud800."],
 )  # fmt: skip
 def test_what_nobody_understands(turn):
     assert read("Hotels", turn)[-1].deed == "junk"

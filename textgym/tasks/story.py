@@ -198,7 +198,7 @@ class Story(Task):
     max_prompt_tokens = 56
     max_new_tokens = 64
     levels = (1, 2, 3)
-    cheat_ceiling = 0.55
+    cheat_ceiling = 0.41
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw the beginning of a story, and an end that uses the given words."""
