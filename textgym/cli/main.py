@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from textgym.cli.attacking import attack_tasks
 from textgym.cli.pages import list_tasks, show_task
 from textgym.cli.playing import play_task
 from textgym.cli.rescore import SYNTAX, rescore
@@ -21,6 +23,9 @@ from textgym.testing import check_task
 # Tables in a pipe are not squeezed into 80 columns.
 _PIPE_WIDTH = 120
 
+_CHECKED_ROWS = 200
+_ATTACKED_ROWS = 100
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
@@ -28,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
     console = Console(width=wide, highlight=False, soft_wrap=False)
     try:
-        _run(options, console)
+        return _run(options, console)
     except TextGymError as error:
         print(f"textgym: {error}", file=sys.stderr)
         return 1
@@ -39,22 +44,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, console: Console) -> None:
+def _run(options: argparse.Namespace, console: Console) -> int:
     if options.command == "list":
         list_tasks(console)
-        return
+        return 0
     if options.command == "rescore":
         rescore(console, options.file, options.reward, options.out, options.batch, options.modules)
-        return
+        return 0
+    if options.command == "check" and (options.attack or options.all):
+        return _attack(options, console)
     task = _task(options)
     if options.command == "show":
         show_task(console, task, options.samples, options.rows, options.lm)
     elif options.command == "play":
         play_task(console, task, seed=options.seed, by_token=options.tokens)
     else:
-        check_task(type(task) if options.level is None else task, n=options.rows)
+        rows = options.rows or _CHECKED_ROWS
+        check_task(type(task) if options.level is None else task, n=rows)
         levels = "all levels" if options.level is None else f"level {task.level}"
-        console.print(f"{task.id} keeps the task contract ({levels}, {options.rows} rows each)")
+        console.print(f"{task.id} keeps the task contract ({levels}, {rows} rows each)")
+    return 0
+
+
+def _attack(options: argparse.Namespace, console: Console) -> int:
+    """Search for junk that tasks pay; 1 if there is some."""
+    if options.all:
+        if not options.attack or options.task is not None:
+            raise TaskError("check --all needs --attack, and takes no ID: it searches every task")
+        tasks = [make_task(name) for name in registered_tasks()]
+    else:
+        tasks = [_task(options)]
+    if options.level is not None and options.levels is not None:
+        raise TaskError("--level and --levels say the same twice: pass one of them")
+    return attack_tasks(
+        console,
+        tasks,
+        levels=[options.level] if options.level is not None else options.levels,
+        rows=options.rows or _ATTACKED_ROWS,
+        seconds=options.seconds,
+        seed=options.seed,
+        out=options.out,
+    )
 
 
 def _task(options: argparse.Namespace) -> Task:
@@ -63,7 +93,9 @@ def _task(options: argparse.Namespace) -> Task:
     Raises:
         TaskError: If there is none.
     """
-    name: str = options.task
+    name: str | None = options.task
+    if name is None:
+        raise TaskError("which task? `textgym list` lists them; check --attack --all takes all")
     module, colon, attribute = name.partition(":")
     if colon:
         # As in `python -m`: a module in the folder where one stands is found.
@@ -101,6 +133,17 @@ def _count(text: str) -> int:
 _count.__name__ = "whole number above 0"  # As argparse names it in its error.
 
 
+def _seconds(text: str) -> float:
+    """A finite time, not below 0."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+_seconds.__name__ = "number of seconds"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="textgym", description="Look at the built-in tasks, play them, check one's own."
@@ -122,7 +165,27 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--seed", type=int, default=None, help="of the prompts")
     play.add_argument("--tokens", action="store_true", help="token by token, not by text")
     check = commands.add_parser("check", help="hold a task to the task contract")
-    check.add_argument("--rows", type=_count, default=200, help="of each level and split")
+    check.add_argument(
+        "--rows",
+        type=_count,
+        help=f"of each level (default: {_CHECKED_ROWS} of each split; "
+        f"with --attack {_ATTACKED_ROWS})",
+    )
+    check.add_argument(
+        "--attack", action="store_true", help="search for junk that is paid; exit with 1 if it is"
+    )
+    check.add_argument("--all", action="store_true", help="with --attack: every registered task")
+    check.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=60.0,
+        help="time of the search, all tasks and levels together (default: 60)",
+    )
+    check.add_argument("--levels", type=int, nargs="+", help="with --attack: several difficulties")
+    check.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    check.add_argument(
+        "--out", type=Path, metavar="FILE", help="with --attack: write the table (Markdown)"
+    )
     again = commands.add_parser("rescore", help="judge stored episodes again by other rewards")
     again.add_argument("file", type=Path, metavar="FILE", help="JSONL, as RecordEpisodes writes it")
     again.add_argument(
@@ -141,7 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         help="import a module that registers rewards of one's own; repeatable",
     )
     for command in (show, play, check):
-        command.add_argument("task", metavar="ID", help="an id, its middle, or module:Class")
+        command.add_argument(
+            "task",
+            metavar="ID",
+            nargs="?" if command is check else None,
+            help="an id, its middle, or module:Class",
+        )
         command.add_argument("--level", type=int, default=None, help="difficulty")
         command.add_argument("--split", default="train", help="train or eval")
     return parser

@@ -90,6 +90,8 @@ class Task(ABC):
         levels: The known difficulties.
         default_level: The difficulty when none is given.
         cheat_ceiling: No text of the task contract's list of cheats scores this much or more.
+        junk_ceiling: No text that is nonsense, contradictory or off the question scores more; see
+            `textgym.testing.attack_task`.
         disjoint_splits: False where the prompt space is too small to divide.
         image_shape: ``(3, height, width)`` of the picture that the policy sees beside the text;
             None where there is none. With a picture the task defines `image` and `identity`.
@@ -107,6 +109,7 @@ class Task(ABC):
     levels: ClassVar[tuple[int, ...]] = (1,)
     default_level: ClassVar[int] = 1
     cheat_ceiling: float
+    junk_ceiling: ClassVar[float] = 0.4
     max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
     image_shape: ClassVar[tuple[int, int, int] | None] = None

@@ -1,10 +1,11 @@
 """Checks that other people's tasks and environments can run too.
 
 ``check_task`` holds a task to the task contract, ``check_vector_env`` holds a native batch to
-Gymnasium's own ``SyncVectorEnv``.
+Gymnasium's own ``SyncVectorEnv``, and ``attack_task`` searches for junk that a scorer pays.
 """
 
+from textgym.testing.attack import Attack, Finding, attack_task
 from textgym.testing.task import check_task
 from textgym.testing.vector import assert_same, check_vector_env
 
-__all__ = ["assert_same", "check_task", "check_vector_env"]
+__all__ = ["Attack", "Finding", "assert_same", "attack_task", "check_task", "check_vector_env"]
