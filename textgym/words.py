@@ -75,6 +75,8 @@ class _Patterns(NamedTuple):
     part: Any  # a part between spaces, or a letter of such a script with its punctuation
     word: Any  # a word of a text that has no punctuation any more
     token: Any  # a word or a run of punctuation
+    apart: Any  # a letter of such a script, or punctuation beyond ASCII
+    foreign: Any  # finds a letter of any script but the Latin
     letter: str  # a class: letters of scripts without spaces
     inner: str  # a class: what continues a word of a script with spaces
 
@@ -182,6 +184,37 @@ def join_words(words: Iterable[str], language: str = AUTO) -> str:
     return "".join(text)
 
 
+def space_out(text: str, language: str = AUTO) -> str:
+    """Put spaces around the letters of scripts without spaces, for libraries that cut at spaces.
+
+    In a text with such letters, punctuation beyond ASCII gets spaces too. Other texts are returned
+    as they are.
+
+    Args:
+        text: Any text.
+        language: ``"auto"``, or the language of the text.
+
+    Example:
+        >>> space_out("我用Python。")
+        ' 我  用 Python 。 '
+    """
+    if text.isascii() or (patterns := _patterns_for(text, language)) is None:
+        return text
+    return patterns.apart.sub(r" \g<0> ", text)  # type: ignore[no-any-return]
+
+
+def is_latin(text: str) -> bool:
+    """Return whether more than half of the words of a text are without letters of other scripts.
+
+    A text without words is Latin, and numbers are.
+    """
+    if text.isascii():
+        return True
+    words = words_of(text)
+    foreign = _patterns(unspaced=True).foreign
+    return 2 * sum(foreign.search(word) is not None for word in words) < max(len(words), 1)
+
+
 def words_of(text: str, language: str = AUTO) -> list[str]:
     """Return the words of a text, case-folded, punctuation and symbols taken for spaces.
 
@@ -236,6 +269,8 @@ def has_phrase(text: str, phrase: str, language: str = AUTO) -> bool:
             counts.
         language: ``"auto"``, or the language of the text.
     """
+    if not text.isascii():
+        text, phrase = (unicodedata.normalize("NFC", one) for one in (text, phrase))
     parts = phrase.split()
     if not parts or not all(part in text for part in parts):
         return False
@@ -282,8 +317,12 @@ def _patterns(unspaced: bool) -> _Patterns:
         rf"|[^{space}\p{{L}}\p{{N}}_]+"
     )
     found = rf"{letter}|[{syllables}]" if unspaced else letter
-    has, parts, words, tokens = (regex.compile(one, regex.V1) for one in (found, part, word, token))
-    return _Patterns(has, parts, words, tokens, letter, inner)
+    apart = rf"{cluster}|[[\p{{P}}\p{{S}}]--[\x00-\x7f]]|[{syllables}]"
+    foreign = r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]"
+    has, parts, words, tokens, separate, other = (
+        regex.compile(one, regex.V1) for one in (found, part, word, token, apart, foreign)
+    )
+    return _Patterns(has, parts, words, tokens, separate, other, letter, inner)
 
 
 @lru_cache(maxsize=16384)

@@ -14,7 +14,7 @@ from textgym.errors import RewardError
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
-from textgym.words import words_of
+from textgym.words import checked_language, words_of
 
 _Gram = tuple[str, ...]
 _Vector = tuple[list[dict[_Gram, float]], list[float], int]  # weights and norm by n, words
@@ -38,7 +38,8 @@ class Cider:
     have it)``, where a document is one row's set of references. The score is the cosine between
     text and reference, averaged over n = 1 to 4 and over the references, times 10. CIDEr-D clips a
     count at the reference's, and multiplies by ``exp(-(difference of lengths)^2 / (2 sigma^2))``,
-    so that repeated rare words do not pay. Words are case-folded and without punctuation. The
+    so that repeated rare words do not pay. Words are case-folded and without punctuation; in
+    scripts without spaces every letter is one. The
     numbers are those of the COCO captions' evaluation on texts that are tokenized already.
 
     Where there is no corpus, the different sets of references in the batch are the documents. Then
@@ -62,6 +63,8 @@ class Cider:
         scale: What a perfect text gets.
         stems: Whether words are stemmed first (Porter's, for English), as in the paper. The COCO
             evaluation doesn't.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option has an impossible value, the corpus cannot be read or has fewer
@@ -77,6 +80,7 @@ class Cider:
     sigma: float = 6.0
     scale: float = 10.0
     stems: bool = False
+    language: str = "auto"
     name: ClassVar[str] = "cider"
     _frequencies: _Frequencies | None = field(init=False, repr=False)
 
@@ -91,6 +95,7 @@ class Cider:
             value = getattr(self, option)
             if not isinstance(value, int | float) or not isfinite(value) or value <= 0:
                 raise RewardError(f"{self.name}: {option} must be a number > 0, not {value!r}")
+        checked_language(self.language, self.name, RewardError)
         if self.stems:
             stemmer()  # to say now that nltk is missing
         frequencies = None
@@ -149,7 +154,7 @@ class Cider:
         return self
 
     def _words(self, text: str) -> list[str]:
-        words = words_of(text)
+        words = words_of(text, self.language)
         return list(map(stemmer(), words)) if self.stems else words
 
     def _grams(self, text: str) -> Counter[_Gram]:

@@ -11,9 +11,12 @@ from textgym.errors import RewardError
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
-from textgym.words import words_of
+from textgym.words import checked_language, words_of
 
-_JOINERS = frozenset(("and", "or"))
+# English, and scripts in which the words of a list are joined by single letters or short words.
+_JOINERS = frozenset(
+    ("and", "or", "和", "与", "與", "或", "及", "と", "や", "및", "और", "या", "و", "أو", "и", "или")
+)
 
 
 @register_reward("concepts")
@@ -27,10 +30,13 @@ class Concepts:
     "dog", "threw" is no "throw". The penalty is due once, where the text
 
     * lists the concepts: all of them, if there are three or more, word for word, in a row in any
-      order, with nothing but "and", "or" and punctuation between them ("dog, catch, frisbee", and
-      not "the dog catches the frisbee");
-    * or repeats ``copied`` words of the prompt in a row;
+      order, with nothing but "and", "or" (also in some other languages) and punctuation between
+      them ("dog, catch, frisbee", and not "the dog catches the frisbee");
+    * or repeats ``copied`` words of the prompt in a row, other than those of one concept;
     * or uses one of the ``forbidden`` words.
+
+    In scripts without spaces every letter is a word, so that 4 words in a row are soon a chance;
+    take a greater ``copied`` for these.
 
     Range: [-``penalty``, 1], higher is better.
     Needs: the column ``column``; the package nltk (``textgym[metrics]``) for its stemmer.
@@ -45,6 +51,10 @@ class Concepts:
         penalty: What copying costs, at least 0.
         copied: How many words in a row of the prompt are a copy; 0 allows all.
         forbidden: Words that cost the penalty, e.g. of the instruction: ("generate", "sentence").
+            One of several words (or letters, in scripts without spaces) costs it where they stand
+            in a row.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option has an impossible value, or the column is missing.
@@ -56,6 +66,7 @@ class Concepts:
     penalty: float = 1.0
     copied: int = 4
     forbidden: tuple[str, ...] = ()
+    language: str = "auto"
     name: ClassVar[str] = "concepts"
 
     def __post_init__(self) -> None:
@@ -68,8 +79,10 @@ class Concepts:
         forbidden: Any = self.forbidden
         if isinstance(forbidden, str):
             raise RewardError(f"{self.name}: forbidden must be a tuple of words, not {forbidden!r}")
-        words = tuple(word for one in forbidden for word in words_of(one))
-        object.__setattr__(self, "forbidden", words)
+        checked_language(self.language, self.name, RewardError)
+        # One without any word could never be used.
+        spoken = tuple(one for one in forbidden if self._words(one))
+        object.__setattr__(self, "forbidden", spoken)
         stemmer()  # to say now that nltk is missing
 
     def __call__(
@@ -90,9 +103,9 @@ class Concepts:
         return rewards
 
     def _score(self, completion: str, concepts: list[str], prompt: str) -> float:
-        words = words_of(completion)
+        words = self._words(completion)
         stems = list(map(stemmer(), words))
-        listed = list(dict.fromkeys(tuple(words_of(one)) for one in concepts))
+        listed = list(dict.fromkeys(tuple(self._words(one)) for one in concepts))
         if not all(listed):
             raise TypeError(f"a concept needs at least one word: {concepts!r:.80}")
         wanted = {tuple(map(stemmer(), concept)) for concept in listed}
@@ -100,11 +113,14 @@ class Concepts:
         score = self.coverage * used / len(wanted)
         if (
             (len(listed) > 2 and _lists(listed, words))
-            or (self.copied and _copies(words, words_of(prompt), self.copied))
-            or not set(self.forbidden).isdisjoint(words)
+            or (self.copied and _copies(words, self._words(prompt), self.copied, listed))
+            or any(_is_in(tuple(self._words(one)), words) for one in self.forbidden)
         ):
             score -= self.penalty
         return score
+
+    def _words(self, text: str) -> list[str]:
+        return words_of(text, self.language)
 
 
 def _is_in(part: tuple[str, ...], words: list[str]) -> bool:
@@ -126,7 +142,11 @@ def _lists(concepts: list[tuple[str, ...]], words: list[str]) -> bool:
     return False
 
 
-def _copies(words: list[str], prompt: list[str], size: int) -> bool:
-    """Whether some words in a row are also in a row in the prompt."""
+def _copies(
+    words: list[str], prompt: list[str], size: int, concepts: list[tuple[str, ...]]
+) -> bool:
+    """Whether some words in a row are also in a row in the prompt, but not in one concept."""
     grams = set(zip(*(prompt[start:] for start in range(size)), strict=False))
+    for concept in concepts:
+        grams.difference_update(concept[i : i + size] for i in range(len(concept) - size + 1))
     return any(tuple(words[i : i + size]) in grams for i in range(len(words) - size + 1))

@@ -1,7 +1,8 @@
 """How varied a collection of texts is: type-token ratio, n-grams, entropies and lengths.
 
-Each takes the words of all texts together, which are case-folded and without punctuation. Nothing
-here is a reward: no text has a share of its own in these numbers.
+Each takes the words of all texts together, which are case-folded and without punctuation; in
+scripts without spaces every letter is a word (:mod:`textgym.words`). Nothing here is a reward: no
+text has a share of its own in these numbers.
 """
 
 from __future__ import annotations

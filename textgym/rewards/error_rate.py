@@ -15,6 +15,7 @@ from textgym.errors import RewardError
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
+from textgym.words import checked_language, split_words
 
 
 @register_reward("error_rate")
@@ -35,10 +36,13 @@ class ErrorRate:
     references, the frequent words in a likely order.
 
     Args:
-        unit: ``"word"`` (parts between whitespace) or ``"character"``.
+        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
+            spaces) or ``"character"`` (code points).
         column: The column of references: a string, or a list of alternatives.
         ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
             ``articles``, ``whitespace``.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option is unknown, or the column is missing.
@@ -47,10 +51,12 @@ class ErrorRate:
     unit: str = "word"
     column: str = "reference"
     ignore: tuple[str, ...] = ()
+    language: str = "auto"
     _distance: Callable[[Sequence[str], Sequence[str]], int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_unit("error_rate", self.unit)
+        checked_language(self.language, self.name, RewardError)
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
         from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
 
@@ -69,14 +75,17 @@ class ErrorRate:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
-        return type(self), (self.unit, self.column, self.ignore)
+        return type(self), (self.unit, self.column, self.ignore, self.language)
 
     def _score(self, completion: str, references: list[str]) -> float:
-        said = _parts(completion, self.unit, self.ignore)
+        said = self._parts(completion)
         return -min(
             self._distance(said, reference) / max(len(reference), 1)
-            for reference in (_parts(one, self.unit, self.ignore) for one in references)
+            for reference in map(self._parts, references)
         )
+
+    def _parts(self, text: str) -> Sequence[str]:
+        return _parts(text, self.unit, self.ignore, self.language)
 
 
 register_reward("wer", partial(ErrorRate, "word"))
@@ -96,10 +105,13 @@ class EditSimilarity:
     Gaming: in characters, junk of about the right length and the usual letters gets 0.2 to 0.3.
 
     Args:
-        unit: ``"word"`` (parts between whitespace) or ``"character"``.
+        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
+            spaces) or ``"character"`` (code points).
         column: The column of references: a string, or a list of alternatives.
         ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
             ``articles``, ``whitespace``.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option is unknown, or the column is missing.
@@ -108,11 +120,13 @@ class EditSimilarity:
     unit: str = "character"
     column: str = "reference"
     ignore: tuple[str, ...] = ()
+    language: str = "auto"
     name: ClassVar[str] = "edit_similarity"
     _similarity: Callable[[Sequence[str], Sequence[str]], float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_unit(self.name, self.unit)
+        checked_language(self.language, self.name, RewardError)
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
         from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
 
@@ -126,17 +140,20 @@ class EditSimilarity:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
-        return type(self), (self.unit, self.column, self.ignore)
+        return type(self), (self.unit, self.column, self.ignore, self.language)
 
     def _score(self, completion: str, references: list[str]) -> float:
-        said = _parts(completion, self.unit, self.ignore)
-        return max(self._similarity(said, _parts(r, self.unit, self.ignore)) for r in references)
+        said = self._parts(completion)
+        return max(self._similarity(said, self._parts(one)) for one in references)
+
+    def _parts(self, text: str) -> Sequence[str]:
+        return _parts(text, self.unit, self.ignore, self.language)
 
 
-def _parts(text: str, unit: str, ignore: tuple[str, ...]) -> Sequence[str]:
+def _parts(text: str, unit: str, ignore: tuple[str, ...], language: str) -> Sequence[str]:
     if ignore:
         text = normalize(text, ignore)
-    return text.split() if unit == "word" else text
+    return split_words(text, language) if unit == "word" else text
 
 
 def _check_unit(name: str, unit: str) -> None:

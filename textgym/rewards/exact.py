@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
+from textgym.words import checked_language, has_phrase
 
 
 @register_reward("exact_match")
@@ -69,9 +69,12 @@ class Keywords:
         keywords: The keywords of every row; None takes each row's own from the column.
         column: The column of keywords, used if ``keywords`` is None.
         mode: ``"fraction"``, or 1 for ``"all"`` of them, 1 for ``"any"`` of them.
-        whole_words: Whether ``cat`` must stand on its own and not within ``catalogue``. Set it to
-            False for scripts without spaces.
+        whole_words: Whether ``cat`` must stand on its own and not within ``catalogue``. Marks
+            belong to their letter, and in scripts without spaces every letter stands on its own.
+            Set it to False for languages that join endings to words, such as Korean.
         ignore_case: Whether ``Cat`` counts.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If the mode is unknown, a keyword is empty, or the column is missing.
@@ -82,6 +85,7 @@ class Keywords:
     mode: str = "fraction"
     whole_words: bool = True
     ignore_case: bool = True
+    language: str = "auto"
     name: ClassVar[str] = "keywords"
 
     def __post_init__(self) -> None:
@@ -89,6 +93,7 @@ class Keywords:
             raise RewardError(
                 f"{self.name}: mode must be 'fraction', 'all' or 'any', not {self.mode!r}"
             )
+        checked_language(self.language, self.name, RewardError)
         if self.keywords is not None:
             try:
                 object.__setattr__(self, "keywords", self._checked(self.keywords))
@@ -122,19 +127,15 @@ class Keywords:
 
     def _score(self, completion: str, keywords: tuple[str, ...]) -> float:
         text = completion.casefold() if self.ignore_case else completion
-        used = sum(
-            _keyword_pattern(keyword, self.whole_words).search(text) is not None
-            for keyword in keywords
-        )
+        used = sum(self._uses(text, keyword) for keyword in keywords)
         if self.mode == "fraction":
             return used / len(keywords)
         return float(used == len(keywords) if self.mode == "all" else used > 0)
 
-
-@lru_cache(maxsize=16384)
-def _keyword_pattern(keyword: str, whole_words: bool) -> re.Pattern[str]:
-    phrase = r"\s+".join(map(re.escape, keyword.split()))
-    return re.compile(rf"(?<!\w){phrase}(?!\w)" if whole_words else phrase)
+    def _uses(self, text: str, keyword: str) -> bool:
+        if self.whole_words:
+            return has_phrase(text, keyword, self.language)
+        return keyword in " ".join(text.split())
 
 
 @register_reward("regex")

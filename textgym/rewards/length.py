@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeGuard
 from textgym.errors import RewardError
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
-from textgym.words import words_of
+from textgym.words import checked_language, count_words, words_of
 
 
 @register_reward("length")
@@ -29,9 +29,12 @@ class Length:
 
     Args:
         target: The length, at least 0.
-        unit: ``"words"`` (parts between whitespace), ``"characters"`` or ``"tokens"``.
+        unit: ``"words"`` (parts between whitespace; letters, with their signs, in scripts without
+            spaces), ``"characters"`` or ``"tokens"``.
         shape: ``"triangle"`` or ``"budget"``.
         width: How far from the target the reward reaches 0, above 0. The target itself if left out.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option has an impossible value.
@@ -41,6 +44,7 @@ class Length:
     unit: str = "words"
     shape: str = "triangle"
     width: float | None = None
+    language: str = "auto"
     name: ClassVar[str] = "length"
 
     def __post_init__(self) -> None:
@@ -58,13 +62,14 @@ class Length:
             object.__setattr__(self, "width", self.target)
         if not _is_number(self.width) or self.width <= 0:
             raise RewardError(f"{self.name}: width must be a number > 0, not {self.width!r}")
+        checked_language(self.language, self.name, RewardError)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
         """Return N rewards."""
         if self.unit == "words":
-            return [self._score(len(completion.split())) for completion in completions]
+            return [self._score(count_words(text, self.language)) for text in completions]
         if self.unit == "characters":
             return [self._score(len(completion)) for completion in completions]
         return [self._score(len(ids)) for ids in column_of(columns, "completion_ids")]
@@ -88,7 +93,8 @@ class Repetition:
 
     This is minus ``seq-rep-n`` of Welleck et al. (2020, "Neural Text Generation with Unlikelihood
     Training"): ``-(1 - distinct n-grams / n-grams)``. Words are case-folded and without
-    punctuation. A text of fewer than n words repeats nothing and gets 0.
+    punctuation; in scripts without spaces every letter is one. A text of fewer than n words
+    repeats nothing and gets 0.
 
     Range: (-1, 0], higher is better.
     Needs: nothing but the text.
@@ -97,22 +103,26 @@ class Repetition:
 
     Args:
         n: The number of words of an n-gram, at least 1.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If n is no positive integer.
     """
 
     n: int = 4
+    language: str = "auto"
     name: ClassVar[str] = "repetition"
 
     def __post_init__(self) -> None:
         _check_order(self.name, self.n)
+        checked_language(self.language, self.name, RewardError)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
         """Return N rewards."""
-        return [self._score(words_of(completion)) for completion in completions]
+        return [self._score(words_of(completion, self.language)) for completion in completions]
 
     def _score(self, words: list[str]) -> float:
         total = len(words) - self.n + 1
@@ -127,7 +137,7 @@ class Distinct:
     As in Li et al. (2016, "A Diversity-Promoting Objective Function for Neural Conversation
     Models"): the number of distinct n-grams divided by the number of *words*, so for n > 1 a text
     of k words reaches ``(k - n + 1) / k`` at best. Words are case-folded and without punctuation;
-    a text without words gets 0.
+    in scripts without spaces every letter is one. A text without words gets 0.
 
     Range: [0, 1], higher is better.
     Needs: nothing but the text.
@@ -136,22 +146,26 @@ class Distinct:
 
     Args:
         n: The number of words of an n-gram, at least 1; 1 to 4 are usual.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If n is no positive integer.
     """
 
     n: int = 2
+    language: str = "auto"
     name: ClassVar[str] = "distinct"
 
     def __post_init__(self) -> None:
         _check_order(self.name, self.n)
+        checked_language(self.language, self.name, RewardError)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
         """Return N rewards."""
-        return [self._score(words_of(completion)) for completion in completions]
+        return [self._score(words_of(completion, self.language)) for completion in completions]
 
     def _score(self, words: list[str]) -> float:
         return _distinct(words, self.n) / len(words) if words else 0.0

@@ -15,7 +15,7 @@ from textgym.errors import RewardError, require
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
-from textgym.words import words_and_marks
+from textgym.words import checked_language, words_and_marks
 
 Synonyms = str | Mapping[str, Iterable[str]] | None
 _Pairs = list[tuple[int, int]]
@@ -37,8 +37,8 @@ class Meteor:
         score = P * R / (alpha * P + (1 - alpha) * R) * (1 - gamma * (c / m) ** beta)
 
     with the parameters of Lavie and Agarwal (2007). Words are compared in lower case, punctuation
-    marks count as words. A text that equals its reference gets ``1 - gamma / m ** beta``, so a
-    single right word gets 0.5.
+    marks count as words, and in scripts without spaces every letter does. A text that equals its
+    reference gets ``1 - gamma / m ** beta``, so a single right word gets 0.5.
 
     NLTK's ``meteor_score`` takes the same stages and formula, but aligns repeated words from the
     end and not with the fewest crossings, and looks up the synonyms of stems and not of words;
@@ -59,6 +59,8 @@ class Meteor:
         synonyms: ``"auto"``: WordNet's, if NLTK finds its data on this machine; ``"wordnet"``: an
             error if it doesn't; None: no synonyms; or a dict of each word's synonyms. Name
             ``"wordnet"`` or None where numbers of several machines are compared.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Attributes:
         uses_synonyms: Whether there is a stage of synonyms.
@@ -74,6 +76,7 @@ class Meteor:
     gamma: float = 0.5
     stems: bool = True
     synonyms: Synonyms = "auto"
+    language: str = "auto"
     name: ClassVar[str] = "meteor"
     uses_synonyms: bool = field(init=False, repr=False)
     _stem: Callable[[str], str] | None = field(init=False, repr=False)
@@ -86,6 +89,7 @@ class Meteor:
                 raise RewardError(f"{self.name}: {option} must be in [0, 1], not {value!r}")
         if not _is_number(self.beta) or self.beta < 0:
             raise RewardError(f"{self.name}: beta must be a number >= 0, not {self.beta!r}")
+        checked_language(self.language, self.name, RewardError)
         synonyms = _synonyms_of(self.synonyms)
         object.__setattr__(self, "_stem", stemmer() if self.stems else None)
         object.__setattr__(self, "_synonyms", synonyms)
@@ -100,12 +104,12 @@ class Meteor:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the options: the other process looks for WordNet itself."""
         options = (self.column, self.alpha, self.beta, self.gamma, self.stems, self.synonyms)
-        return type(self), options
+        return type(self), (*options, self.language)
 
     def score(self, completion: str, references: list[str]) -> float:
         """Return the best score of a text against some references."""
-        said = words_and_marks(completion)
-        return max(self._score(said, words_and_marks(reference)) for reference in references)
+        said = words_and_marks(completion, self.language)
+        return max(self._score(said, words_and_marks(one, self.language)) for one in references)
 
     def _score(self, said: list[str], meant: list[str]) -> float:
         pairs = align(said, meant, self._stem, self._synonyms)

@@ -31,7 +31,7 @@ from textgym.rewards.checks import checked_values
 from textgym.rewards.diversity import DIVERSITY, msttr
 from textgym.rewards.registry import RewardFunction, make_reward, registered_rewards
 from textgym.rewards.signature import Call
-from textgym.words import words_of
+from textgym.words import checked_language, words_of
 
 
 class Metric(NamedTuple):
@@ -54,6 +54,7 @@ def evaluate(
     metrics: str | Sequence[str] | Mapping[str, str | RewardFunction] = ("rouge", "bleu"),
     columns: Mapping[str, Sequence[Any]] | None = None,
     segment: int = 100,
+    language: str = "auto",
 ) -> dict[str, Metric]:
     """Judge a collection of texts.
 
@@ -69,6 +70,8 @@ def evaluate(
             with it.
         columns: The other columns that the rewards need, N values each.
         segment: The number of words in a segment of ``msttr``.
+        language: The texts' language for the diversity metrics, see :mod:`textgym.words`; rewards
+            have an option of their own.
 
     Returns:
         A :class:`Metric` for each name, in order.
@@ -84,6 +87,7 @@ def evaluate(
         raise RewardError("evaluate: there are no completions; give at least one")
     if not isinstance(segment, int) or segment < 1:
         raise RewardError(f"evaluate: segment must be an integer >= 1, not {segment!r}")
+    checked_language(language, "evaluate", RewardError)
     prompts = [""] * count if prompts is None else list(prompts)
     given = {name: list(values) for name, values in (columns or {}).items()}
     if references is not None:
@@ -98,7 +102,7 @@ def evaluate(
     results: dict[str, Metric] = {}
     for name, metric in _named(metrics).items():
         if isinstance(metric, str) and metric in DIVERSITY:
-            words = words or list(map(words_of, completions))
+            words = words or [words_of(text, language) for text in completions]
             function = partial(msttr, segment=segment) if metric == "msttr" else DIVERSITY[metric]
             results[name] = Metric(function(words), None)
         else:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from textgym.errors import RewardError, require
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
-from textgym.words import words_of
+from textgym.words import checked_language, is_latin, space_out, words_of
 
 
 @register_reward("bleu")
@@ -35,12 +35,16 @@ class Bleu:
         column: The column of references: a string, or a list of alternatives, whose n-grams
             count together.
         lowercase: Whether case is ignored.
-        tokenize: sacrebleu's tokenizer, e.g. ``"13a"``, ``"intl"``, ``"zh"``, ``"char"``.
+        tokenize: ``"auto"`` is sacrebleu's ``"13a"``, with every letter of scripts without spaces
+            as a word (of Chinese these are the words of its ``"zh"``); or the name of one of
+            sacrebleu's, which then cuts all texts: ``"13a"``, ``"intl"``, ``"zh"``,
+            ``"ja-mecab"``, ``"ko-mecab"``, ``"char"``, ...
         smooth_method: ``"exp"``, ``"floor"``, ``"add-k"`` or ``"none"`` (Chen and Cherry 2014).
         smooth_value: The value of ``floor`` and ``add-k``.
         max_ngram_order: The longest n-gram, at least 1.
         effective_order: Whether orders that the completion is too short for are left out. Without
             it a text of fewer than ``max_ngram_order`` words can hardly be rewarded.
+        language: The texts' language, for ``"auto"``, see :mod:`textgym.words`.
 
     Raises:
         RewardError: If sacrebleu does not take the options, or the column is missing.
@@ -49,11 +53,12 @@ class Bleu:
 
     column: str = "reference"
     lowercase: bool = False
-    tokenize: str = "13a"
+    tokenize: str = "auto"
     smooth_method: str = "exp"
     smooth_value: float | None = None
     max_ngram_order: int = 4
     effective_order: bool = True
+    language: str = "auto"
     name: ClassVar[str] = "bleu"
     _scorer: Any = field(init=False, repr=False)
 
@@ -62,11 +67,12 @@ class Bleu:
             raise RewardError(
                 f"{self.name}: max_ngram_order must be at least 1, not {self.max_ngram_order!r}"
             )
+        checked_language(self.language, self.name, RewardError)
         scorer = _sacrebleu(
             "BLEU",
             self.name,
             lowercase=self.lowercase,
-            tokenize=self.tokenize,
+            tokenize="13a" if self.tokenize == "auto" else self.tokenize,
             smooth_method=self.smooth_method,
             smooth_value=self.smooth_value,
             max_ngram_order=self.max_ngram_order,
@@ -84,7 +90,14 @@ class Bleu:
         """Return corpus BLEU: the n-grams of all texts count together, and all orders are there."""
         return _corpus(replace(self, effective_order=False)._scorer, self, completions, columns)
 
+    def cut(self, completion: str, references: list[str]) -> tuple[str, list[str]]:
+        """Return texts that sacrebleu cuts into the right words."""
+        if self.tokenize != "auto":
+            return completion, references
+        return _spaced_out(completion, references, self.language)
+
     def _score(self, completion: str, references: list[str]) -> float:
+        completion, references = self.cut(completion, references)
         # The exponential of a mean of logarithms: a perfect text gets a hair more than 100.
         return min(float(self._scorer.sentence_score(completion, references).score) / 100.0, 1.0)
 
@@ -93,6 +106,9 @@ class Bleu:
 @dataclass(frozen=True, eq=False)
 class Chrf:
     """Sentence chrF (Popovic 2015) as sacrebleu computes it, divided by 100.
+
+    It counts characters, so that every script will do; only with ``word_order`` does it count
+    words, which are what stands between spaces.
 
     Range: [0, 1], higher is better.
     Needs: the column ``column``; the package sacrebleu (``textgym[metrics]``).
@@ -163,7 +179,8 @@ class Ter:
 
     The rate is the number of edits, shifts of phrases among them, for each reference word. It is
     not clipped: a text with more errors than the reference has words gets less than 0, so that
-    among bad texts the shorter one is still better.
+    among bad texts the shorter one is still better. In scripts without spaces every letter is a
+    word.
 
     Range: (-inf, 1], higher is better; silence gets 0.
     Needs: the column ``column``; the package sacrebleu (``textgym[metrics]``).
@@ -175,8 +192,10 @@ class Ter:
             divided by the mean length).
         normalized: Whether punctuation becomes words of its own.
         no_punct: Whether punctuation is removed.
-        asian_support: Whether Asian characters become words of their own.
+        asian_support: sacrebleu's own rule for Chinese characters, of use with ``normalized``.
         case_sensitive: Whether case counts.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If the column is missing.
@@ -188,10 +207,12 @@ class Ter:
     no_punct: bool = False
     asian_support: bool = False
     case_sensitive: bool = False
+    language: str = "auto"
     name: ClassVar[str] = "ter"
     _scorer: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        checked_language(self.language, self.name, RewardError)
         scorer = _sacrebleu(
             "TER",
             self.name,
@@ -212,7 +233,12 @@ class Ter:
         """Return 1 minus all texts' edits, divided by the words of all references."""
         return 1.0 - _corpus(self._scorer, self, completions, columns)
 
+    def cut(self, completion: str, references: list[str]) -> tuple[str, list[str]]:
+        """Return texts that sacrebleu cuts into the right words."""
+        return _spaced_out(completion, references, self.language)
+
     def _score(self, completion: str, references: list[str]) -> float:
+        completion, references = self.cut(completion, references)
         return 1.0 - float(self._scorer.sentence_score(completion, references).score) / 100.0
 
 
@@ -227,6 +253,8 @@ def _corpus(
     meant: list[list[str]] = []
 
     def keep(completion: str, references: list[str]) -> float:
+        if not isinstance(reward, Chrf):
+            completion, references = reward.cut(completion, references)
         said.append(completion)
         meant.append(references)
         return 0.0
@@ -237,6 +265,10 @@ def _corpus(
     # sacrebleu takes the k-th references of all texts together, None where a text has fewer.
     streams = list(zip_longest(*meant))
     return float(scorer.corpus_score(said, streams).score) / 100.0
+
+
+def _spaced_out(completion: str, references: list[str], language: str) -> tuple[str, list[str]]:
+    return space_out(completion, language), [space_out(one, language) for one in references]
 
 
 def _sacrebleu(metric: str, name: str, **options: Any) -> Any:
@@ -275,8 +307,11 @@ class Rouge:
             of the measure counts, for each variant by itself.
         stemmer: Whether words are stemmed first (Porter's, for English).
         tokenizer: ``"rouge"`` is the original's, which keeps only the letters a to z and digits, so
-            that texts in other scripts get 0. ``"words"`` takes the words of any script (there is
-            no stemming with it).
+            that texts in other scripts get 0. ``"words"`` takes the words of any script, and every
+            letter of scripts without spaces (there is no stemming with it). ``"auto"`` is
+            ``"words"`` for references of which half of the words or more are in other scripts than
+            the Latin, and ``"rouge"`` for all others.
+        language: The texts' language, for ``"words"``, see :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option is unknown, or the column is missing.
@@ -287,9 +322,11 @@ class Rouge:
     measure: str = "fmeasure"
     column: str = "reference"
     stemmer: bool = False
-    tokenizer: str = "rouge"
+    tokenizer: str = "auto"
+    language: str = "auto"
     _variants: tuple[str, ...] = field(init=False, repr=False)
-    _scorer: Any = field(init=False, repr=False)
+    _latin: Any = field(init=False, repr=False)
+    _other: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         known = ("rouge", "rougeL", "rougeLsum", *(f"rouge{n}" for n in range(1, 10)))
@@ -299,20 +336,20 @@ class Rouge:
             raise RewardError(
                 f"rouge: measure must be 'fmeasure', 'precision' or 'recall', not {self.measure!r}"
             )
-        if self.tokenizer not in ("rouge", "words"):
+        if self.tokenizer not in ("auto", "rouge", "words"):
             raise RewardError(
-                f"rouge: tokenizer must be 'rouge' or 'words', not {self.tokenizer!r}"
+                f"rouge: tokenizer must be 'auto', 'rouge' or 'words', not {self.tokenizer!r}"
             )
+        checked_language(self.language, "rouge", RewardError)
         if self.stemmer and self.tokenizer == "words":
             raise RewardError("rouge: stemmer=True needs tokenizer='rouge'")
         variants = _ROUGE if self.variant == "rouge" else (self.variant,)
-        scorer = require("rouge_score.rouge_scorer", "metrics").RougeScorer(
-            list(variants),
-            use_stemmer=self.stemmer,
-            tokenizer=_Words() if self.tokenizer == "words" else None,
-        )
+        scorer = require("rouge_score.rouge_scorer", "metrics").RougeScorer
+        latin = scorer(list(variants), use_stemmer=self.stemmer)
+        words = scorer(list(variants), tokenizer=_Words(self.language))
         object.__setattr__(self, "_variants", variants)
-        object.__setattr__(self, "_scorer", scorer)
+        object.__setattr__(self, "_latin", words if self.tokenizer == "words" else latin)
+        object.__setattr__(self, "_other", latin if self.tokenizer == "rouge" else words)
 
     @property
     def name(self) -> str:
@@ -326,16 +363,22 @@ class Rouge:
         return against_references(self._score, completions, columns, self.column)
 
     def _score(self, completion: str, references: list[str]) -> float:
-        scores = [self._scorer.score(reference, completion) for reference in references]
+        scores = [
+            (self._latin if is_latin(reference) else self._other).score(reference, completion)
+            for reference in references
+        ]
         best = [max(getattr(one[kind], self.measure) for one in scores) for kind in self._variants]
         return float(sum(best) / len(best))
 
 
+@dataclass(frozen=True)
 class _Words:
     """The tokenizer that rouge-score is given for other scripts than the Latin."""
 
+    language: str
+
     def tokenize(self, text: str) -> list[str]:
-        return words_of(text)
+        return words_of(text, self.language)
 
 
 for _variant in (*_ROUGE, "rougeLsum"):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from textgym.errors import RewardError
 from textgym.rewards.registry import register_reward
+from textgym.words import count_words, space_out
 
 _NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?(?!\w|\.[0-9])")
 
@@ -33,7 +34,8 @@ class IncreasingNumbers:
 
     Args:
         budget: How many numbers (or words) a perfect text has at least, 1 or more.
-        among: ``"numbers"`` or ``"words"`` (parts between whitespace).
+        among: ``"numbers"`` or ``"words"`` (parts between whitespace; letters in scripts
+            without spaces).
 
     Raises:
         RewardError: If an option has an impossible value.
@@ -57,12 +59,12 @@ class IncreasingNumbers:
         return [self._score(completion) for completion in completions]
 
     def _score(self, completion: str) -> float:
-        numbers = list(map(float, _NUMBER.findall(completion)))
+        numbers = list(map(float, _NUMBER.findall(space_out(completion))))
         increasing, greatest = 0, float("-inf")
         for number in numbers:
             if number > greatest:
                 increasing, greatest = increasing + 1, number
-        parts = len(numbers) if self.among == "numbers" else len(completion.split())
+        parts = len(numbers) if self.among == "numbers" else count_words(completion)
         # Several numbers may stand in one word: "1;2;3".
         return increasing / max(self.budget, parts, increasing)
 
@@ -77,13 +79,15 @@ _MONTH = "|".join(sorted(_MONTH_NUMBERS, key=len, reverse=True))
 _DATE = re.compile(
     rf"""
     (?<![\w/-])(?:
+      (?P<asian>(?:[0-9]{{4}}\s*[年년]\s*)?[0-9]{{1,2}}\s*[月월]\s*[0-9]{{1,2}}\s*[日일])
+    | (?:
       (?P<iso>[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}})
     | (?P<slashed>[0-9]{{1,2}}(?P<mark>[/.-])[0-9]{{1,2}}(?P=mark)[0-9]{{2,4}})
     | (?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)?[ ](?:of[ ])?(?P<month>{_MONTH})\.?
       (?:,?[ ](?P<year>[0-9]{{4}}))?
     | (?P<month2>{_MONTH})\.?[ ](?P<day2>[0-9]{{1,2}})(?:st|nd|rd|th)?
       (?:,?[ ](?P<year2>[0-9]{{4}}))?
-    )(?![\w/]|-[0-9])
+    )(?![\w/]|-[0-9]))
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -96,8 +100,8 @@ class Dates:
 
     ``different right dates / max(budget, what looks like a date)``. What looks like a date is
     "2024-02-29", "29/2/2024" (day or month first; also with dots or hyphens), "29 February 2024",
-    "29th of February", "Feb. 29, 2024"; it is right if there is such a day. Without a year,
-    29 February is; years of two digits are taken for 2000 to 2099.
+    "29th of February", "Feb. 29, 2024", 2024年2月29日, 2024년 2월 29일; it is right if there is
+    such a day. Without a year, 29 February is; years of two digits are taken for 2000 to 2099.
 
     Range: [0, 1], higher is better.
     Needs: nothing but the text.
@@ -124,7 +128,7 @@ class Dates:
         return [self._score(completion) for completion in completions]
 
     def _score(self, completion: str) -> float:
-        named = [_day_of(match) for match in _DATE.finditer(completion)]
+        named = [_day_of(match) for match in _DATE.finditer(space_out(completion))]
         right = {day for day in named if day is not None}
         return len(right) / max(self.budget, len(named))
 
@@ -141,7 +145,10 @@ def _day_of(match: re.Match[str]) -> tuple[int | None, int, int] | None:
 
 
 def _readings(match: re.Match[str]) -> Iterator[tuple[int | None, int, int]]:
-    if match["iso"]:
+    if match["asian"]:
+        *years, month, day = map(int, re.findall("[0-9]+", match["asian"]))
+        yield years[0] if years else None, month, day
+    elif match["iso"]:
         year, month, day = map(int, match["iso"].split("-"))
         yield year, month, day
     elif match["slashed"]:

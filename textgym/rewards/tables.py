@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from textgym.errors import RewardError
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
-from textgym.words import words_and_marks
+from textgym.words import checked_language, words_and_marks
 
 
 @register_reward("parent")
@@ -28,7 +28,8 @@ class Parent:
     ``weight``. Precisions and recalls of 0 for n above 1 become ``smoothing``, so that a text of
     fewer than 4 words can hardly be rewarded; take a lower ``max_order`` for such. All of this is
     as in the paper's program, whose numbers these are. The headers (attributes, relations) don't
-    count. Words and punctuation marks are compared in lower case.
+    count. Words and punctuation marks are compared in lower case; in scripts without spaces every
+    letter is a word.
 
     Range: [0, 1], higher is better.
     Needs: the columns ``table`` and ``column``.
@@ -44,6 +45,8 @@ class Parent:
         measure: ``"fmeasure"``, ``"precision"`` or ``"recall"`` of the reference with the best F.
         smoothing: What stands for 0, above 0 and below 1.
         max_order: The longest n-gram, at least 1.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.words`.
 
     Raises:
         RewardError: If an option has an impossible value, or a column is missing.
@@ -55,6 +58,7 @@ class Parent:
     measure: str = "fmeasure"
     smoothing: float = 1e-5
     max_order: int = 4
+    language: str = "auto"
     name: ClassVar[str] = "parent"
 
     def __post_init__(self) -> None:
@@ -74,6 +78,8 @@ class Parent:
                 f"{self.name}: max_order must be an integer >= 1, not {self.max_order!r}"
             )
 
+        checked_language(self.language, self.name, RewardError)
+
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -82,7 +88,7 @@ class Parent:
         meant = column_of(columns, self.column)
         rewards: list[float | None] = []
         for completion, table, references in zip(completions, tables, meant, strict=True):
-            values = _values(table, self.table)
+            values = _values(table, self.table, self.language)
             if not values:
                 rewards.append(None)
                 continue
@@ -93,13 +99,14 @@ class Parent:
         return rewards
 
     def _score(self, values: list[list[str]], completion: str, references: list[str]) -> float:
-        said = words_and_marks(completion)
+        said = words_and_marks(completion, self.language)
         of_table = {word for value in values for word in value}
         # No reference changes the recall against the table.
         told = sum(_common(value, said) / len(value) for value in values) / len(values)
         best = (-1.0, 0.0, 0.0)
         for reference in references:
-            precision, recall = self._against(said, words_and_marks(reference), of_table)
+            meant = words_and_marks(reference, self.language)
+            precision, recall = self._against(said, meant, of_table)
             recall = recall ** (1 - self.weight) * (told or self.smoothing) ** self.weight
             f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
             best = max(best, (f, precision, recall), key=lambda one: one[0])
@@ -128,7 +135,7 @@ class Parent:
         return _geometric_mean(precisions), _geometric_mean(recalls) or self.smoothing
 
 
-def _values(table: Any, column: str) -> list[list[str]]:
+def _values(table: Any, column: str, language: str) -> list[list[str]]:
     """Return the words of each entry's value; entries without any are left out."""
     if table is None:
         return []
@@ -147,7 +154,7 @@ def _values(table: Any, column: str) -> list[list[str]]:
                 f"(head, relation, tail) triples, not {table!r:.80}"
             )
         parts = entry[1:] if len(entry) == 2 else entry[::2]
-        values.append([word for part in parts for word in words_and_marks(str(part))])
+        values.append([word for part in parts for word in words_and_marks(str(part), language)])
     return [value for value in values if value]
 
 
