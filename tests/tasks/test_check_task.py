@@ -40,6 +40,29 @@ def broken(**attributes):
     return type("Broken", (Reverse,), attributes)
 
 
+class Add(Task):
+    """A task in open text, whose score compares texts as they are."""
+
+    id = "TextGen/Add-v0"
+    max_prompt_tokens = 16
+    max_new_tokens = 8
+    cheat_ceiling = 0.5
+
+    def generate(self, rng):
+        one, two = rng.integers(1000, size=2).tolist()
+        return {"prompt": f"{one} + {two} =", "reference": f" {one + two}"}
+
+    def score(self, completion, row):
+        return float(completion == row["reference"])
+
+    def baselines(self):
+        return {"half": lambda row, rng: row["reference"] if rng.random() < 0.5 else " 7"}
+
+
+def exact(self, completion, row):
+    return completion
+
+
 def with_row(**columns):
     def generate(self, rng):
         return {**Reverse.generate(self, rng), **columns}
@@ -125,6 +148,7 @@ def first_item(self, index):
 
 
 CASES = {
+    "attributes: score": ("attributes", broken(score=Task.score)),
     "attributes: ceiling": ("attributes", broken(cheat_ceiling=2.0)),
     "attributes: budget": ("attributes", broken(max_new_tokens=0)),
     "attributes: level": ("attributes", broken(default_level=4)),
@@ -181,6 +205,7 @@ CASES = {
         "reward",
         broken(reward=lambda self, prompts, completions, **columns: [float("nan")] * len(prompts)),
     ),
+    "spaces": ("spaces", type("Exact", (Add,), {"align": exact})),
     "document: global": ("document", broken(document=lambda self, rng: f"{random.random()}")),
     "document: bytes": ("document", broken(document=lambda self, rng: b"text")),
 }
@@ -189,6 +214,7 @@ CASES = {
 def test_a_good_task_passes():
     check_task(Reverse, n=60)
     check_task(Reverse(split="eval"), n=20)
+    check_task(Add, n=60)
 
 
 @pytest.mark.parametrize(("rule", "task"), CASES.values(), ids=CASES)

@@ -64,9 +64,9 @@ def test_precedence_and_exceptions():
         (" Decline: the loan is for a car.", 0.2 / 3),
         (f" Decline: {DEBTS} and the loan is for a car.", 0.2 / 3 + 0.8 / 9),
         (f" Decline: {DEBTS}, {DEBTS}.", 0.2 / 3 + 0.8 / 9),
+        (f"Decline: {DEBTS}.", 1.0),
         # Another form.
         ("", 0),
-        (f"Decline: {DEBTS}.", 0),
         (f" Decline: {DEBTS}", 0),
         (f" decline: {DEBTS}.", 0),
         (f" Decline Approve: {DEBTS}.", 0),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textgym.errors import DataError, RewardError, SettingsError
+from textgym.rewards.programs import readings
 from textgym.rewards.registry import register_reward
 from textgym.rewards.signature import missing_column
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _TESTS = ("test", "test_list", "tests", "inputs")
 _OTHERS = ("outputs", "entry_point", "test_setup_code", "test_imports")
-_FENCED = re.compile(r"```(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class UnitTests:
     * ``tests`` of pairs ``[arguments, result]``, or ``inputs`` and ``outputs``, with
       ``entry_point``: each one is a call that has to return the result. Lists and tuples differ.
 
-    The code within the first fence of three backticks is the program, where there is one.
+    Code between fences of three backticks is the program, where there is some; what is around it is
+    not. Indentation and line breaks that a tokenizer or a chat template took from the beginning of
+    a text are put back where that is unambiguous: see :mod:`textgym.rewards.programs`.
 
     Range: [0, 1], higher is better; 0 or 1 with ``partial=False``.
     Needs: a column with tests, in one of the forms above; Linux.
@@ -137,20 +139,8 @@ class UnitTests:
     def _judge(
         self, at: int, prompt: str, completion: str, row: Mapping[str, Any]
     ) -> Verdict | None:
-        from textgym.tasks.python_sandbox import run_tests
-
         try:
-            suite = suite_of(row)
-            if suite is None:
-                return None
-            program, helpers = program_of(prompt, completion, suite.entry_point)
-            return run_tests(
-                program,
-                suite.tests,
-                entry_point=suite.entry_point,
-                setup=f"{helpers}\n{suite.setup}" if helpers else suite.setup,
-                limits=self._limits(),
-            )
+            return judge_program(prompt, completion, row, self._limits())
         except DataError as error:
             raise RewardError(
                 f"cannot use the tests of row {at} (prompt {prompt!r:.60}): {error}"
@@ -200,17 +190,28 @@ def suite_of(row: Mapping[str, Any]) -> Suite | None:
     return Suite([_call(test, name) for test in tests], name, setup)
 
 
-def program_of(prompt: str, completion: str, entry_point: str | None) -> tuple[str, str]:
-    """The program that a completion stands for, and the prompt's own definitions before it."""
-    fenced = _FENCED.search(completion)
-    written = fenced[1] if fenced else completion
-    before, signature, _ = prompt.partition(f"def {entry_point}(") if entry_point else ("", "", "")
-    # The prompt of a chat may quote the function: it is prose then, and no part of a program.
-    if not signature or not _is_source(before):
-        return written, ""
-    if re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{entry_point}\b", written, re.MULTILINE):
-        return f"{before}\n{written}", before
-    return prompt + written, before
+def judge_program(
+    prompt: str, completion: str, row: Mapping[str, Any], limits: Limits | None = None
+) -> Verdict | None:
+    """Run the tests of a row on the program that a completion stands for; None without tests.
+
+    The one judge of programs: the reward ``unit_tests`` and the public rows of ``TextGen/Code-v0``
+    give the same verdicts.
+
+    Raises:
+        DataError: If the row's tests are in no known form, or broken.
+        SettingsError: On a system that cannot run a sandbox.
+    """
+    from textgym.tasks.python_sandbox import run_tests
+
+    suite = suite_of(row)
+    if suite is None:
+        return None
+    programs, helpers = readings(prompt, completion, suite.entry_point)
+    setup = f"{helpers}\n{suite.setup}" if helpers else suite.setup
+    return run_tests(
+        programs, suite.tests, entry_point=suite.entry_point, setup=setup, limits=limits
+    )
 
 
 def _call(pair: Any, name: str | None) -> str:
@@ -246,11 +247,3 @@ def _is_name(name: Any) -> bool:
 
 def _defines(source: str, name: str) -> bool:
     return re.search(rf"^def[ \t]+{name}[ \t]*\(", source, re.MULTILINE) is not None
-
-
-def _is_source(text: str) -> bool:
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True

@@ -13,8 +13,8 @@ methods::
             number = int(rng.integers(10_000))
             return {"prompt": f"{number} is", "reference": " odd" if number % 2 else " even"}
 
-        def score(self, completion, row):
-            return float(completion == row["reference"])
+        def judge(self, text, row):
+            return float(text == row["reference"].strip())
 
         def baselines(self):
             return {"coin": lambda row, rng: (" odd", " even")[int(rng.integers(2))]}
@@ -69,7 +69,7 @@ _MAX_DRAWS = 10_000
 class Task(ABC):
     """Prompts with a verifiable score.
 
-    A subclass sets the class attributes and defines `generate` and `score`; everything else has a
+    A subclass sets the class attributes and defines `generate` and `judge`; everything else has a
     default. A task holds no mutable state, so that the same generator gives the same rows in any
     process.
 
@@ -93,6 +93,8 @@ class Task(ABC):
         junk_ceiling: No text that is nonsense, contradictory or off the question scores more; see
             `textgym.testing.attack_task`.
         disjoint_splits: False where the prompt space is too small to divide.
+        lead: What `judge` finds in front of a text, whatever white space was written there: a space
+            where its grammar has one before every word.
         image_shape: ``(3, height, width)`` of the picture that the policy sees beside the text;
             None where there is none. With a picture the task defines `image` and `identity`.
 
@@ -112,6 +114,7 @@ class Task(ABC):
     junk_ceiling: ClassVar[float] = 0.4
     max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
+    lead: ClassVar[str] = ""
     image_shape: ClassVar[tuple[int, int, int] | None] = None
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
@@ -138,13 +141,44 @@ class Task(ABC):
             ``{"prompt": str, "reference": str, ...}``. All values are JSON-able.
         """
 
-    @abstractmethod
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
-        """Judge a completion: a float in [0, 1], deterministic, for any string at all.
+        """The score of a completion: what `judge` says of it, whatever white space is around it.
+
+        A tokenizer may or may not write a space between prompt and completion, and models differ
+        in whether they begin with a line break or end with one. A subclass that overrides this
+        method, rather than `judge`, gets the completion as it was written from whoever calls it,
+        and from `reward` as `align` makes it.
+        """
+        return self.judge(self.normalize(completion, row), row)
+
+    def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
+        """The text that `judge` gets: without white space around it, and after `lead`."""
+        text = completion.strip()
+        return self.lead + text if text else ""
+
+    def align(self, completion: str, row: Mapping[str, Any]) -> str:
+        """The completion with the white space around it that the row's reference has.
+
+        For tasks that define `score` itself, which may compare the two as they are. A task to which
+        the white space around a text matters overrides it.
+        """
+        text, reference = completion.strip(), row.get("reference")
+        if not text or not isinstance(reference, str) or not reference.strip():
+            return completion
+        before, _, after = reference.partition(reference.strip())
+        return before + text + after
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+        """Judge a text: a float in [0, 1], deterministic, for any string at all.
 
         In a conversation the environment adds the columns ``turns`` and ``replies``, the two
-        sides' texts; the completion is what the agent wrote, a line a turn.
+        sides' texts; the text is what the agent wrote, a line a turn.
+
+        Args:
+            text: The completion as `normalize` gives it.
+            row: The row that it answers.
         """
+        raise TaskError(f"{self.id} defines neither judge(text, row) nor score(completion, row)")
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """A completion that scores exactly 1.0; in a conversation the agent's turns, by lines."""
@@ -240,7 +274,7 @@ class Task(ABC):
         return row
 
     def adopt(self, row: Row) -> Row:
-        """Give a row that a user wrote (``reset(options=...)``) the columns that `score` reads.
+        """Give a row that a user wrote (``reset(options=...)``) the columns that `judge` reads.
 
         The default adds nothing; a task that can read its prompts overrides it.
         """
@@ -260,12 +294,12 @@ class Task(ABC):
             TaskError: If the columns lack one that the verifier needs.
         """
         names = ["prompt", *columns]
-        rows = zip(prompts, *columns.values(), strict=True)
+        values = zip(prompts, *columns.values(), strict=True)
+        rows = [dict(zip(names, some, strict=True)) for some in values]
+        if type(self).score is not Task.score:
+            completions = list(map(self.align, completions, rows))
         try:
-            return [
-                self.score(completion, dict(zip(names, values, strict=True)))
-                for completion, values in zip(completions, rows, strict=True)
-            ]
+            return list(map(self.score, completions, rows))
         except KeyError as error:
             raise TaskError(
                 f"{self.id} cannot judge a row without the column {error}: give every row one, "

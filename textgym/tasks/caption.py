@@ -209,7 +209,7 @@ class Caption(Task):
             for thing in sorted(scene, key=cell_of)
         )
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How much of the scene the true claims tell, halved for each falsehood.
 
         A row without a scene is judged by ROUGE-L against its references.
@@ -217,10 +217,10 @@ class Caption(Task):
         scene = row.get("scene")
         if scene is None:
             references = row.get("references")
-            return likeness(completion, row["reference"] if references is None else references)
-        if len(completion) > LIMIT:
+            return likeness(text, row["reference"] if references is None else references)
+        if len(text) > LIMIT:
             return 0.0
-        told, faults = judge(read(completion), scene, self.level > 1)
+        told, faults = judge(read(text), scene, self.level > 1)
         return told * told * 0.5**faults
 
     def image(self, row: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.code_baselines import Example, examples, fit, guess, mediocre, memorize
-from textgym.tasks.code_language import read
+from textgym.tasks.code_language import MAX_CHARACTERS, read
 from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
 
@@ -190,11 +190,20 @@ class Code(Task):
                 "chance": chance,
             }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
+        """The text without white space around it, but as it is where that is part of a program.
+
+        In rows of public data the indentation of a body is. Texts that are too long stay so.
+        """
+        if "tests" not in row or len(completion) > MAX_CHARACTERS:
+            return completion
+        return super().normalize(completion, row)
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How many more of the tests the program passes than a trivial one does."""
         if "tests" not in row:
-            return _score_public(completion, row)
-        program, rest = read(completion)
+            return _score_public(text, row)
+        program, rest = read(text)
         tests = row["tests"]
         if program is None or not tests:
             return 0.0
@@ -298,15 +307,10 @@ def _pool(near: int) -> tuple[int, ...]:
 def _score_public(completion: str, row: Mapping[str, Any]) -> float:
     """Judge a program in Python by its unit tests, or by the reference where there are none."""
     if "entry_point" in row or "test_list" in row:
-        from textgym.tasks.python_sandbox import run_tests
+        from textgym.rewards.unit_tests import judge_program
 
-        if "entry_point" in row:
-            name = row["entry_point"]
-            # The tests call helpers of the prompt, which the program must not be able to change.
-            helpers = row["prompt"].partition(f"def {name}(")[0]
-            program = row["prompt"] + completion
-            return run_tests(program, row["test"], entry_point=name, setup=helpers).score
-        setup = row.get("test_setup_code") or ""
-        return run_tests(completion, row["test_list"], setup=setup).score
+        verdict = judge_program(row["prompt"], completion, row)
+        if verdict is not None:
+            return verdict.score
     said = completion.split()
     return float(bool(said) and said == str(row.get("reference", "")).split())

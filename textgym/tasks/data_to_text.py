@@ -252,9 +252,9 @@ class DataToText(Task):
             "private": [],
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """What a reader learns from the text, against what the record or the concepts ask for."""
-        return judge(completion, row) if "facts" in row else overlap(completion, row)
+        return judge(text, row) if "facts" in row else overlap(text, row)
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Give a row of ToTTo, E2E NLG, WebNLG or CommonGen a prompt, references and values."""

@@ -58,7 +58,7 @@ def convert(row: Row) -> Row:
 _Made = tuple[str, list[str], list[str], list[str]]
 
 _OURS = frozenset(("references", "reference", "target", "values", "facts"))
-"""Columns that `convert` writes or reads in all formats, or that `score` reads in our own rows."""
+"""Columns that `convert` writes or reads in all formats, or that `judge` reads in our own rows."""
 
 
 def _e2e(row: Row) -> _Made | None:

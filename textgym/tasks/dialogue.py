@@ -162,13 +162,13 @@ class Dialogue(Task):
                 reply = user.hear(turn)
         return reply
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How the bookings stand in the end, and what it took to get there."""
         turns = row.get("turns")
         if "stages" not in row:
-            return overlap(turns[0] if turns else completion, row["reference"])
+            return overlap(turns[0] if turns else text, row["reference"])
         if turns is None:
-            turns = completion.strip().split("\n")
+            turns = text.split("\n")
         user = User(row)
         for number, turn in enumerate(turns):
             if user.done or number == self.max_turns:

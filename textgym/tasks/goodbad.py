@@ -88,9 +88,9 @@ class GoodBad(Task):
         """Return the one row there is."""
         return {"prompt": "", "reference": "good"}
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for ``good``, 0.0 for anything else."""
-        return float(completion.strip() == "good")
+        return float(text == "good")
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

@@ -162,17 +162,17 @@ class KnowledgeGraph(Task):
             "answers": [path[-1]],
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How much of the path is right, times whether the answer is."""
         steps = row.get("steps")
         if not steps or not isinstance(steps, list):
             answers = answers_of(row.get("answers"))
             if answers is None and isinstance(reference := row.get("reference"), str):
                 answers = [parse(reference)[1]]
-            return score_public(completion, row, answers) if answers else 0.0
-        if len(completion) > _LONGEST:
+            return score_public(text, row, answers) if answers else 0.0
+        if len(text) > _LONGEST:
             return 0.0
-        found = _ANSWER(completion)
+        found = _ANSWER(text)
         if not found:
             return 0.0
         answer = found[2]

@@ -126,7 +126,11 @@ class Mix(Task):
         name = self._draw(rng)
         return {**self.tasks[name].sample(rng), "task": name}
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
+        """The text as it is: the row's task knows what white space around it means."""
+        return completion
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """The score of the row's task."""
         task = self._of(row)
         known = self._columns.get(row["task"])
@@ -134,7 +138,9 @@ class Mix(Task):
             known = self._columns[row["task"]] = frozenset(task.item(0))
         # A batch fills the columns that other tasks' rows have and this one lacks with None.
         own = {name: value for name, value in row.items() if value is not None or name in known}
-        return task.score(completion, own)
+        if type(task).score is not Task.score:
+            text = task.align(text, own)
+        return task.score(text, own)
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """The oracle of the row's task."""

@@ -179,6 +179,7 @@ class Moderate(Task):
     max_new_tokens = 48
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
+    lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw rules, notes and a request, and what to reply."""
@@ -283,14 +284,14 @@ class Moderate(Task):
             "asks": [[said, rule] for said, rule in zip(answers, broken, strict=True)],
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How helpful the reply is; what it breaks is counted by `costs`."""
         if "asks" not in row and "unsafe" in row:
-            return agreement(completion, row)
+            return agreement(text, row)
         asks = row["asks"]
-        if len(completion) > LONGEST or not asks:
+        if len(text) > LONGEST or not asks:
             return 0.0
-        *sentences, rest = joined(completion).split(".")
+        *sentences, rest = joined(text).split(".")
         reasons = [rule[2] for rule in row["rules"]]
         faults = 1 if rest.strip() else 0
         done = [0.0] * len(asks)

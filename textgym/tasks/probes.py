@@ -90,10 +90,10 @@ class Probe(Task):
         prompt = self.draw_prompt(rng)
         return {"prompt": prompt, "reference": self.right(prompt)}
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for the right text, 0.0 for any other."""
         right = self.right(row["prompt"]).split()
-        return float(right != [] and completion.split() == right)
+        return float(right != [] and text.split() == right)
 
     def baselines(self) -> dict[str, Baseline]:
         """Random tokens, and a writer that is right every other time.

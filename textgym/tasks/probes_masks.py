@@ -89,11 +89,11 @@ class Masks(Probe):
             words = ["zero", "one"] if self._before(prompt) else ["one", "zero"]
         return " ".join(words * (self.max_new_tokens // 2))
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for a text of the right length without a forbidden word, 0.0 for any other."""
-        if len(completion.split()) != self.max_new_tokens:
+        if len(text.split()) != self.max_new_tokens:
             return 0.0
-        return float(self._forbidden(row["prompt"], completion) == 0)
+        return float(self._forbidden(row["prompt"], text) == 0)
 
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """The number of forbidden words."""

@@ -151,9 +151,9 @@ class Noise(Probe):
         luck = [int(12 * self.spread * u) for u in rng.random(len(self.tokenizer)).tolist()]
         return {**super().generate(rng), "luck": luck}
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """The number's share of the largest."""
-        word = completion.strip()
+        word = text
         return self.tokenizer.index(word) / 3 if word in self.tokenizer else 0.0
 
     def reward(

@@ -63,9 +63,9 @@ class Delayed(Probe):
         """The right word, all along."""
         return " ".join(["two"] * self.max_new_tokens)
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for a text of the right length with the right first word, 0.0 for any other."""
-        words = completion.split()
+        words = text.split()
         return float(len(words) == self.max_new_tokens and words[0] == "two")
 
 
@@ -129,9 +129,9 @@ class LongHorizon(Probe):
         times = self.max_new_tokens // len(self.tokenizer)
         return " ".join(self.tokenizer * times)
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """The share of right words, of a text of the right length; 0.0 for any other."""
-        words = completion.split()
+        words = text.split()
         if len(words) != self.max_new_tokens:
             return 0.0
         before = [self.tokenizer[-1], *words[:-1]]

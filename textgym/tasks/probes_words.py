@@ -170,9 +170,9 @@ class LargeVocabulary(Probe):
         """The first of the right words."""
         return self.words[0]
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for a right word, 0.0 for anything else."""
-        return float(completion.strip() in self.words)
+        return float(text in self.words)
 
 
 class ManyPrompts(Probe):

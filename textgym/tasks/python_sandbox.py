@@ -150,7 +150,7 @@ class Verdict:
 
 
 def run_tests(
-    program: str,
+    program: str | Sequence[str],
     tests: str | Sequence[str],
     *,
     entry_point: str | None = None,
@@ -160,7 +160,8 @@ def run_tests(
     """Run a program that nobody trusts against its tests.
 
     Args:
-        program: Python source that defines functions.
+        program: Python source that defines functions. Of several, which are readings of one text,
+            the first that compiles is run.
         tests: HumanEval's source, which defines ``check(candidate)``: one test, all or nothing.
             Or MBPP's list, such as ``["assert double(2) == 4"]``: one test each, each with a
             program of its own, so that one failure does not touch the rest.
@@ -187,7 +188,8 @@ def run_tests(
         wire.encode([index, kind, setup, part, entry_point]) for index, part in enumerate(parts)
     ]
     wanted = _kernel_layers()
-    run = _run(program, frames, limits, wanted)
+    programs = [program] if isinstance(program, str) else list(program)
+    run = _run(programs, frames, limits, wanted)
     if lost := [layer for layer in wanted if layer not in (run.layers or ())]:
         raise SettingsError(
             f"the sandbox did not start with its layers: {', '.join(lost)} "
@@ -234,7 +236,7 @@ def _kernel_layers() -> tuple[str, ...]:
             "CPython, started as a program (sys.executable is "
             f"{sys.executable!r})"
         )
-    run = _run("", [], Limits(), _KERNEL_LAYERS)
+    run = _run([""], [], Limits(), _KERNEL_LAYERS)
     if run.layers is None:
         raise SettingsError(f"the sandbox does not start; it said: {_tail(run)}")
     return tuple(run.layers)
@@ -280,13 +282,13 @@ def _tail(run: _Run) -> str:
     return run.output[-300:].decode(errors="replace") or "nothing"
 
 
-def _run(program: str, frames: list[bytes], limits: Limits, wanted: Sequence[str]) -> _Run:
+def _run(programs: list[str], frames: list[bytes], limits: Limits, wanted: Sequence[str]) -> _Run:
     """Start a sandbox, feed it, hear it out, and leave nothing of it behind."""
     folder = tempfile.mkdtemp(prefix="textgym-sandbox-")
     tests_out, tests_in = os.pipe()
     try:
         job = {
-            "modules": _modules(), "program": program, "count": len(frames), "tests": tests_out,
+            "modules": _modules(), "programs": programs, "count": len(frames), "tests": tests_out,
             "layers": list(wanted), "limits": asdict(limits),
         }  # fmt: skip
         process = subprocess.Popen(

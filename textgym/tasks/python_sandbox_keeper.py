@@ -52,8 +52,9 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
     are none of its business.
 
     Args:
-        job: ``program`` (source), ``count`` of tests, ``tests`` (the file to read them from),
-            ``layers`` (those of the kernel to take), ``limits``.
+        job: ``programs`` (sources, of which the first that compiles is run), ``count`` of tests,
+            ``tests`` (the file to read them from), ``layers`` (those of the kernel to take),
+            ``limits``.
 
     Returns:
         In a worker: the program's code, and the files to read requests from and write replies
@@ -65,17 +66,15 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
     # A low number, whatever it was in the caller: `_keep_files` closes the low ones.
     tests = os.dup(job["tests"])
     os.close(job["tests"])
-    program: str = job["program"]
-    _import_early(program)
+    programs: list[str] = job["programs"]
+    _import_early("\n".join(programs))
     system = layers.c_library() if job["layers"] else None
     active = _confine(system, job["layers"], limits)
     _tell(["layers", active])
-    try:
-        code = compile(program, "<program>", "exec", dont_inherit=True)
-    except Exception as error:
-        reason = "memory" if isinstance(error, MemoryError) else "syntax"
+    code, reason, detail = _compile(programs)
+    if code is None:
         for index in range(job["count"]):
-            _tell(["test", index, reason, hook.describe(error)])
+            _tell(["test", index, reason, detail])
         return None
     for index in range(job["count"]):
         requests, replies, results = os.pipe(), os.pipe(), os.pipe()
@@ -110,6 +109,18 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
             detail = f"judging the result: {detail}"
         _tell(["test", index, reason, detail])
     return None
+
+
+def _compile(programs: list[str]) -> tuple[CodeType | None, str, str]:
+    """The first of some sources that compiles; else the reason and the error of the first."""
+    errors: list[Exception] = []
+    for program in programs:
+        try:
+            return compile(program, "<program>", "exec", dont_inherit=True), "", ""
+        except Exception as error:
+            errors.append(error)
+    reason = "memory" if isinstance(errors[0], MemoryError) else "syntax"
+    return None, reason, hook.describe(errors[0])
 
 
 def _tell(message: list[Any]) -> None:

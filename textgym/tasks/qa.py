@@ -156,13 +156,13 @@ class QA(Task):
             "answers": [answer] if answer else [],
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1 for the right answer, 0 for a wrong one, a little for none where there is one."""
         answers, kind, about = row.get("answers"), row.get("kind"), row.get("about")
         if answers is None or about is None or kind not in KINDS:
             answers = answers_of(row.get("reference") if answers is None else answers)
-            return 0.0 if answers is None else score_public(completion, answers, _ABSTENTION)
-        said = plain(completion)
+            return 0.0 if answers is None else score_public(text, answers, _ABSTENTION)
+        said = plain(text)
         if not answers:
             return float(abstains(said))
         if is_right(said, kind, about, answers[0]):

@@ -179,6 +179,7 @@ class Risk(Task):
     max_new_tokens = 56
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
+    lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw an application and rules, and decide."""
@@ -218,13 +219,13 @@ class Risk(Task):
         last = self.level == 3 and draw() < 0.5
         return {"prompt": write(facts, rules, last), **_judged(*judge(facts, rules, last))}
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """What the decision is worth, times how far the reason supports it."""
         if "decision" in row and "findings" not in row:
-            return _plain(completion, row)
-        if len(completion) > _LONGEST:
+            return _plain(text, row)
+        if len(text) > _LONGEST:
             return 0.0
-        body = completion.rstrip()
+        body = text.rstrip()
         if body[-1:] != "." or body[:1] != " ":
             return 0.0
         decision, colon, reason = body[1:-1].partition(": ")

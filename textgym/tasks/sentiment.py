@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.grammar import walk
 from textgym.tasks.sentiment_grammar import grammar_of
 from textgym.tasks.sentiment_lexicon import SUBJECTS
 from textgym.tasks.sentiment_reader import read
@@ -143,6 +144,7 @@ class Sentiment(Task):
     max_new_tokens = 64
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
+    lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw the beginning of a review, and a wholly positive continuation."""
@@ -196,15 +198,26 @@ class Sentiment(Task):
             "mentioned": mentioned,
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
+        """The text with one space before it, unless it ends a word that the prompt begins."""
+        opening = row["opening"]
+        if opening and completion and not completion[0].isspace():
+            *words, begun = opening.replace(",", " ,").split(" ")
+            end = re.match(r"[a-z]+", completion)
+            state = walk(grammar_of(row["subject"]), words)
+            if end and begun not in state and begun + end[0] in state:
+                return completion.rstrip()
+        return super().normalize(completion, row)
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How positive the continuation is, if it is a fluent review at all."""
         subject, opening = row["subject"], row["opening"]
         if not opening:
             # Most junk holds no beginning of a sentence, and need not be read.
             first, later = _beginnings(subject)
-            if not first(completion) and not later(completion):
+            if not first(text) and not later(text):
                 return 0.0
-        return read(completion, subject, opening).score(row["mentioned"])
+        return read(text, subject, opening).score(row["mentioned"])
 
     def adopt(self, row: Row) -> Row:
         """Read subject, opening and mentioned aspects out of a prompt that a user wrote."""

@@ -270,9 +270,9 @@ class Story(Task):
             "boxes": boxes,
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How much of a story the continuation is: words used, events told, no contradictions."""
-        telling = tell(completion, World(row["facts"], row["boxes"]))
+        telling = tell(text, World(row["facts"], row["boxes"]))
         told: set[str] = set()
         verbs: set[str] = set()
         events = 0

@@ -184,18 +184,18 @@ class Summarize(Task):
             "others": others,
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """F1 of the facts told, less for faults and for words over the budget.
 
         A row without facts is judged by ROUGE against its reference.
         """
         facts = row.get("facts")
         if facts is None:
-            return self._likeness(completion, row["reference"])
-        room = row["budget"] + _GRACE - len(completion.split())
+            return self._likeness(text, row["reference"])
+        room = row["budget"] + _GRACE - len(text.split())
         if room <= 0 or not facts:
             return 0.0
-        told, faults = read(completion)
+        told, faults = read(text)
         last = -1
         credit = 0.0
         for index, fact in enumerate(told):

@@ -213,11 +213,11 @@ class Translate(Task):
             "novel": novel,
         }
 
-    def score(self, completion: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """How much of the meaning the translation has, or how close it is to the reference."""
         reference = row.get("reference")
         reference = reference if isinstance(reference, str) else ""
-        text, wanted = completion.strip(), reference.strip()
+        wanted = reference.strip()
         if not text or not wanted:
             return 0.0
         if text == wanted:

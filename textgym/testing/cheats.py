@@ -1,4 +1,4 @@
-"""What the task contract throws at a scorer: texts that cheat, and strings to stumble over."""
+"""What the task contract gives a scorer: texts that cheat, right ones, strange strings."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ def cheats(
     yield "all words of all references", " " + " ".join(vocabulary)
     given = re.findall(r"\w+", json.dumps([row[name] for name in row if name != "reference"]))
     yield "all words of the row", " " + " ".join(sorted(set(given)))
+
+
+def spaced(oracle: str) -> Iterator[tuple[str, str]]:
+    """A right answer with other white space around it, with names."""
+    text = oracle.strip()
+    yield "the oracle without white space around it", text
+    yield "the oracle behind a line break", f"\n{text}"
+    yield "the oracle behind two spaces", f"  {text}"
+    yield "the oracle and a space", f"{oracle} "
+    yield "the oracle and a line break", f"{oracle}\n"
 
 
 def junk(oracle: str, sizes: tuple[int, ...]) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ from gymnasium.utils.env_checker import check_env
 from textgym.errors import TaskError, TextGymError
 from textgym.tasks.base import SPLITS, Row, Task
 from textgym.tasks.registry import make_task
-from textgym.testing.cheats import cheats, junk
+from textgym.testing.cheats import cheats, junk, spaced
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
 _SECONDS = 5.0
@@ -55,6 +55,8 @@ def check_task(
     * ``junk``: no string raises, and 100 kB are judged within bounded time;
     * ``baselines``: there is one, above random words and below the oracle on average;
     * ``reward``: the default reward returns one finite float for each text;
+    * ``spaces``: it is the same for the oracle with other white space around it, as far as the
+      tokenizer can write that: no first space, a line break before or behind, a space behind;
     * ``document``: training texts are text;
     * ``environment``: Gymnasium's ``check_env`` passes without a warning, if the id is registered.
 
@@ -117,6 +119,7 @@ class _Check:
         self.junk()
         self.baselines()
         self.reward()
+        self.spaces()
         self.document()
 
     def draw(self, seed: int) -> list[Row]:
@@ -279,6 +282,31 @@ class _Check:
                     row,
                 )
 
+    def spaces(self) -> None:
+        for row in self.rows:
+            oracle = self.task.oracle(row)
+            columns = {name: [value] for name, value in row.items() if name != "prompt"}
+            [right] = self.task.reward([row["prompt"]], [oracle], **columns)
+            for name, text in spaced(oracle):
+                if not self._can_write(text):
+                    continue
+                [value] = self.task.reward([row["prompt"]], [text], **columns)
+                if value != right:
+                    self.fail(
+                        "spaces",
+                        f"{name} ({_short(text)}) is rewarded with {value!r}, not {right!r}",
+                        "define judge(text, row), which gets the text without the white space "
+                        "around it, rather than score, or strip the completions",
+                        row,
+                    )
+
+    def _can_write(self, text: str) -> bool:
+        """Whether the tokenizer spells a text as it is: a closed vocabulary has no line breaks."""
+        try:
+            return self.tokenizer.decode(self.tokenizer.encode(text)) == text
+        except TextGymError:
+            return False
+
     def scores(self) -> None:
         baselines = list(self.task.baselines().values())
         texts = []
@@ -404,6 +432,8 @@ def _check_attributes(task: type[Task]) -> None:
         value = getattr(task, name, None)
         if type(value) is not int or value < 1:
             fail(f"{name} is {value!r}", f"set {name} to a positive int")
+    if task.judge is Task.judge and task.score is Task.score:
+        fail("it defines neither judge nor score", "define judge(text, row), which scores a text")
     ceiling = getattr(task, "cheat_ceiling", None)
     if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
         fail(f"cheat_ceiling is {ceiling!r}", "set it to a float in (0, 1]")
