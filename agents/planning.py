@@ -22,8 +22,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.common import RunSettings
 from textgym.envs import TextGenVectorEnv
 from textgym.envs.observations import split_observation
-from textgym.envs.plain import from_plain
 from textgym.errors import SettingsError
+from textgym.storage.plain import from_plain
 from textgym.tasks.base import Row
 
 Batches = list["weakref.ref[TextGenVectorEnv]"]

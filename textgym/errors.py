@@ -51,6 +51,10 @@ class ModelError(TextGymError, ValueError):
     """A language model cannot be loaded, or does not fit the environment."""
 
 
+class StorageError(TextGymError, OSError):
+    """A file cannot be written or read, or is damaged; the message names the file and the cause."""
+
+
 class ResetNeededError(TextGymError, gymnasium.error.ResetNeeded):
     """``step`` was called before ``reset``, or on an episode that is over."""
 

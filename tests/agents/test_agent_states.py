@@ -28,8 +28,8 @@ from textgym.sb3 import (
     make_vec_env,
     save_checkpoint,
 )
-from textgym.sb3.checkpoint_file import read_values
 from textgym.sb3.model_state import set_model_state
+from textgym.storage.values import read_values
 from textgym.wrappers import TopKActions
 
 torch.set_num_threads(1)

@@ -33,15 +33,15 @@ from textgym.sb3 import (
     Checkpoints,
     LMPolicy,
     LMRolloutBuffer,
-    checkpoint_file,
     latest_checkpoint,
     load_checkpoint,
     resume,
     same_training,
     save_checkpoint,
 )
-from textgym.sb3.checkpoint_file import read_values, write_values
 from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.storage import values as values_file
+from textgym.storage.values import read_values, write_values
 from textgym.testing.vector import assert_same
 
 ROOT = Path(__file__).parents[2]
@@ -491,14 +491,14 @@ import importlib.util, os, random, signal, sys, time
 from pathlib import Path
 import torch
 # The module alone: its package takes seconds to import.
-spec = importlib.util.spec_from_file_location("checkpoint_file", sys.argv[3])
+spec = importlib.util.spec_from_file_location("values", sys.argv[3])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 write_values = module.write_values
 torch.set_num_threads(1)
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
 final = folder / "checkpoint-000000000001.safetensors"
-partial = final.with_suffix(".partial")
+partial = final.with_name(final.name + ".partial")
 def written():
     return final.stat().st_mtime_ns if final.exists() else 0
 for round in range(rounds):
@@ -523,7 +523,7 @@ for round in range(rounds):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     rounds, partial, newest = 12, 0, []
-    arguments = [str(tmp_path), str(rounds), str(checkpoint_file.__file__)]
+    arguments = [str(tmp_path), str(rounds), str(values_file.__file__)]
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -533,7 +533,7 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         assert process.stdout is not None
         for _ in range(rounds):
             assert process.stdout.readline() == "killed\n"
-            partial += (tmp_path / "checkpoint-000000000001.partial").exists()
+            partial += (tmp_path / "checkpoint-000000000001.safetensors.partial").exists()
             file = latest_checkpoint(tmp_path)
             if file is not None:
                 values = read_values(file)
@@ -553,7 +553,7 @@ def test_partial_files_of_a_killed_run_are_removed(
 ) -> None:
     make = makers(make_env, checkpoint)["mlp"]
     make().learn(STEPS, callback=Checkpoints(tmp_path))
-    (tmp_path / "checkpoint-000000000060.partial").write_text("half")
+    (tmp_path / "checkpoint-000000000060.safetensors.partial").write_text("half")
     model = make()
     left = resume(model, tmp_path, 2 * STEPS)
     model.learn(left, callback=Checkpoints(tmp_path, keep=1), reset_num_timesteps=False)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
-from textgym.envs.plain import from_plain, to_plain
 from textgym.envs.settings import Settings
 from textgym.envs.starts import picture
 from textgym.errors import DataError, SettingsError, TextGymError
+from textgym.storage.plain import from_plain, to_plain
 from textgym.tasks.base import Row
 from textgym.tasks.sources import Source
 from textgym.tokenization import Tokenizer

@@ -13,6 +13,7 @@ import torch
 
 from textgym.lm.model import LanguageModel
 from textgym.lm.writing import writer
+from textgym.storage.files import write_text
 from textgym.tasks import Task
 from textgym.testing.standings import Standing, play
 
@@ -71,7 +72,7 @@ def write_card(
         scores="\n".join(rows),
         examples="\n".join(examples),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def _command(settings: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import torch
 from transformers import (
@@ -21,6 +20,7 @@ from transformers.utils import logging
 
 import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
 from textgym.errors import ModelError, TokenizerError
+from textgym.lm.pretrained import load_pretrained
 from textgym.tokenization import TINY, TINY_DIR, is_ours, looks_local
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
@@ -81,7 +81,8 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
         dtype: Name of a torch dtype, or ``"auto"`` for the checkpoint's own.
 
     Raises:
-        ModelError: If there is none, or it is no language model.
+        ModelError: If there is none, it is not a language model, or it is incomplete or damaged
+            (:func:`textgym.lm.pretrained.load_pretrained`).
     """
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -92,21 +93,8 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
         ) from error
     seq2seq = bool(getattr(config, "is_encoder_decoder", False))
     kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    try:
-        with no_progress_bars():
-            model = kind.from_pretrained(
-                source,
-                config=config,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-    except Exception as error:
-        raise ModelError(
-            f"the language model {name!r} ({config.model_type}) could not be loaded from "
-            f"safetensors weights ({_first_line(error)})"
-        ) from error
-    return cast(PreTrainedModel, model)
+    weights = dtype if dtype == "auto" else getattr(torch, dtype)
+    return load_pretrained(kind, name, source, dtype=weights, config=config).model
 
 
 @contextmanager

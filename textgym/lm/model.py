@@ -26,6 +26,7 @@ from textgym.lm.dtypes import as_dtype, has_bfloat16
 from textgym.lm.loading import load_model, no_progress_bars, resolve
 from textgym.lm.lora import has_adapter, merged
 from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
+from textgym.lm.pretrained import saving_checkpoint
 from textgym.lm.seq2seq import Seq2Seq, trial
 from textgym.tokenization import TINY, Tokenizer, load_tokenizer
 
@@ -317,13 +318,16 @@ class LanguageModel(nn.Module):
 
         An adapter is merged into the weights. A picture encoder's lie beside them, in a file that
         plain transformers does not look at.
+
+        Raises:
+            StorageError: If the files cannot be written; what was in the folder is then intact.
         """
         model = merged(self.model) if has_adapter(self.model) else self.model
-        with no_progress_bars():
-            model.save_pretrained(str(folder))
-            self.hf_tokenizer.save_pretrained(str(folder))
-        if self.pictures is not None:
-            save_pictures(self.pictures, folder)
+        with saving_checkpoint(folder) as scratch, no_progress_bars():
+            model.save_pretrained(str(scratch))
+            self.hf_tokenizer.save_pretrained(str(scratch))
+            if self.pictures is not None:
+                save_pictures(self.pictures, scratch)
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
         """Check that an environment speaks this model's tokens and fits into its context.

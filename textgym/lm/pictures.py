@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from textgym.errors import ModelError
+from textgym.errors import ModelError, StorageError
+from textgym.storage.tensors import read_tensors, write_tensors
 
 PICTURES_FILE = "picture_encoder.safetensors"
 """Where a checkpoint's folder holds the weights of its picture encoder."""
@@ -92,21 +92,22 @@ class PictureEncoder(nn.Module):
 
 def save_pictures(encoder: nn.Module, folder: str | Path) -> None:
     """Write an encoder's weights beside a checkpoint."""
-    weights = {name: weight.contiguous() for name, weight in encoder.state_dict().items()}
-    save_file(weights, str(Path(folder) / PICTURES_FILE))
+    write_tensors(Path(folder) / PICTURES_FILE, encoder.state_dict())
 
 
 def load_pictures(encoder: nn.Module, folder: str) -> bool:
     """Take over the weights that lie beside a checkpoint, if there are any, and say so.
 
     Raises:
-        ModelError: If they are of another encoder.
+        ModelError: If they are of another encoder, or the file is damaged.
     """
     path = Path(folder) / PICTURES_FILE
     if not path.is_file():
         return False
     try:
-        encoder.load_state_dict(load_file(str(path)))
+        encoder.load_state_dict(read_tensors(path)[0])
+    except StorageError as error:
+        raise ModelError(f"the picture encoder cannot be loaded: {error}") from error
     except RuntimeError as error:
         raise ModelError(
             f"{path} holds the weights of another picture encoder ({error}); give the class and "

@@ -7,16 +7,17 @@ there: the folder belongs to one training, whose settings it holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, StorageError
+from textgym.storage.files import write_json
+from textgym.storage.tensors import read_tensors, write_tensors
 
 _STATE = "training.safetensors"
 
@@ -41,9 +42,16 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     if not file.exists():
-        file.write_text(json.dumps(settings, indent=1))
+        write_json(file, settings)
         return
-    theirs = json.loads(file.read_text())
+    try:
+        theirs = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{file} cannot be read ({error}); choose another --out") from error
+    if not isinstance(theirs, dict):
+        raise SettingsError(
+            f"{file} does not hold the settings of a training; choose another --out"
+        )
     if theirs != settings:
         changed = [key for key in settings if theirs.get(key) != settings[key]]
         raise SettingsError(
@@ -57,9 +65,7 @@ def save_state(
 ) -> None:
     """Write the state of a training; a kill in mid-write leaves the last one whole."""
     tensors = {name: tensor.contiguous() for name, tensor in _tensors(model, optimizers)}
-    partial = folder / "training.partial"
-    save_file(tensors, str(partial), metadata={"progress": json.dumps(progress)})
-    partial.replace(folder / _STATE)
+    write_tensors(folder / _STATE, tensors, {"progress": json.dumps(progress)})
 
 
 def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]) -> Progress:
@@ -67,9 +73,21 @@ def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]
     file = folder / _STATE
     if not file.exists():
         return {"step": 0, "cpu_seconds": 0.0}
-    with safe_open(str(file), framework="pt") as opened:
-        progress = cast(Progress, json.loads(opened.metadata()["progress"]))
-    tensors = load_file(str(file))
+    try:
+        tensors, metadata = read_tensors(file)
+        progress = cast(Progress, json.loads(metadata["progress"]))
+        if not {"step", "cpu_seconds"} <= progress.keys():
+            raise KeyError("step")
+        check_weights(file, tensors, model, "model.")
+    except StorageError as error:
+        raise SettingsError(f"the training cannot be resumed: {error}") from error
+    except (KeyError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(
+            f"{file} does not hold the state of a training ({type(error).__name__}: {error}); "
+            "delete it to start again"
+        ) from error
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(tensors[f"model.{name}"])
@@ -84,6 +102,24 @@ def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]
                     if key.startswith("optimizer.") and key.endswith(end)
                 }
     return progress
+
+
+def check_weights(
+    file: Path, tensors: Mapping[str, Tensor], model: torch.nn.Module, prefix: str = ""
+) -> None:
+    """Refuse a file that lacks weights of the model, or has them in other shapes.
+
+    Raises:
+        SettingsError: If it does.
+    """
+    for name, weight in model.named_parameters():
+        found = tensors.get(prefix + name)
+        if found is None or found.shape != weight.shape:
+            what = "no such weight" if found is None else f"one of shape {list(found.shape)}"
+            raise SettingsError(
+                f"{file} has {what} for {name!r} {list(weight.shape)}: it is the state of another "
+                "model's training; delete it to start again"
+            )
 
 
 def _tensors(

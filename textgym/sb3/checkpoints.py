@@ -21,7 +21,6 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from textgym.errors import SettingsError, naming
-from textgym.sb3.checkpoint_file import partial_name, read_values, write_values
 from textgym.sb3.model_state import (
     Resumable,
     check_resumable,
@@ -31,6 +30,8 @@ from textgym.sb3.model_state import (
     set_logged,
     set_model_state,
 )
+from textgym.storage.files import partial_name
+from textgym.storage.values import read_values, write_values
 
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 

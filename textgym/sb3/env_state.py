@@ -27,9 +27,9 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from textgym.envs.plain import from_plain, to_plain
 from textgym.errors import SettingsError
 from textgym.sb3.vec_env import TextVecEnv
+from textgym.storage.plain import from_plain, to_plain
 
 State = dict[str, Any]
 

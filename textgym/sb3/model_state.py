@@ -25,13 +25,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize
 
-from textgym.envs.plain import to_plain
 from textgym.errors import DataError, SettingsError
 from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.sb3.replay import LMReplayBuffer
 from textgym.sb3.same_training import check_same, describe
 from textgym.sb3.vec_env import TextVecEnv
+from textgym.storage.plain import to_plain
 
 _FORMAT = 4
 _COUNTERS = (

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textgym.envs.plain import from_plain, to_plain
+from textgym.storage.plain import from_plain, to_plain
 from textgym.wrappers.masks import MaskFunction
 from textgym.wrappers.masks_after import masks_after
 from textgym.wrappers.proposals import FrozenLM, Proposals, as_array

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from textgym.errors import RewardError
+from textgym.errors import RewardError, StorageError
 from textgym.rewards.neural.adversarial_texts import Replay
 from textgym.rewards.neural.discriminator import Discriminator, Ids
+from textgym.storage.tensors import read_tensors, write_tensors
 
 _FORMAT = "textgym adversarial 1"
 
@@ -147,33 +146,31 @@ class State:
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], signature: Mapping[str, Any]) -> None:
-    """Write a state, and what a reward must be like to read it, in one stroke."""
-    partial = path.with_name(f"{path.name}.partial")
-    metadata = {"format": _FORMAT, "signature": json.dumps(signature)}
-    save_file(dict(state), partial, metadata=metadata)
-    partial.replace(path)
+    """Write a state, and what a reward must be like to read it, atomically."""
+    write_tensors(path, state, {"format": _FORMAT, "signature": json.dumps(signature)})
 
 
 def read_state(path: Path, signature: Mapping[str, Any]) -> dict[str, Tensor]:
     """Read what `write_state` wrote.
 
     Raises:
-        RewardError: If it is no such file, or its signature is another one.
+        RewardError: If it is another kind of file, is damaged, or its signature is another one.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        tensors, metadata = read_tensors(path)
+    except StorageError as error:
         raise RewardError(
             f"adversarial: {path} cannot be read ({error}); give a file that save(path) wrote"
         ) from error
-    if metadata.get("format") != _FORMAT:
+    try:
+        theirs = json.loads(metadata["signature"])
+    except (KeyError, ValueError, RecursionError):
+        theirs = None
+    if metadata.get("format") != _FORMAT or not isinstance(theirs, dict):
         raise RewardError(
             f"adversarial: {path} is no state of an adversarial reward; give a file that "
             "save(path) wrote"
         )
-    theirs = json.loads(metadata["signature"])
     different = [
         f"{name} {theirs.get(name)} (here {value})"
         for name, value in signature.items()

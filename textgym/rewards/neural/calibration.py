@@ -8,7 +8,6 @@ file, usually the chosen one, says nothing.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from textgym.errors import require
+from textgym.storage.files import write_json
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Calibration:
 
     def write(self, file: Path) -> None:
         """Write the table as JSON."""
-        file.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_json(file, asdict(self))
 
 
 def calibration_of(differences: ArrayLike, preferences: ArrayLike, bins: int = 10) -> Calibration:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from textgym.errors import RewardError
 from textgym.lm.loading import resolve
+from textgym.lm.pretrained import load_pretrained
 from textgym.rewards.neural.scorer import encodable, length_batches, shared
 
 _Result = TypeVar("_Result")
@@ -73,28 +74,18 @@ class Checkpoint:
             may_lack: A part of a module's name. Weights of such modules may be missing.
 
         Raises:
-            RewardError: If the checkpoint lacks weights, or reads fewer tokens than that.
-            TextGymError: If there is no such checkpoint.
+            RewardError: If it reads fewer tokens than that.
+            ModelError: If there is no such checkpoint, or it is incomplete or damaged.
         """
         source = resolve(name)
 
         def read() -> PreTrainedModel:
-            model, report = kind.from_pretrained(
-                source,
-                dtype="auto" if dtype is None else dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-            lacking = sorted(k for k in report["missing_keys"] if not may_lack or may_lack not in k)
-            if lacking:
-                raise RewardError(
-                    f"cannot use its model {name!r}: the checkpoint lacks {lacking[0]!r}"
-                    f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}, which would be "
-                    f"drawn at random; give a checkpoint that was trained for this "
-                    f"({type(model).__name__})"
-                )
-            return model.eval().requires_grad_(False).to(device)  # type: ignore[no-any-return]
+            lacking = [] if may_lack is None else [may_lack]
+            weights = "auto" if dtype is None else dtype
+            model = load_pretrained(
+                kind, name, source, dtype=weights, may_lack=lacking, other_heads=True
+            ).model
+            return cast(PreTrainedModel, model.requires_grad_(False).to(device))  # type: ignore[arg-type]
 
         model = shared(kind.__name__, name, device, dtype, read)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from textgym.rewards.neural.calibration import Calibration, wilson
 from textgym.rewards.train import TrainSettings
+from textgym.storage.files import write_text
 
 
 def write_card(
@@ -50,7 +51,7 @@ def write_card(
             for name, value in metrics.items()
         },
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def _command(settings: TrainSettings) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -25,10 +25,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from textgym.errors import DataError, ModelError
-from textgym.lm.loading import no_progress_bars, resolve
+from textgym.lm.loading import resolve
+from textgym.lm.pretrained import load_pretrained
 from textgym.rewards.neural.preference_pairs import Message, Pair, Render, plain_turns
 
 
@@ -106,10 +106,6 @@ class PreferenceModel:
                 f"{name!r} is an encoder-decoder ({config.model_type}), which reads a prompt and "
                 "a completion apart; take a decoder such as GPT-2, Llama or Qwen2"
             )
-        if config.num_labels != 1:
-            config.num_labels = 1
-            config.id2label, config.label2id = {0: "reward"}, {"reward": 0}
-        config.problem_type = "regression"  # Pipelines would put a sigmoid around it.
         model = _with_head(name, source, config, seed)
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token is not None:
@@ -223,43 +219,63 @@ class PreferenceModel:
 
 
 def _with_head(name: str, source: str, config: Any, seed: int) -> PreTrainedModel:
-    """The classifier of a checkpoint; a linear head that it lacks starts at 0."""
-    verbosity = logging.get_verbosity()
-    # That the head is new is no news.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        with no_progress_bars(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+    """The classifier of a checkpoint, with one label; a linear head that is new starts at 0.
+
+    A head for several labels is loaded as it is, and then replaced.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model, fresh = load_pretrained(
+                AutoModelForSequenceClassification,
+                name,
                 source,
                 config=config,
                 dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
+                head_may_lack=True,
+                other_heads=True,
             )
-    except Exception as error:
-        raise ModelError(
-            f"{name!r} ({config.model_type}) could not be loaded as a sequence classifier "
-            f"({_first_line(error)}); take a decoder such as GPT-2, Llama or Qwen2"
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
+        except ModelError as error:
+            raise ModelError(
+                f"{name!r} ({config.model_type}) could not be loaded as a sequence classifier: "
+                f"{error}; take a decoder such as GPT-2, Llama or Qwen2"
+            ) from error
+        new = _one_label(model, fresh)
     weights = dict(model.named_parameters())
-    fresh = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
-    body = f"{model.base_model_prefix}."
-    lacking = sorted(key for key in fresh if key.startswith(body))
-    if lacking:
-        raise ModelError(
-            f"the checkpoint {name!r} lacks weights of its body ({', '.join(lacking[:3])}"
-            f"{', ...' if len(lacking) > 3 else ''}), so that no {type(model).__name__} can be made"
-        )
     with torch.no_grad():
-        for key in fresh:
+        for key in new:
             if key in weights and weights[key].shape[0] == 1:
                 weights[key].zero_()
-    return cast(PreTrainedModel, model)
+    model.config.num_labels = 1
+    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
+    model.config.problem_type = "regression"  # Pipelines would put a sigmoid around it.
+    model.num_labels = 1  # type: ignore[assignment]
+    return model
+
+
+def _one_label(model: PreTrainedModel, fresh: list[str]) -> list[str]:
+    """Give a classifier an output of one label; the names of the weights that are new now."""
+    labels = model.config.num_labels
+    if labels == 1:
+        return fresh
+    body = f"{model.base_model_prefix}."
+    heads = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == labels
+        and not name.startswith(body)
+    ]
+    if not heads:
+        raise ModelError(
+            f"{type(model).__name__} has no linear head of {labels} labels that could be replaced "
+            "by one of a single reward; take a decoder such as GPT-2, Llama or Qwen2"
+        )
+    name, old = heads[-1]
+    head = nn.Linear(old.in_features, 1, bias=old.bias is not None)
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, head.to(old.weight.dtype))
+    return [*fresh, *(f"{name}.{each}" for each, _ in head.named_parameters())]
 
 
 def _first_line(error: Exception) -> str:

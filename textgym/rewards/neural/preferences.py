@@ -19,21 +19,23 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from textgym.errors import DataError, MissingDependencyError, SettingsError
 from textgym.lm.loading import no_progress_bars
+from textgym.lm.pretrained import saving_checkpoint
 from textgym.lm.train import TrainSettings as Schedule
 from textgym.lm.train import learning_rate_at
-from textgym.lm.training_state import Progress, claim, resume, save_state
+from textgym.lm.training_state import Progress, check_weights, claim, resume, save_state
 from textgym.rewards.neural.calibration import calibration_of, plot_calibration, scores_of
 from textgym.rewards.neural.preference_card import write_card
 from textgym.rewards.neural.preference_model import Encoded, PreferenceModel
 from textgym.rewards.neural.preference_pairs import Pair, read_pairs, split_key, split_pairs
 from textgym.rewards.train import TrainSettings
+from textgym.storage.files import write_json
+from textgym.storage.tensors import read_tensors, write_tensors
 
 # Where it runs and where it goes does not change what is trained.
 _FREE = ("out", "threads", "device", "pairs", "eval_pairs")
@@ -246,9 +248,7 @@ def _stopped(history: list[dict[str, float]], patience: int) -> bool:
 
 def _save_best(out: Path, model: PreferenceModel) -> None:
     """Keep the weights; a kill in mid-write leaves the last ones whole."""
-    weights = {name: one.detach().contiguous() for name, one in model.model.named_parameters()}
-    save_file(weights, str(out / "best.partial"))
-    (out / "best.partial").replace(out / _BEST)
+    write_tensors(out / _BEST, dict(model.model.named_parameters()))
 
 
 def _finish(
@@ -260,14 +260,15 @@ def _finish(
 ) -> Path:
     """Write the best checkpoint and what is to be said of it."""
     out = Path(settings.out)
-    best = load_file(str(out / _BEST))
+    best, _ = read_tensors(out / _BEST)
+    check_weights(out / _BEST, best, model.model)
     with torch.no_grad():
         for name, weight in model.model.named_parameters():
             weight.copy_(best[name])
     folder = out / "model"
-    with no_progress_bars():
-        model.model.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    with saving_checkpoint(folder) as scratch, no_progress_bars():
+        model.model.save_pretrained(scratch)
+        model.tokenizer.save_pretrained(scratch)
     judged = model.judge(held_out)
     differences = judged[:, 0] - judged[:, 1]
     preferences = np.array([pair.preference for pair in held_out.pairs])
@@ -284,7 +285,7 @@ def _finish(
         "cpu_seconds": round(progress["cpu_seconds"], 1),
         "history": progress["history"],
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
     table = calibration_of(differences, preferences)
     table.write(folder / "calibration.json")
     try:

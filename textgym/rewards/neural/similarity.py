@@ -15,6 +15,7 @@ from transformers import AutoModel
 from transformers.utils.hub import cached_file
 
 from textgym.errors import RewardError, require
+from textgym.lm.pretrained import load_pretrained
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward, encodable, shared
 from textgym.rewards.references import against_references
@@ -156,6 +157,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
     ) -> Encoder:
         library = require("sentence_transformers", "embeddings")
         self._check_modules(modules)
+        self._check_weights(modules)
 
         def read() -> Any:
             model = library.SentenceTransformer(
@@ -202,6 +204,16 @@ class SemanticSimilarity(ModelReward[Encoder]):
                     f"cannot use its model {self.model!r}: its module {kind} has no {weights}, and "
                     "pickled weights (.bin) are not read because they can run code; load the model "
                     "with sentence-transformers and write it again with save(folder)"
+                )
+
+    def _check_weights(self, modules: str) -> None:
+        """Refuse an incomplete transformer, whose missing weights the library would draw."""
+        folder = Path(modules).parent
+        for module in json.loads(Path(modules).read_text(encoding="utf-8")):
+            inner = folder / module["path"]
+            if module["type"].endswith(".Transformer") and (inner / "config.json").is_file():
+                load_pretrained(
+                    AutoModel, self.model, str(inner), may_lack=["pooler"], other_heads=True
                 )
 
 

@@ -1,24 +1,23 @@
 """One file for nested values with tensors in them: safetensors, the rest as JSON in its header.
 
-Reading runs no code (nothing is pickled), and a file is either whole or not there: it is written
-under another name, forced to the disk, and renamed.
+Reading runs no code (nothing is pickled), a file is either whole or not there, and damage is
+detected (:mod:`textgym.storage.tensors`). Files that were written before there was a digest in them
+are still read.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from textgym.envs.plain import from_plain, tagged, to_plain
-from textgym.errors import DataError, SettingsError
+from textgym.errors import DataError, SettingsError, StorageError
+from textgym.storage.plain import from_plain, tagged, to_plain
+from textgym.storage.tensors import read_tensors, write_tensors
 
 _KEY = "values"
 
@@ -32,6 +31,7 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
 
     Raises:
         DataError: If there is anything else in it, or too much beside the arrays (100 MB).
+        StorageError: If the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     # With the tensors themselves: the memory of one that is gone may be another's.
@@ -54,25 +54,17 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
             return known[identity][0]
         name = str(len(tensors))
         known[identity] = name, tensor
-        copy = tensor.detach().cpu().contiguous()
-        # The format refuses a tensor that is a part of a larger one.
-        part = copy.untyped_storage().nbytes() != copy.numel() * copy.element_size()
-        tensors[name] = copy.clone() if part else copy
+        tensors[name] = tensor
         return name
 
     header = {_KEY: json.dumps(to_plain(values, path.name, keep))}
-    partial = partial_name(path)
     try:
-        save_file(tensors, str(partial), metadata=header)
-    except SafetensorError as error:
-        partial.unlink(missing_ok=True)
+        write_tensors(path, tensors, header)
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be written ({error}): beside its arrays it holds "
             f"{len(header[_KEY]):,} characters; keep long lists of numbers as arrays"
         ) from error
-    _to_disk(partial)
-    os.replace(partial, path)
-    _to_disk(path.parent)
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -82,37 +74,27 @@ def read_values(path: Path) -> dict[str, Any]:
         SettingsError: If there is no such file, or it is another kind of file or damaged.
     """
     try:
-        with safe_open(str(path), framework="pt") as opened:
-            header = json.loads((opened.metadata() or {})[_KEY])
-            # Copied: what is mapped from the file lies anywhere in memory, and vanishes with it.
-            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
+        header = json.loads(metadata[_KEY])
 
         def find(value: dict[str, Any]) -> Any:
             tensor = tensors[value["tensor"]]
             if value["$type"] == "tensor":
                 return tensor
+            if value["$type"] != "numpy":
+                raise ValueError(f"a value has the unknown type {value['$type']!r}")
             return tensor.numpy().reshape(value["shape"])
 
-        values: dict[str, Any] = from_plain(header, find)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        values = from_plain(header, find)
+    except StorageError as error:
+        raise SettingsError(f"{error} (it cannot be read as a checkpoint)") from error
+    except Exception as error:  # The header is anybody's JSON: whatever it leads to, it is damaged.
         raise SettingsError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); if there is "
-            "an older one beside it, delete this one"
+            "an older one in its folder, delete this one"
         ) from error
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"{path} cannot be read as a checkpoint: it holds a {type(values).__name__}"
+        )
     return values
-
-
-def partial_name(path: Path) -> Path:
-    """The name of a file while it is written."""
-    return path.with_suffix(".partial")
-
-
-def _to_disk(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name != "posix":  # Elsewhere folders cannot be opened.
-        return
-    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
