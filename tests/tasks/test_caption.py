@@ -80,6 +80,28 @@ def test_every_way_to_say_it(level, text):
         assert Caption(level).score(form, ROWS[level]) == 1.0
 
 
+BOTTOM = {"scene": [{**ROWS[1]["scene"][0], "row": 2, "column": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("place", "score"),
+    [
+        ("in the bottom middle", 1),
+        ("at the lower centre", 1),
+        ("in the middle of the bottom row", 1),
+        ("at the bottom in the middle", 1),
+        # The row comes first where nothing stands between, and an adjective has its noun.
+        ("in the middle bottom", 0),
+        ("in the centre lower", 0),
+        ("lower in the middle", 0),
+        ("bottom in the middle", 0),
+        ("at the lower", 0),
+    ],
+)
+def test_places_are_said_in_the_order_of_english(place, score):
+    assert Caption(1).score(f" There is a red circle {place}.", {**ROWS[1], **BOTTOM}) == score
+
+
 @pytest.mark.parametrize(
     ("level", "text", "told", "faults"),
     [
@@ -100,8 +122,14 @@ def test_every_way_to_say_it(level, text):
         (1, "There is a red circle at the top left. There is a red circle at the top left.", 1, 3),
         (1, "Two red circles are at the top left.", 1, 3),
         (1, "There are two shapes. There is a red circle at the top left.", 1, 1),
-        (1, "There is a red circle at the top left. Caption: yes.", 1, 1),
-        (1, "There is a red circle at the top left.\nI see a red circle.", 1, 1),
+        (1, "There is a red circle at the top left. Caption: yes.", 1, 2),
+        (1, "There is a red circle at the top left.\nI see a red circle.", 1, 2),
+        (1, "There is a red circle at the top left. That is not true.", 1, 2),
+        (1, "There is a red circle at the top left." + " walrus" * 8, 1, 3),
+        (1, "There is a red circle at the top left. " + "q" * 96, 1, 4),
+        (1, "There is a red circle at the top left top left top left.", 1, 2),
+        (1, "At the top left, at the top left, at the top left is a red circle.", 0, 3),
+        (2, "A big red circle is left of a small blue square left of the blue square.", 1, 1),
         (1, "There is a red or blue circle at the top left.", 0, 2),
         (1, "There is a red blue circle at the top left.", 0, 2),
         (1, "There is a red circle, maybe at the top left.", 0, 2),
@@ -120,7 +148,7 @@ def test_every_way_to_say_it(level, text):
         (3, "There are three shapes: two big red circles and a small blue square.", 9 / 12, 0),
         (3, "There are two big red circles.", 6 / 12, 0),
         (3, "There are two circles.", 2 / 12, 0),
-        (3, "There are two big red circles. It is in the middle.", 6 / 12, 1),
+        (3, "There are two big red circles. It is in the middle.", 6 / 12, 2),
         (3, "There is a big red circle above a small blue square.", 8 / 12, 0),
         (3, "There are two big red circles below a small blue square.", 9 / 12, 2),
         (3, "There are three big red circles above a small blue square.", 1, 4),

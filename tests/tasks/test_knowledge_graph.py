@@ -220,6 +220,25 @@ def test_scores_by_hand(text, expected):
     assert KnowledgeGraph().score(text, ROW) == pytest.approx(expected)
 
 
+JUNK = "walrus trombone quasar parsnip glacier velcro marzipan sprocket lagoon origami"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        # The right answer, one right step of two, and the share of the letters that name somebody.
+        (["Ann", "Tom", "Ben"], 1 / 2),
+        (["Ann", "Tom", "Zoe"], 1 / 2 * 6 / 9),
+        (["Ann", "Tom", JUNK], 1 / 2 * 6 / (6 + len(JUNK))),
+        (["Ann", "Tom", "Lucy Lucy Lucy"], 1 / 2 * 6 / (6 + 14)),
+        (["Ann", "Tom", "Lucy", JUNK], 2 / 3 * 10 / (10 + len(JUNK))),
+        ([JUNK, "Tom", "Lucy"], 0),
+    ],
+)
+def test_what_names_nobody_takes_its_share(path, expected):
+    assert KnowledgeGraph().score(told(path, "Lucy"), ROW) == pytest.approx(expected)
+
+
 def test_an_answer_has_to_be_where_the_path_ends():
     row = {**ROW, "triples": [*ROW["triples"], ["Ben", "friend of", "Sam"]],
            "answers": ["Lucy", "Sam"]}  # fmt: skip

@@ -187,6 +187,12 @@ def score(text, mentioned=(), opening=""):
         (" The staff was superb. The room was", 1 / 4),
         (FULL * 2, (3 + 3 / 11) / 12),  # 2 + 3 + 3 slips after the verdict
         (" Overall, it was a great stay. The staff was superb.", 0),
+        # Half for a sentence outside the grammar, a third for two of them.
+        (FULL + " That is not true.", (3 + 3 / 5) / 6 / 2),
+        (FULL + " Not." + " walrus" * 8, (3 + 3 / 7) / 8 / 3),
+        (FULL + " " + "q" * 96, (3 + 3 / 8) / 9 / 2),
+        (FULL + "\n-" * 12, (3 + 3 / 7) / 8 / 2),
+        (" Walrus." + FULL, (3 + 3 / 4) / 5 / 2),
     ],
 )
 def test_scores_by_hand(text, expected):

@@ -76,10 +76,10 @@ class Caption(Task):
       thing in a corner) and by "next to". "At the top" is the whole place of what is in the middle
       of the top row. "A shape" tells nothing.
     * ``faults``: claims that are false; all that is said of things that are not there, the second
-      time that a thing is named as if it were new among them; clauses that tell nothing new; one
-      for each sentence outside the grammar (of which nothing counts), and one more for every eight
-      words of it. So "red or blue", both of two colours, and what follows the answer cost half the
-      score and more.
+      time that a thing is named as if it were new among them; clauses, places and relations that
+      tell nothing new; two for each sentence outside the grammar (of which nothing counts), and one
+      more for every eight words of it. So "red or blue" and both of two colours cost half the score
+      and more, and what follows the answer three quarters.
 
     The things of the caption are matched with those of the scene in the way that is best for it. A
     guess is worth less, on average, than to leave out what one does not see. A text of more than

@@ -75,6 +75,9 @@ def _any(words: Iterable[str]) -> str:
 _AREA = _any({**_ROWS, **_COLUMNS})
 _SECOND = rf"(?:(?: |-| (?:, )?(?:in|on|at) the | of the | and (?=left|right)){_AREA})"
 _PART = "(?:corner|side|edge|part|half|row|column)"
+_SIDE_BY_SIDE = re.compile(rf"\b{_AREA}[ -]{_AREA}\b")
+_ADJECTIVE_ALONE = re.compile(rf"\b(?:upper|lower)\b(?![ -]{_any(_COLUMNS)}\b|.*{_PART})")
+"""An adjective without its noun, as in "upper in the left" or "at the lower"."""
 _ADJECTIVE = _any({**_SIZES, **_COLOURS})
 _PICTURE = "(?:the|this) (?:picture|image|grid|scene|frame|drawing)"
 _PARTS = {
@@ -86,7 +89,7 @@ _PARTS = {
     rf"(?! {_PICTURE})"
     rf"|on top of|next to|beside|near(?! the {_AREA})|close to",
     "L": rf"(?:(?:at|in|on|near|to|towards) (?:the )?(?:very )?{_AREA}{_SECOND}?"
-    rf"|(?:the )?{_AREA}{_SECOND})"
+    rf"|(?:the )?{_AREA}[ -]{_AREA})"
     rf"(?: hand)?(?: {_PART})?(?: (?:of|in) {_PICTURE})?",
     "T": rf"(?:(?:in|on) {_PICTURE} (?:, )?)?(?:there (?:is|are)(?: also)?"
     r"|(?:i|we|you|one)(?: can)?(?: also)? see"
@@ -143,6 +146,10 @@ def _noun(text: str) -> Noun | None:
 def _place(text: str) -> Place | None:
     """A place; None if there is none of the name ("the left right")."""
     words = re.findall(rf"\b{_AREA}\b", text)
+    if _SIDE_BY_SIDE.search(text) and not (words[0] in _ROWS and words[1] in _COLUMNS):
+        return None  # "bottom middle", and not "middle bottom"
+    if _ADJECTIVE_ALONE.search(text):
+        return None
     line = re.search("row|column", text)
     if len(words) == 2:
         for one, other in (words, words[::-1]):
@@ -151,8 +158,6 @@ def _place(text: str) -> Place | None:
                 return Place(frozenset((cell,)), cell)
         return None
     [word] = words
-    if word in ("upper", "lower") and not re.search(_PART, text):
-        return None
     if word in _MIDDLE and not line:
         return Place(frozenset((4,)), 4)
     across = line[0] == "row" if line else word in _ROWS

@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 from textgym.tasks.caption_chunks import Meaning, Noun, Place, chunks
 
+SLIPS = 2
+"""What a sentence outside the grammar counts, so that one is more than half of the score."""
 WORDS_PER_SLIP = 8
-"""A sentence outside the grammar is one slip, and one more per so many words."""
+LETTERS_PER_WORD = 6
+"""Such a sentence is one slip more per this many words, or letters of them."""
 LIMIT = 400
 """Characters of the longest text that is worth reading."""
 
@@ -37,8 +40,8 @@ class Reading(NamedTuple):
         things: What is claimed of each thing that is named.
         relations: How things stand to each other, each told once.
         totals: How many things there are said to be in all.
-        slips: Faults whatever the picture shows: sentences outside the grammar, clauses that say
-            nothing new, and things of which nothing is said.
+        slips: Faults whatever the picture shows: sentences outside the grammar, clauses, places
+            and relations that say nothing new, and things of which nothing is said.
     """
 
     things: tuple[Thing, ...]
@@ -67,15 +70,21 @@ def read(text: str) -> Reading:
     """Read a caption of one or more sentences; a full stop at the end may be left out."""
     teller = _Teller()
     line, _, after = text.strip().partition("\n")
-    slips = 1 + len(after.split()) // WORDS_PER_SLIP if after else 0
+    slips = _outside(after) if after else 0
     line = line.lower().replace("\u2019", "'").replace("'s ", " is ")
     if " its " in line:
         line = _ITS.sub(r" to the \1 of it", line)
     for sentence in line.removesuffix(".").split("."):
         words = sentence.split()
         told = teller.sentence(chunks(" ".join(words)))
-        slips += told if told >= 0 else 1 + len(words) // WORDS_PER_SLIP
+        slips += told if told >= 0 else _outside(sentence)
     return teller.reading(slips)
+
+
+def _outside(text: str) -> int:
+    """The slips of what is outside the grammar."""
+    size = max(len(text.split()), len(text) // LETTERS_PER_WORD)
+    return SLIPS + size // WORDS_PER_SLIP
 
 
 class _Teller:
@@ -89,6 +98,7 @@ class _Teller:
         self.mentions: list[list[int]] = []  # which things each noun so far spoke of
         self.subject: list[int] = []
         self.said = 0  # how much, so that one sees whether a clause says anything new
+        self.repeated = 0  # places and relations that were known before
 
     def reading(self, slips: int) -> Reading:
         things = tuple(map(Thing, map(frozenset, self.looks), map(tuple, self.places)))
@@ -99,7 +109,11 @@ class _Teller:
         return Reading(things, tuple(self.relations), tuple(self.totals), slips)
 
     def sentence(self, words: list[tuple[str, Meaning]]) -> int:
-        """Take in a sentence: the clauses that say nothing new, or -1 if it is no English."""
+        """Take in a sentence.
+
+        Returns:
+            How many clauses, places and relations say nothing new; -1 for what is not English.
+        """
         letters = "".join([letter for letter, _ in words])
         if not self.looks and letters.startswith("PIN") and words[0][1] == "it":
             # "It is a red circle", before anything else: "this is".
@@ -117,10 +131,10 @@ class _Teller:
             return -1
         idle = 0
         for begin, end in clauses:
-            before = self.said
+            before, repeated = self.said, self.repeated
             if not self.clause(words[begin:end]):
                 return -1
-            idle += self.said == before
+            idle += max(self.said == before, self.repeated - repeated)
         return idle
 
     def clause(self, words: list[tuple[str, Meaning]]) -> bool:
@@ -217,13 +231,16 @@ class _Teller:
                 self.said += 1
 
     def place(self, things: list[int], place: Place) -> None:
+        before = self.said
         for thing in things:
             if place not in self.places[thing]:
                 self.places[thing].append(place)
                 self.said += 1
+        self.repeated += self.said == before
 
     def relate(self, things: list[int], told: list[tuple[str, list[int]]]) -> None:
         for side, others in told:
+            before = self.said
             name = _SAME.get(side, side)
             for one in things:
                 for other in others:
@@ -232,6 +249,7 @@ class _Teller:
                     if relation not in self.relations:
                         self.relations.append(relation)
                         self.said += 1
+            self.repeated += self.said == before
 
 
 _SAME = {"right": "left", "below": "above"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,11 @@ class KnowledgeGraph(Task):
 
     The score, in [0, 1], once at the end, a product, so that no part makes up for another:
 
-        score = valid / max(hops, steps) * (1 if the answer is right, else 0.2)
+        score = valid / max(hops, steps) * named * (1 if the answer is right, else 0.2)
 
     * ``valid``: steps of the path, from its beginning, that are facts and what the question asks.
     * ``hops``: steps that are needed; ``steps``: steps that are shown.
+    * ``named``: the share of the path's letters that are in names of the facts.
     * The answer is right if it is the one, and the path does not end elsewhere.
 
     Text that is not of the form "Path: Ann, Tom, Lucy. Answer: Lucy." gets 0: an answer without a
@@ -181,7 +182,7 @@ class KnowledgeGraph(Task):
         if not valid:
             return 0.0
         right = answer in row["answers"] and (valid < len(steps) or answer == path[valid])
-        shown = valid / max(len(steps), len(path) - 1)
+        shown = valid / max(len(steps), len(path) - 1) * _share_named(path, row["triples"])
         return shown if right else shown * _CONTRADICTED
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -202,3 +203,10 @@ class KnowledgeGraph(Task):
         """A graph, a question, and a path and answer that are right less than half of the time."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _share_named(path: Sequence[str], triples: Sequence[Sequence[str]]) -> float:
+    """The share of a path's letters that are in names which the facts have."""
+    names = {name for head, _, tail in triples for name in (head, tail)}
+    size = sum(map(len, path))
+    return sum(len(name) for name in path if name in names) / size if size else 0.0

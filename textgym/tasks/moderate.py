@@ -292,7 +292,13 @@ class Moderate(Task):
         if len(text) > LONGEST or not asks:
             return 0.0
         *sentences, rest = joined(text).split(".")
-        reasons = [rule[2] for rule in row["rules"]]
+        rules = row["rules"]
+        reasons = [rule[2] for rule in rules]
+        victims = [
+            answers[0].partition(" ")[0]
+            for answers, rule in asks
+            if rule >= 0 and rules[rule][0] == "insult"
+        ]
         faults = 1 if rest.strip() else 0
         done = [0.0] * len(asks)
         last = -1
@@ -305,7 +311,7 @@ class Moderate(Task):
                     place, value = number, _HEEDLESS if rule >= 0 else 1.0
                     break
             else:
-                if refused := reading(said, reasons):
+                if refused := reading(said, reasons, victims):
                     place, value = _refused(refused, asks, reasons)
             if place < 0 or done[place] or place < last:
                 faults += 1

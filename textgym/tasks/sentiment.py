@@ -65,7 +65,7 @@ class Sentiment(Task):
 
     The score, in [0, 1], once at the end:
 
-        score = (earned points) / max(4, points)
+        score = (earned points) / max(4, points) / (1 + sentences outside the grammar)
 
     * An opinion is one point. It earns (value + 1) / 2, where the value in [-1, 1] is the one of
       its words: 0.75 for "clean", 1 for "superb" and "very clean", 0.55 for "not bad", negative
@@ -74,9 +74,11 @@ class Sentiment(Task):
       for X and 1.5 for Y, and Y earns nothing if it is on X's side.
     * A verdict ("Overall, ...") is one point. It earns its value likewise, but no more than the
       share of all other points that was earned, since it follows from them.
-    * Whatever is no sentence of the grammar, and whatever follows the verdict, is one point not
+    * Whatever is not a sentence of the grammar, and whatever follows the verdict, is one point not
       earned, and one more for every four words. A last sentence that breaks off in the middle is
       one point not earned.
+    * The whole is divided by 1 + the number of sentences that are not of the grammar: "That is not
+      true." takes back what was said before.
 
     A fluent writer who is as often displeased as pleased gets about 0.45 (the ``mediocre``
     baseline), one sentence of praise 0.25 (``brief``).

@@ -29,7 +29,9 @@ NEEDED = 4.0
 """Points of a full review: opinions on three aspects and a verdict."""
 
 WORDS_PER_SLIP = 4
-"""A sentence outside the grammar counts as one failed point, and one more per so many words."""
+LETTERS_PER_WORD = 6
+"""A sentence outside the grammar counts as one failed point, and one more per this many words, or
+letters of them."""
 
 NOT_SHIFT = 1.3
 REVERSAL = 1.4
@@ -80,12 +82,15 @@ class Reading(NamedTuple):
     Attributes:
         opinions: The opinions, in order.
         verdict: Value of the verdict, or None.
-        slips: Points lost to whatever is no sentence of the grammar or comes after the verdict.
+        slips: Points lost to whatever is not a sentence of the grammar or comes after the verdict.
+        outside: How many sentences are not of the grammar; a last one that breaks off within
+            `WORDS_PER_SLIP` words is not counted.
     """
 
     opinions: list[Opinion]
     verdict: float | None
     slips: float
+    outside: int = 0
 
     def score(self, mentioned: Collection[str] = ()) -> float:
         """How positive the review is as a whole, in [0, 1].
@@ -94,7 +99,8 @@ class Reading(NamedTuple):
         words were used before; an opinion on an aspect that was `mentioned` earns nothing. The
         verdict earns what it says, but no more than the share of all other points that was earned,
         since it follows from them. The sum is divided by the points that were there to earn: at
-        least `NEEDED`, and one more for each slip.
+        least `NEEDED`, and one more for each slip; and again by one more than the sentences outside
+        the grammar, since any of them may take back what the others say.
 
         Args:
             mentioned: Aspects on which an opinion would be nothing new.
@@ -115,7 +121,7 @@ class Reading(NamedTuple):
         if self.verdict is not None:
             earned += min((self.verdict + 1) / 2, earned / points)
             points += 1
-        return earned / max(NEEDED, points)
+        return earned / max(NEEDED, points) / (1 + self.outside)
 
 
 def read(completion: str, subject: str, opening: str = "") -> Reading:
@@ -132,7 +138,7 @@ def read(completion: str, subject: str, opening: str = "") -> Reading:
     gap: State = {"": state}  # a sentence that is not the prompt's own has a space before it
     opinions: list[Opinion] = []
     verdict: float | None = None
-    slips = given = 0
+    slips = given = outside = 0
     if opening:
         given = opening.count(" ") + opening.count(",") + 1
     else:
@@ -140,17 +146,28 @@ def read(completion: str, subject: str, opening: str = "") -> Reading:
     *sentences, rest = (opening + completion.rstrip()).split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
-        if verdict is not None or "." not in walk(state, words):
-            slips += 1 + (len(words) - given) // WORDS_PER_SLIP
+        fine = "." in walk(state, words)
+        if verdict is not None or not fine:
+            slips += _slips(words[given:])
+            outside += not fine
         else:
             verdict = _understand(words, operations, given, opinions)
         state, given = gap, 0
     if rest:
         # The text breaks off in mid-sentence. That costs the sentence, however well it began.
         words = rest.replace(",", " ,").split(" ")
-        fine = verdict is None and walk(state, words)
-        slips += 1 if fine else 1 + (len(words) - given) // WORDS_PER_SLIP
-    return Reading(opinions, verdict, slips)
+        begun = bool(walk(state, words))
+        lost = 1 if begun and verdict is None else _slips(words[given:])
+        slips += lost
+        outside += not begun and lost > 1  # a word or two more say nothing yet
+    return Reading(opinions, verdict, slips, outside)
+
+
+def _slips(words: list[str]) -> int:
+    """The points lost to a sentence that does not count."""
+    text = " ".join(words)
+    size = max(len(words), len(text.split()), len(text) // LETTERS_PER_WORD)
+    return 1 + size // WORDS_PER_SLIP
 
 
 def _understand(
