@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tokenizers
 
-from textgym.errors import TokenizerError
+from textgym.errors import ModelError, TokenizerError
+from textgym.gguf_files import file_version, find_gguf, gguf_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -351,12 +352,14 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
 
     Args:
         spec: None or ``"textgym/tiny"`` for the built-in one; a list of words (a closed
-            vocabulary); the path of a ``tokenizer.json`` or of a folder that holds one; a hub id; a
-            ``tokenizers.Tokenizer``; a transformers tokenizer; or a :class:`Tokenizer`.
+            vocabulary); the path of a ``tokenizer.json``, of a GGUF file, or of a folder that holds
+            either; a hub id; a ``tokenizers.Tokenizer``; a transformers tokenizer; or a
+            :class:`Tokenizer`.
         add_eos: Whether a list of words without an eos token gets ``"<eos>"`` appended.
 
     Raises:
         TokenizerError: If there is no such tokenizer, or its file is broken.
+        MissingDependencyError: If it is a GGUF file, and the extra ``gguf`` is not installed.
     """
     if isinstance(spec, Tokenizer):
         return spec
@@ -370,6 +373,8 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
     if isinstance(spec, (str, Path)):
         try:
             path = Path(spec).expanduser()
+            if (gguf := _find_gguf(path)) is not None:
+                return _load_gguf(gguf, str(spec))
             if path.is_file():
                 return _load_file(path, str(spec), eos=_named_eos(path.parent))
             if path.is_dir():
@@ -403,6 +408,27 @@ def looks_local(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether a name is one of this library's own, which no hub has: a typo, if it is not known."""
     return name.startswith(TINY.partition("/")[0] + "/")
+
+
+def _find_gguf(path: Path) -> Path | None:
+    try:
+        return find_gguf(path)
+    except ModelError as error:
+        raise TokenizerError(str(error)) from error
+
+
+def _load_gguf(path: Path, name: str) -> Tokenizer:
+    """A large vocabulary takes seconds, so that an environment and its models share one."""
+    key = (name, *file_version(path))
+    if key not in _FROM_GGUF:
+        try:
+            _FROM_GGUF[key] = _from_transformers(gguf_tokenizer(path), name)
+        except ModelError as error:
+            raise TokenizerError(str(error)) from error
+    return _FROM_GGUF[key]
+
+
+_FROM_GGUF: dict[tuple[Any, ...], Tokenizer] = {}
 
 
 def _load_folder(folder: Path, name: str) -> Tokenizer:

@@ -37,7 +37,8 @@ def prepare_training(
         lm: The language model, with float32 weights.
         dtype: What to compute in, while float32 weights are updated (mixed precision); ``"auto"``
             is bfloat16 on a GPU that has it, and the weights' own elsewhere.
-        lora: Train a low-rank adapter instead of all weights (see :func:`add_lora`).
+        lora: Train a low-rank adapter instead of all weights (see :func:`add_lora`). An adapter
+            that the model was loaded with becomes part of its weights first.
         gradient_checkpointing: Keep only the inputs of each layer for the backward pass and compute
             the rest again: less memory, about a third more time.
         compile: Compile the forward pass of training with ``torch.compile``: True, or the name of a
@@ -54,6 +55,8 @@ def prepare_training(
         )
     lm.cast_to = dtype
     if lora is not None:
+        # That of an adapter folder: the model that training begins with is the base of this one.
+        lm.merge_adapter()
         add_lora(lm.model, lm.name, lora)
     if gradient_checkpointing:
         _checkpoint(lm)

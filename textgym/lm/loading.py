@@ -1,37 +1,53 @@
 """Finding and reading the files of a checkpoint.
 
-Only safetensors weights are read, and no code that comes with a checkpoint is run.
+Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint is run.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    AutoTokenizer,
     PreTrainedModel,
 )
 from transformers.utils import logging
 
 import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
 from textgym.errors import ModelError, TokenizerError
+from textgym.gguf_files import find_gguf, gguf_config, gguf_tokenizer, is_gguf
+from textgym.lm.adapter_files import AdapterFolder
 from textgym.lm.pretrained import load_pretrained
-from textgym.tokenization import TINY, TINY_DIR, is_ours, looks_local
+from textgym.tokenization import (
+    TINY,
+    TINY_DIR,
+    Tokenizer,
+    is_ours,
+    load_tokenizer,
+    looks_local,
+)
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
+_TOKENIZER_FILES = ("tokenizer_config.json", *_VOCABULARIES)
 
 
 def resolve(name: str) -> str:
-    """The folder or hub id behind a name; a folder is checked for what it must hold.
+    """The folder, GGUF file or hub id behind a name; what is local is checked.
 
     Raises:
-        ModelError: If there is no such folder, or it holds no safetensors weights.
-        TokenizerError: If it holds no tokenizer.
+        ModelError: If there is no such folder, or it holds no safetensors weights; or a GGUF file
+            is damaged.
+        TokenizerError: If a folder holds no tokenizer.
+        MissingDependencyError: If it is a GGUF file, and the extra ``gguf`` is not installed.
     """
     if name == TINY:
         if not (TINY_DIR / "model.safetensors").is_file():
@@ -41,12 +57,19 @@ def resolve(name: str) -> str:
             )
         return str(TINY_DIR)
     path = Path(name).expanduser()
+    if (file := find_gguf(path)) is not None:
+        return str(file)
     if path.is_dir():
         if not (path / "config.json").is_file():
             inner = path / "lm"
             advice = "write one with save_pretrained(folder)"
             if (inner / "config.json").is_file():  # The folder of a run.
                 advice = f"did you mean {str(inner)!r}?"
+            elif (path / "adapter_config.json").is_file():
+                advice = (
+                    "it holds a peft adapter, which is taken where a language model is asked for; "
+                    "write the whole model: LanguageModel.load(name).save_pretrained(folder)"
+                )
             raise ModelError(
                 f"the folder {name!r} holds no config.json, so it is no transformers checkpoint; "
                 f"{advice}"
@@ -67,9 +90,74 @@ def resolve(name: str) -> str:
     if path.exists() or looks_local(name) or is_ours(name):
         raise ModelError(
             f"there is no model folder at {name!r}; give the folder of a transformers checkpoint, "
-            f"a hub id, or {TINY!r}"
+            f"a GGUF file, a hub id, or {TINY!r}"
         )
     return name
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The files that a language model was loaded from.
+
+    Attributes:
+        source: Folder, GGUF file or hub id of the weights; an adapter's are not meant.
+        tokenizer: Folder, GGUF file or hub id of the tokenizer.
+        base: Name or path that gives the model without an adapter; None if no name does.
+    """
+
+    source: str
+    tokenizer: str
+    base: str | None
+
+
+def load_parts(name: str, dtype: str) -> tuple[PreTrainedModel, Tokenizer, Origin]:
+    """Load a language model, with an adapter where the name is that of an adapter folder.
+
+    Args:
+        name: What the user called it.
+        dtype: As :func:`load_model` takes it.
+
+    Raises:
+        ModelError: If there is no such model, or an adapter does not fit it.
+        TokenizerError: If it has no tokenizer.
+    """
+    adapter = AdapterFolder.find(name)
+    base = name if adapter is None else adapter.base
+    source = resolve(base)
+    model = load_model(base, source, dtype)
+    place, spec = source, TINY if base == TINY else source
+    if adapter is not None:
+        model = adapter.put_into(model)
+        if any(file for pattern in _VOCABULARIES for file in adapter.path.glob(pattern)):
+            # It may have tokens that the base does not know.
+            place = spec = str(adapter.path)
+    try:
+        tokenizer = load_tokenizer(spec)
+    except TokenizerError as error:
+        raise TokenizerError(f"the model {name!r} has no usable tokenizer: {error}") from error
+    return model, tokenizer, Origin(source, place, base)
+
+
+def load_hf_tokenizer(source: str) -> Any:
+    """The transformers tokenizer of a checkpoint, for the caller alone.
+
+    Args:
+        source: The folder, GGUF file or hub id, from :func:`resolve`.
+    """
+    if is_gguf(source):
+        return copy.deepcopy(gguf_tokenizer(Path(source)))
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+
+
+def load_config(source: str) -> Any:
+    """The transformers configuration of a checkpoint.
+
+    Args:
+        source: The folder, GGUF file or hub id, from :func:`resolve`.
+    """
+    if is_gguf(source):
+        return gguf_config(Path(source))
+    return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
@@ -77,7 +165,7 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
 
     Args:
         name: What the user called it, for error messages.
-        source: The folder or hub id, from :func:`resolve`.
+        source: The folder, GGUF file or hub id, from :func:`resolve`.
         dtype: Name of a torch dtype, or ``"auto"`` for the checkpoint's own.
 
     Raises:
@@ -85,7 +173,9 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
             (:func:`textgym.lm.pretrained.load_pretrained`).
     """
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = load_config(source)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"no model could be loaded from {name!r}: it is neither a folder here nor a hub id "

@@ -108,15 +108,22 @@ def has_adapter(model: PreTrainedModel) -> bool:
 def merged(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of a model in which the adapter is part of the weights: plain transformers."""
     model = copy.deepcopy(model)
+    merge_in_place(model)
+    return model
+
+
+def merge_in_place(model: PreTrainedModel) -> None:
+    """Make the adapter part of the weights; they can be trained again."""
     for layer in list(_adapted(model)):
         layer.merge()
     for name, child in list(model.named_modules()):
         if _is_adapted(child):
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, child.get_base_layer())
-    # Otherwise transformers would save the adapter alone.
+    # Otherwise transformers would save the adapter alone, and peft would add to it.
     model._hf_peft_config_loaded = False
-    return model
+    model.__dict__.pop("peft_config", None)
+    model.requires_grad_(True)
 
 
 def _is_adapted(module: nn.Module) -> bool:

@@ -12,23 +12,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
-from textgym.errors import ModelError, TokenizerError
+from textgym.errors import ModelError
+from textgym.lm.adapter_files import ADAPTER_FILES, check_adapter, write_adapter
 from textgym.lm.dtypes import as_dtype, has_bfloat16
-from textgym.lm.loading import load_model, no_progress_bars, resolve
-from textgym.lm.lora import has_adapter, merged
+from textgym.lm.loading import Origin, load_hf_tokenizer, load_parts, no_progress_bars, resolve
+from textgym.lm.lora import has_adapter, merge_in_place, merged
 from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
 from textgym.lm.pretrained import saving_checkpoint
 from textgym.lm.seq2seq import Seq2Seq, trial
-from textgym.tokenization import TINY, Tokenizer, load_tokenizer
+from textgym.tokenization import TINY, Tokenizer
 
 
 class LanguageModel(nn.Module):
@@ -46,6 +48,7 @@ class LanguageModel(nn.Module):
         model: The transformers model.
         tokenizer: The textgym tokenizer.
         name: The name or path that it was loaded from.
+        origin: The files that it was loaded from; None for a model made in memory.
         vocab_size: Number of usable logits: the tokenizer's vocabulary. Models pad theirs; the
             padding is sliced off.
         hidden_size: Width d of the hidden states.
@@ -67,6 +70,7 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.name = name
         self.vocab_size = tokenizer.vocab_size
+        self.origin: Origin | None = None
         self._hf_tokenizer: Any = None
         # Set by textgym.lm.engine.prepare_training.
         self.cast_to: str | None = None
@@ -111,10 +115,13 @@ class LanguageModel(nn.Module):
     ) -> LanguageModel:
         """Load a causal language model or an encoder-decoder with its tokenizer.
 
-        Only safetensors weights are read, and no code that comes with a checkpoint is run.
+        Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint
+        is run.
 
         Args:
-            name_or_path: ``"textgym/tiny"`` (built in), a folder, or a hub id.
+            name_or_path: ``"textgym/tiny"`` (built in); the folder of a checkpoint; a GGUF file, or
+                a folder that holds one, whose quantized weights are unpacked; a folder that peft
+                wrote (base model and adapter: the adapter alone is trained further); or a hub id.
             device: ``"auto"`` takes the GPU if there is one.
             dtype: Of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a
                 CPU, bfloat16 on a GPU that has it, and else the checkpoint's own. For training in
@@ -122,8 +129,10 @@ class LanguageModel(nn.Module):
 
         Raises:
             ModelError: If there is no such checkpoint, it has no safetensors weights, or
-                it is not a language model that writes from left to right.
+                it is not a language model that writes from left to right; or an adapter does not
+                fit its base model.
             TokenizerError: If it has no tokenizer that can be loaded.
+            MissingDependencyError: If the extra ``gguf`` or ``lora`` is needed and not installed.
         """
         if not isinstance(name_or_path, (str, Path)):
             raise ModelError(
@@ -132,7 +141,6 @@ class LanguageModel(nn.Module):
                 "and give the folder, so that saved agents can be loaded again"
             )
         name = str(name_or_path)
-        source = resolve(name)
         if str(device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(device)
@@ -142,16 +150,10 @@ class LanguageModel(nn.Module):
             dtype = "bfloat16"
         if dtype != "auto":
             as_dtype(dtype)
-        model = load_model(name, source, dtype)
-        try:
-            tokenizer = load_tokenizer(source if name != TINY else TINY)
-        except TokenizerError as error:
-            raise TokenizerError(f"the model {name!r} has no usable tokenizer: {error}") from error
+        model, tokenizer, origin = load_parts(name, dtype)
         lm = LanguageModel(model, tokenizer, name)
-        lm._source = source
+        lm.origin = origin
         return lm.to(device)
-
-    _source: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -196,9 +198,8 @@ class LanguageModel(nn.Module):
     def hf_tokenizer(self) -> Any:
         """The transformers tokenizer, loaded on first use."""
         if self._hf_tokenizer is None:
-            self._hf_tokenizer = AutoTokenizer.from_pretrained(
-                self._source or resolve(self.name), trust_remote_code=False
-            )
+            place = resolve(self.name) if self.origin is None else self.origin.tokenizer
+            self._hf_tokenizer = load_hf_tokenizer(place)
         return self._hf_tokenizer
 
     @property
@@ -223,7 +224,7 @@ class LanguageModel(nn.Module):
                 f"{self.name!r} ({self.model.config.model_type}) cannot read a picture as prefix "
                 "embeddings; use a decoder such as GPT-2, Llama or Qwen2"
             )
-        known = self._source is not None and load_pictures(encoder, self._source)
+        known = self.origin is not None and load_pictures(encoder, self.origin.source)
         if not known and self.start_id is not None:
             words = self.model.get_input_embeddings()
             start = torch.tensor([self.start_id], device=self.device)
@@ -313,21 +314,55 @@ class LanguageModel(nn.Module):
             logits = logits * factor
         return logits
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, merge: bool = True) -> None:
         """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer.
 
-        An adapter is merged into the weights. A picture encoder's lie beside them, in a file that
-        plain transformers does not look at.
+        A picture encoder's weights lie beside them, in a file that plain transformers does not look
+        at.
+
+        Args:
+            folder: Where to.
+            merge: Whether an adapter becomes part of the weights. False writes the adapter alone,
+                as peft does (``PeftModel.from_pretrained`` reads it), with the name of its base
+                model; :meth:`load` takes the folder.
 
         Raises:
             StorageError: If the files cannot be written; what was in the folder is then intact.
+            ModelError: If an adapter alone is asked for, and there is none, or what it belongs to
+                has no name.
         """
-        model = merged(self.model) if has_adapter(self.model) else self.model
+        base = None if merge else self._base_name()
+        model = merged(self.model) if merge and has_adapter(self.model) else self.model
         with saving_checkpoint(folder) as scratch, no_progress_bars():
-            model.save_pretrained(str(scratch))
+            if base is None:
+                model.save_pretrained(str(scratch))
+            else:
+                write_adapter(model, scratch, base)
             self.hf_tokenizer.save_pretrained(str(scratch))
             if self.pictures is not None:
                 save_pictures(self.pictures, scratch)
+        # What was in the folder before must not be taken for a part of this.
+        for stale in ADAPTER_FILES if base is None else ("config.json",):
+            (Path(folder) / stale).unlink(missing_ok=True)
+
+    def merge_adapter(self) -> None:
+        """Make an adapter part of the weights, for good; does nothing if there is none."""
+        if has_adapter(self.model):
+            merge_in_place(self.model)
+            if self.origin is not None:
+                self.origin = replace(self.origin, base=None)
+
+    def _base_name(self) -> str:
+        """What the model is called without its adapter."""
+        check_adapter(self.model)
+        base = None if self.origin is None else self.origin.base
+        if base is None:
+            raise ModelError(
+                f"merge=False saves an adapter alone, with the name of its base model, but the "
+                f"weights below the adapter of {self.name!r} are in no file: they hold an earlier "
+                "adapter, or were made in memory; leave merge out"
+            )
+        return base
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
         """Check that an environment speaks this model's tokens and fits into its context.

@@ -2,8 +2,8 @@
 
 Policies, references, reward models and whatever else names a checkpoint are loaded here.
 Transformers itself draws missing weights at random and says so in its log; here they are an error
-that names them, as are weights of another shape and further layers. Only safetensors files inside
-the folder are read, and no code that comes with a checkpoint is run.
+that names them, as are weights of another shape and further layers. Only GGUF files and
+safetensors files inside the folder are read, and no code that comes with a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from textgym.errors import ModelError, StorageError
+from textgym.gguf_files import is_gguf, reading
 from textgym.storage.digest import copy_with_digest, read_header, verify
 from textgym.storage.files import replacing_folder
 
@@ -66,7 +67,7 @@ def load_pretrained(
     Args:
         kind: An auto class of transformers, such as ``AutoModelForCausalLM``.
         name: What the user called it, for messages.
-        source: Its folder or hub id.
+        source: Its folder, GGUF file or hub id.
         dtype: A torch dtype, or ``"auto"`` for the checkpoint's own.
         may_lack: Parts of modules' names; weights of such modules may be missing.
         head_may_lack: Whether weights outside the body may be missing.
@@ -78,14 +79,13 @@ def load_pretrained(
         ModelError: If the checkpoint lacks weights, has some of other shapes or of further layers
             than its config describes, is damaged, or cannot be loaded.
     """
-    files = check_files(name, source) if "gguf_file" not in options else []
+    files = [] if is_gguf(source) else check_files(name, source)
     try:
-        with _quiet():
+        with _quiet(), reading(source) as place:
             model, report = kind.from_pretrained(
-                source,
+                **place,
                 dtype=dtype,
                 trust_remote_code=False,
-                use_safetensors=None if "gguf_file" in options else True,
                 output_loading_info=True,
                 **options,
             )
@@ -97,8 +97,9 @@ def load_pretrained(
                 "the config.json that was saved with these weights"
             ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        weights = "its GGUF file" if is_gguf(source) else "safetensors weights"
         raise ModelError(
-            f"the model {name!r} could not be loaded from safetensors weights ({reason})"
+            f"the model {name!r} could not be loaded from {weights} ({reason})"
         ) from error
     body = f"{model.base_model_prefix}."
     fresh = sorted(report["missing_keys"])

@@ -65,7 +65,9 @@ class LMPolicy(ActorCriticPolicy):
             GPU that has it and float32 elsewhere; ``"bfloat16"`` is fast on some CPUs too.
         lora: Train a low-rank adapter instead of all weights, as in ``dict(r=8, lora_alpha=16)``,
             the arguments of peft's ``LoraConfig``. ``LMRolloutBuffer(reference="base")`` then takes
-            the model without the adapter as its reference.
+            the model without the adapter as its reference. Where ``lm`` is an adapter folder, its
+            adapter is trained further if this is None; else it becomes part of the weights below
+            the new one.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping
             them: less memory, about a third more time.
         picture_encoder_class: What makes prefix embeddings of the pictures, in an environment that

@@ -11,10 +11,10 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from textgym.errors import RewardError
-from textgym.lm.loading import resolve
+from textgym.lm.loading import load_hf_tokenizer, resolve
 from textgym.lm.pretrained import load_pretrained
 from textgym.rewards.neural.scorer import encodable, length_batches, shared
 
@@ -66,7 +66,7 @@ class Checkpoint:
 
         Args:
             kind: The class of transformers that loads the model, ``AutoModel`` and its kind.
-            name: A path, a hub id, or the built-in model's name.
+            name: A folder, a GGUF file, a hub id, or the built-in model's name.
             device: Where it goes.
             dtype: Of its weights; None for its own.
             truncate: The end, ``"left"`` or ``"right"``, that a text which is too long loses.
@@ -88,7 +88,7 @@ class Checkpoint:
             return cast(PreTrainedModel, model.requires_grad_(False).to(device))  # type: ignore[arg-type]
 
         model = shared(kind.__name__, name, device, dtype, read)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = load_hf_tokenizer(source)
         tokenizer.truncation_side = truncate
         return cls(model, tokenizer, max_tokens)
 

@@ -19,15 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from textgym.errors import DataError, ModelError
-from textgym.lm.loading import resolve
+from textgym.lm.loading import load_config, load_hf_tokenizer, resolve
 from textgym.lm.pretrained import load_pretrained
 from textgym.rewards.neural.preference_pairs import Message, Pair, Render, plain_turns
 
@@ -80,10 +78,11 @@ class PreferenceModel:
     ) -> PreferenceModel:
         """Put a head on a language model, or load a reward model to go on with.
 
-        Only safetensors weights are read, and no code that comes with a checkpoint is run.
+        Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint
+        is run.
 
         Args:
-            name: ``"textgym/tiny"``, a folder, or a hub id.
+            name: ``"textgym/tiny"``, a folder, a GGUF file, or a hub id.
             device: ``"auto"`` takes the GPU if there is one.
             seed: Of the weights of a head with several layers; a linear one starts at 0, so that
                 each pair begins as a coin toss.
@@ -95,8 +94,10 @@ class PreferenceModel:
         """
         source = resolve(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            tokenizer = load_hf_tokenizer(source)
+            config = load_config(source)
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"no model with a tokenizer could be loaded from {name!r} ({_first_line(error)})"
