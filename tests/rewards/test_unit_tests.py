@@ -4,6 +4,7 @@ import builtins
 import copy
 import pickle
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -207,3 +208,103 @@ def test_broken_tests_are_told(row, message):
 def test_wrong_options(options):
     with pytest.raises(RewardError, match=next(iter(options)).split("_")[0]):
         UnitTests(**options)
+
+
+# What is raised for the tests to swallow, or is equal to what they want: all of it is worth
+# nothing. Each is tried against tests that call, that iterate lazily, and that look at the result.
+CHEATS = {
+    "StopIteration": "raise StopIteration",
+    "a class of StopIteration": "class End(StopIteration): pass\n    raise End",
+    "StopIteration of next": "return next(iter(()))",
+    "StopAsyncIteration": "raise StopAsyncIteration",
+    "GeneratorExit": "raise GeneratorExit",
+    "KeyboardInterrupt": "raise KeyboardInterrupt",
+    "SystemExit": "raise SystemExit(0)",
+    "exit": "import os\n    os._exit(0)",
+    "a group": "raise BaseExceptionGroup('', [KeyboardInterrupt()])",
+    "endless recursion": "return twice(x)",
+    "AssertionError": "raise AssertionError",
+    "NotImplemented": "return NotImplemented",
+    "an int": (
+        "class Int(int):\n        __eq__ = lambda *_: True\n        __hash__ = None\n"
+        "    return Int()"
+    ),
+    "a string": "class Str(str):\n        __eq__ = lambda *_: True\n    return Str()",
+    "a list": "class List(list):\n        __eq__ = lambda *_: True\n    return List()",
+    "a metaclass": (
+        "class M(type):\n        __eq__ = lambda *_: True\n        __hash__ = type.__hash__\n"
+        "    return M('M', (), {})"
+    ),
+    "a number of no value": "return float('nan')",
+    "the frames": (
+        "import sys\n    frame = sys._getframe()\n    while frame:\n"
+        "        for name, value in {**frame.f_globals, **frame.f_locals}.items():\n"
+        "            if ']4[ ni )2(eciwt'[::-1] in repr(value):\n                return 2 * x\n"
+        "        frame = frame.f_back"
+    ),
+    "the garbage collector": (
+        "import gc\n    test = ']4[ ni )2(eciwt'[::-1]\n"
+        "    for one in gc.get_objects():\n"
+        "        if type(one) in (list, tuple, dict) and test in repr(one):\n"
+        "            return 2 * x"
+    ),
+    "a verdict that is printed": "print('passed')\n    import os\n    os.write(1, b'passed')",
+    "a verdict on all files": (
+        "import os\n    for file in range(3, 20):\n        try:\n"
+        "            os.write(file, b'\\0\\0\\0\\x0fl2:S6:passedS0:')\n"
+        "        except OSError:\n            pass"
+    ),
+}  # fmt: skip
+LAZY = [
+    "assert all(value == 2 * number for number, value in zip([1, 2], map(twice, [1, 2])))",
+    "assert not [1 for value in filter(lambda n: twice(n) != 2 * n, [1, 2])]",
+    "assert not any(value != 4 for value in map(twice, [2, 2]))",
+    "for value in map(twice, [2, 2]):\n    assert value == 4",
+    "assert set(map(twice, [2, 2])) <= {4}",
+    "assert twice(2) in [4]",
+    "assert not twice(2) != 4",
+    "assert 4 == twice(2)",
+    "assert max([1, 2], key=twice) == 2 and twice(1) == 2",
+]
+
+
+@pytest.mark.parametrize("body", CHEATS.values(), ids=CHEATS)
+def test_programs_that_cheat(body):
+    limits = {**SHORT, "wall_s": 1.0}
+    reward, program = UnitTests(**limits), f"def twice(x):\n    {body}\n"
+    assert judge(reward, program, {"test_list": LAZY}) == 0.0
+
+
+def test_right_programs_pass_tests_that_iterate_lazily():
+    assert judge(UnitTests(**SHORT), TWICE, {"test_list": LAZY}) == 1.0
+
+
+def test_a_program_may_end_an_iteration_where_the_tests_expect_it():
+    program = "def first(xs):\n    return next(iter(xs))\n"
+    test = "try:\n    first([])\nexcept StopIteration:\n    pass\nelse:\n    assert False"
+    assert judge(UnitTests(**SHORT), program, {"test": test}) == 1.0
+    generator = "def upto(n):\n    for i in range(n):\n        yield i\n    return\n"
+    row = {"test_list": ["assert list(upto(3)) == [0, 1, 2]"]}
+    assert judge(UnitTests(**SHORT), generator, row) == 1.0
+
+
+def test_an_endless_program_costs_its_limit_once():
+    row = {"test_list": [f"assert f({n}) == 0" for n in range(100)]}
+    reward = UnitTests(wall_s=0.6, cpu_s=5)
+    begin = time.monotonic()
+    assert judge(reward, "def f(n):\n    while True: pass", row) == 0.0
+    assert time.monotonic() - begin < 10  # 0.9 s and the start, on a busy machine
+    assert reward.last[0].reason == "time"
+    # One test without an end does not cost the others.
+    row = {"test_list": row["test_list"][:6]}
+    assert judge(reward, "def f(n):\n    while n == 1: pass\n    return 0", row) == 5 / 6
+
+
+def test_the_time_of_all_tests_is_limited():
+    row = {"test_list": [f"assert f({n}) == 0" for n in range(40)]}
+    reward = UnitTests(total_s=0.5)
+    value = judge(reward, "import time\ndef f(n):\n    time.sleep(0.1)\n    return 0", row)
+    assert 0 < value < 1
+    assert reward.last[0].reason == "time"
+    with pytest.raises(RewardError, match="total_s"):
+        UnitTests(total_s=0)

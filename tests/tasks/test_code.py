@@ -447,7 +447,11 @@ ROW = {
     [
         ("", 0),
         ("\ndef f(x, y): return max(x, y) + 2", 1),
-        (" def g(p, q): return 2 + (p if p >= q else q)", 1),
+        (" def f(p, q): return 2 + (p if p >= q else q)", 1),
+        (" def g(p, q): return 2 + (p if p >= q else q)", 1),  # the row gives the function no name
+        ("```python\ndef f(x, y):\n    return max(x, y) + 2\n```", 1),
+        ("Sure:\n```\ndef f(x, y):\n    return max(x, y) + 2\n```\nThat is it.", 1),
+        ("Sure: def f(x, y): return max(x, y) + 2", 0),
         ("def f(x, y):\n    if y > x:\n        return y + 2\n    return x + 2\n", 1),
         ("def f(a, b): return sorted([a, b])[1] - -2", 1),
         ("def f(x, y): return max(x, y) + 2 + 2", 0),
@@ -457,8 +461,8 @@ ROW = {
         ("def f(x, y): return x + 2", ((0.5 - 0.25) / 0.75) ** 2),
         # Right where y >= x: five of eight.
         ("def f(x, y): return y + 2", ((0.625 - 0.25) / 0.75) ** 2),
-        ("def f(x, y): return max(x, y) + 2 2", 1 / 2),
-        ("def f(x, y): return max(x, y) + 2\n\nThat is it.", 1 / 5),
+        ("def f(x, y): return max(x, y) + 2 2", 0.4),
+        ("def f(x, y): return max(x, y) + 2\n\nThat is it.", 1 / 7),
         ("def f(x): return x + 2", 0),
         ("def f(x, y, z): return max(x, y) + 2", 0),
         ("return max(x, y) + 2", 0),
@@ -621,6 +625,24 @@ def test_rest_costs_the_more_the_longer_it_is():
     scores = [Code().score(ROW["reference"] + " x" * count, ROW) for count in range(20)]
     assert scores[0] == 1
     assert all(one > other > 0 for one, other in pairwise(scores))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def {}(x, y): return max(x, y) + 2",
+        "```python\ndef {}(x, y):\n    return max(x, y) + 2\n```",
+    ],
+)
+def test_a_function_of_another_name(text):
+    """Nobody who calls f gets anything from it."""
+    named = {**ROW, "entry_point": "f"}
+    assert Code().score(text.format("f"), named) == 1
+    for name in ("g", "F", "ff", "max"):
+        assert Code().score(text.format(name), named) == 0
+    for index in range(5):
+        row = Code().item(index)
+        assert Code().score(row["reference"].replace("def f(", "def g("), row) == 0
 
 
 def test_the_contract():

@@ -344,6 +344,54 @@ def test_squad_rows():
     assert SQUAD["answers"]["text"] == ["France", "in France", "France"]
 
 
+LONG = "the old stone bridge over the river Seine near Rouen"
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (LONG, 1.0),
+        (f"The {LONG[4:].upper()}!", 1.0),
+        ("the old stone bridge", 6 / 11),  # three of eight words
+        ("old stone bridge over river Seine near Rouen", 1.0),
+    ],
+)
+def test_partly_right_answers(text, score):
+    row = {"prompt": "Where?", "answers": [LONG]}
+    assert QA().score(text, row) == pytest.approx(score if score == 1.0 else score / 2)
+
+
+def test_answers_with_something_else_in_them():
+    row = {"prompt": "Where?", "answers": [LONG]}
+    for text in (f"not {LONG}", f"{LONG} or in Paris", f"Not: {LONG}. That is not true.",
+                 f"{LONG}? No.", f"It never was {LONG}", f"{LONG} " + "walrus " * 5):  # fmt: skip
+        assert 0 < QA().score(text, row) <= 0.4, text
+    either = {"prompt": "Which?", "answers": ["tea or coffee, but not both of them"]}
+    assert QA().score("tea or coffee, but not both", either) > 0.4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["\u5317\u4eac\u5e02\u6d77\u6dc0\u533a\u4e2d\u5173\u6751",  # Chinese, of CMRC's kind
+     "\u6771\u4eac\u30bf\u30ef\u30fc\u306e\u8fd1\u304f",  # Japanese
+     "\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e\u0e21\u0e2b\u0e32\u0e19\u0e04\u0e23"],  # Thai
+)  # fmt: skip
+def test_answers_in_scripts_without_spaces(answer):
+    """An answer that is one character short is worth nearly half, as long ones in English are."""
+    row = {"prompt": "?", "answers": [answer]}
+    assert QA().score(answer, row) == 1.0
+    assert QA().score(f" {answer}\u3002", row) == 1.0
+    assert 0.4 < QA().score(answer[:-1], row) < 0.5
+    assert 0.4 < QA().score(answer[1:], row) < 0.5
+    assert 0 < QA().score(answer[:2], row) < QA().score(answer[:-1], row)
+    assert QA().score("\u706b\u8eca", row) == 0.0
+
+
+def test_answers_that_are_articles():
+    row = {"prompt": "A, B or C?", "answers": ["A"]}
+    assert [QA().score(text, row) for text in (" A", "a.", " B")] == [1.0, 1.0, 0.0]
+
+
 def test_squad_rows_from_parquet_and_without_conversion():
     answers = {"text": np.array(["France"], dtype=object), "answer_start": np.array([53])}
     assert convert({**SQUAD, "answers": answers})["answers"] == ["France"]

@@ -299,6 +299,28 @@ def test_rows_with_a_reason():
     assert task.score(" Approve: Debts too high.", row) == 0
 
 
+def test_reasons_that_are_like_the_right_one():
+    task = Risk(1)
+    reason = "The applicant has a history of late payments and the income does not cover the debts."
+    row = task.convert({"application": "x", "label": "bad", "reason": reason})
+    words = reason.removesuffix(".").split()
+    assert task.score(f" Decline: {reason}", row) == 1.0
+    assert task.score(f" Decline: {reason} and ruins.", row) > 0.8
+    assert task.score(f" Decline: {' '.join(words[:8])} and is poor.", row) == 0.2  # no "not"
+    for junk in (" ".join(words[::2] + words[1::2]), " ".join(words[::-1]),
+                 reason.replace("not ", ""), reason.replace("has a", "never had a"),
+                 "marzipan walrus kettle trombone yodel",
+                 "the dog has a story of a payment that does not cover the hat"):  # fmt: skip
+        assert task.score(f" Decline: {junk}.", row) <= 0.4, junk
+
+
+def test_junk_behind_a_decision_without_a_reason():
+    row = Risk(1).convert({"application": "x", "label": "bad"})
+    assert Risk(1).score(" Decline.", row) == Risk(1).score("decline", row) == 1.0
+    assert Risk(1).score(" Decline: so it is.", row) == 0.4
+    assert Risk(1).score(f" Decline {'walrus ' * 16}", row) <= 0.2
+
+
 @pytest.mark.parametrize(
     ("raw", "decision"),
     [

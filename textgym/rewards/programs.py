@@ -68,6 +68,16 @@ def readings(prompt: str, completion: str, entry_point: str | None) -> Readings:
     return Readings(list(programs), before)
 
 
+def code_of(completion: str, entry_point: str | None = None) -> str:
+    """What is within the fence of a text that holds its program; a text without fences as it is.
+
+    Args:
+        completion: What was written.
+        entry_point: The function that is asked for, if it is known.
+    """
+    return _written(completion, entry_point, False)[0]
+
+
 def _begun(prompt: str) -> str | None:
     """What follows the opening of a fence that the prompt leaves open; None if there is none."""
     fences = list(_FENCE.finditer(prompt))
@@ -82,6 +92,8 @@ def _defines(source: str, name: str | None) -> bool:
 def _written(completion: str, entry_point: str | None, inside: bool) -> list[str]:
     """The parts of a text that can be the program, without the fences."""
     text = completion.rpartition(_THOUGHTS)[2]
+    if "```" not in text and "~~~" not in text:
+        return [text]
     fences = list(_FENCE.finditer(text))
     if not fences:
         return [text]

@@ -62,7 +62,8 @@ class UnitTests:
 
     Range: [0, 1], higher is better; 0 or 1 with ``partial=False``.
     Needs: a column with tests, in one of the forms above; Linux.
-    Cost: 50 ms a text and 20 ms a test; up to the limits for those that do not end.
+    Cost: 50 ms per text and 20 ms per test; a program that does not end costs its limit about once,
+    whatever the number of tests.
     Gaming: programs made for the tests alone (a table of their results), where a policy can see or
     learn them: keep the tests out of the prompt. With ``partial``, whatever most inputs have for a
     result, such as ``return None`` or ``return 0``.
@@ -70,6 +71,8 @@ class UnitTests:
     Args:
         partial: False gives 1 for all tests passed, else 0.
         wall_s: Seconds that a test may take.
+        total_s: Seconds that all tests of a text may take; see
+            :class:`textgym.tasks.python_sandbox.Limits`.
         cpu_s: CPU seconds that a test may take; a whole number.
         memory_mb: Address space of a program, in MiB, from 64.
         workers: Programs that run at once.
@@ -85,6 +88,7 @@ class UnitTests:
 
     partial: bool = True
     wall_s: float = 5.0
+    total_s: float = 30.0
     cpu_s: int = 3
     memory_mb: int = 512
     workers: int = 1
@@ -99,7 +103,7 @@ class UnitTests:
         try:
             self._limits()
         except (ValueError, TypeError, OverflowError) as error:  # SettingsError is a ValueError.
-            raise RewardError(f"{self.name}: wall_s, cpu_s, memory_mb: {error}") from error
+            raise RewardError(f"{self.name}: wall_s, total_s, cpu_s, memory_mb: {error}") from error
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
@@ -152,7 +156,10 @@ class UnitTests:
         from textgym.tasks.python_sandbox import Limits
 
         return Limits(
-            wall_s=self.wall_s, cpu_s=self.cpu_s, memory_bytes=int(self.memory_mb * (1 << 20))
+            wall_s=self.wall_s,
+            total_s=self.total_s,
+            cpu_s=self.cpu_s,
+            memory_bytes=int(self.memory_mb * (1 << 20)),
         )
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from textgym.rewards.programs import code_of
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.code_baselines import Example, examples, fit, guess, mediocre, memorize
 from textgym.tasks.code_language import MAX_CHARACTERS, read
 from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
+from textgym.tasks.faults import discount
 
 _EXAMPLES = 2
 _TESTS = 8
@@ -56,20 +58,21 @@ class Code(Task):
 
     The score, in [0, 1], once at the end:
 
-        score = max(0, (passed - chance) / (1 - chance)) ** 2 / (1 + rest)
+        score = max(0, (passed - chance) / (1 - chance)) ** 2 / (1 + 1.5 * rest)
 
     * ``passed``: the share of eight hidden tests for which the program gives the right value.
     * ``chance``: the share that the best constant function or the best single parameter passes, so
       that these score 0. No row has more than 0.5.
     * ``rest``: the tokens after the program that do not belong to it. Each counts.
 
-    A text that does not begin with a program scores 0, and so does one of more than 1,000
-    characters. A program that gives the right value for all the tests scores 1, however it is
-    written. The examples are not among the tests. Where the function changes its behaviour at some
-    number, a third of the numbers in the arguments are that one or next to it. The tests are
-    chosen, and rows drawn again, so that the reference fails one of them as soon as a number of
-    the specification is one more or less, or a filter, an operand of a maximum or minimum, ``abs``,
-    a condition, or the first of two operations on a list is dropped.
+    A text that does not begin with a program of the function's name scores 0, and so does one of
+    more than 1,000 characters. Of a text with fences of three backticks, what is within the first
+    one is read, and nothing else. A program that gives the right value for all the tests scores 1,
+    however it is written. The examples are not among the tests. Where the function changes its
+    behaviour at some number, a third of the numbers in the arguments are that one or next to it.
+    The tests are chosen, and rows drawn again, so that the reference fails one of them as soon as a
+    number of the specification is one more or less, or a filter, an operand of a maximum or
+    minimum, ``abs``, a condition, or the first of two operations on a list is dropped.
 
     Baselines, at levels 1, 2 and 3: ``memorize`` writes the examples down as a program (0.00);
     ``guess`` writes any function of the parameters (0.00, 0.01, 0.01); ``fit`` takes the first of
@@ -203,9 +206,9 @@ class Code(Task):
         """How many more of the tests the program passes than a trivial one does."""
         if "tests" not in row:
             return _score_public(text, row)
-        program, rest = read(text)
-        tests = row["tests"]
-        if program is None or not tests:
+        name, tests = row.get("entry_point"), row["tests"]
+        program, rest = read(code_of(text, name))
+        if program is None or not tests or (name and program.name != name):
             return 0.0
         run = program.run
         passed = 0
@@ -213,7 +216,7 @@ class Code(Task):
             passed += run(arguments) == result
         chance = row.get("chance", 0.0)
         gain = (passed / len(tests) - chance) / (1 - chance)
-        return gain * gain / (1 + rest) if gain > 0 else 0.0
+        return gain * gain * discount(rest) if gain > 0 else 0.0
 
     def adopt(self, row: Row) -> Row:
         """Take the examples in a prompt that a user wrote as the tests."""

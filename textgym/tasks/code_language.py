@@ -110,7 +110,7 @@ class _Parser(ExpressionParser):
                 self.expect(",")
         self.advance()
         self.sure = set(self.slots.values())
-        self.result = Program(tuple(self.slots))
+        self.result = Program(tuple(self.slots), self.name)
         self.expect(":")
         body = self.body("")
         self.result.finish(body, self.variables, self.at, self.height)

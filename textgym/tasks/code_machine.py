@@ -59,12 +59,14 @@ class Program:
 
     Attributes:
         parameters: The names of its parameters.
+        name: Its own name.
     """
 
-    __slots__ = ("_arity", "_body", "_cost", "_height", "_padding", "parameters")
+    __slots__ = ("_arity", "_body", "_cost", "_height", "_padding", "name", "parameters")
 
-    def __init__(self, parameters: tuple[str, ...]) -> None:
+    def __init__(self, parameters: tuple[str, ...], name: str = "") -> None:
         self.parameters = parameters
+        self.name = name
         self._arity = len(parameters) + 1  # of a frame: the budget comes first
 
     def finish(self, body: Code, variables: int, cost: int, height: int) -> None:

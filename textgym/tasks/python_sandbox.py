@@ -99,6 +99,10 @@ class Limits:
 
     Attributes:
         wall_s: Seconds that one test may take, starting the program included.
+        total_s: Seconds that all tests together may take. Behind the first test that ran out of
+            time, the others together get half of `wall_s`: a program that never ends costs its
+            limit about once, and one that is slow on one test is still judged by the rest. Tests
+            for which there is no time are not run, and fail.
         cpu_s: CPU seconds that one test may take; whole seconds, as the kernel counts.
         memory_bytes: Address space of a process, the interpreter's own 50 MB included.
         output_bytes: What all the tests' runs of the program may print.
@@ -106,6 +110,7 @@ class Limits:
     """
 
     wall_s: float = 5.0
+    total_s: float = 30.0
     cpu_s: int = 3
     memory_bytes: int = 512 << 20
     output_bytes: int = 1 << 20
@@ -307,7 +312,8 @@ def _run(programs: list[str], frames: list[bytes], limits: Limits, wanted: Seque
         try:
             os.close(tests_out)
             tests_out = -1
-            deadline = time.monotonic() + _STARTUP_S + len(frames) * (limits.wall_s + 1)
+            seconds = limits.total_s + limits.wall_s + len(frames)
+            deadline = time.monotonic() + _STARTUP_S + seconds
             pending = {
                 _number(process.stdin): memoryview(marshal.dumps(job)),
                 tests_in: memoryview(b"".join(map(wire.frame, frames))),

@@ -29,6 +29,7 @@ class _Program:
         self.calls = 0
         self.broken: _Stop | None = None
         self.raised: BaseException | None = None
+        self.may_end_iteration = False
         self._requests = requests
         self._replies = replies
         self._result_bytes = result_bytes
@@ -66,7 +67,8 @@ class _Program:
         if kind in ("value", "ready"):
             return detail
         if kind == "raised":
-            self.raised = _exception(str(detail), str(reply[2]) if len(reply) > 2 else "")
+            text = str(reply[2]) if len(reply) > 2 else ""
+            self.raised = _exception(str(detail), text, self.may_end_iteration)
             raise self.raised
         if kind == "forbidden":
             raise self.stop("forbidden", str(detail))
@@ -83,9 +85,23 @@ class _Program:
         return _Remote(self, "h", number, f"an object of the program's type {kind}")
 
 
-def _exception(name: str, text: str) -> Exception:
+_ENDS_ITERATION = (StopIteration, StopAsyncIteration)
+
+
+def _exception(name: str, text: str, ends: bool = False) -> Exception:
+    """The program's exception, to be raised in the test.
+
+    Args:
+        name: The built-in class that it is of.
+        text: Its message.
+        ends: Whether the test knows of exceptions that end an iteration. Where it does not, they
+            become a RuntimeError, as in a generator (PEP 479): in ``all(map(f, values))`` they
+            would end the test's own loop, which then had nothing to object to.
+    """
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
+        if issubclass(kind, _ENDS_ITERATION) and not ends:
+            return RuntimeError(f"the program raised {name}")
         try:
             return kind(text)
         except Exception:
@@ -167,6 +183,7 @@ def _run_test(
         raise _Stop("invalid", f"the tests cannot be compiled: {hook.describe(error)}") from None
     program.answer()
     known = {*_names(before), *_names(code)}
+    program.may_end_iteration = not known.isdisjoint(end.__name__ for end in _ENDS_ITERATION)
     for name in known:
         if not hasattr(builtins, name):
             names[name] = _Remote(program, "n", name, f"the program's {name}")

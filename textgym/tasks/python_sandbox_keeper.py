@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from textgym.tasks import python_sandbox_hook as hook
 from textgym.tasks import python_sandbox_judge as judge
@@ -41,6 +42,8 @@ _STARTUP_S = 20.0
 """For a judge to start, on a machine that is busy with something else."""
 _GRACE_CPU_S = 30
 """CPU seconds of the keeper itself."""
+_AFTER_A_TIMEOUT = 0.5
+"""Share of the time for one test that the tests behind a test without an end have together."""
 _NO_SANDBOX = 78
 _SIGKILL, _SIGXCPU, _SIGSYS = 9, 24, 31
 
@@ -76,7 +79,11 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
         for index in range(job["count"]):
             _tell(["test", index, reason, detail])
         return None
+    left: float = limits["total_s"]
     for index in range(job["count"]):
+        if left <= 0:
+            _tell(["test", index, "time", "not run: the time for all tests is used up"])
+            continue
         requests, replies, results = os.pipe(), os.pipe(), os.pipe()
         worker = os.fork()
         if worker == 0:
@@ -94,7 +101,8 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
             judge.judge(data, index, requests[1], replies[0], results[1], limits["result_bytes"])
         for file in (requests[0], requests[1], replies[0], replies[1], results[1]):
             os.close(file)
-        reason, detail = _watch(results[0], limits["wall_s"])
+        reason, detail, taken = _watch(results[0], min(limits["wall_s"], left))
+        left -= taken
         os.close(results[0])
         worker_end, judge_end = _end(worker), _end(judged)
         if reason == "abandoned":
@@ -107,6 +115,8 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
         elif reason == "silent":
             reason, detail = _cause(*judge_end, limits["cpu_s"])
             detail = f"judging the result: {detail}"
+        if reason == "time":
+            left = min(left, _AFTER_A_TIMEOUT * limits["wall_s"])
         _tell(["test", index, reason, detail])
     return None
 
@@ -205,20 +215,24 @@ def _wait(file: int, seconds: float | None) -> str:
     return "ready" if file in events else "late"
 
 
-def _watch(results: int, wall_s: float) -> tuple[str, str]:
-    """Wait for the judge's verdict."""
+def _watch(results: int, wall_s: float) -> tuple[str, str, float]:
+    """Wait for the judge's verdict: the reason, a detail, and the seconds since it began."""
     state = _wait(results, _STARTUP_S)
     if state != "abandoned" and (state == "late" or os.read(results, 1) != b"."):
-        return "sandbox", "the judge did not start"
+        return "sandbox", "the judge did not start", 0.0
+    begin = time.monotonic()
     if state == "ready":
         state = _wait(results, wall_s)
+    taken = time.monotonic() - begin
+    if state == "late":
+        return "time", f"not done after {wall_s:.3g} s", taken
     if state != "ready":
-        return ("time", f"not done after {wall_s:g} s") if state == "late" else (state, "")
+        return state, "", taken
     data = wire.read_frame(results, 1 << 16)
     if data is None:
-        return "silent", ""
+        return "silent", "", taken
     reason, detail = wire.decode(data)
-    return reason, detail
+    return reason, detail, taken
 
 
 def _end(child: int) -> tuple[int, float]:

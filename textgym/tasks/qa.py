@@ -125,8 +125,9 @@ class QA(Task):
 
     The prompt has the same form, ``Context: ... Question: ... Answer:``. The score is the mean of
     exact match and token F1, the best over the answers, normalised as in SQuAD's evaluation
-    (Rajpurkar et al. 2016). Of an unanswerable question only an abstention is right, and silence is
-    none. Contexts are long: set ``max_prompt_tokens``.
+    (Rajpurkar et al. 2016); in scripts without spaces each character is a token, as in CMRC's.
+    An answer that is denied, or one of two, gets at most 0.4. Of an unanswerable question only an
+    abstention is right, and silence is none. Contexts are long: set ``max_prompt_tokens``.
 
     Prompts written by hand in the form of this task are understood too, with any names, places and
     things, as long as their sentences are of the kinds of the stories here.

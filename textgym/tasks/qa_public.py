@@ -8,9 +8,16 @@ from typing import Any
 
 from textgym.rewards.normalize import normalize
 from textgym.tasks.qa_answers import ABSTENTIONS, abstains, plain, spoken
+from textgym.words import split_words
 
 _IGNORED = ("case", "punctuation", "articles", "whitespace")
 _CONTEXTS = ("context", "passage", "story")
+_TURNS = ("not", "no", "never", "neither", "nor", "or", "isnt", "wasnt", "arent")
+"""Words (without their punctuation) that make another answer of one."""
+
+_TURNED = 0.4
+"""The most for an answer with such a word."""
+
 _SPARE = 400
 """Characters that an answer may have beyond four times those of the longest right one."""
 
@@ -87,7 +94,12 @@ def _from_babi(
 def score_public(completion: str, answers: Sequence[str], abstention: float) -> float:
     """The mean of exact match and token F1 (Rajpurkar et al. 2016), the best over the answers.
 
-    Token F1 alone would pay in full for the right words in any order.
+    Token F1 alone would pay in full for the right words in any order, and a long answer that is
+    denied, or one of two, nearly in full: what denies ("not", "never") or offers a choice ("or")
+    otherwise than the answer does earns at most 0.4.
+
+    In scripts without spaces (Chinese, Japanese, Thai, ...) every character is a token, as in the
+    evaluation of CMRC 2018 (Cui et al. 2019); see :mod:`textgym.words`.
 
     Args:
         completion: Any text.
@@ -102,13 +114,21 @@ def score_public(completion: str, answers: Sequence[str], abstention: float) -> 
         return 0.0
     if text in [answer.strip() for answer in answers]:
         return 1.0
-    words = normalize(text, _IGNORED).split()
-    best = max(_overlap(words, normalize(answer, _IGNORED).split()) for answer in answers)
+    best = max(_overlap(_tokens(text), _tokens(answer)) for answer in answers)
     return max(best, abstention) if abstains(said) else best
+
+
+def _tokens(text: str) -> list[str]:
+    """The words of a text; those of an answer such as "A" too, which are all articles."""
+    return split_words(normalize(text, _IGNORED) or normalize(text, ("case", "punctuation")))
 
 
 def _overlap(said: list[str], answer: list[str]) -> float:
     if not said or not answer:
         return 0.0
+    if said == answer:
+        return 1.0
     common = sum((Counter(said) & Counter(answer)).values())
-    return (float(said == answer) + 2 * common / (len(said) + len(answer))) / 2
+    score = common / (len(said) + len(answer))
+    turned = any(said.count(word) > answer.count(word) for word in _TURNS)
+    return min(score, _TURNED) if turned else score

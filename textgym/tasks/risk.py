@@ -11,6 +11,7 @@ import numpy as np
 
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.faults import discount, unreadable
 from textgym.tasks.risk_reader import FALSE, UNREAD, phrases, stated
 from textgym.tasks.risk_rules import (
     EXCEPTIONS,
@@ -47,6 +48,9 @@ _LONGEST = 800
 _BRIEF = 0.7
 """What a finding is worth without its numbers."""
 
+_UNREAD = 3
+"""What a phrase that nobody can read costs: of the worth of the reason, a quarter is left."""
+
 # How often a rule fits, by level.
 _FITS = {1: 0.5, 2: 0.42, 3: 0.38}
 
@@ -79,7 +83,7 @@ class Risk(Task):
 
     The score, in [0, 1], once at the end:
 
-        score = value(said, right) * (0.2 / (1 + o) + 0.8 * share * precision^2)
+        score = value(said, right) * (0.2 / (1 + o) + 0.8 * share * precision^2 / (1 + 3 u))
 
     * ``value``: cost-sensitive, for it is worse to approve wrongly than to decline wrongly:
 
@@ -97,7 +101,8 @@ class Risk(Task):
       its numbers counts 0.7 ("the amount is not above six times the income").
     * ``o``: a point for each other true finding about a rule, two for each that is false or said
       before, and for another decision.
-    * ``precision``: decisive findings stated / (these + o + phrases that are not understood).
+    * ``precision``: decisive findings stated / (these + o).
+    * ``u``: a point for each phrase that is not understood, and one more per eight words of it.
 
     Understood are the words of the examples, with digits for number words and the reverse, "1/3"
     and the like, and the usual words for "above" and "under" ("over", "exceeds", "less than", "at
@@ -165,9 +170,11 @@ class Risk(Task):
     credit data of UCI, OpenML's credit-g). A column ``reason`` is what the reason is compared with.
 
     Such rows have no rules. The score is ``value`` of the decision that the text begins with (0 if
-    it names two), times 0.2 + 0.8 chrF of the reason if the row has one (needs sacrebleu). Without
-    one the score is the decision's alone: the reason is not judged, and always to say the
-    commonest label is worth its share. chrF measures likeness, not truth.
+    it names two), times 0.2 + 0.8 times the likeness of the reason if the row has one: the
+    smaller of BLEU and chrF (which need sacrebleu), and 0 where one of the two reasons denies
+    more often than the other. Without a reason the score is the decision's alone, and what else is
+    said costs as in other tasks: always to say the commonest label is worth its share. Likeness is
+    not truth.
 
     ## Version History
 
@@ -242,7 +249,7 @@ class Risk(Task):
         for said in phrases(reason):
             number, whole = stated(said, findings)
             if number == UNREAD:
-                unread += 1
+                unread += unreadable(said)
             elif number == FALSE or number in told:
                 others += 2
             elif number in decisive:
@@ -252,8 +259,9 @@ class Risk(Task):
                 others += 1
             told.add(number)
         share = worth / len(decisive)
-        precision = right / (right + others + unread)
-        return value * (_FLOOR / (1 + others) + (1 - _FLOOR) * share * precision**2)
+        precision = right / (right + others) if right else 0.0
+        reasoned = share * precision**2 / (1 + _UNREAD * unread)
+        return value * (_FLOOR / (1 + others) + (1 - _FLOOR) * reasoned)
 
     def adopt(self, row: Row) -> Row:
         """Read application and rules out of a prompt that a user wrote, and apply them."""
@@ -340,32 +348,39 @@ _VERB = re.compile(
     r"|refer(?:red)?|escalated?)\b",
     re.IGNORECASE,
 )
+_DENIAL = re.compile(r"\b(?:no|not|never|none|nor|cannot|without)\b|n['\u2019]t\b", re.IGNORECASE)
 _LABELS = ("decision", "label", "class", "Risk", "risk", "credit_risk", "loan_status")
 
 
 def _plain(completion: str, row: Mapping[str, Any]) -> float:
-    """For rows of a data set: the decision that the text begins with, times its reason's chrF."""
+    """For rows of a data set: the decision that the text begins with, times how its reason fits."""
     text = completion[:_LONGEST].strip()
     verbs = [_MEANING[verb.lower()] for verb in _VERB.findall(text)]
     if not verbs or len(set(verbs)) > 1 or not _VERB.match(text):
         return 0.0
     value = VALUES[verbs[0]][row["decision"]]
-    wanted = row.get("reason")
+    wanted = str(row.get("reason") or "").strip().removesuffix(".")
     if not wanted:
-        return value
-    reason = text.partition(":")[2].strip()
-    if not reason:
-        return _FLOOR * value
-    near = _chrf()([""], [reason], reference=[str(wanted)])[0] or 0.0
-    return value * (_FLOOR + (1 - _FLOOR) * min(1.0, near))
+        rest = text.partition(" ")[2]
+        return value * discount(unreadable(rest) if rest else 0)
+    reason = text.partition(":")[2].strip().removesuffix(".")
+    denied = len(_DENIAL.findall(reason)) != len(_DENIAL.findall(wanted))
+    return value * (_FLOOR + (1 - _FLOOR) * (0.0 if denied else _likeness(reason, wanted)))
+
+
+def _likeness(reason: str, wanted: str) -> float:
+    """The smaller of BLEU and chrF: BLEU asks for the words in their order, chrF for most of it."""
+    bleu, chrf = _scorers()
+    pair: dict[str, Any] = {"reference": [wanted.lower()]}
+    return min(1.0, *(metric([""], [reason.lower()], **pair)[0] or 0.0 for metric in (bleu, chrf)))
 
 
 @cache
-def _chrf() -> RewardFunction:
-    # Needs sacrebleu, which rows of our own do not.
-    from textgym.rewards.overlap import Chrf
+def _scorers() -> tuple[RewardFunction, RewardFunction]:
+    # They need sacrebleu, which rows of our own do not.
+    from textgym.rewards.overlap import Bleu, Chrf
 
-    return Chrf()
+    return Bleu(), Chrf()
 
 
 def _meant(column: str, label: object) -> str | None:
