@@ -399,3 +399,12 @@ def test_the_threshold_is_halfway(task):
     assert task.solved(task.optimum)
     assert task.solved(task.threshold)
     assert not task.solved(task.random_reward)
+
+
+@pytest.mark.parametrize("probe", [Delayed, LongHorizon, Masks])
+def test_a_word_outside_the_vocabulary_is_not_paid(probe):
+    task = probe()
+    row = task.item(0)
+    words = task.oracle(row).split()
+    assert task.score(" ".join(words), row) == 1.0
+    assert task.score(" ".join([*words[:-1], "walrus"]), row) == 0.0

@@ -311,5 +311,6 @@ def test_what_is_not_read_would_have_scored_nothing(text: str, index: int) -> No
     task = make_task("TextGen/Sentiment-v0")
     row = task.item(index)
     for completion in (text, row["reference"] + text, text + row["reference"]):
-        whole = read(completion, row["subject"], row["opening"]).score(row["mentioned"])
+        judged = task.normalize(completion, row)
+        whole = read(judged, row["subject"], row["opening"]).score(row["mentioned"])
         assert task.score(completion, row) == whole

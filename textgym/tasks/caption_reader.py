@@ -40,8 +40,8 @@ class Reading(NamedTuple):
         things: What is claimed of each thing that is named.
         relations: How things stand to each other, each told once.
         totals: How many things there are said to be in all.
-        slips: Faults whatever the picture shows: sentences outside the grammar, clauses, places
-            and relations that say nothing new, and things of which nothing is said.
+        slips: Faults whatever the picture shows: sentences outside the grammar, clauses, and
+            parts of them, that say nothing new, and things of which nothing is said.
     """
 
     things: tuple[Thing, ...]
@@ -98,7 +98,7 @@ class _Teller:
         self.mentions: list[list[int]] = []  # which things each noun so far spoke of
         self.subject: list[int] = []
         self.said = 0  # how much, so that one sees whether a clause says anything new
-        self.repeated = 0  # places and relations that were known before
+        self.repeated = 0  # places, relations and adjectives that were known before
 
     def reading(self, slips: int) -> Reading:
         things = tuple(map(Thing, map(frozenset, self.looks), map(tuple, self.places)))
@@ -112,7 +112,7 @@ class _Teller:
         """Take in a sentence.
 
         Returns:
-            How many clauses, places and relations say nothing new; -1 for what is not English.
+            How many clauses, and parts of them, say nothing new; -1 for what is not English.
         """
         letters = "".join([letter for letter, _ in words])
         if not self.looks and letters.startswith("PIN") and words[0][1] == "it":
@@ -181,7 +181,9 @@ class _Teller:
                 else:
                     ahead.append(("", meaning))
             elif letter == "J":
+                before = self.said
                 self.look(subject, (str(meaning[0]), str(meaning[1])))
+                self.repeated += self.said == before
         self.subject = subject
         return True
 

@@ -178,7 +178,7 @@ class Moderate(Task):
     max_prompt_tokens = 112
     max_new_tokens = 48
     levels = (1, 2, 3)
-    cheat_ceiling = 0.5
+    cheat_ceiling = 0.41
     lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:

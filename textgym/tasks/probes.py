@@ -95,6 +95,11 @@ class Probe(Task):
         right = self.right(row["prompt"]).split()
         return float(right != [] and text.split() == right)
 
+    def words_of(self, text: str) -> list[str]:
+        """The words of a text; none if one of them is outside the vocabulary."""
+        words = text.split()
+        return words if set(words).issubset(self.tokenizer) else []
+
     def baselines(self) -> dict[str, Baseline]:
         """Random tokens, and a writer that is right every other time.
 

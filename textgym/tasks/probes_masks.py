@@ -91,7 +91,7 @@ class Masks(Probe):
 
     def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for a text of the right length without a forbidden word, 0.0 for any other."""
-        if len(text.split()) != self.max_new_tokens:
+        if len(self.words_of(text)) != self.max_new_tokens:
             return 0.0
         return float(self._forbidden(row["prompt"], text) == 0)
 

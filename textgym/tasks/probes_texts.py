@@ -65,7 +65,7 @@ class Delayed(Probe):
 
     def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """1.0 for a text of the right length with the right first word, 0.0 for any other."""
-        words = text.split()
+        words = self.words_of(text)
         return float(len(words) == self.max_new_tokens and words[0] == "two")
 
 
@@ -131,7 +131,7 @@ class LongHorizon(Probe):
 
     def judge(self, text: str, row: Mapping[str, Any]) -> float:
         """The share of right words, of a text of the right length; 0.0 for any other."""
-        words = text.split()
+        words = self.words_of(text)
         if len(words) != self.max_new_tokens:
             return 0.0
         before = [self.tokenizer[-1], *words[:-1]]

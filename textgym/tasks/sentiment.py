@@ -145,7 +145,7 @@ class Sentiment(Task):
     max_prompt_tokens = 48
     max_new_tokens = 64
     levels = (1, 2, 3)
-    cheat_ceiling = 0.5
+    cheat_ceiling = 0.41
     lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:

@@ -213,8 +213,8 @@ class _Search:
 
     def constants(self) -> None:
         """The text with the best mean over the rows, of a pool and by a climb from its best."""
-        if len(set(self.oracles)) == 1:
-            return  # there is one right answer, which is no cheat
+        if self.task.tokenizer is not None:
+            return  # in a closed vocabulary any text is an answer, and chance the scale
         found = [(self.mean(text), text) for text in self.pool() if self.running(1)]
         if not found:
             return
