@@ -119,8 +119,9 @@ class TrainingLog(BaseCallback):
         # An episode that was truncated has no verdict, and so neither terms nor a response.
         judged = [info for info in self._ended if "reward_terms" in info]
         for term in judged[0]["reward_terms"] if judged else ():
-            mean = float(np.mean([info["reward_terms"][term] for info in judged]))
-            self.logger.record(f"reward_terms/{term}", mean)
+            values = np.array([info["reward_terms"][term] for info in judged], np.float64)
+            if not np.isnan(values).all():  # a term that does not apply to a text is NaN
+                self.logger.record(f"reward_terms/{term}", float(np.nanmean(values)))
         if judged:
             last = judged[-1]
             text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"

@@ -184,7 +184,7 @@ def test_other_peoples_files_and_missing_things(capsys, tmp_path):
     assert SEEN == [1, 2]
     assert "1 truncated episodes have no response" in printed
     rows = table(printed)
-    assert rows["new", "test_rescore_batches"] == (1.3333, 1.7286, "+1.000", 3)
+    assert rows["new", "test_rescore_batches"] == (2.0, 1.96, "-", 2)
     assert rows["stored", "(reward)"][3] == 2
     assert rows["stored", "one"] == (1.0, 0.0, "-", 1)
     assert read(tmp_path / "out.jsonl")[1] == read(path)[1]

@@ -219,8 +219,8 @@ def test_names():
 
 def test_named_rewards_and_signatures():
     class Positional:
-        def __call__(self, texts_in, texts_out):
-            return np.array([len(text) for text in texts_out])
+        def __call__(self, prompts, completions, /):
+            return np.array([len(text) for text in completions])
 
     reward = Product("exact_match", Positional(), lambda completions, weight: weight)
     got = reward(["", ""], ["yes", "no"], reference=["yes", "yes"], weight=[2, 2], more=[0, 0])

@@ -79,7 +79,9 @@ def test_numpy_columns_are_written_and_others_are_named() -> None:
         reward = scorer(server, columns=("data",))
         reward(["p"] * 2, ["a", "b"], data=[np.float32(0.5), np.arange(2)])
         assert server.bodies[0]["data"] == [0.5, [0, 1]]
-        for bad in (object(), float("nan")):
+        # NaN is what a data frame writes for a value that is missing.
+        assert reward(["p"] * 2, ["a", "b"], data=[0, float("nan")]) == [1.0, None]
+        for bad in (object(), float("inf")):
             with pytest.raises(RewardError, match="on row 1: its 'data' cannot be written as JSON"):
                 reward(["p"] * 2, ["a", "b"], data=[0, bad])
 

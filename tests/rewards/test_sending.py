@@ -112,7 +112,8 @@ def test_the_error_names_the_rows_and_the_others_are_cancelled() -> None:
         assert caught.value.at([10, 11, 12, 13]).startswith("failed on rows 12, 13: ")
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         reward = scorer(server, batch_size=1, retries=0, timeout=0.3, on_failure="none")
-        assert RewardSum(reward, "Env")(["p"] * 2, ["b", "c"], {})[0].tolist() == [0, 0]
+        with pytest.warns(UserWarning, match="no reward applies to row 0"):
+            assert RewardSum(reward, "Env")(["p"] * 2, ["b", "c"], {})[0].tolist() == [0, 0]
 
 
 def test_nobody_listens() -> None:

@@ -66,7 +66,9 @@ def expected(infos, reasons):
         texts = [info["response"] for info in judged]
         told["episode/characters"] = np.mean([len(text) for text in texts])
         told["reward_terms/low"] = np.mean(low(texts, texts))
-        told["reward_terms/words"] = np.mean([value or 0.0 for value in words(texts)])
+        applies = [value for value in words(texts) if value is not None]
+        if applies:
+            told["reward_terms/words"] = np.mean(applies)
     if judged and "cost" in infos[0]:
         told["episode/cost"] = told["cost_terms/size"] = told["episode/characters"]
     found = Counter(info.get("finish_reason", "truncated") for info in infos)

@@ -97,7 +97,8 @@ def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> N
 def _report(console: Console, info: dict[str, Any], total: float) -> None:
     console.print(f"[bold]{total:.3f}[/bold] ({info['finish_reason']})")
     for name, value in info["reward_terms"].items():
-        console.print(f"  {escape(name)}: {value:.3f}")
+        worth = f"{value:.3f}" if value == value else "does not apply"
+        console.print(f"  {escape(name)}: {worth}")
     for name, value in info.get("cost_terms", {}).items():
         console.print(f"  cost, {escape(name)}: {value:.3f}")
     if "reference" in info:

@@ -109,7 +109,8 @@ def _parse(specs: Sequence[str], path: Path) -> tuple[RewardSum, list[float]]:
             unique = f"{name}_{copies}"
         functions[unique] = function
         weights.append(weight)
-    return RewardSum.named(functions, str(path)), weights
+    # The table says to how many episodes a term applies.
+    return RewardSum.named(functions, str(path), warn=False), weights
 
 
 def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
@@ -225,9 +226,14 @@ def _judge(
     _, terms = rewards(prompts, responses, columns, numbers)
     for at, one in enumerate(episodes):
         before = {name: one[name] for name in ("reward", "reward_terms") if name in one}
-        one["reward_terms"] = {name: float(values[at]) for name, values in terms.items()}
-        pairs = zip(weights, one["reward_terms"].values(), strict=True)
-        one["reward"] = sum(weight * value for weight, value in pairs)
+        values = [float(term[at]) for term in terms.values()]
+        # A term that does not apply is NaN, which JSON cannot hold.
+        applies = [None if np.isnan(value) else value for value in values]
+        one["reward_terms"] = dict(zip(terms, applies, strict=True))
+        one["reward"] = sum(
+            weight * value for weight, value in zip(weights, applies, strict=True)
+            if value is not None
+        )  # fmt: skip
         one["before"] = before
         stored.add({**before.get("reward_terms", {}), "": before.get("reward")})
         new.add({**one["reward_terms"], "": one["reward"]})

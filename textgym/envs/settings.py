@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from textgym.envs.stopping import StopStrings
-from textgym.errors import SettingsError, TextGymError, TokenizerError, naming, near_matches
+from textgym.errors import (
+    RewardError,
+    SettingsError,
+    TextGymError,
+    TokenizerError,
+    naming,
+    near_matches,
+)
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.loading import PromptSpec, make_source
@@ -19,6 +26,9 @@ PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
 
 DEFAULT_TASK = "TextGen/Sentiment-v0"
 """Prompts and reward of ``TextGen-v0`` when none are given."""
+
+_ROWS_LOOKED_AT = 10_000
+"""Rows whose columns are looked up where the first one lacks what a reward asks for."""
 
 DEFAULT_BUDGET = 64
 """Prompt tokens, and new tokens, where neither the user nor a task says how many."""
@@ -120,14 +130,18 @@ def resolve(
         )
     if max_episode_steps is not None:
         max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
+    rewarded = _reward(name, scored_by)
+    shaping = None if step_reward is None else _reward(f"{name}, step_reward", step_reward, False)
+    costed = _costs(name, defaults.costs() if defaults and costs is None else costs)
+    _check_columns(source, [rewarded, shaping, costed], talks=conversation is not None)
     return Settings(
         name=name,
         source=source,
         tokenizer=words,
-        reward=_reward(name, scored_by),
-        step_reward=None if step_reward is None else _reward(f"{name}, step_reward", step_reward),
+        reward=rewarded,
+        step_reward=shaping,
         step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
-        costs=_costs(name, defaults.costs() if defaults and costs is None else costs),
+        costs=costed,
         max_prompt_tokens=_natural(
             name,
             "max_prompt_tokens",
@@ -179,9 +193,28 @@ def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _reward(where: str, spec: RewardSpec) -> RewardSum:
+def _check_columns(source: Source, sums: Sequence[RewardSum | None], talks: bool) -> None:
+    """Refuse functions that cannot be called for the source's rows, where these are known."""
+    if source.size is None or not source.repeatable:
+        return
+    added = ("completion_ids", "finish_reason", *(("turns", "replies") if talks else ()))
+    names = dict.fromkeys((*source.item(0), *added))
     try:
-        return RewardSum(spec, where)
+        for one in sums:
+            if one is not None:
+                one.check_columns(name for name in names if name != "prompt")
+    except RewardError:
+        # Later rows may have columns that the first one lacks.
+        for index in range(min(source.size, _ROWS_LOOKED_AT)):
+            names.update(dict.fromkeys(source.item(index)))
+        for one in sums:
+            if one is not None:
+                one.check_columns(name for name in names if name != "prompt")
+
+
+def _reward(where: str, spec: RewardSpec, warn: bool = True) -> RewardSum:
+    try:
+        return RewardSum(spec, where, warn)
     except TextGymError:
         raise
     except (TypeError, ValueError) as error:
@@ -194,7 +227,7 @@ def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
         return None
     if not isinstance(costs, Mapping):
         raise SettingsError(f"{name}: costs={costs!r} is no dictionary of a name and a function")
-    return RewardSum.named(costs, f"{name}, costs")
+    return RewardSum.named(costs, f"{name}, costs", warn=False)
 
 
 def _positive(name: str, argument: str, value: Any) -> int:

@@ -1,7 +1,10 @@
 """Rewards: functions that judge texts, by name, and their weighted sum.
 
 A reward function has TRL's signature, ``(prompts, completions, **columns) -> one number a text``,
-so that one written for either library runs in the other. The named ones:
+so that one written for either library runs in the other: parameters get their input by name
+(:mod:`textgym.rewards.signature`), it may be asynchronous, None says that it does not apply, and
+:func:`messages` gives it lists of messages in place of strings. The rewards here read both. They
+count the words of any script (:mod:`textgym.words`). The named ones:
 
 =================== ===================================================== =========
 name                reward                                                range
@@ -54,6 +57,7 @@ from textgym.rewards.error_rate import EditSimilarity, ErrorRate
 from textgym.rewards.exact import ExactMatch, Keywords, Regex
 from textgym.rewards.intent import Intent
 from textgym.rewards.length import Distinct, Length, Repetition
+from textgym.rewards.message_rewards import messages
 from textgym.rewards.meteor import Meteor
 from textgym.rewards.metrics import Metric, evaluate
 from textgym.rewards.overlap import Bleu, Chrf, Rouge, Ter
@@ -106,6 +110,7 @@ __all__ = [
     "Ter",
     "evaluate",
     "make_reward",
+    "messages",
     "register_reward",
     "registered_rewards",
 ]

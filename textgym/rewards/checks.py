@@ -14,6 +14,7 @@ import numpy as np
 
 from textgym.errors import RewardError
 from textgym.rewards.signature import Call
+from textgym.rewards.values import excerpt
 
 Rows = Sequence[int] | np.ndarray | None
 
@@ -29,8 +30,8 @@ _FROM_ONE_TEXT = (
 )
 
 
-def checked_values(result: Any, completions: list[str], rows: Rows) -> list[float]:
-    """Turn what a reward function returned into N floats; None becomes 0.
+def checked_values(result: Any, completions: list[Any], rows: Rows) -> list[float | None]:
+    """Turn what a reward function returned into N floats or Nones.
 
     Args:
         result: A sequence, or a one-dimensional array or tensor, of N finite numbers or Nones.
@@ -38,7 +39,7 @@ def checked_values(result: Any, completions: list[str], rows: Rows) -> list[floa
         rows: Their row numbers, for errors; their positions if None.
 
     Returns:
-        N finite floats.
+        N finite floats; None where the reward does not apply.
 
     Raises:
         RewardError: If the result is anything else.
@@ -54,7 +55,7 @@ def checked_values(result: Any, completions: list[str], rows: Rows) -> list[floa
         result = result.tolist()
     elif not isinstance(result, Sequence) or isinstance(result, str | bytes):
         raise RewardError(
-            f"returned {type(result).__name__} {_excerpt(result)}; "
+            f"returned {type(result).__name__} {excerpt(result)}; "
             f"return a list of {count} numbers, one a text"
         )
     if len(result) != count:
@@ -70,17 +71,17 @@ def checked_values(result: Any, completions: list[str], rows: Rows) -> list[floa
     return [_checked_value(value, i, completions, rows) for i, value in enumerate(result)]
 
 
-def _checked_value(value: Any, index: int, completions: list[str], rows: Rows) -> float:
+def _checked_value(value: Any, index: int, completions: list[Any], rows: Rows) -> float | None:
     if value is None:
-        return 0.0
+        return None
     try:
         if isfinite(value):
             return float(value)
     except (TypeError, OverflowError):
         pass
     raise RewardError(
-        f"returned {type(value).__name__} {_excerpt(value)} for row {row_number(index, rows)} "
-        f"(completion {_excerpt(completions[index])}); "
+        f"returned {type(value).__name__} {excerpt(value)} for row {row_number(index, rows)} "
+        f"(completion {excerpt(completions[index])}); "
         "return a finite number, or None where the reward does not apply"
     )
 
@@ -114,7 +115,7 @@ def explain(
     if count > 1 and isinstance(error, _FROM_ONE_TEXT) and not isinstance(error, OSError):
         index = _failing(call, prompts, completions, columns)
     if index is not None:
-        place = f"row {row_number(index, rows)} (completion {_excerpt(completions[index])})"
+        place = f"row {row_number(index, rows)} (completion {excerpt(completions[index])})"
     else:
         some = ", ".join(str(row_number(i, rows)) for i in range(min(count, 8)))
         place = f"a batch of {count} texts (rows {some}{', ...' if count > 8 else ''})"
@@ -148,8 +149,3 @@ def _failing(
 def row_number(index: int, rows: Rows) -> int:
     """Return the row to name in an error for a text of the batch."""
     return index if rows is None else int(rows[index])
-
-
-def _excerpt(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
@@ -111,6 +112,7 @@ class Cider:
                 )
         object.__setattr__(self, "_frequencies", frequencies)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

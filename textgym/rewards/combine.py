@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import isfinite
-from numbers import Real
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from textgym.errors import MissingDependencyError, RewardError, TaskError, TextG
 from textgym.rewards.checks import Rows, checked_values, explain, row_number
 from textgym.rewards.registry import RewardFunction, make_reward
 from textgym.rewards.signature import Call
+from textgym.rewards.values import excerpt, finite_number
 
 RewardSpec = str | RewardFunction | Mapping[str | RewardFunction, float]
 
@@ -26,9 +27,13 @@ class RewardSum:
 
     It calls each function once for the whole batch, and turns everything that is not a reward into
     a :class:`RewardError` that names the environment, the term, the row and the fix. Functions with
-    a method ``start_scoring``, which wait for another machine, are started first and asked for
-    their values last: they wait together, while the others are computed
-    (:mod:`textgym.rewards.concurrent`).
+    a method ``start_scoring``, which wait for another machine, and asynchronous functions are
+    started first and asked for their values last: they wait together, while the others are computed
+    (:mod:`textgym.rewards.concurrent`, :mod:`textgym.rewards.event_loop`).
+
+    A None leaves the term out of that text's sum. Where every term is None the sum is 0, with one
+    warning for each `RewardSum`: what has no reward should not be trained on, and TRL takes such
+    texts out of its groups.
 
     It pickles as its specification, so named rewards and importable functions travel to worker
     processes. ``copy.deepcopy`` returns the same object: a reward may hold a model, and Gymnasium
@@ -38,6 +43,7 @@ class RewardSum:
         spec: A registered name, a reward function, or a dict of either to its weight. A weight of
             0 reports the term without rewarding it.
         where: What to name in errors, usually the environment's id.
+        warn: Whether a text to which no term applies is worth a warning.
 
     Attributes:
         terms: The terms' names in order: the registered name, the function's ``name`` or
@@ -49,17 +55,20 @@ class RewardSum:
         MissingDependencyError: If a named reward needs a library that is not installed.
     """
 
-    def __init__(self, spec: RewardSpec, where: str) -> None:
+    def __init__(self, spec: RewardSpec, where: str, warn: bool = True) -> None:
         weighted = spec.items() if isinstance(spec, Mapping) else [(spec, 1.0)]
-        self._build([(None, source, weight) for source, weight in weighted], where)
+        self._build([(None, source, weight) for source, weight in weighted], where, warn)
 
     @classmethod
-    def named(cls, rewards: Mapping[str, str | RewardFunction], where: str) -> RewardSum:
+    def named(
+        cls, rewards: Mapping[str, str | RewardFunction], where: str, warn: bool = True
+    ) -> RewardSum:
         """Make the plain sum of rewards whose terms have the names that the caller gives them.
 
         Args:
             rewards: For each term's name a registered name or a reward function; its weight is 1.
             where: What to name in errors.
+            warn: As for the constructor.
 
         Returns:
             The sum.
@@ -68,22 +77,24 @@ class RewardSum:
             RewardError: As the constructor does.
             MissingDependencyError: As the constructor does.
         """
-        return cls._rebuilt([(name, reward, 1.0) for name, reward in rewards.items()], where)
+        return cls._rebuilt([(name, reward, 1.0) for name, reward in rewards.items()], where, warn)
 
     @classmethod
-    def _rebuilt(cls, entries: list[_Entry], where: str) -> RewardSum:
+    def _rebuilt(cls, entries: list[_Entry], where: str, warn: bool) -> RewardSum:
         self = cls.__new__(cls)
-        self._build(entries, where)
+        self._build(entries, where, warn)
         return self
 
-    def _build(self, entries: list[_Entry], where: str) -> None:
+    def _build(self, entries: list[_Entry], where: str, warn: bool) -> None:
         if not entries:
             raise RewardError(f"{where}: there is no reward in {{}}; name one, e.g. reward='wer'")
         self._entries = entries
         self._where = where
+        self._warn = warn
         self.terms: list[str] = []
         self._terms: list[tuple[str, Call, float]] = []
-        self._starts: dict[str, Call] = {}  # of the terms that can begin before they are waited for
+        # Of the terms that can begin before they are waited for.
+        self._starts: dict[str, tuple[Call, Callable[..., Any]]] = {}
         for given_name, source, weight in entries:
             call = self._call_of(source)
             name = self._name_of(source) if given_name is None else given_name
@@ -91,9 +102,31 @@ class RewardSum:
             self._terms.append((name, call, self._checked_weight(name, weight)))
             start = getattr(call.function, "start_scoring", None)
             if start is not None:
-                self._starts[name] = Call.of(start)
+                started = Call.of(start)
+                self._starts[name] = started, started
+            elif call.is_async:
+                self._starts[name] = call, call.start
         # Sorting keeps the order otherwise.
         self._order = sorted(self._terms, key=lambda term: term[0] in self._starts)
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Check that every function can be called for rows with these columns.
+
+        Rewards that look for columns by themselves say at their first call what they miss.
+
+        Args:
+            columns: All columns, also those that environments add.
+
+        Raises:
+            RewardError: If a function needs another column, or it is not clear what one of its
+                parameters is to get.
+        """
+        known = tuple(columns)
+        for name, call, _ in self._terms:
+            try:
+                call.bind(known)
+            except RewardError as error:
+                raise RewardError(f"{self._where}: reward {name!r} {error}") from error
 
     def __call__(
         self,
@@ -112,7 +145,7 @@ class RewardSum:
 
         Returns:
             The weighted sum, float64 ``[N]``, and each term before weighting, float64 ``[N]``
-            (0 where the reward does not apply).
+            (NaN where the reward does not apply).
 
         Raises:
             RewardError: If a function raises, returns another number of values than N, or something
@@ -122,12 +155,13 @@ class RewardSum:
         count = len(completions)
         terms: dict[str, np.ndarray] = {}
         total = [0.0] * count
-        values: dict[str, list[float]] = {}
+        values: dict[str, list[float | None]] = {}
         pending: dict[str, Any] = {}
         try:
             if count:
-                for name, call in self._starts.items():
-                    pending[name] = call(prompts, completions, columns)
+                for name, (asked, start) in self._starts.items():
+                    call = asked
+                    pending[name] = start(prompts, completions, columns)
             for name, call, _ in self._order:
                 if not count:
                     result: Any = []
@@ -149,8 +183,11 @@ class RewardSum:
             for one in pending.values():
                 one.cancel()
         for name, _, weight in self._terms:
-            terms[name] = np.array(values[name], np.float64)
-            total = [a + weight * b for a, b in zip(total, values[name], strict=True)]
+            some = values[name]
+            terms[name] = np.array([nan if b is None else b for b in some], np.float64)
+            total = [a if b is None else a + weight * b for a, b in zip(total, some, strict=True)]
+        if self._warn:
+            self._warn_of(list(values.values()), prompts, completions, rows)
         if not all(map(isfinite, total)):  # finite rewards and weights whose product overflows
             index = list(map(isfinite, total)).index(False)
             raise RewardError(
@@ -161,7 +198,7 @@ class RewardSum:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the specification: the other process makes named rewards of its own."""
-        return RewardSum._rebuilt, (self._entries, self._where)
+        return RewardSum._rebuilt, (self._entries, self._where, self._warn)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RewardSum:
         """Return the same object: it may hold a model, and has no state that changes."""
@@ -171,6 +208,28 @@ class RewardSum:
         """Show the terms and their weights."""
         terms = ", ".join(f"{name}: {weight:g}" for name, _, weight in self._terms)
         return f"RewardSum({{{terms}}}, where={self._where!r})"
+
+    def _warn_of(
+        self,
+        values: list[list[float | None]],
+        prompts: list[str],
+        completions: list[str],
+        rows: Rows,
+    ) -> None:
+        """Warn, once, of a text to which no reward applies."""
+        if all(None not in some for some in values):
+            return
+        for index, text in enumerate(completions):
+            if all(some[index] is None for some in values):
+                self._warn = False
+                warnings.warn(
+                    f"{self._where}: no reward applies to row {row_number(index, rows)} (every "
+                    f"term is None; prompt {prompts[index]!r:.80}, completion {text!r:.80}); such "
+                    "texts get 0. Give its columns values, leave such rows out, or add a reward "
+                    "that applies to all",
+                    stacklevel=3,
+                )
+                return
 
     def _call_of(self, key: Any) -> Call:
         try:
@@ -202,9 +261,10 @@ class RewardSum:
         return unique
 
     def _checked_weight(self, name: str, weight: Any) -> float:
-        is_number = isinstance(weight, Real) and weight is not True and weight is not False
-        if is_number and isfinite(weight):
-            return float(weight)
-        raise RewardError(
-            f"{self._where}: the weight of reward {name!r} must be a finite number, not {weight!r}"
-        )
+        number = finite_number(weight)
+        if number is None:
+            raise RewardError(
+                f"{self._where}: the weight of reward {name!r} must be a finite number, not "
+                f"{excerpt(weight)}"
+            )
+        return number

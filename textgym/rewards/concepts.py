@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
@@ -85,6 +86,7 @@ class Concepts:
         object.__setattr__(self, "forbidden", spoken)
         stemmer()  # to say now that nltk is missing
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

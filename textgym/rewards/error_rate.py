@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
@@ -67,6 +68,7 @@ class ErrorRate:
         """``"wer"`` or ``"cer"``."""
         return "wer" if self.unit == "word" else "cer"
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -132,6 +134,7 @@ class EditSimilarity:
 
         object.__setattr__(self, "_similarity", Levenshtein.normalized_similarity)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import is_missing
 from textgym.words import checked_language, has_phrase
 
 
@@ -41,6 +43,7 @@ class ExactMatch:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -102,6 +105,7 @@ class Keywords:
             if not self.keywords:
                 raise RewardError(f"{self.name}: keywords= is empty; give at least one, or None")
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -110,7 +114,7 @@ class Keywords:
             return [self._score(completion, self.keywords) for completion in completions]
         rewards: list[float | None] = []
         for completion, value in zip(completions, column_of(columns, self.column), strict=True):
-            keywords = () if value is None else self._checked(value)
+            keywords = () if is_missing(value) else self._checked(value)
             rewards.append(self._score(completion, keywords) if keywords else None)
         return rewards
 
@@ -176,6 +180,7 @@ class Regex:
                 f"{self.name}: {self.pattern!r} is no regular expression: {error}"
             ) from error
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:

@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.concurrent import Pending
 from textgym.rewards.references import column_of
 from textgym.rewards.remote import Remote, by_options, checked_columns, finite
 from textgym.rewards.sending import Job, RemoteError, UnusableError
+from textgym.rewards.values import is_missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +92,14 @@ class HttpScorer:
         """How many texts got None because their request failed."""
         return self._remote.failures
 
+    @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Pending[list[float | None]]:
         """Send a batch, and return at once; the result is what the call returns."""
         named = {name: column_of(columns, name) for name in self.columns}
         count = len(completions)
-        rows = [i for i in range(count) if all(named[name][i] is not None for name in named)]
+        rows = [i for i in range(count) if not any(is_missing(named[name][i]) for name in named)]
         size = self.batch_size or max(len(rows), 1)
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         inputs = {"prompts": prompts, "completions": completions, **named}
@@ -111,6 +114,7 @@ class HttpScorer:
         jobs = [Job(part, _asking(written(inputs, part), len(part))) for part in parts]
         return self._remote.start(jobs, self._headers(), merge)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

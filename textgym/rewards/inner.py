@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from textgym.rewards.signature import Call
 Values = list[float | None]
 """What a reward says of N texts; None where it does not apply."""
 
+_ROW = re.compile(r"\brow \d")
 _NUMBERED = " (rows are numbered within the call)"
 
 
@@ -66,7 +68,7 @@ class Inner:
         texts = list(completions)
         try:
             result = self._call(list(prompts), texts, columns)
-            values = checked_values(result, texts, None)
+            return checked_values(result, texts, None)
         except RewardError as error:
             raise RewardError(self._said(str(error))) from error
         except TaskError as error:
@@ -77,12 +79,10 @@ class Inner:
             if all(per_text(values, count) for values in columns.values()):
                 reason = explain(error, self._call, list(prompts), texts, columns, None)
             raise RewardError(self._said(reason)) from error
-        given = result.tolist() if hasattr(result, "tolist") else result
-        return [None if one is None else value for one, value in zip(given, values, strict=True)]
 
     def _said(self, reason: str) -> str:
         # Only the outermost caller knows the environment's rows.
-        numbered = " row " in reason and _NUMBERED not in reason
+        numbered = _ROW.search(reason) is not None and _NUMBERED not in reason
         return f"has the inner reward {self.name!r}, which {reason}{_NUMBERED * numbered}"
 
 

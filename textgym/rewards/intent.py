@@ -9,9 +9,11 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.meteor import Meteor
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import is_missing
 from textgym.words import words_of
 
 Classifier = Callable[[list[str]], Sequence[Any]] | Mapping[Any, Sequence[str]]
@@ -87,6 +89,7 @@ class Intent:
         object.__setattr__(self, "_classify", classify)
         object.__setattr__(self, "_meteor", Meteor(self.reference) if self.meteor else None)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -159,6 +162,8 @@ class _Keywords:
 
 def _only(value: Any) -> Any:
     """Return what a row's column says, without the list or array of one around it."""
+    if is_missing(value):
+        return None
     value = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(value, list | tuple):
         return value

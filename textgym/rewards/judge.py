@@ -16,10 +16,12 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.concurrent import Pending
 from textgym.rewards.references import column_of
 from textgym.rewards.remote import Remote, by_options, checked_columns, finite
 from textgym.rewards.sending import Job, UnusableError
+from textgym.rewards.values import is_missing
 
 _SYSTEM = """\
 You grade a text by a rubric.
@@ -155,6 +157,7 @@ class Judge:
         """How many texts got None because their request failed."""
         return self._remote.failures
 
+    @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Pending[list[float | None]]:
@@ -164,7 +167,7 @@ class Judge:
         blocks: dict[Hashable, dict[str, str]] = {}
         for row, (prompt, text) in enumerate(zip(prompts, completions, strict=True)):
             shown = {name: values[row] for name, values in named.items()}
-            if any(value is None for value in shown.values()):
+            if any(map(is_missing, shown.values())):
                 continue
             block = {
                 name: value if isinstance(value, str) else json.dumps(value, default=str)
@@ -198,6 +201,7 @@ class Judge:
         ]
         return self._remote.start(jobs, self._headers(), merge)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, ClassVar, TypeGuard
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
 from textgym.words import checked_language, count_words, words_of
@@ -64,6 +65,7 @@ class Length:
             raise RewardError(f"{self.name}: width must be a number > 0, not {self.width!r}")
         checked_language(self.language, self.name, RewardError)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
@@ -118,6 +120,7 @@ class Repetition:
         _check_order(self.name, self.n)
         checked_language(self.language, self.name, RewardError)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
@@ -161,6 +164,7 @@ class Distinct:
         _check_order(self.name, self.n)
         checked_language(self.language, self.name, RewardError)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError, require
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
@@ -95,6 +96,7 @@ class Meteor:
         object.__setattr__(self, "_synonyms", synonyms)
         object.__setattr__(self, "uses_synonyms", synonyms is not None)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -27,6 +27,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from textgym.errors import RewardError, near_matches
+from textgym.rewards.chat import as_texts
 from textgym.rewards.checks import checked_values
 from textgym.rewards.diversity import DIVERSITY, msttr
 from textgym.rewards.registry import RewardFunction, make_reward, registered_rewards
@@ -59,7 +60,7 @@ def evaluate(
     """Judge a collection of texts.
 
     Args:
-        completions: N texts, at least one.
+        completions: N texts, at least one; or lists of messages, of which the assistant's count.
         prompts: N prompts; empty ones if left out.
         references: For each text a string, a list of alternatives, or None: the column
             ``reference``.
@@ -81,14 +82,14 @@ def evaluate(
             differ, or a metric fails or applies to no text.
         MissingDependencyError: If a metric needs a library that is not installed.
     """
-    completions = list(completions)
+    completions = list(as_texts(completions, "assistant"))
     count = len(completions)
     if not count:
         raise RewardError("evaluate: there are no completions; give at least one")
     if not isinstance(segment, int) or segment < 1:
         raise RewardError(f"evaluate: segment must be an integer >= 1, not {segment!r}")
     checked_language(language, "evaluate", RewardError)
-    prompts = [""] * count if prompts is None else list(prompts)
+    prompts = [""] * count if prompts is None else list(as_texts(prompts))
     given = {name: list(values) for name, values in (columns or {}).items()}
     if references is not None:
         given["reference"] = list(references)
@@ -149,9 +150,7 @@ def _judged(
     columns: dict[str, list[Any]],
 ) -> Metric:
     result: Any = Call.of(reward)(prompts, completions, columns)
-    values = checked_values(result, completions, None)
-    result = result.tolist() if hasattr(result, "tolist") else result
-    per_text = [None if said is None else v for said, v in zip(result, values, strict=True)]
+    per_text = checked_values(result, completions, None)
     applies = [value for value in per_text if value is not None]
     if not applies:
         raise RewardError("applies to none of the texts: give their references, or leave it out")

@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError, require
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.words import checked_language, is_latin, space_out, words_of
@@ -80,12 +81,14 @@ class Bleu:
         )
         object.__setattr__(self, "_scorer", scorer)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    @reads_texts
     def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
         """Return corpus BLEU: the n-grams of all texts count together, and all orders are there."""
         return _corpus(replace(self, effective_order=False)._scorer, self, completions, columns)
@@ -158,12 +161,14 @@ class Chrf:
         )
         object.__setattr__(self, "_scorer", scorer)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    @reads_texts
     def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
         """Return corpus chrF: the n-grams of all texts count together."""
         return _corpus(self._scorer, self, completions, columns)
@@ -223,12 +228,14 @@ class Ter:
         )
         object.__setattr__(self, "_scorer", scorer)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
         """Return N rewards; None for a row without references."""
         return against_references(self._score, completions, columns, self.column)
 
+    @reads_texts
     def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:
         """Return 1 minus all texts' edits, divided by the words of all references."""
         return 1.0 - _corpus(self._scorer, self, completions, columns)
@@ -356,6 +363,7 @@ class Rouge:
         """The variant."""
         return self.variant
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import is_messages, text_of_messages
 from textgym.rewards.signature import missing_column
+from textgym.rewards.values import is_missing
 
 
 def column_of(columns: Mapping[str, Sequence[Any]], column: str) -> Sequence[Any]:
@@ -34,9 +36,10 @@ def against_references(
         completions: N texts.
         columns: The rows' columns.
         column: The one that holds the references: a string, or a sequence of alternative strings.
+            A list of messages is the text of the assistant's.
 
     Returns:
-        N scores; None for a row without references (None or an empty list).
+        N scores; None for a row without references: None, NaN, or a list of nothing else.
 
     Raises:
         RewardError: If the column is not there.
@@ -51,12 +54,17 @@ def against_references(
 def _strings(value: Any, column: str) -> list[str] | None:
     if isinstance(value, str):
         return [value]
-    if value is None:
+    if is_missing(value):
         return None
     if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
         value = value.tolist()
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return list(value)
+    if is_messages(value):
+        return [text_of_messages(value, "assistant")]
+    if isinstance(value, list | tuple):
+        some = [one for one in value if not is_missing(one)]
+        some = [text_of_messages(one, "assistant") if is_messages(one) else one for one in some]
+        if all(isinstance(one, str) for one in some):
+            return some
     raise TypeError(
         f"the column {column!r} must hold a string or a list of strings, not "
         f"{type(value).__name__} {value!r:.80}"

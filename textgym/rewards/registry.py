@@ -17,7 +17,9 @@ RewardFunction = Callable[..., Sequence[float | None]]
 """``(prompts, completions, **columns) -> one number a text``: the signature that TRL uses.
 
 ``prompts`` and ``completions`` are lists of N strings, each column is a list of N values. The
-result has N numbers; ``None`` says that the reward does not apply to that text, and counts as 0.
+result has N numbers; ``None`` says that the reward does not apply to that text, whose sum is then
+that of its other terms. The function may be asynchronous. Parameters get their input by name, see
+:mod:`textgym.rewards.signature`; for messages in place of strings :func:`textgym.rewards.messages`.
 """
 
 RewardFactory = Callable[..., RewardFunction]

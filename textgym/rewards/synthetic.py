@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.registry import register_reward
 from textgym.words import count_words, space_out
 
@@ -52,6 +53,7 @@ class IncreasingNumbers:
                 f"{self.name}: among must be 'numbers' or 'words', not {self.among!r}"
             )
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
@@ -121,6 +123,7 @@ class Dates:
     def __post_init__(self) -> None:
         _check_budget(self.name, self.budget)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:

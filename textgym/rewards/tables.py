@@ -10,8 +10,10 @@ from math import exp, isfinite, log
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import is_missing
 from textgym.words import checked_language, words_and_marks
 
 
@@ -80,6 +82,7 @@ class Parent:
 
         checked_language(self.language, self.name, RewardError)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -137,7 +140,7 @@ class Parent:
 
 def _values(table: Any, column: str, language: str) -> list[list[str]]:
     """Return the words of each entry's value; entries without any are left out."""
-    if table is None:
+    if is_missing(table):
         return []
     if hasattr(table, "tolist"):  # Parquet files give lists as NumPy arrays
         table = table.tolist()

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textgym.errors import DataError, RewardError, SettingsError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.programs import readings
 from textgym.rewards.registry import register_reward
 from textgym.rewards.signature import missing_column
+from textgym.rewards.values import is_missing
 
 if TYPE_CHECKING:
     from textgym.tasks.python_sandbox import Limits, Verdict
@@ -105,6 +107,7 @@ class UnitTests:
         except (ValueError, TypeError, OverflowError) as error:  # SettingsError is a ValueError.
             raise RewardError(f"{self.name}: wall_s, total_s, cpu_s, memory_mb: {error}") from error
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
@@ -116,6 +119,7 @@ class UnitTests:
             for verdict in verdicts
         ]  # fmt: skip
 
+    @reads_texts
     def verdicts(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[Verdict | None]:
@@ -169,7 +173,7 @@ def suite_of(row: Mapping[str, Any]) -> Suite | None:
     Raises:
         DataError: If they are in no known form.
     """
-    row = {name: _plain(value) for name, value in row.items()}
+    row = {name: None if is_missing(value) else _plain(value) for name, value in row.items()}
     found = next((name for name in _TESTS if row.get(name) not in (None, "", [])), None)
     if found is None:
         return None

@@ -74,8 +74,9 @@ class RewardTermsCallback(BaseCallback):
             values["episode/reward"] = info["episode"]["r"]
             values["episode/length"] = info["episode"]["l"]
         for name, value in values.items():
-            self._sums[name] += float(value)  # type: ignore[assignment]
-            self._counts[name] += 1
+            if value == value:  # a term that does not apply to a text is NaN
+                self._sums[name] += float(value)  # type: ignore[assignment]
+                self._counts[name] += 1
         self._ended[str(info.get("finish_reason", "truncated"))] += 1
 
     def _record(self) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.adversarial_state import State, read_state, write_state
 from textgym.rewards.neural.adversarial_texts import Reading, RealSpec, RealTexts, real_texts
 from textgym.rewards.neural.discriminator import Discriminator, Shape
@@ -177,6 +178,7 @@ class Adversarial:
         object.__setattr__(self, "_reals", real_texts(self.real, self.column, self.condition))
         object.__setattr__(self, "_state", State(discriminator, self.buffer_size, self.window))
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AutoModel
 
 from textgym.errors import RewardError
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 from textgym.rewards.references import against_references
@@ -94,6 +95,7 @@ class BertScore(ModelReward[Checkpoint]):
                 raise RewardError(f"{self.name}: idf takes a list of texts, not {self.idf!r:.80}")
             object.__setattr__(self, "idf", texts)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
 from textgym.errors import RewardError, near_matches
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 
@@ -37,6 +38,7 @@ class _SequenceReward(ModelReward[Checkpoint]):
         if self.max_tokens is not None:
             self._check_count("max_tokens", self.max_tokens, 1)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from textgym.errors import RewardError
 from textgym.lm.model import LanguageModel
 from textgym.lm.scoring import MAX_LOGITS
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.scorer import (
     ModelReward,
     chosen_device,
@@ -66,6 +67,7 @@ class Fluency(ModelReward[LanguageModel]):
         self._check_choice("normalize", self.normalize, ("token", "total"))
         self._check_choice("condition", self.condition, ("prompt", "nothing"))
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

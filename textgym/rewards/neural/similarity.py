@@ -16,6 +16,7 @@ from transformers.utils.hub import cached_file
 
 from textgym.errors import RewardError, require
 from textgym.lm.pretrained import load_pretrained
+from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward, encodable, shared
 from textgym.rewards.references import against_references
@@ -95,6 +96,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
                 )
             object.__setattr__(self, "text", texts)
 
+    @reads_texts
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:

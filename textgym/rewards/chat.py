@@ -1,0 +1,124 @@
+"""Conversations as lists of messages, and as texts: the one place that turns one into the other.
+
+TRL hands a reward function messages where its data set is conversational: each prompt is a list of
+``{"role": ..., "content": ...}``, each completion a list of the assistant's message. The rewards
+of textgym are about texts: :func:`reads_texts` makes them read such lists too. The other way, an
+environment has texts: a function that asks for messages (:func:`asks_for_messages`) gets them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar
+
+from textgym.errors import RewardError
+
+Message: TypeAlias = Mapping[str, Any]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+_LISTS = re.compile(r"\b(?:list|sequence)\[\s*(?:\w+\.)*(?:list|sequence)\[", re.IGNORECASE)
+_STRINGS = re.compile(r"\b(?:list|sequence)\[\s*str\b", re.IGNORECASE)
+
+
+def is_messages(value: Any) -> bool:
+    """Return whether this is a list of messages, each with a role or a content."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(one, Mapping) and ("content" in one or "role" in one) for one in value)
+    )
+
+
+def text_of_messages(messages: Sequence[Message], role: str | None = None) -> str:
+    """Return the contents of messages, one below the other.
+
+    Args:
+        messages: The messages. A content may be a string, a list of parts (those with a text count,
+            pictures do not), or None (a call of a tool).
+        role: Take the messages of this role, and those without any role; None takes all.
+
+    Raises:
+        RewardError: If a content is something else.
+    """
+    texts = [
+        _content(one.get("content")) for one in messages if role in (None, one.get("role", role))
+    ]
+    return "\n".join(text for text in texts if text)
+
+
+def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
+    """Return texts for texts or lists of messages; what is neither stays as it is.
+
+    Args:
+        values: N texts or lists of messages.
+        role: See :func:`text_of_messages`.
+    """
+    if all(isinstance(value, str) for value in values):
+        return values
+    return [
+        text_of_messages(value, role) if is_messages(value) else value if value != [] else ""
+        for value in values
+    ]
+
+
+def reads_texts(method: _Method) -> _Method:
+    """Make a reward's method ``(self, prompts, completions, **columns)`` read messages as texts.
+
+    Of a completion the assistant's messages count, of a prompt all.
+    """
+
+    @wraps(method)
+    def reading(
+        self: Any, prompts: Sequence[Any], completions: Sequence[Any], *rest: Any, **columns: Any
+    ) -> Any:
+        return method(self, as_texts(prompts), as_texts(completions, "assistant"), *rest, **columns)
+
+    return reading  # type: ignore[return-value]
+
+
+def as_completions(completions: Sequence[Any]) -> list[Any]:
+    """Return each text as one assistant's message in a list; lists of messages stay."""
+    return [
+        [{"role": "assistant", "content": one}] if isinstance(one, str) else one
+        for one in completions
+    ]
+
+
+def as_prompts(prompts: Sequence[Any], messages: Sequence[Any] | None) -> list[Any]:
+    """Return the messages of prompts.
+
+    Args:
+        prompts: N texts; lists of messages stay.
+        messages: The rows' column ``messages``, or None. A text without any becomes one message of
+            the user.
+    """
+    given: Sequence[Any] = [None] * len(prompts) if messages is None else messages
+    return [
+        own if is_messages(own) and isinstance(prompt, str)
+        else [{"role": "user", "content": prompt}] if isinstance(prompt, str)
+        else prompt
+        for prompt, own in zip(prompts, given, strict=True)
+    ]  # fmt: skip
+
+
+def asks_for_messages(annotation: Any) -> bool:
+    """Return whether a parameter's annotation is a list of lists, and not (also) of strings."""
+    said = annotation if isinstance(annotation, str) else str(annotation)
+    return _LISTS.search(said) is not None and _STRINGS.search(said) is None
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if isinstance(content, list | tuple):
+        parts = [part if isinstance(part, str) else part.get("text") for part in content
+                 if isinstance(part, str | Mapping)]  # fmt: skip
+        return "".join(part for part in parts if isinstance(part, str))
+    raise RewardError(
+        f"has to read a message whose content is {type(content).__name__} {content!r:.80}; a "
+        "content is a string, a list of parts, or None"
+    )
