@@ -13,14 +13,16 @@ adapter for stable-baselines3 in :mod:`textgym.sb3`.
 
 from textgym.envs import TextGenEnv, TextGenVectorEnv, register_task
 from textgym.envs.registration import register_environments
-from textgym.errors import TextGymError
+from textgym.errors import DataWarning, TextGymError
 from textgym.rewards import make_reward, register_reward, registered_rewards
 from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tasks.mixing import mix
 from textgym.tokenization import load_tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DataWarning",
     "Task",
     "TextGenEnv",
     "TextGenVectorEnv",
@@ -28,6 +30,7 @@ __all__ = [
     "load_tokenizer",
     "make_reward",
     "make_task",
+    "mix",
     "register_reward",
     "register_task",
     "registered_rewards",

@@ -35,6 +35,10 @@ class DataError(TextGymError, ValueError):
     """Prompt data cannot be read or has the wrong form."""
 
 
+class DataWarning(UserWarning):
+    """Rows of prompt data were left out, as the caller asked for."""
+
+
 class TaskError(TextGymError, ValueError):
     """A task is unknown, misconfigured, or breaks the task contract."""
 

@@ -393,10 +393,15 @@ def test_arguments_that_cannot_be(arguments: Any, error: Any, message: str) -> N
         assert str(caught.value).count(f"{name}:") <= 1
 
 
-def test_data_that_goes_wrong_later_names_the_environment_too(words_batch: Any) -> None:
-    envs = words_batch(prompts=["the", 3])
+def test_every_row_is_looked_at_when_the_environment_is_made(words_batch: Any) -> None:
     with pytest.raises(DataError, match=r"^TextGen-v0: row 1 of the list of prompts is a int"):
-        envs.reset(options={"index": 1})
+        words_batch(prompts=["the", 3])
+
+
+def test_data_that_goes_wrong_later_names_the_environment_too(words_batch: Any) -> None:
+    envs = words_batch(prompts=lambda rng: 3)
+    with pytest.raises(DataError, match=r"^TextGen-v0: what the prompt function .* is a int"):
+        envs.reset(seed=0)
 
 
 def test_mistyped_options_are_refused() -> None:

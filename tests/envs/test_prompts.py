@@ -15,7 +15,7 @@ from tokenizers import models, pre_tokenizers, processors
 import textgym
 from textgym import load_tokenizer
 from textgym.envs import TextGenEnv
-from textgym.errors import DataError, PromptError, SettingsError, TextGymError
+from textgym.errors import DataError, DataWarning, PromptError, SettingsError, TextGymError
 from textgym.tokenization import WordTokenizer
 
 LONG = "the cat sat on a mat and the dog ran after it"
@@ -31,9 +31,12 @@ def env_of(prompts: Any, **arguments: Any) -> TextGenEnv:
 
 
 def test_overflow_is_an_error_by_default() -> None:
-    env = env_of([LONG])
-    count = len(TINY.encode(LONG))
-    with pytest.raises(PromptError, match=rf"row 0 \(prompt 'the cat.*has {count} tokens.*is 5"):
+    said = rf"\(prompt 'the cat.*has {len(TINY.encode(LONG))} tokens.*is 5"
+    # Of a list when the environment is made, of anything else when it is drawn.
+    with pytest.raises(PromptError, match=rf"row 1 of the list of prompts {said}"):
+        env_of(["a", LONG])
+    env = env_of(lambda rng: LONG)
+    with pytest.raises(PromptError, match=rf"row 0 {said}"):
         env.reset(seed=0)
 
 
@@ -56,7 +59,9 @@ def test_overflow_skips_a_row() -> None:
 
 
 def test_nothing_is_left_after_skipping() -> None:
-    env = env_of([LONG], prompt_overflow="skip")
+    with pytest.raises(PromptError, match=r"all 2 prompts of the list of prompts.*leaves none"):
+        env_of([LONG, LONG + "s"], prompt_overflow="skip")
+    env = env_of(lambda rng: LONG, prompt_overflow="skip")
     with pytest.raises(PromptError, match="1000 prompts in a row"):
         env.reset(seed=0)
     env.reset(options={"prompt": "a"})
@@ -73,11 +78,13 @@ def test_a_prompt_of_exactly_the_budget_fits() -> None:
 
 
 def test_words_that_are_not_in_the_vocabulary(words_env: Any) -> None:
-    env = words_env(prompts=["the cat", "the dog"])
-    with pytest.raises(
-        PromptError, match=r"row 0 \(prompt 'the dog'\).*'dog' is not in the closed"
-    ):
-        env.reset(options={"index": 1})
+    said = r"\(prompt 'the dog'\).*'dog' is not in the closed"
+    with pytest.raises(PromptError, match=rf"row 1 of the list of prompts {said}"):
+        words_env(prompts=["the cat", "the dog"])
+    with pytest.warns(DataWarning, match=rf"1 of 2 rows .*row 1 of the list of prompts {said}"):
+        env = words_env(prompts=["the cat", "the dog"], on_bad_row="skip")
+    with pytest.raises(PromptError, match=rf"row 0 {said}"):
+        env.reset(options={"prompt": "the dog"})
     assert env.reset(options={"index": 0})[1]["prompt_tokens"] == 2
 
 
@@ -133,11 +140,11 @@ def test_overflow_keeps_the_frame(room: int) -> None:
         with pytest.raises(PromptError, match=rf"has 6 tokens \(2 of them.*is {room};"):
             env_of([prompt], **arguments).reset(seed=0)
     for side in ("left", "right"):
-        env = env_of([prompt], prompt_overflow=side, **arguments)
         if inner < 0:
             with pytest.raises(PromptError, match=f"is {room}; raise it"):
-                env.reset(seed=0)
+                env_of([prompt], prompt_overflow=side, **arguments)
             continue
+        env = env_of([prompt], prompt_overflow=side, **arguments)
         kept = ids[max(len(ids) - inner, 0) :] if side == "left" else ids[:inner]
         obs, info = env.reset(seed=0)
         assert obs.tolist() == [0, *kept, 1] + [-1] * (room - len(kept))

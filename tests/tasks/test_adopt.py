@@ -146,10 +146,15 @@ def test_rows_that_the_task_cannot_judge(sums):
     message = r"^TextGen/Sums-v0.*without the column 'total'.*reward="
     with pytest.raises(TaskError, match=message):
         TextGenEnv(task=sums, prompts=["1 + 2 ="])
-    env = TextGenEnv(task=sums, prompts=[{"prompt": "1 + 2 =", "total": 3}, "1 + 1 ="])
+    rows = [{"prompt": "1 + 2 =", "total": 3}, "1 + 1 ="]
+    # Every row is looked at before the first episode, not the first one alone.
+    with pytest.raises(TaskError, match=r"row 1 of the list of prompts.*the column 'total'"):
+        TextGenEnv(task=sums, prompts=rows)
+    with pytest.warns(textgym.DataWarning, match="1 of 2 rows.*row 1 .*'total'"):
+        env = TextGenEnv(task=sums, prompts=rows, on_bad_row="skip")
     env.reset(options={"index": 0})
     assert write(env, "3")[0] == 1.0
-    env.reset(options={"index": 1})
+    env.reset(options={"prompt": "1 + 1 ="})
     with pytest.raises(RewardError, match=message):
         env.step(env.tokenizer.eos_id)
     TextGenEnv(task=sums, prompts=["1 + 2 ="], reward="distinct")

@@ -17,6 +17,7 @@ from textgym.errors import (
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
+from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec, make_source
 from textgym.tasks.registry import make_task
 from textgym.tasks.sources import AdoptedSource, Source, TaskSource
@@ -52,6 +53,7 @@ class Settings:
     stop_at_eos: bool
     split: str
     max_episode_steps: int | None
+    on_bad_row: OnBadRow = "error"
     conversation: Task | None = None
     """The other side, where the agent has several turns."""
     pictures: Task | None = None
@@ -80,6 +82,8 @@ def resolve(
     step_reward_gamma: float,
     costs: Mapping[str, Any] | None,
     max_episode_steps: int | None = None,
+    on_bad_row: OnBadRow = "error",
+    eval_share: float | None = None,
 ) -> Settings:
     """Check an environment's arguments and turn them into objects.
 
@@ -97,8 +101,17 @@ def resolve(
         )
     if stop_at_eos not in (None, False, True):
         raise SettingsError(f"{name}: stop_at_eos={stop_at_eos!r} has to be True or False")
+    if on_bad_row not in ("error", "skip"):
+        raise SettingsError(
+            f"{name}: on_bad_row={on_bad_row!r} is unknown; use 'error', or 'skip' to leave out "
+            "rows that cannot be used"
+        )
+    if eval_share is not None and not 0 < _fraction(name, "eval_share", eval_share) < 1:
+        raise SettingsError(f"{name}: eval_share={eval_share!r} has to be between 0 and 1")
     with naming(name):
-        source, defaults = _source(task, prompts, split, level, judged=reward is None)
+        source, defaults = _source(
+            task, prompts, split, level, reward is None, on_bad_row, eval_share
+        )
     # Budgets, stops and words are the task's wherever it is the task that is played, on its own
     # rows or on a user's; TextGen-v0 keeps its own budgets.
     if tokenizer is None and defaults is not None and defaults.tokenizer is not None:
@@ -161,6 +174,7 @@ def resolve(
         prompt_overflow=prompt_overflow,
         stop_at_eos=at_eos,
         split=split,
+        on_bad_row=on_bad_row,
         max_episode_steps=max_episode_steps,
         conversation=conversation,
         pictures=defaults if defaults is not None and defaults.image_shape is not None else None,
@@ -168,7 +182,13 @@ def resolve(
 
 
 def _source(
-    task: str | None, prompts: PromptSpec | None, split: str, level: int | None, judged: bool
+    task: str | None,
+    prompts: PromptSpec | None,
+    split: str,
+    level: int | None,
+    judged: bool,
+    on_bad_row: OnBadRow,
+    eval_share: float | None,
 ) -> tuple[Source, Task | None]:
     """Where prompts come from, and the task whose budgets and words are the defaults.
 
@@ -178,14 +198,19 @@ def _source(
         played = TaskSource(make_task(task or DEFAULT_TASK, level, split))
         return played, played.task if task else None
     own = make_task(task, None, split) if task else None
-    source = make_source(prompts, split, level, own.convert if own else None)
+    convert = own.convert if own else None
+    source = make_source(
+        prompts, split, level, convert, on_bad_row=on_bad_row, eval_share=eval_share
+    )
     if isinstance(source, TaskSource):
         return source, source.task
     if own is None:
         return source, None
     # The other side of a conversation, costs and pictures read the same columns as the score.
     read = judged or own.max_turns > 1 or own.costs() or own.image_shape is not None
-    return (AdoptedSource(source, own, judged) if read else source), own
+    if not read:
+        return source, own
+    return AdoptedSource(source, own, judged, skip=on_bad_row == "skip"), own
 
 
 def _first(*values: Any) -> Any:

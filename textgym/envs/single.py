@@ -17,6 +17,7 @@ from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ActionError, ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
+from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
 
@@ -68,10 +69,14 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     ## Arguments
     prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), a
         data frame or ``datasets.Dataset``, the path of a .txt, .jsonl, .csv or .parquet file,
-        ``"hf:NAME[:CONFIG][:SPLIT]"``, ``"reasoning_gym:DATASET"``, a function of a numpy Generator
-        that returns a dictionary, or a Task (an object, a class or an id). None: the task's, or the
-        built-in ones. A column such as ``question`` or ``answer`` keeps its name, and is also there
-        as ``prompt`` or ``reference``.
+        ``"hf:NAME[:CONFIG][:SPLIT]"``, ``"reasoning_gym:DATASET?OPTION=VALUE"`` or a data set of
+        that package, a function of a numpy Generator that returns a dictionary, or a Task (an
+        object, a class or an id); or several of these (``{"a.jsonl": 2, "hf:NAME": 1}``, or
+        ``textgym.mix([...], weights=[...])``). None: the task's, or the built-in ones. Lists and
+        files are looked at whole when the environment is made (of data sets of the hub with more
+        than 100,000 rows so many, evenly spread), and their prompts are tokenized, so that what is
+        wrong with a row shows before training. A column such as ``question`` or ``answer``
+        keeps its name, and is also there as ``prompt`` or ``reference``.
     reward: A registered name, a function ``(prompts, completions, **columns) -> list[float]``, or a
         dictionary of either to its weight. None: the task's, also for a user's own prompts; without
         a task, similarity to the reference, or the share of distinct bigrams where there is none.
@@ -83,8 +88,16 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     prompt_overflow: What to do with a prompt of more than ``max_prompt_tokens``: ``"error"``;
         ``"left"`` or ``"right"`` cuts that side off (of what the policy reads: ``info["prompt"]``
         and the reward's ``prompts`` keep the whole one); ``"skip"`` takes another prompt.
+    on_bad_row: What to do with rows of lists, files and data sets that cannot be used (they cannot
+        be read, have no prompt or one that cannot be tokenized, or lack what the task's score
+        needs): ``"error"``; ``"skip"`` leaves them out, with a ``DataWarning`` that counts and
+        names them.
     stop_at_eos: False makes eos a token like any other. None: the task's, or True.
-    split: ``"train"`` or ``"eval"``, where the task or the data has them.
+    split: ``"train"`` or ``"eval"``, where the task or the data has them: rows by their column
+        ``split``, a data set of the hub by its own splits.
+    eval_share: Where rows have no such split, hold this share of the prompts out for
+        ``split="eval"``, by a hash: give both environments the same. None: all rows are for
+        training, and there is no ``"eval"`` split.
     level: A built-in task's difficulty.
     group_size: 1; other sizes are for the batch, ``gymnasium.make_vec``.
     step_reward: A potential function over partial texts, with a reward's signature
@@ -132,8 +145,10 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         max_new_tokens: int | None = None,
         stop: Sequence[str] | None = None,
         prompt_overflow: PromptOverflow = "error",
+        on_bad_row: OnBadRow = "error",
         stop_at_eos: bool | None = None,
         split: str = "train",
+        eval_share: float | None = None,
         level: int | None = None,
         group_size: int = 1,
         step_reward: RewardSpec | None = None,
@@ -150,8 +165,10 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             max_new_tokens=max_new_tokens,
             stop=stop,
             prompt_overflow=prompt_overflow,
+            on_bad_row=on_bad_row,
             stop_at_eos=stop_at_eos,
             split=split,
+            eval_share=eval_share,
             level=level,
             step_reward=step_reward,
             step_reward_gamma=step_reward_gamma,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.prompt_checks import check_prompts
 from textgym.envs.settings import Settings
 from textgym.errors import (
     PromptError,
@@ -30,6 +31,9 @@ from textgym.tasks.rows import as_row
 
 # A data set of which so many prompts in a row are too long has hardly one that fits.
 _MAX_SKIPS = 1000
+
+# Token ids of prompts that are kept from the check of a finite list; a larger one is a memo again.
+_MAX_KEPT = 1_000_000
 
 _OPTIONS = ("prompt", "row", "index")
 
@@ -72,6 +76,9 @@ class PromptStreams:
         self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
         # What an encoder-decoder's tokenizer puts around a prompt, so that its end can be seen.
         self._frame = settings.tokenizer.prompt_frame
+        check_prompts(settings, self._fit)
+        if sum(map(len, (self._encoded or {}).values())) > _MAX_KEPT:
+            self._encoded = {}
 
     # ------------------------------------------------------------------ seeds
 
@@ -226,7 +233,7 @@ class PromptStreams:
             )
         return source.adopt(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
 
-    def _fit(self, row: int, prompt: str) -> list[int] | None:
+    def _fit(self, row: int | str, prompt: str) -> list[int] | None:
         """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
         known = self._encoded
         if known is not None and prompt in known:
@@ -288,10 +295,11 @@ def picture(task: Task, chosen: Row, settings: Settings, row: int) -> NDArray[np
     return image
 
 
-def place(settings: Settings, row: int, prompt: str) -> str:
-    """How errors name a row: by environment, number and prompt."""
+def place(settings: Settings, row: int | str, prompt: str) -> str:
+    """How errors name a row: by environment, number (or its place in a file) and prompt."""
     short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
-    return f"{settings.name}, row {row} (prompt {short!r})"
+    where = row if isinstance(row, str) else f"row {row}"
+    return f"{settings.name}, {where} (prompt {short!r})"
 
 
 def _copy(rng: np.random.Generator) -> np.random.Generator:

@@ -22,6 +22,7 @@ from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.rewards.combine import RewardSpec
+from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
 
@@ -72,8 +73,10 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         max_new_tokens: int | None = None,
         stop: Sequence[str] | None = None,
         prompt_overflow: PromptOverflow = "error",
+        on_bad_row: OnBadRow = "error",
         stop_at_eos: bool | None = None,
         split: str = "train",
+        eval_share: float | None = None,
         level: int | None = None,
         group_size: int = 1,
         step_reward: RewardSpec | None = None,
@@ -92,8 +95,10 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             max_new_tokens=max_new_tokens,
             stop=stop,
             prompt_overflow=prompt_overflow,
+            on_bad_row=on_bad_row,
             stop_at_eos=stop_at_eos,
             split=split,
+            eval_share=eval_share,
             level=level,
             step_reward=step_reward,
             step_reward_gamma=step_reward_gamma,

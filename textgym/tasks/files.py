@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from textgym.errors import DataError, require
-from textgym.tasks.base import Row
+from textgym.tasks.csv_files import read_csv
+from textgym.tasks.file_rows import FileRows
+
+_TYPES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+_BOM = b"\xef\xbb\xbf"
 
 
 def read_file(path: Path) -> Sequence[Any]:
-    """Read the rows of a .txt (one prompt a line), .jsonl, .csv or .parquet file.
+    """Read the rows of a .txt (one prompt a line), .jsonl, .csv, .tsv or .parquet file.
+
+    Returns:
+        The rows. One that cannot be read raises a `DataError` with its line when it is looked at.
 
     Raises:
         DataError: If there is no such file, or it cannot be read.
@@ -31,50 +37,98 @@ def read_file(path: Path) -> Sequence[Any]:
             "['...'])"
         )
     suffix = path.suffix.lower()
+    if suffix not in _TYPES:
+        raise DataError(f"{path} has an unknown type; use .txt, .jsonl, .csv or .parquet")
     if suffix == ".parquet":
         try:
             return list(require("pyarrow.parquet", "data").read_table(path).to_pylist())
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
-    if suffix not in (".txt", ".jsonl", ".csv"):
-        raise DataError(f"{path} has an unknown type; use .txt, .jsonl, .csv or .parquet")
     try:
-        with path.open(encoding="utf-8-sig", newline="" if suffix == ".csv" else None) as file:
-            if suffix == ".csv":
-                return _read_csv(path, csv.DictReader(file))
-            lines = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 {suffix} text: {error}") from error
-    filled = [(number, line) for number, line in lines if line.strip()]
-    if suffix == ".txt":
-        return [line for _, line in filled]
-    return [_parse_json(line, f"{path}, line {number}") for number, line in filled]
+        data = path.read_bytes().removeprefix(_BOM)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if suffix in (".csv", ".tsv"):
+        return read_csv(path, _decoded(data, str(path), suffix))
+    return _read_lines(path, data, _parse_json if suffix == ".jsonl" else lambda line, _: line)
 
 
-def _read_csv(path: Path, reader: csv.DictReader[str]) -> list[Row]:
-    rows = []
-    for row in reader:
-        if reader.restkey in row:
-            raise DataError(
-                f"{path}, line {reader.line_num} has more fields than the header has columns; "
-                "put quotes around a field that holds a comma"
-            )
-        rows.append(dict(row))
-    return rows
+def _read_lines(path: Path, data: bytes, parse: Callable[[str, str], Any]) -> FileRows:
+    """A row for each line that is not blank."""
+    values: list[Any] = []
+    numbers = []
+    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        value: Any
+        try:
+            text = _decoded(line, where, path.suffix.lower())
+            if not text.strip():
+                continue
+            value = parse(text, where)
+        except DataError as error:
+            value = error
+        values.append(value)
+        numbers.append(number)
+    return FileRows(values, numbers)
+
+
+def _decoded(data: bytes, where: str, suffix: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        at = f", line {line}" if ", line " not in where else ""
+        known = " (it is UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise DataError(
+            f"{where}{at} cannot be read as UTF-8 {suffix} text{known}: {error.reason} "
+            f"{data[error.start : error.start + 1]!r}; save the file as UTF-8"
+        ) from error
 
 
 def _parse_json(line: str, where: str) -> Any:
+    """One value of JSON.
+
+    NaN, which Python and pandas write for what is missing, is read as None.
+    """
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_unique, parse_constant=_constant)
+    except RecursionError:
+        raise DataError(
+            f"{where} is JSON that is nested too deeply to be read; flatten it"
+        ) from None
     except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}") from error
+        raise DataError(f"{where} is not JSON that can be read: {error}") from error
 
 
-def read_hub(spec: str, split: str) -> tuple[Sequence[Any], str]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two values of one key, one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
+
+
+def read_hub(
+    spec: str, split: str, eval_share: float | None = None
+) -> tuple[Sequence[Any], str, bool]:
     """Open ``"hf:NAME[:CONFIG][:SPLIT]"`` with the ``datasets`` package.
 
+    Args:
+        spec: What to open.
+        split: ``"train"`` or ``"eval"``: the data set's own validation or test split.
+        eval_share: A share of the training split may be held out where there is no other.
+
     Returns:
-        The rows, and what to call them.
+        The rows, what to call them, and whether they are still to be divided by that share.
 
     Raises:
         DataError: If the data set cannot be loaded, or lacks the split.
@@ -88,15 +142,18 @@ def read_hub(spec: str, split: str) -> tuple[Sequence[Any], str]:
     looks_like_split = rest and rest[-1].partition("[")[0] in ("train", "validation", "test", "dev")
     chosen = rest.pop() if len(rest) == 2 or looks_like_split else None
     config = rest[0] if rest else None
-    if chosen is not None and chosen.startswith("train") and split == "eval":
+    divided = chosen is not None and chosen.startswith("train") and eval_share is not None
+    if chosen is not None and chosen.startswith("train") and split == "eval" and not divided:
         raise DataError(
             f"{spec!r} names the training split, but the environment is to have the split 'eval'; "
-            "name another one, or leave it to the environment"
+            "name another one, leave it to the environment, or hold out a share with eval_share="
         )
     try:
         if chosen is None:
             offered = library.get_dataset_split_names(name, config)
-            wanted = ("train",) if split == "train" else ("validation", "test", "dev", "eval")
+            others = [part for part in ("validation", "test", "dev", "eval") if part in offered]
+            divided = not others and "train" in offered and eval_share is not None
+            wanted = ["train"] if split == "train" or divided else others
             chosen = next((part for part in wanted if part in offered), None)
             if chosen is None:
                 raise DataError(
@@ -110,4 +167,4 @@ def read_hub(spec: str, split: str) -> tuple[Sequence[Any], str]:
             f"the data set {spec!r} could not be loaded ({type(error).__name__}: {error}); check "
             "the name, configuration and split, and that the hub or the local folder can be reached"
         ) from error
-    return rows, f"{spec} ({chosen})"
+    return rows, f"{spec} ({chosen})", divided

@@ -9,12 +9,20 @@ from typing import Any, TypeAlias, cast
 from textgym.errors import DataError, SettingsError, TaskError
 from textgym.tasks.base import Row, Task
 from textgym.tasks.files import read_file, read_hub
-from textgym.tasks.reasoning_gym import ReasoningGymSource
+from textgym.tasks.lists import ListSource, OnBadRow
+from textgym.tasks.mixing import MixedSource, Mixture, is_weighted, mix
+from textgym.tasks.reasoning_gym import (
+    ReasoningGymObject,
+    ReasoningGymSource,
+    is_reasoning_gym,
+)
 from textgym.tasks.registry import make_task, registered_tasks
-from textgym.tasks.sources import CallableSource, Convert, ListSource, Source, Table, TaskSource
+from textgym.tasks.sources import CallableSource, Convert, Source, Table, TaskSource
+from textgym.tasks.splits import list_of_split
 
 PromptSpec: TypeAlias = (
-    "Sequence[str] | Sequence[Row] | Table | str | Path | Callable[..., Row] | Task | type[Task]"
+    "Sequence[str] | Sequence[Row] | Table | str | Path | Callable[..., Row] | Task | type[Task] "
+    "| Mixture | Mapping[str, float]"
 )
 
 
@@ -23,19 +31,28 @@ def make_source(
     split: str = "train",
     level: int | None = None,
     convert: Convert | None = None,
+    *,
+    on_bad_row: OnBadRow = "error",
+    eval_share: float | None = None,
 ) -> Source:
     """Turn any ``prompts=`` into a source of rows.
 
     Args:
         spec: A list of prompts or rows, or anything else with a length and integer indices
-            (``datasets.Dataset``); a pandas data frame; the path of a .txt (a prompt a line),
-            .jsonl, .csv or .parquet file; ``"hf:NAME[:CONFIG][:SPLIT]"`` for a data set of the
-            Hugging Face hub (or a local folder); ``"reasoning_gym:DATASET"``; a function of a numpy
-            Generator; a Task, its class or its registered id.
-        split: ``"train"`` or ``"eval"``. Lists and files have an eval split if their rows have a
-            column ``split``; a task that is handed over as an object keeps its own.
+            (``datasets.Dataset``); a data frame; the path of a .txt (a prompt a line), .jsonl,
+            .csv, .tsv or .parquet file; ``"hf:NAME[:CONFIG][:SPLIT]"`` for a data set of the
+            Hugging Face hub (or a local folder); ``"reasoning_gym:DATASET[?OPTION=VALUE&...]"``, or
+            a data set of that package; a function of a numpy Generator; a Task, its class or its
+            registered id; or several of these: a dictionary of strings to weights, or what
+            `textgym.mix` returns.
+        split: ``"train"`` or ``"eval"``. :mod:`textgym.tasks.splits` says which rows of a list or
+            file that is; a task that is handed over as an object keeps its own.
         level: The difficulty of a task that is named by its class or id.
         convert: Brings the raw rows of lists, files and functions into a task's form.
+        on_bad_row: Rows of lists, files and data sets that cannot be used: ``"error"``, or
+            ``"skip"`` to leave them out.
+        eval_share: Hold out this share of the prompts for ``split="eval"``, by a hash, where lists,
+            files, data sets and functions have no such split of their own.
 
     Raises:
         DataError: If the data cannot be read, has no prompts, or lacks the split.
@@ -52,26 +69,53 @@ def make_source(
             f"level={level} chooses a built-in task's difficulty, but prompts were given; leave "
             "one of the two out"
         )
+    if is_weighted(spec):
+        spec = mix(cast(Mapping[str, float], spec))
+    if isinstance(spec, Mixture):
+        parts = [
+            make_source(part, split, None, convert, on_bad_row=on_bad_row, eval_share=eval_share)
+            for part in spec.sources
+        ]
+        return MixedSource(parts, spec.weights)
     if isinstance(spec, Task):
         return TaskSource(spec)
+    if is_reasoning_gym(spec):
+        return _object_source(spec, split, eval_share)
     if callable(spec):
         name = f"the prompt function {getattr(spec, '__name__', spec)!r}"
-        return CallableSource(spec, name, convert)
-    if isinstance(spec, str) and spec.startswith("hf:"):
-        return ListSource(*read_hub(spec, split), convert)
+        held_out = None if eval_share is None else (eval_share, split == "eval")
+        return CallableSource(spec, name, convert, held_out)
     if isinstance(spec, str) and spec.startswith("reasoning_gym:"):
         return ReasoningGymSource(spec.partition(":")[2], split)
+    if isinstance(spec, str) and spec.startswith("hf:"):
+        rows, name, divided = read_hub(spec, split, eval_share)
+        held_out = (eval_share or 0.0, split == "eval") if divided else None
+        return ListSource(rows, name, convert, on_bad_row=on_bad_row, held_out=held_out)
     if isinstance(spec, (str, Path)):
-        return _of_split(read_file(Path(spec).expanduser()), f"the file {spec}", split, convert)
-    rows = _table(spec)
-    if rows is None:
+        table: Table | None = read_file(Path(spec).expanduser())
+        name = f"the file {spec}"
+    else:
+        table = _table(spec)
+        name = "the list of prompts" if isinstance(spec, (list, tuple)) else type(spec).__name__
+    if table is None:
         raise DataError(
             f"prompts cannot be a {type(spec).__name__}; give a list of strings or of "
             "dictionaries, a data frame, a path, 'hf:NAME', 'reasoning_gym:DATASET', a function "
-            "of a numpy Generator, or a Task"
+            "of a numpy Generator, a Task, or a dictionary of sources to weights"
         )
-    name = "the list of prompts" if isinstance(spec, (list, tuple)) else type(spec).__name__
-    return _of_split(rows, name, split, convert)
+    return list_of_split(table, name, split, convert, on_bad_row, eval_share)
+
+
+def _object_source(dataset: Any, split: str, eval_share: float | None) -> ReasoningGymObject:
+    if split == "eval" and eval_share is None:
+        raise DataError(
+            f"{type(dataset).__name__} has no 'eval' split; give its name, as "
+            "'reasoning_gym:DATASET?OPTION=VALUE', hold a share of its prompts out with "
+            "eval_share=0.1 (in both environments), or pass a data set with another seed"
+        )
+    return ReasoningGymObject(
+        dataset, None if eval_share is None else (eval_share, split == "eval")
+    )
 
 
 def _instance(task: type[Task], level: int | None, split: str) -> Task:
@@ -85,25 +129,21 @@ def _instance(task: type[Task], level: int | None, split: str) -> Task:
 
 
 def _table(spec: Any) -> Table | None:
-    """The rows of something that holds them one after the other, or None."""
+    """The rows of something that holds them one after the other, or None.
+
+    Raises:
+        DataError: If two columns of a data frame have one name.
+    """
     if hasattr(spec, "columns") and callable(getattr(spec, "to_dict", None)):  # A data frame.
+        names = list(spec.columns)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"the data frame has two columns {twice!r}; rename one of them")
         return cast(Table, spec.to_dict("records"))
+    for method in ("to_dicts", "to_pylist"):  # Data frames of polars, tables of pyarrow.
+        if callable(getattr(spec, method, None)):
+            return cast(Table, getattr(spec, method)())
     if callable(getattr(spec, "tolist", None)):  # NumPy's arrays, and one column of a data frame.
         spec = spec.tolist()
     indexed = hasattr(spec, "__len__") and hasattr(spec, "__getitem__")
     return spec if indexed and not isinstance(spec, (Mapping, str)) else None
-
-
-def _of_split(rows: Table, name: str, split: str, convert: Convert | None) -> ListSource:
-    """The rows of one split of a list, told apart by their own column ``split``."""
-    marked = len(rows) > 0 and isinstance(rows[0], Mapping) and "split" in rows[0]
-    if marked:
-        every = (rows[index] for index in range(len(rows)))
-        rows = [row for row in every if isinstance(row, Mapping) and row.get("split") == split]
-        name = f"the {split} split of {name}"
-    elif split != "train":
-        raise DataError(
-            f"{name} has no {split!r} split; give its rows a column 'split' with 'train' and "
-            "'eval', or pass the evaluation prompts as a list or file of their own"
-        )
-    return ListSource(rows, name, convert)

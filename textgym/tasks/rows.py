@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from textgym.errors import DataError
 from textgym.tasks.base import Row
 
 PROMPT_COLUMNS = (
     "prompt",
+    "messages",
     "text",
     "question",
     "query",
@@ -20,7 +25,10 @@ PROMPT_COLUMNS = (
     "source",
     "input",
 )
-"""The prompt is the first of these columns that a data set has; the column itself stays."""
+"""The prompt is the first of these columns that a data set has; the column itself stays.
+
+(``messages`` only if it is a list of messages.)
+"""
 
 REFERENCE_COLUMNS = (
     "reference",
@@ -57,15 +65,51 @@ RESERVED_COLUMNS = {
 """Keys of the environments' ``info`` (or of Gymnasium's wrappers) that a column cannot have."""
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, or pandas' ``NaT`` and ``NA``.
+
+    Data frames write a missing text as NaN, and JSON files that Python wrote may hold one.
+    """
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating)):
+        return bool(value != value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return bool(np.isnat(value))
+    kind = type(value)
+    return kind.__name__ in ("NAType", "NaTType") and kind.__module__.startswith("pandas")
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a value is a conversation: a list of ``{"role": ..., "content": ...}``."""
+    return (
+        isinstance(value, (list, tuple, np.ndarray))
+        and len(value) > 0
+        and all(
+            isinstance(one, Mapping) and isinstance(one.get("role"), str) and "content" in one
+            for one in value
+        )
+    )
+
+
+def prompt_column(row: Mapping[Any, Any]) -> str | None:
+    """The name of the column that is a row's prompt; None if it has none."""
+    for name in PROMPT_COLUMNS:
+        if name in row and (name != "messages" or is_messages(row[name])):
+            return name
+    return None
+
+
 def as_row(value: Any, where: str) -> Row:
     """Bring one prompt or row into the form ``{"prompt": str, ...}``.
 
     Columns keep their names, so that a reward function finds the ones that it was written for;
-    ``prompt`` and ``reference`` are added.
+    ``prompt`` and ``reference`` are added. A prompt that is a list of messages stays one. What is
+    missing in a data frame (NaN, ``NaT``, ``NA``) is None.
 
     Raises:
         DataError: If it is neither a string nor a dictionary with a prompt, or a column has a name
-            that environments or Gymnasium use themselves.
+            that environments or Gymnasium use themselves, or is nested too deeply.
     """
     if isinstance(value, str):
         return {"prompt": value}
@@ -74,17 +118,19 @@ def as_row(value: Any, where: str) -> Row:
             f"{where} is a {type(value).__name__}; a row is a string, or a dictionary with a "
             "'prompt'"
         )
-    prompt = next((name for name in PROMPT_COLUMNS if name in value), None)
+    prompt = prompt_column(value)
     if prompt is None:
+        others = (name for name in PROMPT_COLUMNS[1:] if name != "messages")
         raise DataError(
             f"{where} has no prompt: its columns are {sorted(map(str, value))}; name one of them "
-            f"'prompt' (or {', '.join(PROMPT_COLUMNS[1:])})"
+            f"'prompt' (or {', '.join(others)})"
         )
-    if not isinstance(value[prompt], str):
+    row = {name: None if is_missing(one) else one for name, one in value.items()}
+    if not isinstance(row[prompt], str) and not is_messages(row[prompt]):
         raise DataError(
-            f"{where} has a {type(value[prompt]).__name__} as its {prompt!r}; a prompt is a string"
+            f"{where} has a {type(row[prompt]).__name__} as its {prompt!r}; a prompt is a string "
+            "(or a list of messages {'role': ..., 'content': ...})"
         )
-    row = dict(value)
     row["prompt"] = row[prompt]
     reference = next((name for name in REFERENCE_COLUMNS if name in row), None)
     if reference is not None:
@@ -97,16 +143,38 @@ def as_row(value: Any, where: str) -> Row:
             "rename the column"
         )
     _check_names(row, where)
+    for name, one in row.items():
+        if isinstance(one, _CONTAINERS) and _deeper(one, MAX_DEPTH):
+            raise DataError(
+                f"{where} has a column {name!r} that is nested more than {MAX_DEPTH} levels deep; "
+                "flatten it"
+            )
     return row
 
 
-def _check_names(columns: Mapping[Any, Any], where: str, nested: bool = False) -> None:
+MAX_DEPTH = 64
+"""Lists and dictionaries in a row's columns may be nested this deep."""
+
+_CONTAINERS = (list, tuple, dict)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a value is nested more than so many levels deep."""
+    if levels == 0:
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return any(isinstance(one, _CONTAINERS) and _deeper(one, levels - 1) for one in inner)
+
+
+def _check_names(columns: Mapping[Any, Any], where: str, depth: int = 0) -> None:
     """Refuse names that mean something else in Gymnasium's vector ``info``."""
+    if depth > MAX_DEPTH:
+        return  # Which is refused anyway.
     for name, value in columns.items():
         if isinstance(value, dict):
-            _check_names(value, where, nested=True)
+            _check_names(value, where, depth + 1)
         if not isinstance(name, str):
-            if nested:
+            if depth:
                 continue
             raise DataError(f"{where} has a column {name!r}; names of columns are strings")
         if name[:1] == "_" and (name[1:] in columns or name[1:] in RESERVED_COLUMNS):
@@ -114,3 +182,9 @@ def _check_names(columns: Mapping[Any, Any], where: str, nested: bool = False) -
                 f"{where} has a column {name!r}, the name of the mask that Gymnasium's vector "
                 f"environments keep beside {name[1:]!r}; rename the column"
             )
+
+
+def prompt_hash(prompt: Any) -> int:
+    """A hash of a prompt, 32 bits: the same on every machine, whatever the other prompts are."""
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))

@@ -9,7 +9,6 @@ What this module does not do: tokenize, or cut prompts to size (the environment 
 
 from __future__ import annotations
 
-import copy
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,16 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from textgym.errors import DataError
+from textgym.errors import DataError, TaskError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Row, Task
-from textgym.tasks.rows import as_row
+from textgym.tasks.rows import as_row, prompt_hash
 from textgym.tokenization import Tokenizer
 
 Convert: TypeAlias = Callable[[Row], Row]
 
-_PLAIN = (str, int, float, bool, type(None))
+_MAX_DRAWS = 10_000
+"""Draws in search of a prompt of the right side before a function is given up."""
 
 
 class Source(ABC):
@@ -72,6 +72,42 @@ class Source(ABC):
         """
         return "edit_similarity" if "reference" in self.item(0) else "distinct"
 
+    def lists(self) -> list[FiniteSource]:
+        """The finite lists of rows that this source draws from."""
+        return []
+
+
+class FiniteSource(Source):
+    """A source that has an end: its rows can be looked at one by one before they are drawn.
+
+    Attributes:
+        size: Number of rows.
+        skipped: The rows that were left out, each with the reason.
+    """
+
+    size: int
+    skipped: list[str]
+
+    @abstractmethod
+    def place(self, index: int) -> str:
+        """How errors name the row of an index."""
+
+    @abstractmethod
+    def checked(self) -> Sequence[int]:
+        """The indices of the rows that were looked at when the source was made."""
+
+    @abstractmethod
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Leave out some rows, by index, each for a reason.
+
+        Raises:
+            DataError: If no row is left.
+        """
+
+    def lists(self) -> list[FiniteSource]:
+        """This one."""
+        return [self]
+
 
 class Table(Protocol):
     """What has a length and integer indices, such as a list or a ``datasets.Dataset``."""
@@ -83,52 +119,16 @@ class Table(Protocol):
         """One row."""
 
 
-class ListSource(Source):
-    """A finite list of rows, drawn from uniformly and with replacement.
+class CallableSource(Source):
+    """An endless source: ``function(rng)`` makes a row (or a prompt) from a generator.
 
     Args:
-        rows: The prompts, or rows with a prompt column. Anything with a length and integer
-            indices will do; rows are looked at when they are drawn.
-        name: Where they come from.
-        convert: Brings a raw row into a task's form, before its prompt is looked for.
-
-    Raises:
-        DataError: If there are no rows.
+        function: The function.
+        name: What to call it in errors.
+        convert: Brings what it makes into a task's form.
+        held_out: A share of the prompts, by hash, and whether the source draws from the share
+            (True) or from the rest.
     """
-
-    seed_key = "list"
-
-    def __init__(self, rows: Table, name: str, convert: Convert | None = None) -> None:
-        self.name = name
-        self.size = len(rows)
-        self._convert = convert
-        self._rows = rows
-        if self.size == 0:
-            raise DataError(f"{name} holds no prompts; give at least one")
-        self.item(0)  # The commonest mistake, a missing column, shows before the first episode.
-
-    def draw(self, rng: np.random.Generator) -> Row:
-        """A uniformly random row."""
-        return self.item(int(rng.random() * len(self._rows)))
-
-    def item(self, index: int) -> Row:
-        """The row at a position.
-
-        Raises:
-            DataError: If there is no such row, or it is no row.
-        """
-        if not 0 <= index < len(self._rows):
-            raise DataError(f"{self.name} has rows 0 to {len(self._rows) - 1}, but not {index}")
-        row = _read(self._rows[index], f"row {index} of {self.name}", self._convert)
-        # Lists in a row go to whoever reads info: they get their own, not the data set's.
-        return {
-            name: value if isinstance(value, _PLAIN) else copy.deepcopy(value)
-            for name, value in row.items()
-        }
-
-
-class CallableSource(Source):
-    """An endless source: ``function(rng)`` makes a row (or a prompt) from a generator."""
 
     seed_key = "function"
     size = None
@@ -139,17 +139,32 @@ class CallableSource(Source):
         function: Callable[[np.random.Generator], Any],
         name: str,
         convert: Convert | None = None,
+        held_out: tuple[float, bool] | None = None,
     ) -> None:
         self.name = name
         self._convert = convert
         self._function = function
+        self._held_out = held_out
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """The next row that the function makes.
+        """The next row that the function makes, on its side of the division.
 
         Raises:
-            DataError: If the function raises or returns no row.
+            DataError: If the function raises or returns no row, or none of that side.
         """
+        for _ in range(_MAX_DRAWS):
+            row = self._make(rng)
+            if self._held_out is None:
+                return row
+            share, inside = self._held_out
+            if (prompt_hash(row["prompt"]) < share * 2**32) == inside:
+                return row
+        raise DataError(
+            f"{self.name}: none of {_MAX_DRAWS} prompts belongs to this side of eval_share="
+            f"{share}; make more varied prompts, or pass evaluation prompts of their own"
+        )
+
+    def _make(self, rng: np.random.Generator) -> Row:
         try:
             made = self._function(rng)
         except Exception as error:
@@ -157,7 +172,7 @@ class CallableSource(Source):
                 f"{self.name} raised {type(error).__name__}: {error}; a prompt function takes a "
                 "numpy Generator and returns a dictionary with a 'prompt'"
             ) from error
-        return _read(made, f"what {self.name} returned", self._convert)
+        return read_row(made, f"what {self.name} returned", self._convert)
 
     def item(self, index: int) -> Row:
         """The row that the function makes from the index-th seed."""
@@ -200,28 +215,59 @@ class AdoptedSource(Source):
     Args:
         source: Where the rows come from.
         task: What judges them.
-        judged: Whether it is the task's reward that is used; then the first row is tried.
+        judged: Whether it is the task's reward that is used; then a row of each form is tried, of
+            an endless source the first row.
+        skip: Leave out the rows of lists that the task cannot judge.
 
     Raises:
         DataError: If the source cannot make its first row.
-        TaskError: If the task cannot judge it.
+        TaskError: If the task cannot judge a row.
     """
 
-    def __init__(self, source: Source, task: Task, judged: bool = True) -> None:
+    def __init__(self, source: Source, task: Task, judged: bool = True, skip: bool = False) -> None:
         self.name = source.name
         self.seed_key = source.seed_key
         self.size = source.size
         self.repeatable = source.repeatable
         self._source = source
         self._task = task
-        row = self.item(0)
-        if not judged:
-            return
-        columns = {name: [value] for name, value in row.items() if name != "prompt"}
-        if task.max_turns > 1:
-            columns |= {"turns": [[""]], "replies": [[]]}
         # A column that is missing shows before the first episode, not at its end.
-        task.reward([row["prompt"]], [""], **columns, completion_ids=[[]], finish_reason=["length"])
+        for one in source.lists():
+            self._try_forms(one, judged, skip)
+        self.size = source.size
+        row = self.item(0)
+        if judged:
+            self._try(row)
+
+    def _try(self, row: Row) -> None:
+        columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        if self._task.max_turns > 1:
+            columns |= {"turns": [[""]], "replies": [[]]}
+        self._task.reward(
+            [row["prompt"]], [""], **columns, completion_ids=[[]], finish_reason=["length"]
+        )
+
+    def _try_forms(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
+        """Try one row of each form: of each set of columns and of types of their values."""
+        verdicts: dict[frozenset[tuple[str, type]], TaskError | None] = {}
+        bad: dict[int, str] = {}
+        for index in rows.checked():
+            row = self._task.adopt(rows.item(index))
+            form = frozenset((name, type(value)) for name, value in row.items())
+            if form not in verdicts:
+                verdicts[form] = None
+                try:
+                    if judged:
+                        self._try(row)
+                except TaskError as error:
+                    verdicts[form] = TaskError(f"{rows.place(index)}: {error}")
+            found = verdicts[form]
+            if found is not None and not skip:
+                raise found
+            if found is not None:
+                bad[index] = str(found)
+        if bad:
+            rows.leave_out(bad)
 
     def draw(self, rng: np.random.Generator) -> Row:
         """A random row of the source."""
@@ -243,6 +289,10 @@ class AdoptedSource(Source):
         """The task's own reward."""
         return TaskReward(self._task)
 
+    def lists(self) -> list[FiniteSource]:
+        """Those of the source."""
+        return self._source.lists()
+
 
 class TaskReward:
     """A task's reward as a reward function with a name of its own."""
@@ -258,7 +308,7 @@ class TaskReward:
         return self.task.reward(prompts, completions, **columns)
 
 
-def _read(value: Any, where: str, convert: Convert | None) -> Row:
+def read_row(value: Any, where: str, convert: Convert | None) -> Row:
     """A row in the form ``{"prompt": str, ...}``, of a data set's raw one."""
     if convert is not None and isinstance(value, Mapping):
         try:

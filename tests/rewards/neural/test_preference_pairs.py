@@ -150,3 +150,71 @@ def test_the_split_holds_out_the_share_of_prompts_and_does_not_move() -> None:
     assert abs(len(judge) / 4000 - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 4000)
     # More rows move no prompt to the other side.
     assert set(split_pairs(pairs[:100], 0.2)[1]) == set(pairs[:100]) & set(judge)
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+WITH_SYSTEM = Pair("System: Be kind.\nUser: Hi\nAgent:", " Hello", " What")
+
+
+@pytest.mark.parametrize(
+    ("row", "pair"),
+    [
+        # The prompt after a system message, or with white space around it, is the same prompt.
+        ({"prompt": "Hi", "chosen": [SYSTEM, USER, AGENT], "rejected": [SYSTEM, USER, RUDE]},
+         WITH_SYSTEM),
+        ({"prompt": "Hi \n", "chosen": [USER, AGENT], "rejected": [USER, RUDE]}, AS_TEXT),
+        ({"prompt": [USER], "chosen": [SYSTEM, USER, AGENT], "rejected": [SYSTEM, USER, RUDE]},
+         WITH_SYSTEM),
+        ({"prompt": [SYSTEM, USER], "chosen": [USER, AGENT], "rejected": [USER, RUDE]},
+         WITH_SYSTEM),
+        ({"prompt": "Hi", "chosen": [USER, AGENT, USER, AGENT],
+          "rejected": [USER, AGENT, USER, RUDE]},
+         Pair("User: Hi\nAgent: Hello\nUser: Hi\nAgent:", " Hello", " What")),
+        # A column with the system message: Intel's orca_dpo_pairs, and its neighbours.
+        ({"system": "Be kind.", "question": "Hi", "chosen": "Hello", "rejected": "What"},
+         WITH_SYSTEM),
+        ({"system_prompt": "Be kind.", "prompt": [USER], "chosen": [AGENT], "rejected": [RUDE]},
+         WITH_SYSTEM),
+        ({"system": "Be kind.", "chosen": [USER, AGENT], "rejected": [USER, RUDE]}, WITH_SYSTEM),
+        ({"system": "Be kind.", "prompt": "Hi", "chosen": [SYSTEM, USER, AGENT],
+          "rejected": [SYSTEM, USER, RUDE]}, WITH_SYSTEM),
+        ({"system": "", "prompt": "a", "chosen": " b", "rejected": " c"}, Pair("a", " b", " c")),
+        ({"system": math.nan, "prompt": "a", "chosen": " b", "rejected": " c"},
+         Pair("a", " b", " c")),
+        # One message without a list around it.
+        ({"prompt": "Hi", "chosen": AGENT, "rejected": RUDE}, AS_TEXT),
+        ({"prompt": math.nan, "chosen": "a b", "rejected": "a c"}, Pair("a", " b", " c")),
+        # Strings that begin with the prompt that has a column of its own.
+        ({"prompt": "Q: why?", "chosen": "Q: why? A: because", "rejected": "Q: why? A: no"},
+         Pair("Q: why?", " A: because", " A: no")),
+        ({"prompt": "Q: why? ", "chosen": "Q: why? A", "rejected": "Q: why?\nB"},
+         Pair("Q: why?", " A", "\nB")),
+    ],
+)  # fmt: skip
+def test_a_prompt_stands_once(row: dict[str, Any], pair: Pair) -> None:
+    assert pairs_of([row], "rows").pairs == [pair]
+
+
+def test_answers_that_begin_like_the_prompt_by_chance() -> None:
+    greeting = {"prompt": "Hello", "chosen": "Hello! How are you?", "rejected": "Hello there"}
+    pairs = pairs_of([greeting, GOOD], "here").pairs
+    assert pairs[0] == Pair("Hello", "Hello! How are you?", "Hello there")
+    long = "Why is the sky blue on some days?"
+    repeated = {"prompt": long, "chosen": long + " Light.", "rejected": long + " No."}
+    with pytest.raises(DataError, match="row 1 of here: 'chosen' and 'rejected' begin with"):
+        pairs_of([GOOD, repeated], "here")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"system": "S", "chosen": "a b", "rejected": "a c"}, "system message, but no prompt"),
+        ({"system": 3, **GOOD}, "row 1 of here has a int as its system message"),
+        ({"prompt": "Hi", "chosen": [{**USER, "content": "Bye"}, AGENT], "rejected": [RUDE]},
+         "row 1 of here: an answer begins with a turn of the role 'user'"),
+        ({**GOOD, "chosen": math.nan}, "row 1 of here has a NoneType as its 'chosen'"),
+    ],
+)  # fmt: skip
+def test_pairs_in_doubt_are_refused(row: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pairs_of([GOOD, row], "here")

@@ -1,12 +1,17 @@
 """Pairs of texts of which one was preferred: reading them in the forms that people publish.
 
-A row has ``chosen`` and ``rejected``, and may have ``prompt``, ``margin``, ``weight`` and
-``preference``. These forms are read:
+A row has ``chosen`` and ``rejected``, and may have ``prompt``, ``system``, ``margin``, ``weight``
+and ``preference``. These forms are read:
 
 * strings, ``chosen`` and ``rejected`` being what was written after ``prompt``;
 * strings without a prompt, which begin alike (Anthropic's hh-rlhf): what they share is the prompt;
 * lists of messages (``{"role": ..., "content": ...}``), with a prompt that is a list or a string,
-  or without one (TRL's implicit prompt, UltraFeedback): the messages that they share are it.
+  or without one (TRL's implicit prompt, UltraFeedback): the messages that they share are it;
+* a system message in a column of its own, ``system`` or ``system_prompt`` (Intel's orca_dpo_pairs):
+  prompt and answers are messages then, whether they are written as strings or not.
+
+A prompt that is in a column of its own and also at the beginning of both texts stands once in what
+is read. Where it is doubtful whether the texts repeat it, the row is refused.
 
 Nothing here needs torch.
 """
@@ -15,22 +20,21 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from textgym.errors import DataError, SettingsError, near_matches
+from textgym.rewards.neural.pair_texts import Message, Render, is_list, texts_of
 from textgym.tasks.files import read_file, read_hub
-
-Message: TypeAlias = Mapping[str, str]
-Render: TypeAlias = Callable[[Sequence[Message], bool], str]
-"""Writes messages as one text; with True, up to where the next turn of the assistant begins."""
+from textgym.tasks.rows import is_missing
 
 _PROMPTS = ("prompt", "question", "instruction", "query")
-_KNOWN = (*_PROMPTS, "chosen", "rejected", "margin", "weight", "preference")
-_TURN = "\n\nAssistant:"  # What a turn of the assistant begins with in hh-rlhf.
+_SYSTEMS = ("system", "system_prompt")
+_KNOWN = (*_PROMPTS, *_SYSTEMS, "chosen", "rejected", "margin", "weight", "preference")
+_COINCIDENCE = 20
+"""Two answers may begin with a shorter prompt ("Hello") by chance, if other rows' do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def read_pairs(source: str | Path, render: Render | None = None, ties: str = "so
         MissingDependencyError: If reading needs a package that is not installed.
     """
     if str(source).startswith("hf:"):
-        rows, name = read_hub(str(source), "train")
+        rows, name, _ = read_hub(str(source), "train")
         return pairs_of(rows, name, render, ties)
     path = Path(source).expanduser()
     if not path.is_file():
@@ -117,6 +121,7 @@ def pairs_of(
         raise SettingsError(f"ties must be 'soft' or 'skip', not {ties!r}")
     render = render or plain_turns
     every = [_pair(rows[at], f"row {at} of {name}", render) for at in range(len(rows))]
+    every = _without_repeated_prompts(rows, every, name)
     kept = [
         pair
         for pair in every
@@ -127,7 +132,7 @@ def pairs_of(
             f"{name} holds {len(every)} rows, but no pair in which one text is preferred to "
             "another; give rows with the columns 'prompt', 'chosen' and 'rejected'"
         )
-    talks = any(_is_list(row["chosen"]) or _is_list(row.get("prompt")) for row in rows)
+    talks = any(_is_talk(row) for row in rows)
     return Pairs(kept, len(every) - len(kept), talks)
 
 
@@ -175,9 +180,9 @@ def _pair(row: Any, where: str, render: Render) -> Pair:
                 f"{near_matches(column, unknown) or '.'} Name the preferred text 'chosen', and the "
                 "other one 'rejected'"
             )
-    prompt = next((row[name] for name in _PROMPTS if row.get(name) is not None), None)
-    values = {"prompt": prompt, "chosen": row["chosen"], "rejected": row["rejected"]}
-    prompt, chosen, rejected = _texts(values, where, render)
+    values = {"prompt": _prompt_of(row)}
+    values |= {name: _or_none(row[name]) for name in ("chosen", "rejected")}
+    prompt, chosen, rejected = texts_of(values, _system_of(row, where), where, render)
     return Pair(
         prompt,
         chosen,
@@ -188,87 +193,68 @@ def _pair(row: Any, where: str, render: Render) -> Pair:
     )
 
 
-def _texts(values: dict[str, Any], where: str, render: Render) -> tuple[str, str, str]:
-    """Prompt, chosen and rejected as strings."""
-    talks = {name for name, value in values.items() if _is_list(value)}
-    if not talks:
-        for name, value in values.items():
-            if not isinstance(value, str) and not (name == "prompt" and value is None):
-                raise DataError(
-                    f"{where} has a {type(value).__name__} as its {name!r}; it is to be a string, "
-                    "or a list of messages {'role': ..., 'content': ...}"
-                )
-        chosen, rejected = values["chosen"], values["rejected"]
-        if values["prompt"] is not None:
-            return values["prompt"], chosen, rejected
-        size = _shared(chosen, rejected)
-        return chosen[:size], chosen[size:], rejected[size:]
-    prompt = _messages(values["prompt"], "user", f"{where}: 'prompt'")
-    chosen = _messages(values["chosen"], "assistant", f"{where}: 'chosen'")
-    rejected = _messages(values["rejected"], "assistant", f"{where}: 'rejected'")
-    # UltraFeedback's messages begin with the prompt that stands in a column of its own too.
-    repeated = prompt and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]
-    if not prompt or repeated:
-        size = 0
-        while size < min(len(chosen), len(rejected)) - 1 and chosen[size] == rejected[size]:
-            size += 1
-        prompt, chosen, rejected = chosen[:size], chosen[size:], rejected[size:]
-    if not chosen or not rejected:
-        raise DataError(f"{where} has an empty list of messages; give each side its answer")
-    try:
-        first = render(prompt, True) if prompt else ""
-        both = [render([*prompt, *said], False) for said in (chosen, rejected)]
-    except Exception as error:  # A chat template is a program of its own.
+def _prompt_of(row: Mapping[str, Any]) -> Any:
+    return next((row[name] for name in _PROMPTS if not is_missing(row.get(name))), None)
+
+
+def _or_none(value: Any) -> Any:
+    return None if is_missing(value) else value
+
+
+def _system_of(row: Mapping[str, Any], where: str) -> str:
+    """The text of a system column; empty where there is none."""
+    value = next((row[name] for name in _SYSTEMS if not is_missing(row.get(name))), "")
+    if not isinstance(value, str):
         raise DataError(
-            f"{where} cannot be written as text ({type(error).__name__}: {error}); change its "
-            "messages into what the tokenizer's chat template takes, or give strings"
-        ) from error
-    # Some templates write an answer otherwise than they announce it: then less is shared.
-    size = _common(first, *both)
-    return both[0][:size], both[0][size:], both[1][size:]
+            f"{where} has a {type(value).__name__} as its system message; give a string"
+        )
+    return value
 
 
-def _shared(chosen: str, rejected: str) -> int:
-    """Where the prompt ends that two texts share, in characters."""
-    size = _common(chosen, rejected)
-    turn = chosen.rfind(_TURN, 0, size)
-    if turn >= 0:
-        return turn + len(_TURN)
-    # Answers that begin with the same letters are no part of the prompt: whole words are.
-    while size > 0 and not (
-        chosen[size : size + 1].isspace() and rejected[size : size + 1].isspace()
-    ):
-        size -= 1
-    return size
+def _is_talk(row: Mapping[str, Any]) -> bool:
+    """Whether a row is written as messages, or needs them."""
+    texts = (row["chosen"], row["rejected"], _prompt_of(row))
+    return any(is_list(one) or isinstance(one, Mapping) for one in texts) or bool(
+        _system_of(row, "a row")
+    )
 
 
-def _common(*texts: str) -> int:
-    """How many characters all texts begin with."""
-    columns = zip(*texts, strict=False)
-    alike = takewhile(lambda letters: len(set(letters)) == 1, columns)
-    return sum(1 for _ in alike)
+def _without_repeated_prompts(rows: Sequence[Any], pairs: list[Pair], name: str) -> list[Pair]:
+    """Take the prompt off texts that begin with it although it has a column of its own.
 
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _messages(value: Any, role: str, where: str) -> list[dict[str, str]]:
-    """A list of messages; a string is one message of a role."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    if not _is_list(value):
-        raise DataError(f"{where} is a {type(value).__name__}; give a string or a list of messages")
-    for number, message in enumerate(value):
-        known = isinstance(message, Mapping)
-        if not known or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+    If all texts of the rows do, the rows are written that way. If only some do, a short prompt may
+    be a coincidence ("Hello"), and a long one is refused.
+    """
+    own = [
+        at for at, row in enumerate(rows) if not _is_talk(row) and (_prompt_of(row) or "").strip()
+    ]
+    both = [
+        at
+        for at in own
+        if pairs[at].chosen.startswith(pairs[at].prompt.rstrip())
+        and pairs[at].rejected.startswith(pairs[at].prompt.rstrip())
+    ]
+    if own and both == own:
+        repeating = set(own)
+        return [_without_prompt(pair) if at in repeating else pair for at, pair in enumerate(pairs)]
+    for at in both:
+        if len(pairs[at].prompt) >= _COINCIDENCE:
             raise DataError(
-                f"{where}: its message {number} is {str(message)[:60]!r}; a message is "
-                "{'role': ..., 'content': ...}, both strings"
+                f"row {at} of {name}: 'chosen' and 'rejected' begin with the whole prompt, which "
+                "has a column of its own, and other rows' do not; give the answers alone, in all "
+                "rows"
             )
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+    return pairs
+
+
+def _without_prompt(pair: Pair) -> Pair:
+    prompt = pair.prompt.rstrip()
+    return replace(
+        pair,
+        prompt=prompt,
+        chosen=pair.chosen[len(prompt) :],
+        rejected=pair.rejected[len(prompt) :],
+    )
 
 
 def _number(
