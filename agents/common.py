@@ -33,8 +33,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.cli import Json
-from agents.environments import eval_split, make_env
+from agents.environments import make_env
 from agents.evaluation import Agent, evaluate
+from agents.held_out import eval_prompts
 from agents.logs import open_logger
 from agents.refusals import at_least, unknown_device, within
 from agents.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
@@ -53,6 +54,11 @@ class RunSettings:
     """Environment id. Default: TextGen/Sentiment-v0, or TextGen-v0 when --prompts is given."""
     prompts: str | None = None
     """Prompts of your own: a .jsonl, .csv, .parquet or .txt file, hf:NAME, reasoning_gym:NAME."""
+    eval_prompts: str | None = None
+    """Prompts of your own to evaluate on, in the same forms; none of them is trained on."""
+    eval_share: float | None = None
+    """Share of --prompts that is held out for evaluation, by a hash of each prompt.
+    Default: 0.1 where they have no evaluation split. With 0 the training prompts are measured."""
     reward: str | None = None
     """Reward function: a registered name, or module:function (looked up from this folder)."""
     lm: str | None = None
@@ -100,6 +106,15 @@ class RunSettings:
         at_least(0, steps=self.steps)
         at_least(1, n_envs=self.n_envs, threads=self.threads)
         within(0, 2**31, seed=self.seed)
+        if self.eval_share is not None and not 0 <= self.eval_share < 1:
+            raise SettingsError(f"--eval-share {self.eval_share}: it has to be from 0 to below 1")
+        if self.eval_share and not (self.prompts or self.env_kwargs.get("prompts")):
+            raise SettingsError(
+                f"--eval-share {self.eval_share}: this is for --prompts of your own; a task has "
+                "evaluation prompts already"
+            )
+        if self.eval_prompts is not None and self.eval_share is not None:
+            raise SettingsError("--eval-prompts and --eval-share: leave one of the two out")
 
     @property
     def env_id(self) -> str:
@@ -150,10 +165,10 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     if settings.resume is not None:
         check_run(settings.resume, settings, name)
     console = Console()
-    split = eval_split(settings)
     venv = StepCounter(
         make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)
     )
+    judged_on = eval_prompts(settings, venv)
     agent = make_agent(venv, settings.seed)
     log = TrainingLog(settings.steps)
     saver = Saver(agent, settings, log)
@@ -164,9 +179,6 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     if hasattr(agent, "set_logger"):
         agent.set_logger(logger)
 
-    def make_eval_env(n_envs: int, seed: int) -> VecEnv:
-        return make_env(settings, n_envs, seed, split)
-
     policy = getattr(agent, "policy", None)
     if isinstance(policy, LMPolicy):
         console.print(f"language model: {_origin(policy)}", soft_wrap=True)
@@ -174,13 +186,13 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         if saved is None:
             if settings.resume is not None:
                 console.print(f"{folder}: nothing was saved yet, so the run begins anew")
-            before = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
-            logger.record("eval/reward", before.mean)
+            before = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{judged_on.key}/reward", before.mean)
             logger.dump(0)
         else:
             before = saved.before
             console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
-        console.print(f"{settings.env_id}: reward before training {before} ({split} prompts)")
+        console.print(f"{settings.env_id}: reward before training {before} ({judged_on})")
         interrupted = saver.learn(before, console)
         if interrupted:
             console.print("Interrupted: evaluating and saving what was learned so far.")
@@ -196,19 +208,27 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         trained = getattr(agent, "learns", True)
         after = before
         if trained:
-            after = evaluate(agent, make_eval_env, settings.eval_episodes, settings.n_envs)
-            logger.record("eval/reward", after.mean)
+            after = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{judged_on.key}/reward", after.mean)
             logger.dump(steps)
 
-    plot(folder / "curve.png", f"{name} on {settings.env_id}", steps, log, before, after)
+    plot(
+        folder / "curve.png",
+        f"{name} on {settings.env_id}",
+        steps,
+        log,
+        before,
+        after,
+        str(judged_on),
+    )
     write_samples(folder, before, after)
     results = {
         "steps": steps,
         "seconds": round(saver.seconds, 1),
         "interrupted": interrupted,
-        "eval_split": split,
-        "eval_before": before.summary(),
-        "eval_after": after.summary(),
+        "eval_split": judged_on.split if judged_on.held_out else None,
+        f"{judged_on.key}_before": before.summary(),
+        f"{judged_on.key}_after": after.summary(),
         # What "auto" came to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
@@ -219,7 +239,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     rewards = f"before {before}, after {after}" if trained else str(before)
     console.print(
         f"reward {rewards} "
-        f"(mean of {len(after.returns)} {split} prompts, 95% confidence interval)\n"
+        f"(mean of {len(after.returns)} {judged_on}, 95% confidence interval)\n"
         f"{steps:,} tokens in {saver.seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"

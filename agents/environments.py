@@ -12,15 +12,16 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
-from textgym.errors import DataError, RewardError, SettingsError, near_matches
+from textgym.errors import RewardError, SettingsError, near_matches
 from textgym.sb3 import make_vec_env
-from textgym.tasks.loading import make_source
 
 
 class EnvSettings(Protocol):
     """The settings that an environment is made from; `agents.common.RunSettings` has them."""
 
     prompts: str | None
+    eval_prompts: str | None
+    eval_share: float | None
     reward: str | None
     lm: str | None
     level: int | None
@@ -90,19 +91,31 @@ def _check_name(name: str) -> None:
         ) from None
 
 
-def eval_split(settings: EnvSettings) -> str:
-    """``"eval"`` where the prompts have such a split, else ``"train"``."""
-    prompts = settings.prompts or settings.env_kwargs.get("prompts")
-    if prompts is None:
-        return "eval"
-    try:
-        make_source(prompts, "eval")
-    except DataError:
-        return "train"
-    return "eval"
+EVAL_SHARE = 0.1
+"""The share of a user's own prompts that is held out where they have no other evaluation split."""
 
 
-def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str, **chosen: Any) -> VecEnv:
+def own_prompts(settings: EnvSettings) -> Any:
+    """The prompts of the user's own; None where the task's are taken."""
+    return settings.prompts or settings.env_kwargs.get("prompts")
+
+
+def _held_out_share(settings: EnvSettings) -> float | None:
+    """The share of prompts that the environments of training and evaluation are divided by."""
+    if own_prompts(settings) is None or settings.eval_prompts is not None:
+        return None
+    share = EVAL_SHARE if settings.eval_share is None else settings.eval_share
+    return share or None
+
+
+def make_env(
+    settings: EnvSettings,
+    n_envs: int,
+    seed: int,
+    split: str,
+    prompts: Any = None,
+    **chosen: Any,
+) -> VecEnv:
     """Build the vector environment that the settings describe.
 
     Args:
@@ -110,6 +123,7 @@ def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str, **chosen
         n_envs: Number of rows.
         seed: Seed of the first row.
         split: The split of the prompts.
+        prompts: In place of the prompts of the settings.
         **chosen: Further arguments of the environment, which the agent chooses.
 
     Raises:
@@ -123,15 +137,19 @@ def make_env(settings: EnvSettings, n_envs: int, seed: int, split: str, **chosen
         "level": settings.level,
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_new_tokens": settings.max_new_tokens,
+        "eval_share": _held_out_share(settings),
     }
     given = {name: value for name, value in flags.items() if value is not None}
     for name in settings.env_kwargs:
-        if name in given:
+        if name in given and name != "eval_share":
             flag = "lm" if name == "tokenizer" else name.replace("_", "-")
             raise SettingsError(f"--env-kwargs and --{flag} both say {name}; leave one of them out")
-        if name in ("split", "num_envs", "n_envs", "seed", *chosen):
+        if name in ("split", "eval_share", "num_envs", "n_envs", "seed", *chosen):
             raise SettingsError(f"--env-kwargs: {name} is chosen by the run itself; leave it out")
     kwargs = {**given, **settings.env_kwargs, **chosen, "split": split}
+    if prompts is not None:
+        kwargs = {**kwargs, "prompts": prompts}
+        kwargs.pop("level", None)  # A built-in task's, whose prompts these are not.
     try:
         venv = make_vec_env(
             settings.env_id, n_envs=n_envs, seed=seed, wrapper=settings.wrap, **kwargs

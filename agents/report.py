@@ -135,7 +135,13 @@ class TrainingLog(BaseCallback):
 
 
 def plot(
-    path: Path, title: str, steps: int, log: TrainingLog, before: Evaluation, after: Evaluation
+    path: Path,
+    title: str,
+    steps: int,
+    log: TrainingLog,
+    before: Evaluation,
+    after: Evaluation,
+    prompts: str = "eval prompts",
 ) -> None:
     """Draw the learning curve, with the evaluations at both ends and their 95% intervals."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -148,7 +154,7 @@ def plot(
         fmt="o",
         capsize=4,
         color="tab:orange",
-        label="evaluation, 95% interval",
+        label=f"{prompts}, 95% interval",
     )
     axes.set(xlabel="environment steps (tokens)", ylabel="reward", title=title)
     axes.grid(alpha=0.3)

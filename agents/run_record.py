@@ -140,4 +140,9 @@ def settings_of_run(folder: Path, defaults: Any) -> Any:
         for key, value in record["settings"].items()
         for default in [getattr(defaults, key)]
     }
+    # Runs of earlier versions were trained on all prompts of their own.
+    if "eval_share" in names and "eval_share" not in record["settings"]:
+        settings = record["settings"]
+        has_own = settings.get("prompts") or settings.get("env_kwargs", {}).get("prompts")
+        found["eval_share"] = 0.0 if has_own else None
     return dataclasses.replace(defaults, **found)

@@ -54,6 +54,8 @@ _NOT_RECORDED = (
     "checkpoint_every",
     "threads",
     "prompts",
+    "eval_prompts",
+    "eval_share",
     "reward",
     "tuned",
     "tuned_from",

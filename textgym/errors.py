@@ -35,6 +35,10 @@ class DataError(TextGymError, ValueError):
     """Prompt data cannot be read or has the wrong form."""
 
 
+class SplitError(DataError):
+    """Prompt data lacks the split that is asked for."""
+
+
 class DataWarning(UserWarning):
     """Rows of prompt data were left out, as the caller asked for."""
 

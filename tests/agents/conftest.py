@@ -26,7 +26,9 @@ def ctrl_c_is_heard() -> Iterator[None]:
 def curves_as_numbers() -> Iterator[None]:
     """Curves as numbers, which can be compared, and are made in no time."""
 
-    def write(path: Path, title: str, steps: int, log: TrainingLog, *evaluations: Any) -> None:
+    def write(
+        path: Path, title: str, steps: int, log: TrainingLog, *evaluations: Any, prompts: str
+    ) -> None:
         means = [evaluation.mean for evaluation in evaluations]
         curve = [title, steps, log.steps, log.rewards, means]
         path.with_suffix(".json").write_text(json.dumps(curve))

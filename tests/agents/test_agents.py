@@ -85,7 +85,8 @@ def test_run_writes_everything(ppo_run: tuple[Path, str]) -> None:
     assert record["settings"]["reward"] == "my_module:my_reward"
     assert record["settings"]["gamma"] == ppo.Settings().gamma  # defaults are written out too
     assert record["results"]["steps"] == 128
-    assert record["results"]["eval_split"] == "train"  # this file has no eval split
+    # This file has no eval split: one of its two prompts is held out.
+    assert record["results"]["eval_split"] == "eval"
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert list(folder.glob("events.out.tfevents.*"))
     assert {path.name for path in (folder / "lm").iterdir()} >= {"model.safetensors", "config.json"}

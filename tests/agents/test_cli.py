@@ -119,10 +119,8 @@ def test_env_kwargs_reach_the_environment() -> None:
     args = ["--env", "TextGen-v0", "--reward", "distinct", "--env-kwargs", words]
     settings = cli.parse("agents.ppo", RunSettings(), None, args)
     assert settings.env_kwargs["stop"] == ["."]
-    # A list has no eval split of its own.
-    split = environments.eval_split(settings)
-    assert split == "train"
-    venv = environments.make_env(settings, 2, 0, split)
+    settings.eval_share = 0  # There is one prompt alone.
+    venv = environments.make_env(settings, 2, 0, "train")
     assert venv.action_space.n == 4
     venv.reset()
     assert {info["prompt"] for info in venv.unwrapped.reset_infos} == {"the cat"}

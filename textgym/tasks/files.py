@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from textgym.errors import DataError, require
+from textgym.errors import DataError, SplitError, require
 from textgym.tasks.csv_files import read_csv
 from textgym.tasks.file_rows import FileRows
 
@@ -144,7 +144,7 @@ def read_hub(
     config = rest[0] if rest else None
     divided = chosen is not None and chosen.startswith("train") and eval_share is not None
     if chosen is not None and chosen.startswith("train") and split == "eval" and not divided:
-        raise DataError(
+        raise SplitError(
             f"{spec!r} names the training split, but the environment is to have the split 'eval'; "
             "name another one, leave it to the environment, or hold out a share with eval_share="
         )
@@ -156,7 +156,7 @@ def read_hub(
             wanted = ["train"] if split == "train" or divided else others
             chosen = next((part for part in wanted if part in offered), None)
             if chosen is None:
-                raise DataError(
+                raise SplitError(
                     f"{spec!r} has no {split!r} split, only {offered}; name one of them"
                 )
         rows = library.load_dataset(name, config, split=chosen)

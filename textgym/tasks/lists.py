@@ -192,7 +192,8 @@ class ListSource(FiniteSource):
         if len(distinct) < 2:
             raise DataError(
                 f"{self.name} has only one distinct prompt, so none can be held out for "
-                "evaluation; give evaluation prompts of their own, or more prompts"
+                "evaluation; give evaluation prompts of their own, more prompts, or no share "
+                "(eval_share=None, or --eval-share 0 for an agent)"
             )
         # Few prompts may all have fallen on one side: then the one at the border changes it.
         if not within.any():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from textgym.errors import DataError, SettingsError, TaskError
+from textgym.errors import DataError, SettingsError, SplitError, TaskError
 from textgym.tasks.base import Row, Task
 from textgym.tasks.files import read_file, read_hub
 from textgym.tasks.lists import ListSource, OnBadRow
@@ -108,7 +108,7 @@ def make_source(
 
 def _object_source(dataset: Any, split: str, eval_share: float | None) -> ReasoningGymObject:
     if split == "eval" and eval_share is None:
-        raise DataError(
+        raise SplitError(
             f"{type(dataset).__name__} has no 'eval' split; give its name, as "
             "'reasoning_gym:DATASET?OPTION=VALUE', hold a share of its prompts out with "
             "eval_share=0.1 (in both environments), or pass a data set with another seed"

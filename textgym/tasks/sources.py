@@ -161,7 +161,8 @@ class CallableSource(Source):
                 return row
         raise DataError(
             f"{self.name}: none of {_MAX_DRAWS} prompts belongs to this side of eval_share="
-            f"{share}; make more varied prompts, or pass evaluation prompts of their own"
+            f"{share}; make more varied prompts, pass evaluation prompts of their own, or no share "
+            "(eval_share=None, or --eval-share 0 for an agent)"
         )
 
     def _make(self, rng: np.random.Generator) -> Row:

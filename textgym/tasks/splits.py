@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from textgym.errors import DataError
+from textgym.errors import DataError, SplitError
 from textgym.tasks.lists import ListSource, OnBadRow
 from textgym.tasks.rows import is_missing
 from textgym.tasks.sources import Convert, Table
@@ -56,7 +56,7 @@ def list_of_split(
     if marked is None and eval_share is not None:
         held_out = (eval_share, split == "eval")
     elif split == "eval" and marked is None and "train" not in labels:
-        raise DataError(
+        raise SplitError(
             f"{name} has no 'eval' split; give its rows a column 'split' with 'train' and 'eval', "
             "hold a share of the prompts out with eval_share=0.1 (in both environments), or pass "
             "the evaluation prompts as a list or file of their own"
@@ -64,6 +64,11 @@ def list_of_split(
     chosen = training
     if split == "eval" and held_out is None:
         chosen = [index for index, label in enumerate(labels) if label and label == marked]
+        if not chosen:
+            raise SplitError(
+                f"the eval split of {name} holds no prompts; mark rows with 'eval' in the column "
+                "'split', or hold a share out with eval_share=0.1 (in both environments)"
+            )
     whole = len(chosen) == len(labels)
     return ListSource(
         rows,
