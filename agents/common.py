@@ -219,7 +219,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         log,
         before,
         after,
-        str(judged_on),
+        prompts=str(judged_on),
     )
     write_samples(folder, before, after)
     results = {
