@@ -16,6 +16,7 @@ from textgym.tasks.code_language import MAX_CHARACTERS, read
 from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
 from textgym.tasks.faults import discount
+from textgym.tasks.literals import from_literal
 
 _EXAMPLES = 2
 _TESTS = 8
@@ -261,6 +262,9 @@ class Code(Task):
 
 def _listed(values: Any) -> list[str]:
     """The strings in a list or in a numpy array; none where there is no list."""
+    values = from_literal(values)  # A CSV file has the list as a text.
+    if isinstance(values, str):
+        return [values] if values.strip() else []
     return [] if values is None else [str(value) for value in values]
 
 

@@ -75,9 +75,12 @@ def _e2e(row: Row) -> _Made | None:
 
 def _commongen(row: Row) -> _Made | None:
     concepts = _strings(row.get("concepts"))
+    joined = row.get("concept_set")  # The data set's own files.
+    if not concepts and isinstance(joined, str):
+        concepts = [one for one in joined.split("#") if one.strip()]
     if not concepts:
         return None
-    return f"Concepts: {', '.join(concepts)}", [], concepts, _texts(row)
+    return f"Concepts: {', '.join(concepts)}", [], concepts, _texts(row, "scene")
 
 
 def _webnlg(row: Row) -> _Made | None:
@@ -86,11 +89,12 @@ def _webnlg(row: Row) -> _Made | None:
         return None
     lines = [f"{_spaced(one)}: {_spaced(verb)}: {_spaced(two)}" for one, verb, two in triples]
     values = list(dict.fromkeys(_spaced(text) for one, _, two in triples for text in (one, two)))
-    return "Record: facts", lines, values, _texts(row, "lex")
+    return "Record: facts", lines, values, _texts(row, "lex", "lexicalisations")
 
 
 def _triples(row: Row) -> list[list[str]]:
-    sets = row.get("modified_triple_sets", row.get("triple_set", row.get("triples")))
+    names = ("modified_triple_sets", "modifiedtripleset", "triple_set", "triples")
+    sets = next((row[name] for name in names if row.get(name) is not None), None)
     if sets is None and not isinstance(row.get("input"), str):
         sets = row.get("input")
     found: list[list[str]] = []
@@ -147,14 +151,17 @@ def _totto(row: Row) -> _Made | None:
 
 _FORMATS: tuple[tuple[str, Callable[[Row], _Made | None], frozenset[str]], ...] = (
     ("E2E NLG", _e2e, frozenset(("meaning_representation", "mr", "human_reference", "ref"))),
-    ("CommonGen", _commongen, frozenset(("concepts",))),
+    ("CommonGen", _commongen, frozenset(("concepts", "concept_set", "scene"))),
     (
         "WebNLG",
         _webnlg,
         frozenset(
             (
                 "modified_triple_sets",
+                "modifiedtripleset",
                 "original_triple_sets",
+                "originaltriplesets",
+                "lexicalisations",
                 "triple_set",
                 "triples",
                 "input",
@@ -189,7 +196,7 @@ def _texts(row: Row, *names: str) -> list[str]:
             found.append(value)
         elif isinstance(value, Mapping):
             for name in ("final_sentence", "text", "lex"):
-                look(value.get(name))
+                look(_english(value, name))
         elif hasattr(value, "__iter__"):
             for one in value:
                 look(one)
@@ -197,6 +204,17 @@ def _texts(row: Row, *names: str) -> list[str]:
     for name in (*names, "references", "target", "reference"):
         look(row.get(name))
     return list(dict.fromkeys(text for text in found if text.strip()))
+
+
+def _english(value: Mapping[str, Any], name: str) -> Any:
+    """The texts of one name; the English ones where languages are told (WebNLG has Russian too)."""
+    texts, languages = value.get(name), value.get("lang")
+    if isinstance(languages, str):
+        return None if languages not in ("", "en") else texts
+    if languages is None or isinstance(texts, str) or not hasattr(texts, "__iter__"):
+        return texts
+    english = [text for text, lang in zip(texts, languages, strict=False) if lang in ("", "en")]
+    return english or texts
 
 
 def _strings(value: Any) -> list[str]:

@@ -8,7 +8,16 @@ from typing import Any
 
 from textgym.tasks.base import Row
 
-_HISTORIES = ("turns", "dialogue", "dialog", "log", "messages", "utterances")
+_HISTORIES = (
+    "turns",
+    "dialogue",
+    "dialog",
+    "log",
+    "messages",
+    "utterances",
+    "conversations",
+    "conversation",
+)
 _PAIRS = (("context", "response"), ("history", "response"), ("text", "response"))
 _TEXTS = ("utterance", "text", "content", "value", "transcript")
 _SPEAKERS = ("speaker", "role", "from")

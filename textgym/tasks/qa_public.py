@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgym.errors import DataError
 from textgym.rewards.normalize import normalize
+from textgym.tasks.literals import from_literal
 from textgym.tasks.qa_answers import ABSTENTIONS, abstains, plain, spoken
+from textgym.tasks.rows import is_missing
 from textgym.words import split_words
 
 _IGNORED = ("case", "punctuation", "articles", "whitespace")
@@ -26,24 +29,50 @@ def answers_of(value: Any) -> list[str] | None:
     """The alternatives in a column of answers, without repetition; None if it is no such column.
 
     Args:
-        value: SQuAD's ``{"text": [...], "answer_start": [...]}``, a list of strings, a string, or a
-            bool (BoolQ).
+        value: SQuAD's ``{"text": [...], "answer_start": [...]}`` or its list of
+            ``{"text": ..., "answer_start": ...}``, DROP's ``{"spans": [...]}``, a list of strings,
+            a string, a number, or a bool (BoolQ); also a list of texts or a dictionary as a CSV
+            file writes it.
     """
+    spelled = from_literal(value)
+    if spelled is not value and all(isinstance(one, (str, Mapping)) for one in spelled):
+        found = answers_of(spelled)
+        if found is not None:
+            return found
     if isinstance(value, Mapping):
-        value = value.get("text")
-    if isinstance(value, bool):
-        value = "yes" if value else "no"
+        value = next((value[name] for name in _TEXTS if value.get(name) is not None), None)
+    if isinstance(value, (bool, int, float)):
+        value = _spelled(value)
     if isinstance(value, str):
         return [value] if value.strip() else []
     if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
         value = value.tolist()
-    if isinstance(value, Sequence) and all(isinstance(one, str) for one in value):
-        return list(dict.fromkeys(one for one in value if one.strip()))
-    return None
+    if not isinstance(value, Sequence):
+        return None
+    texts = [one.get("text") if isinstance(one, Mapping) else one for one in value]
+    texts = [_spelled(one) if isinstance(one, (bool, int, float)) else one for one in texts]
+    if not all(isinstance(one, str) for one in texts):
+        return None
+    return list(dict.fromkeys(one for one in texts if one.strip()))
+
+
+def _spelled(value: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+_TEXTS = ("text", "spans", "value")
 
 
 def convert(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of public data with ``prompt``, ``reference`` and ``answers``; any other as it is."""
+    """A row of public data with ``prompt``, ``reference`` and ``answers``; any other as it is.
+
+    Raises:
+        DataError: On a row with a question and its context whose answers are missing or cannot be
+            read, and on one with several questions: a prompt of the bare question would lose the
+            context, and no answer be right.
+    """
     if "prompt" in row:
         return row
     story: Any = row.get("story")
@@ -51,18 +80,72 @@ def convert(row: dict[str, Any]) -> dict[str, Any]:
         story = story.tolist()
     if isinstance(story, Mapping) or (isinstance(story, Sequence) and not isinstance(story, str)):
         return _from_babi(row, story)
-    context = next((row[name] for name in _CONTEXTS if isinstance(row.get(name), str)), None)
+    nested = next((name for name in _NESTED if row.get(name) is not None), None)
+    if nested is not None and "question" not in row:
+        raise DataError(
+            f"a row with the column {nested!r} holds several questions; write a row for each, with "
+            "'context', 'question' and 'answers' (as the data set's copy on the hub has them)"
+        )
+    context = next((text for name in _CONTEXTS if (text := _context(row.get(name)))), None)
     question = row.get("question")
     if context is None or not isinstance(question, str):
         return row
-    answers = answers_of(row["answers"] if "answers" in row else row.get("answer"))
+    name = next((name for name in _ANSWERS if not is_missing(row.get(name))), None)
+    if name is None:
+        raise DataError(
+            "a row with a question and its context has no answers, and nothing else can judge what "
+            "is written: take a split that has 'answers', or make rows with a prompt column and "
+            "pass another reward="
+        )
+    answers = answers_of(row[name])
     if answers is None:
-        return row
+        raise DataError(
+            f"a row with a question and its context has answers of no known form: {name!r} is "
+            f"{row[name]!r:.60}; give a string, a list of strings, or SQuAD's 'answers', or else a "
+            "'prompt' of your own"
+        )
     return _made(row, context, question, answers)
 
 
+_ANSWERS = ("answers", "answers_spans", "answer")
+_NESTED = ("paragraphs", "qas", "questions")
+"""Columns of articles with several questions: of SQuAD's own files, and of CoQA and QuAC."""
+
+
+def _context(value: Any) -> str | None:
+    """A context as one text: HotpotQA's is a list of titled paragraphs, PubMedQA's of passages."""
+    value = from_literal(value)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in ("sentences", "contexts") if name in value), None)
+        return None if value is None else _context(value)
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        # A paragraph may be a pair of its title and its sentences.
+        parts = [one[1] if _is_titled(one) else one for one in value]
+        texts = [_context(one) for one in parts]
+        found = " ".join(text.strip() for text in texts if text)
+        return found or None
+    return None
+
+
+def _is_titled(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and not isinstance(value[1], str)
+    )
+
+
+def _prompt(context: str, question: str) -> str:
+    return f"Context: {' '.join(context.split())}\nQuestion: {question.strip()}\nAnswer:"
+
+
 def _made(row: dict[str, Any], context: str, question: str, answers: list[str]) -> dict[str, Any]:
-    prompt = f"Context: {' '.join(context.split())}\nQuestion: {question.strip()}\nAnswer:"
+    prompt = _prompt(context, question)
     reference = f" {answers[0].strip()}" if answers else spoken(ABSTENTIONS[0])
     return {**row, "prompt": prompt, "reference": reference, "answers": answers}
 

@@ -29,7 +29,19 @@ _GRACE = 4
 """So many words over the budget, and a summary is worth nothing."""
 
 _PROMPT = re.compile(r"Summarize in (\d{1,4}) words:\n(.*)\nSummary:", re.DOTALL)
-_FORMATS = (("article", "highlights"), ("document", "summary"), ("dialogue", "summary"))
+_FORMATS = (
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("article", "abstract"),
+    ("document", "summary"),
+    ("document", "target"),
+    ("dialogue", "summary"),
+    ("report", "summary"),
+    ("text", "summary"),
+    ("source", "summary"),
+    ("source", "target"),
+)
+"""Columns of texts and of their summaries: CNN/DailyMail, XSum, SAMSum, GovReport, BillSum, ..."""
 _WORD = re.compile(r"[a-z0-9]+")
 
 

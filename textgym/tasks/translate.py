@@ -12,6 +12,7 @@ import numpy as np
 from textgym.errors import TaskError, near_matches
 from textgym.tasks import translate_chinese, translate_english
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.literals import from_literal
 from textgym.tasks.translate_grammar import draw_sentence
 from textgym.tasks.translate_lapses import gloss, mediocre, skeleton, write
 from textgym.tasks.translate_meaning import (
@@ -40,8 +41,11 @@ _DRAWS = 96
 _PROMPT = re.compile(r"(?:English: (?P<en>.+)\nChinese:|中文: (?P<zh>.+)\nEnglish:)", re.DOTALL)
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
-_ENGLISH_COLUMNS = ("en", "eng", "english", "en_us", "en_gb")
-_CHINESE_COLUMNS = ("zh", "zho", "cmn", "chinese", "zh_cn", "zh_hans", "zh_hant", "zh_tw")
+_ENGLISH_COLUMNS = ("en", "eng", "english", "en_us", "en_gb", "eng_latn", "sentence_eng_latn")
+_CHINESE_COLUMNS = (
+    "zh", "zho", "cmn", "chinese", "zh_cn", "zh_hans", "zh_hant", "zh_tw",
+    "zho_hans", "zho_hant", "sentence_zho_hans", "sentence_zho_hant",
+)  # fmt: skip
 _SOURCES, _TARGETS = ("source", "src", "source_text"), ("target", "tgt", "target_text")
 
 
@@ -311,7 +315,8 @@ def _ask_english(chinese: str) -> str:
 
 def _pair(row: Mapping[str, Any]) -> tuple[set[str], str, str] | None:
     """The columns that hold a pair, its English and its Chinese; None where there is none."""
-    inner = row.get("translation")
+    column = "translation" if "translation" in row else "translations"
+    inner = _by_language(from_literal(row.get(column)))
     table = inner if isinstance(inner, Mapping) else row
     names = {str(name).lower().replace("-", "_"): name for name in table}
     english = next((names[name] for name in _ENGLISH_COLUMNS if name in names), None)
@@ -329,8 +334,15 @@ def _pair(row: Mapping[str, Any]) -> tuple[set[str], str, str] | None:
         one, other = other, one
     if not _HAN.search(other):
         return None
-    used = {"translation"} if table is inner else {english, chinese}
+    used = {column} if table is inner else {english, chinese}
     return used, " ".join(one.split()), " ".join(other.split())
+
+
+def _by_language(value: Any) -> Any:
+    """Texts by language; TED's talks have languages and texts in two lists."""
+    if not isinstance(value, Mapping) or not {"language", "translation"} <= value.keys():
+        return value
+    return dict(zip(value["language"], value["translation"], strict=False))
 
 
 def _share(text: str) -> float:
