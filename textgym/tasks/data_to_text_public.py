@@ -208,7 +208,8 @@ def _texts(row: Row, *names: str) -> list[str]:
 
 def _english(value: Mapping[str, Any], name: str) -> Any:
     """The texts of one name; the English ones where languages are told (WebNLG has Russian too)."""
-    texts, languages = value.get(name), value.get("lang")
+    texts: Any = value.get(name)
+    languages = value.get("lang")
     if isinstance(languages, str):
         return None if languages not in ("", "en") else texts
     if languages is None or isinstance(texts, str) or not hasattr(texts, "__iter__"):

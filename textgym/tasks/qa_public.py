@@ -49,7 +49,7 @@ def answers_of(value: Any) -> list[str] | None:
         value = value.tolist()
     if not isinstance(value, Sequence):
         return None
-    texts = [one.get("text") if isinstance(one, Mapping) else one for one in value]
+    texts: list[Any] = [one.get("text") if isinstance(one, Mapping) else one for one in value]
     texts = [_spelled(one) if isinstance(one, (bool, int, float)) else one for one in texts]
     if not all(isinstance(one, str) for one in texts):
         return None
