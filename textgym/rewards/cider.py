@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, log, sqrt
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
+from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 from textgym.words import checked_language, words_of
 
 _Gram = tuple[str, ...]
@@ -90,11 +91,14 @@ class Cider:
             raise RewardError(
                 f"{self.name}: variant must be 'cider-d' or 'cider', not {self.variant!r}"
             )
-        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
-            raise RewardError(f"{self.name}: n must be an integer >= 1, not {self.n!r}")
+        if not is_whole(self.n, 1, LONGEST_GRAM):
+            raise RewardError(
+                f"{self.name}: n must be an integer >= 1 and <= {LONGEST_GRAM}, not "
+                f"{excerpt(self.n)}"
+            )
         for option in ("sigma", "scale"):
             value = getattr(self, option)
-            if not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+            if not is_number(value) or value <= 0:
                 raise RewardError(f"{self.name}: {option} must be a number > 0, not {value!r}")
         checked_language(self.language, self.name, RewardError)
         if self.stems:

@@ -29,6 +29,7 @@ from typing import Any
 from textgym.errors import RewardError
 from textgym.rewards.inner import Inner, Values, per_text
 from textgym.rewards.registry import RewardFunction
+from textgym.rewards.values import excerpt, finite_number
 
 
 class Combinator(ABC):
@@ -329,9 +330,7 @@ def clipped(value: float, low: float | None, high: float | None) -> float:
 
 
 def _finite(kind: str, name: str, value: Any) -> float:
-    try:
-        if not isinstance(value, bool | str) and math.isfinite(value):
-            return float(value)
-    except (TypeError, OverflowError):
-        pass
-    raise RewardError(f"{kind}: {name} must be a finite number, not {value!r}")
+    number = finite_number(value)
+    if number is None:
+        raise RewardError(f"{kind}: {name} must be a finite number, not {excerpt(value)}")
+    return number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
@@ -12,6 +11,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
+from textgym.rewards.values import is_number, is_whole
 from textgym.words import checked_language, words_of
 
 # English, and scripts in which the words of a list are joined by single letters or short words.
@@ -73,9 +73,9 @@ class Concepts:
     def __post_init__(self) -> None:
         for option in ("coverage", "penalty"):
             value = getattr(self, option)
-            if not isinstance(value, int | float) or not isfinite(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise RewardError(f"{self.name}: {option} must be a number >= 0, not {value!r}")
-        if not isinstance(self.copied, int) or isinstance(self.copied, bool) or self.copied < 0:
+        if not is_whole(self.copied, 0):
             raise RewardError(f"{self.name}: copied must be an integer >= 0, not {self.copied!r}")
         forbidden: Any = self.forbidden
         if isinstance(forbidden, str):
@@ -148,6 +148,8 @@ def _copies(
     words: list[str], prompt: list[str], size: int, concepts: list[tuple[str, ...]]
 ) -> bool:
     """Whether some words in a row are also in a row in the prompt, but not in one concept."""
+    if size > len(words):
+        return False
     grams = set(zip(*(prompt[start:] for start in range(size)), strict=False))
     for concept in concepts:
         grams.difference_update(concept[i : i + size] for i in range(len(concept) - size + 1))

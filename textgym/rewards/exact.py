@@ -12,7 +12,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.normalize import checked_ignore, normalize
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import excerpt, is_missing, is_whole
 from textgym.words import checked_language, has_phrase
 
 
@@ -173,6 +173,11 @@ class Regex:
     _compiled: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not is_whole(self.max_characters, 0):
+            raise RewardError(
+                f"{self.name}: max_characters must be an integer >= 0, not "
+                f"{excerpt(self.max_characters)}"
+            )
         try:
             object.__setattr__(self, "_compiled", re.compile(self.pattern))
         except (re.error, TypeError, OverflowError, RecursionError) as error:

@@ -15,7 +15,7 @@ from textgym.rewards.concurrent import Pending
 from textgym.rewards.references import column_of
 from textgym.rewards.remote import Remote, by_options, checked_columns, finite
 from textgym.rewards.sending import Job, RemoteError, UnusableError
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import is_missing, is_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class HttpScorer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", checked_columns(self.name, self.columns))
         size = self.batch_size
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        if size is not None and not is_whole(size, 1):
             raise RewardError(
                 f"{self.name}: batch_size must be an integer >= 1 or None, not {size!r}"
             )

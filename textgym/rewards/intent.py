@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
@@ -13,7 +12,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.meteor import Meteor
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import is_missing, is_number
 from textgym.words import words_of
 
 Classifier = Callable[[list[str]], Sequence[Any]] | Mapping[Any, Sequence[str]]
@@ -69,7 +68,7 @@ class Intent:
     def __post_init__(self) -> None:
         for option in ("accuracy", "meteor"):
             value = getattr(self, option)
-            if not isinstance(value, int | float) or not isfinite(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise RewardError(f"{self.name}: {option} must be a number >= 0, not {value!r}")
         if self.context not in ("none", "last", "all"):
             raise RewardError(

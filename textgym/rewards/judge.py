@@ -21,7 +21,7 @@ from textgym.rewards.concurrent import Pending
 from textgym.rewards.references import column_of
 from textgym.rewards.remote import Remote, by_options, checked_columns, finite
 from textgym.rewards.sending import Job, UnusableError
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import is_missing, is_whole
 
 _SYSTEM = """\
 You grade a text by a rubric.
@@ -126,7 +126,7 @@ class Judge:
         object.__setattr__(self, "columns", checked_columns(self.name, self.columns))
         for option, least in (("samples", 1), ("cache", 0)):
             value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not is_whole(value, least):
                 raise RewardError(
                     f"{self.name}: {option} must be an integer >= {least}, not {value!r}"
                 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, ClassVar
 
 from textgym.errors import RewardError
 from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import column_of
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 from textgym.words import checked_language, count_words, words_of
 
 
@@ -57,11 +57,11 @@ class Length:
             raise RewardError(
                 f"{self.name}: shape must be 'triangle' or 'budget', not {self.shape!r}"
             )
-        if not _is_number(self.target) or self.target < 0:
+        if not is_number(self.target) or self.target < 0:
             raise RewardError(f"{self.name}: target must be a number >= 0, not {self.target!r}")
         if self.width is None:
             object.__setattr__(self, "width", self.target)
-        if not _is_number(self.width) or self.width <= 0:
+        if not is_number(self.width) or self.width <= 0:
             raise RewardError(f"{self.name}: width must be a number > 0, not {self.width!r}")
         checked_language(self.language, self.name, RewardError)
 
@@ -82,10 +82,6 @@ class Length:
         if self.shape == "budget":
             excess = max(excess, 0.0)
         return max(0.0, 1.0 - abs(excess) / self.width)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 @register_reward("repetition")
@@ -180,5 +176,7 @@ def _distinct(words: list[str], n: int) -> int:
 
 
 def _check_order(name: str, n: Any) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise RewardError(f"{name}: n must be an integer >= 1, not {n!r}")
+    if not is_whole(n, 1, LONGEST_GRAM):
+        raise RewardError(
+            f"{name}: n must be an integer >= 1 and <= {LONGEST_GRAM}, not {excerpt(n)}"
+        )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from math import isfinite
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError, require
@@ -16,6 +15,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.stems import stemmer
+from textgym.rewards.values import is_number
 from textgym.words import checked_language, words_and_marks
 
 Synonyms = str | Mapping[str, Iterable[str]] | None
@@ -86,9 +86,9 @@ class Meteor:
     def __post_init__(self) -> None:
         for option in ("alpha", "gamma"):
             value = getattr(self, option)
-            if not _is_number(value) or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise RewardError(f"{self.name}: {option} must be in [0, 1], not {value!r}")
-        if not _is_number(self.beta) or self.beta < 0:
+        if not is_number(self.beta) or self.beta < 0:
             raise RewardError(f"{self.name}: beta must be a number >= 0, not {self.beta!r}")
         checked_language(self.language, self.name, RewardError)
         synonyms = _synonyms_of(self.synonyms)
@@ -252,10 +252,6 @@ def _positions(words: list[str], taken: set[int]) -> dict[str, list[int]]:
         if position not in taken:
             positions[word].append(position)
     return positions
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _synonyms_of(option: Any) -> Callable[[str], frozenset[str]] | None:

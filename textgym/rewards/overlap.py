@@ -18,7 +18,10 @@ from textgym.errors import RewardError, require
 from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 from textgym.words import checked_language, is_latin, space_out, words_of
+
+_GREATEST_BETA = 1000
 
 
 @register_reward("bleu")
@@ -64,11 +67,17 @@ class Bleu:
     _scorer: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_ngram_order < 1:
+        if not is_whole(self.max_ngram_order, 1, LONGEST_GRAM):
             raise RewardError(
-                f"{self.name}: max_ngram_order must be at least 1, not {self.max_ngram_order!r}"
+                f"{self.name}: max_ngram_order must be at least 1, not "
+                f"{excerpt(self.max_ngram_order)}, and at most {LONGEST_GRAM}"
             )
         checked_language(self.language, self.name, RewardError)
+        if self.smooth_value is not None and not is_number(self.smooth_value):
+            raise RewardError(
+                f"{self.name}: smooth_value must be a number, or None, not "
+                f"{excerpt(self.smooth_value)}"
+            )
         scorer = _sacrebleu(
             "BLEU",
             self.name,
@@ -145,9 +154,16 @@ class Chrf:
     _scorer: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.char_order < 1:
+        for option, least in (("char_order", 1), ("word_order", 0)):
+            if not is_whole(getattr(self, option), least, LONGEST_GRAM):
+                raise RewardError(
+                    f"{self.name}: {option} must be at least {least}, not "
+                    f"{excerpt(getattr(self, option))}, and at most {LONGEST_GRAM}"
+                )
+        if not is_number(self.beta) or not 0 < self.beta <= _GREATEST_BETA:
             raise RewardError(
-                f"{self.name}: char_order must be at least 1, not {self.char_order!r}"
+                f"{self.name}: beta must be a number > 0 and <= {_GREATEST_BETA}, not "
+                f"{excerpt(self.beta)}"
             )
         scorer = _sacrebleu(
             "CHRF",

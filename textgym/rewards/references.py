@@ -19,7 +19,7 @@ def column_of(columns: Mapping[str, Sequence[Any]], column: str) -> Sequence[Any
     """
     try:
         return columns[column]
-    except KeyError:
+    except (KeyError, TypeError):  # no column has a name that is not a string
         raise RewardError(missing_column(column, columns)) from None
 
 

@@ -11,7 +11,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from textgym.errors import MissingDependencyError, RewardError, near_matches
+from textgym.errors import MissingDependencyError, RewardError, TextGymError, near_matches
+from textgym.rewards.values import excerpt, plain_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """``(prompts, completions, **columns) -> one number a text``: the signature that TRL uses.
@@ -26,6 +27,12 @@ RewardFactory = Callable[..., RewardFunction]
 _Factory = TypeVar("_Factory", bound=RewardFactory)
 
 _FACTORIES: dict[str, RewardFactory | str] = {}
+
+# What options of these annotations must be; the annotations of the rewards here are strings.
+_KINDS: dict[str, tuple[type, str]] = {
+    "str": (str, "a string"),
+    "bool": (bool, "True or False"),
+}
 
 
 @overload
@@ -95,18 +102,33 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
             options or values.
         MissingDependencyError: If the reward needs a library that is not installed.
     """
-    if name not in _FACTORIES:
+    if not isinstance(name, str) or name not in _FACTORIES:
         raise RewardError(
             f"there is no reward {name!r}{near_matches(str(name), _FACTORIES) or '.'} "
             f"Known: {', '.join(registered_rewards())}; add your own with textgym.register_reward"
         )
     factory = _loaded(name)
+    signature = inspect.signature(factory)
     try:
-        inspect.signature(factory).bind(**kwargs)
+        signature.bind(**kwargs)
     except TypeError as error:
-        options = inspect.signature(factory).replace(return_annotation=inspect.Signature.empty)
+        options = signature.replace(return_annotation=inspect.Signature.empty)
         raise RewardError(f"the reward {name!r} takes the options {options}: {error}") from error
-    reward = factory(**kwargs)
+    kwargs = {option: plain_number(value) for option, value in kwargs.items()}
+    for option, value in kwargs.items():
+        wanted = _KINDS.get(str(getattr(signature.parameters.get(option), "annotation", "")))
+        if wanted is not None and not isinstance(value, wanted[0]):
+            raise RewardError(f"{name}: {option} must be {wanted[1]}, not {excerpt(value)}")
+    try:
+        reward = factory(**kwargs)
+    except TextGymError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+        given = ", ".join(f"{option}={excerpt(value)}" for option, value in kwargs.items())
+        raise RewardError(
+            f"the reward {name!r} cannot be made with {given or 'its defaults'}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not callable(reward):
         raise RewardError(f"the factory of the reward {name!r} returned {reward!r}, not a function")
     return reward

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from textgym.errors import RewardError, require
 from textgym.rewards.concurrent import Pending
 from textgym.rewards.sending import Batch, Job, UnusableError
+from textgym.rewards.values import is_number, is_whole
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,14 +74,13 @@ class Remote:
         self.encrypted = url.scheme == "https" or loopback
         for option, least in (("retries", 0), ("in_flight", 1)):
             value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not is_whole(value, least):
                 raise RewardError(
                     f"{self.name}: {option} must be an integer >= {least}, not {value!r}"
                 )
         for option in ("timeout", "limit", "backoff"):
             value = getattr(self, option)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not isfinite(value) or value <= 0:
+            if not is_number(value) or value <= 0:
                 raise RewardError(f"{self.name}: {option} must be a number > 0, not {value!r}")
         if self.on_failure not in ("error", "none"):
             raise RewardError(

@@ -13,6 +13,7 @@ from textgym.errors import RewardError
 from textgym.rewards.combinators import Combinator, clipped
 from textgym.rewards.inner import Values
 from textgym.rewards.registry import RewardFunction
+from textgym.rewards.values import is_number, is_whole
 
 # Deviations below this are rounding errors of a reward that is constant.
 _LEAST_DEVIATION = 1e-8
@@ -61,11 +62,9 @@ class Normalize(Combinator):
         self, reward: str | RewardFunction, warmup: int = 32, clip: float | None = 10.0
     ) -> None:
         super().__init__(reward)
-        if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+        if not is_whole(warmup, 0):
             raise RewardError(f"Normalize: warmup must be a whole number >= 0, not {warmup!r}")
-        if clip is not None and not (
-            isinstance(clip, int | float) and not isinstance(clip, bool) and 0 < clip < math.inf
-        ):
+        if clip is not None and (not is_number(clip) or clip <= 0):
             raise RewardError(f"Normalize: clip must be a finite number > 0, or None, not {clip!r}")
         self.warmup, self.clip = warmup, clip
         self.frozen = False

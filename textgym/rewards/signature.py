@@ -255,7 +255,7 @@ class Call:
 def missing_column(name: str, columns: Mapping[str, Any]) -> str:
     """Say that a column is missing, which ones there are, and what to do."""
     known = [column for column in columns if column not in _TRAINERS]
-    near = near_matches(name, (column for column in known if column not in WRITTEN))
+    near = near_matches(str(name), (column for column in known if column not in WRITTEN))
     return (
         f"needs the column {name!r}, which the rows do not have ({_there(known)})"
         f"{near or ';'} give every row of prompts= a {name!r}"

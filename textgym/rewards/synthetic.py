@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from textgym.errors import RewardError
 from textgym.rewards.chat import reads_texts
 from textgym.rewards.registry import register_reward
+from textgym.rewards.values import is_whole
 from textgym.words import count_words, space_out
 
 _NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?(?!\w|\.[0-9])")
@@ -170,5 +171,5 @@ _SAID = ("month", "day", "year")
 
 
 def _check_budget(name: str, budget: Any) -> None:
-    if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+    if not is_whole(budget, 1):
         raise RewardError(f"{name}: budget must be an integer >= 1, not {budget!r}")

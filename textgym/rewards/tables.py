@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import exp, isfinite, log
+from math import exp, log
 from typing import Any, ClassVar
 
 from textgym.errors import RewardError
 from textgym.rewards.chat import reads_texts
 from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import LONGEST_GRAM, excerpt, is_missing, is_number, is_whole
 from textgym.words import checked_language, words_and_marks
 
 
@@ -69,15 +69,16 @@ class Parent:
                 f"{self.name}: measure must be 'fmeasure', 'precision' or 'recall', not "
                 f"{self.measure!r}"
             )
-        if not _is_number(self.weight) or not 0 <= self.weight <= 1:
+        if not is_number(self.weight) or not 0 <= self.weight <= 1:
             raise RewardError(f"{self.name}: weight must be in [0, 1], not {self.weight!r}")
-        if not _is_number(self.smoothing) or not 0 < self.smoothing < 1:
+        if not is_number(self.smoothing) or not 0 < self.smoothing < 1:
             raise RewardError(
                 f"{self.name}: smoothing must be above 0 and below 1, not {self.smoothing!r}"
             )
-        if not isinstance(self.max_order, int) or self.max_order < 1:
+        if not is_whole(self.max_order, 1, LONGEST_GRAM):
             raise RewardError(
-                f"{self.name}: max_order must be an integer >= 1, not {self.max_order!r}"
+                f"{self.name}: max_order must be an integer >= 1 and <= {LONGEST_GRAM}, not "
+                f"{excerpt(self.max_order)}"
             )
 
         checked_language(self.language, self.name, RewardError)
@@ -186,7 +187,3 @@ def _common(value: list[str], said: list[str]) -> int:
                     diagonal + 1 if mine == word else max(lengths[k], lengths[k - 1]),
                 )
     return lengths[-1]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -15,7 +15,7 @@ from textgym.rewards.chat import reads_texts
 from textgym.rewards.programs import readings
 from textgym.rewards.registry import register_reward
 from textgym.rewards.signature import missing_column
-from textgym.rewards.values import is_missing
+from textgym.rewards.values import is_missing, is_whole
 
 if TYPE_CHECKING:
     from textgym.tasks.python_sandbox import Limits, Verdict
@@ -98,7 +98,7 @@ class UnitTests:
     last: list[Verdict | None] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.workers, int) or isinstance(self.workers, bool) or self.workers < 1:
+        if not is_whole(self.workers, 1):
             raise RewardError(
                 f"{self.name}: workers must be a whole number >= 1, not {self.workers!r}"
             )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+
+LONGEST_GRAM = 100
+"""The longest n-gram that a reward counts. Longer ones say nothing, and take time without end."""
 
 
 def excerpt(value: Any, limit: int = 80) -> str:
@@ -44,6 +47,22 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, Integral):
         return None
     return int(value)
+
+
+def plain_number(value: Any) -> Any:
+    """Return NumPy's numbers, bools and arrays without dimensions as Python's, others as given."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether this is a finite number, NumPy's too, and not a bool."""
+    return finite_number(value) is not None
+
+
+def is_whole(value: Any, least: int, most: int | None = None) -> TypeGuard[int]:
+    """Return whether this is a whole number within bounds, NumPy's too, and not a bool."""
+    number = whole_number(value)
+    return number is not None and number >= least and (most is None or number <= most)
 
 
 def is_missing(value: Any) -> bool:
