@@ -122,9 +122,12 @@ class User:
         return Reply(f"\nUser: {said}\nAgent:", reward)
 
     def _says_nothing(self, act: Act, before: Sequence[Act]) -> bool:
-        """Whether an act repeats one of its turn, or asks for what the user is not hiding."""
+        """Whether an act repeats one of its turn, asks for what the user is not hiding, or books
+        nothing."""
         if act.deed == ASK:
             return act.slot not in self.pending
+        if act.deed == BOOK:
+            return not (act.number and act.day)
         if act.deed == POLITE:
             return before.count(act) >= _COURTESIES
         return act.deed in (TELL, OFFER) and act in before
