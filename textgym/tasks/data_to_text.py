@@ -164,12 +164,15 @@ class DataToText(Task):
     With a ``prompt`` of their own they are left as they are, for another reward. As nobody can read
     free English back, the score is
 
-        score = max over references of (ROUGE-L F1 + chrF) / 2 * coverage, times (1 - copied)
+        score = max over references of (ROUGE-L F1 + chrF) / 2 * coverage,
+                times (1 - copied) * on_topic
 
     with ``coverage`` the share of the record's values (or concepts, with other endings perhaps)
     that the text holds, out of those which that reference holds, so that every reference scores 1;
-    and ``copied`` the share of the prompt's lines that stand in the text as they are. Lists of the
-    values without sentences, and words in any order, still earn 0.2 to 0.6 from n-gram overlap. The
+    ``copied`` the share of the prompt's lines that stand in the text as they are, and ``on_topic``
+    a factor (`textgym.tasks.on_topic`) below 1 for words out of order or repeated, for a text
+    longer than every reference, and for one that denies where no reference does. Lists of the
+    values without sentences still earn 0.2 to 0.6 from n-gram overlap. The
     packages sacrebleu and rouge-score are needed (``textgym[metrics]``).
 
     ## Version History

@@ -13,6 +13,7 @@ from typing import Any
 
 from textgym.errors import DataError
 from textgym.tasks.base import Row
+from textgym.tasks.on_topic import on_topic
 from textgym.words import words_of
 
 _CELL = re.compile(r"<cell>\s*(.*?)\s*<", re.DOTALL)
@@ -238,7 +239,8 @@ def overlap(completion: str, row: Mapping[str, Any]) -> float:
 
     The values that a reference does not spell out itself ("yes", an inflected verb) are not asked
     of a text compared with it, so that every reference scores 1. Lines of the record that are
-    copied as they stand ("food: French") take away their share of the score.
+    copied as they stand ("food: French") take away their share of the score, which is multiplied by
+    how far the text is `on_topic`.
     """
     references = _strings(row.get("references")) or [row["reference"]]
     longest = max(map(len, references), default=0)
@@ -259,7 +261,7 @@ def overlap(completion: str, row: Mapping[str, Any]) -> float:
             best = max(best, coverage * likeness)
     lines = [line for line in str(row.get("prompt", "")).split("\n") if ": " in line]
     copied = sum(line in text for line in lines) / len(lines) if lines else 0.0
-    return float(min(1.0, best * (1.0 - copied)))
+    return float(min(1.0, best * (1.0 - copied)) * on_topic(text, references))
 
 
 def _tells(words: Sequence[str], value: str) -> bool:

@@ -13,6 +13,7 @@ from textgym.tasks.dialogue_prompts import understand
 from textgym.tasks.dialogue_public import convert, overlap
 from textgym.tasks.dialogue_user import User
 from textgym.tasks.dialogue_writer import converse, everything, hasty
+from textgym.tasks.faults import unreadable
 
 
 class Dialogue(Task):
@@ -62,7 +63,8 @@ class Dialogue(Task):
       statements; offers against what the user said, or several in a turn; each sentence of
       nonsense, and one more for every eight words of it; in a turn that brings something, what is
       said twice, questions that the user has answered or does not care about, and courtesy beyond
-      two phrases; in a script (below) a turn after the user left.
+      two phrases; in a script (below) each turn after the user left, and one more for every eight
+      words of it.
 
     On top of it, and apart from it, turns pay (``info["turn_reward"]``): 0.1 for each slot that is
     found out by asking or by an offer that is accepted, and 0.1 for each of the user's wishes that
@@ -132,7 +134,9 @@ class Dialogue(Task):
     (``dialogue``, ``dialog``), and pairs: ``context``, ``history`` or ``text`` with ``response``.
     The prompt is the conversation up to the agent's last turn, which is the reference; there is one
     turn, scored by the geometric mean of sentence BLEU and chrF (package sacrebleu,
-    ``textgym[metrics]``), 1 for the reference itself. Such prompts are long: pass
+    ``textgym[metrics]``), 1 for the reference itself, times a factor (`textgym.tasks.on_topic`)
+    below 1 for words out of order or repeated, for a response longer than the reference, and for
+    one that denies where that does not. Such prompts are long: pass
     ``max_prompt_tokens=`` and ``max_new_tokens=``. A prompt that is written by hand in the task's
     own format is played as above; what it leaves open is drawn from a hash of it.
 
@@ -172,7 +176,7 @@ class Dialogue(Task):
         user = User(row)
         for number, turn in enumerate(turns):
             if user.done or number == self.max_turns:
-                return user.score(unheard=len(turns) - number)
+                return user.score(unheard=sum(unreadable(late) for late in turns[number:]))
             user.hear(turn)
         return user.score()
 

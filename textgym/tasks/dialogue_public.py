@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from textgym.tasks.base import Row
+from textgym.tasks.on_topic import on_topic
 
 _HISTORIES = (
     "turns",
@@ -116,7 +117,8 @@ def overlap(completion: str, reference: str) -> float:
     """The geometric mean of sentence BLEU and chrF: 1 for the reference, word for word.
 
     BLEU asks for the words in their order and nothing else, chrF for most of the text; the
-    geometric mean is small where one of them is.
+    geometric mean is small where one of them is. It is multiplied by how far the text is
+    `on_topic`.
     """
     text, wanted = " ".join(completion[:_LIMIT].split()), " ".join(reference.split())
     if not text or not wanted or len(completion) > min(_LIMIT, _LONGER * len(wanted) + 100):
@@ -125,4 +127,4 @@ def overlap(completion: str, reference: str) -> float:
         return 1.0
     bleu, chrf = _scorers()
     product = bleu([""], [text], reference=[wanted])[0] * chrf([""], [text], reference=[wanted])[0]
-    return float(min(1.0, product**0.5))
+    return float(min(1.0, product**0.5) * on_topic(text, [wanted]))

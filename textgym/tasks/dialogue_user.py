@@ -122,8 +122,7 @@ class User:
         return Reply(f"\nUser: {said}\nAgent:", reward)
 
     def _says_nothing(self, act: Act, before: Sequence[Act]) -> bool:
-        """Whether an act repeats one of its turn, asks for what the user is not hiding, or books
-        nothing."""
+        """Whether an act repeats one of its turn, asks in vain, or books nothing."""
         if act.deed == ASK:
             return act.slot not in self.pending
         if act.deed == BOOK:
@@ -232,7 +231,7 @@ class User:
         """What the clerk has earned.
 
         Args:
-            unheard: Turns that nobody heard, after the user left.
+            unheard: Faults of the turns that nobody heard, after the user left.
         """
         final = {name: (many, day) for name, many, day in self.stages[-1]["goal"]}
         names = {*self.start, *final}

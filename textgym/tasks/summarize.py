@@ -14,11 +14,13 @@ from textgym.rewards import make_reward
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.faults import discount
+from textgym.tasks.on_topic import on_topic
 from textgym.tasks.story_grammar import MEN, WOMEN
 from textgym.tasks.summarize_grammar import PLACE, THINGS, VERB, Fact
 from textgym.tasks.summarize_plots import CHAINS, aside, chatter, happen, wish
 from textgym.tasks.summarize_reader import important, read
 from textgym.tasks.summarize_writer import brief, extract, lead, mediocre, narrate
+from textgym.words import count_words, is_unspaced, words_of
 
 _EVENTS = {1: 3, 2: 3, 3: 4}
 """Facts that a summary has to hold, by level."""
@@ -28,7 +30,10 @@ _WORDY = {1: 0.9, 2: 0.7, 3: 0.5}
 _GRACE = 4
 """So many words over the budget, and a summary is worth nothing."""
 
-_PROMPT = re.compile(r"Summarize in (\d{1,4}) words:\n(.*)\nSummary:", re.DOTALL)
+_ROOM = 2
+"""How many times as long as its reference a summary of public data may be."""
+
+_PROMPT = re.compile(r"Summarize in (\d{1,4}) (?:words|characters):\n(.*)\nSummary:", re.DOTALL)
 _FORMATS = (
     ("article", "highlights"),
     ("article", "summary"),
@@ -42,7 +47,6 @@ _FORMATS = (
     ("source", "target"),
 )
 """Columns of texts and of their summaries: CNN/DailyMail, XSum, SAMSum, GovReport, BillSum, ..."""
-_WORD = re.compile(r"[a-z0-9]+")
 
 
 class Summarize(Task):
@@ -142,10 +146,17 @@ class Summarize(Task):
 
     ``prompts="hf:..."`` or a file. Rows of CNN/DailyMail (``article``, ``highlights``), XSum
     (``document``, ``summary``) and SAMSum (``dialogue``, ``summary``) become prompts of the same
-    form, the budget of which is twice as many words as the reference has. Any row with a
-    ``reference`` and no ``facts`` is judged by `rouge`, the mean of ROUGE-1, ROUGE-2 and ROUGE-L
-    (rouge-score, ``textgym[metrics]``), or gets 0 above twice the reference's words. Articles are
-    long: set ``max_prompt_tokens``, and ``prompt_overflow="skip"`` or ``"left"``.
+    form, the budget of which is twice as many words as the reference has; characters, without
+    punctuation, where it is in a script without spaces (Chinese, Japanese, Thai). Any row with a
+    ``reference`` and no ``facts`` is judged by
+
+        score = rouge * on_topic
+
+    where `rouge` is the mean of ROUGE-1, ROUGE-2 and ROUGE-L (rouge-score, ``textgym[metrics]``)
+    and ``on_topic`` a factor (`textgym.tasks.on_topic`) below 1 for words out of order or repeated,
+    for words beyond the reference's length that are in neither reference nor prompt, and for a
+    denial of what neither denies. A text of more than twice the reference's words gets 0. Articles
+    are long: set ``max_prompt_tokens``, and ``prompt_overflow="skip"`` or ``"left"``.
 
     ## Version History
 
@@ -203,8 +214,8 @@ class Summarize(Task):
         """
         facts = row.get("facts")
         if facts is None:
-            return self._likeness(text, row["reference"])
-        room = row["budget"] + _GRACE - len(text.split())
+            return self._likeness(text, str(row.get("prompt", "")), row["reference"])
+        room = row["budget"] + _GRACE - count_words(text)
         if room <= 0 or not facts:
             return 0.0
         told, faults = read(text)
@@ -246,13 +257,16 @@ class Summarize(Task):
         [value] = _rouge()([""], [completion], reference=[reference])
         return min(float(value or 0.0), 1.0)
 
-    def _likeness(self, completion: str, reference: str | list[str]) -> float:
-        """ROUGE, and 0 for a text of more than twice as many words as the (longest) reference."""
-        words = len(_WORD.findall(completion.lower()))
-        texts = [reference] if isinstance(reference, str) else reference
-        if not 0 < words <= 2 * max(len(_WORD.findall(text.lower())) for text in texts):
+    def _likeness(self, completion: str, prompt: str, reference: str | list[str]) -> float:
+        """ROUGE times what of the text is on topic.
+
+        It is 0 for a text of more than twice as many words as the (longest) reference has.
+        """
+        references = [reference] if isinstance(reference, str) else reference
+        words = len(words_of(completion))
+        if not 0 < words <= _ROOM * max((len(words_of(one)) for one in references), default=0):
             return 0.0
-        return self.rouge(completion, reference)
+        return self.rouge(completion, reference) * on_topic(completion, references, prompt)
 
     def convert(self, row: dict[str, Any]) -> Row:
         """Bring rows of CNN/DailyMail, XSum and SAMSum into the form of this task's own."""
@@ -260,10 +274,11 @@ class Summarize(Task):
             text, summary = row.get(source), row.get(target)
             if isinstance(text, str) and isinstance(summary, str):
                 reference = " ".join(summary.split())
-                budget = 2 * len(_WORD.findall(reference.lower()))
+                budget = _ROOM * len(words_of(reference))
+                unit = "characters" if is_unspaced(reference) else "words"
                 return {
                     **row,
-                    "prompt": f"Summarize in {budget} words:\n{_lines(text)}\nSummary:",
+                    "prompt": f"Summarize in {budget} {unit}:\n{_lines(text)}\nSummary:",
                     "reference": f" {reference}",
                 }
         return row

@@ -13,6 +13,7 @@ from textgym.errors import TaskError, near_matches
 from textgym.tasks import translate_chinese, translate_english
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.literals import from_literal
+from textgym.tasks.on_topic import on_topic
 from textgym.tasks.translate_grammar import draw_sentence
 from textgym.tasks.translate_lapses import gloss, mediocre, skeleton, write
 from textgym.tasks.translate_meaning import (
@@ -150,8 +151,10 @@ class Translate(Task):
     Rows of WMT and OPUS, ``{"translation": {"en": ..., "zh": ...}}``, rows with the columns ``en``
     and ``zh``, and rows with ``source`` and ``target`` (whichever is the Chinese one) become
     prompts in this task's form and direction. They are judged by sentence chrF (Popovic 2015)
-    against the reference, as sacrebleu (``textgym[metrics]``) computes it, or by their meaning if
-    the sentence belongs to the grammar.
+    against the reference, as sacrebleu (``textgym[metrics]``) computes it, times a factor
+    (`textgym.tasks.on_topic`) below 1 for words out of order or repeated, for a text longer than
+    the reference, and for one that denies where that does not; or by their meaning if the sentence
+    belongs to the grammar.
 
     ## Version History
 
@@ -373,5 +376,6 @@ def _chrf_reward() -> Any:
 
 
 def _chrf(text: str, reference: str) -> float:
-    """Sentence chrF of a public row."""
-    return float(_chrf_reward()([""], [text], reference=[reference])[0])
+    """Sentence chrF of a public row, times how far the text is on topic."""
+    value = float(_chrf_reward()([""], [text], reference=[reference])[0])
+    return value * on_topic(text, [reference])
