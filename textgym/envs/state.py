@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
+from textgym.envs.data_state import accept_rows, mark_drawn, plain_row, rows_state
 from textgym.envs.settings import Settings
 from textgym.envs.starts import picture
 from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.storage.plain import from_plain, to_plain
-from textgym.tasks.base import Row
 from textgym.tasks.sources import Source
 from textgym.tokenization import Tokenizer
 
@@ -63,8 +63,9 @@ def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settin
     return {
         "version": _VERSION,
         "settings": {**fingerprint(batch), **settings},
+        **rows_state(batch.settings.source),
         **{key: getattr(batch, key).astype(dtype) for key, dtype in _ARRAYS.items()},
-        "rows": [_plain_row(row, f"{name}, row {number}") for number, row in enumerate(batch.rows)],
+        "rows": [plain_row(row, f"{name}, row {number}") for number, row in enumerate(batch.rows)],
         "talks": [] if batch.talk is None else batch.talk.state(),
         "seeds": list(streams.seeds),
         "generators": [
@@ -94,7 +95,7 @@ def set_batch_state(
     name = batch.settings.name
     if not isinstance(state, Mapping) or state.get("version") != _VERSION:
         raise SettingsError(f"{name}: this is no state that get_state() of this version returned")
-    _check_same(name, state.get("settings", {}), {**fingerprint(batch), **settings})
+    drawn = _check_same(batch, state, {**fingerprint(batch), **settings})
     count = len(batch.rows)
     try:
         arrays = {
@@ -128,6 +129,7 @@ def set_batch_state(
     if batch.images is not None and begun:
         batch.images[:] = images
     batch.rows = rows
+    mark_drawn(batch.settings.source, drawn)
     batch.streams.rngs, batch.streams.seeds = generators, seeds
     return over, begun
 
@@ -172,12 +174,6 @@ def _rewards(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _plain_row(row: Row, where: str) -> dict[str, Any]:
-    return {
-        column: to_plain(value, f"{where}: the column {column!r}") for column, value in row.items()
-    }
-
-
 def _content(source: Source) -> str:
     """A hash of a source's rows, or of some of them where there are many.
 
@@ -190,7 +186,7 @@ def _content(source: Source) -> str:
         count = _ENDLESS_ROWS if size is None else min(size, _LIST_ROWS)
         for index in np.linspace(0, count - 1 if size is None else size - 1, count, dtype=int):
             try:
-                row = _plain_row(source.item(int(index)), f"{source.name}, row {index}")
+                row = plain_row(source.item(int(index)), f"{source.name}, row {index}")
             except TextGymError:  # One that cannot be used will say so when it is drawn.
                 if index == 0:
                     raise
@@ -199,17 +195,39 @@ def _content(source: Source) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_same(name: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    different = [
-        f"{key} was {theirs.get(key)!r} and is {value!r}"
-        for key, value in ours.items()
-        if theirs.get(key) != value
-    ]
+def _check_same(
+    batch: TextBatch, state: Mapping[str, Any], ours: Mapping[str, Any]
+) -> list[NDArray[np.bool_]]:
+    """Which rows of the lists had been drawn, where that is known.
+
+    Raises:
+        SettingsError: If the state is of another environment.
+    """
+    name = batch.settings.name
+    theirs = state.get("settings", {})
+    different = [key for key, value in ours.items() if theirs.get(key) != value]
+    kind = batch.settings.source.seed_key
+    alike = str(theirs.get("prompts", "")).rpartition(" ")[0] == kind
+    advice = "make the environment with the arguments and the data that it had when the state was "
+    advice += "taken"
+    if set(different) <= {"prompts"} and alike and "row_hashes" in state:
+        # (Earlier versions did not write them down.)
+        try:
+            drawn = accept_rows(batch.settings.source, state, name)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{name}: the state is damaged ({error}); take it from get_state() again"
+            ) from error
+        if drawn is not None:
+            return drawn
+        different = ["prompts"]
+        advice += "; rows that no episode has started from may be other ones, and rows may be added"
     if different:
-        raise SettingsError(
-            f"{name}: the state is of another environment: {'; '.join(different)}; make the "
-            "environment with the arguments and the data that it had when the state was taken"
+        found = "; ".join(
+            f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in different
         )
+        raise SettingsError(f"{name}: the state is of another environment: {found}; {advice}")
+    return []
 
 
 def _array(key: str, value: Any, now: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:

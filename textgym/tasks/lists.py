@@ -40,6 +40,10 @@ class ListSource(FiniteSource):
         held_out: A share of the prompts, by hash, and which side of the division the source is:
             True for the share, False for the rest. None does not divide.
 
+    Attributes:
+        drawn: ``[size]`` bool, the rows that were drawn so far.
+        digests: ``[size]`` a hash of each row's content, once somebody has computed them.
+
     Raises:
         DataError: If a row cannot be used and `on_bad_row` is not ``"skip"``, or there is none, or
             the prompts cannot be divided.
@@ -74,6 +78,7 @@ class ListSource(FiniteSource):
         self._checked = np.asarray(look_at, dtype=np.intp)
         self._divide(*self._look(held_out is not None), held_out)
         self.drawn = np.zeros(self.size, dtype=np.bool_)
+        self.digests: NDArray[np.int64] | None = None
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -141,6 +146,7 @@ class ListSource(FiniteSource):
         self._checked = renumbered[self._checked[stays[self._checked]]]
         self._indices = self._indices[stays]
         self.drawn = np.zeros(len(self._indices), dtype=np.bool_)
+        self.digests = None
 
     def _look(self, hashed: bool) -> tuple[dict[int, str], NDArray[np.uint32]]:
         """Look at the rows: what is wrong with which, and a hash of each prompt if asked for."""
