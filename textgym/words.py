@@ -269,12 +269,13 @@ def has_phrase(text: str, phrase: str, language: str = AUTO) -> bool:
             counts.
         language: ``"auto"``, or the language of the text.
     """
-    if not text.isascii():
-        text, phrase = (unicodedata.normalize("NFC", one) for one in (text, phrase))
+    if text.isascii():
+        return _ascii_phrase(phrase).search(text) is not None
+    text, phrase = (unicodedata.normalize("NFC", one) for one in (text, phrase))
     parts = phrase.split()
     if not parts or not all(part in text for part in parts):
         return False
-    return _phrase(phrase, text.isascii(), _by_script(language)).search(text) is not None
+    return _phrase(phrase, _by_script(language)).search(text) is not None
 
 
 def _by_script(language: str) -> bool:
@@ -326,12 +327,16 @@ def _patterns(unspaced: bool) -> _Patterns:
 
 
 @lru_cache(maxsize=16384)
-def _phrase(phrase: str, ascii_text: bool, unspaced: bool) -> Any:
+def _ascii_phrase(phrase: str) -> re.Pattern[str]:
     parts = r"\s+".join(map(re.escape, phrase.split()))
-    if ascii_text:
-        return re.compile(rf"(?<!\w){parts}(?!\w)")
+    return re.compile(rf"(?<!\w){parts}(?!\w)" if parts else "(?!)")
+
+
+@lru_cache(maxsize=16384)
+def _phrase(phrase: str, unspaced: bool) -> Any:
     import regex
 
+    parts = r"\s+".join(map(re.escape, phrase.split()))
     patterns = _patterns(unspaced)
     first, last = phrase.strip()[0], phrase.strip()[-1]
     begins_word = regex.match(patterns.letter, first, regex.V1) is not None

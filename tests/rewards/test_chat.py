@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Dict, List  # noqa: UP035 - functions that people wrote years ago
@@ -11,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from tests.rewards.fake_server import FakeServer
 from textgym.errors import RewardError
 from textgym.rewards import (
     Background,
@@ -31,7 +33,10 @@ from textgym.rewards import (
     messages,
     registered_rewards,
 )
-from textgym.rewards.chat import as_texts, asks_for_messages
+from textgym.rewards.chat import as_texts, asks_for_messages, reads_texts
+from textgym.rewards.judge import Judge
+from textgym.rewards.neural.adversarial import Adversarial
+from textgym.rewards.neural.classifier import Classifier, RewardModel
 
 Messages = list[dict[str, str]]
 
@@ -206,7 +211,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "length": {"target": 5},
     "regex": {"pattern": "cat"},
 }
-# They load models or ask servers; their own tests have them read messages.
+# They load models, ask servers or start programs: the next test.
 ELSEWHERE = {
     *("judge", "http", "fluency", "similarity", "bertscore", "classifier", "reward_model"),
     *("adversarial", "unit_tests"),
@@ -218,6 +223,31 @@ def as_trl(reward: Callable[..., Any], prompts: Any, completions: Any, **columns
         prompts=prompts, completions=completions, **{**COLUMNS, **columns},
         trainer_state=object(), log_extra=lambda *_: None, log_metric=lambda *_: None,
     )  # fmt: skip
+
+
+def says_what_it_was_sent(handler: Any, body: Any) -> None:
+    said = [f"{p}|{c}|{r}" for p, c, r in zip(*map(body.get, SENT), strict=True)]
+    handler.send(json.dumps({"scores": [len(one) for one in said]}).encode())
+
+
+SENT = ("prompts", "completions", "reference")
+
+
+@pytest.mark.parametrize("name", ["http", "unit_tests", "fluency", "similarity", "bertscore"])
+def test_rewards_elsewhere_read_messages_as_texts(name: str) -> None:
+    with FakeServer(says_what_it_was_sent) as server:
+        options = {"http": {"url": server.url, "columns": ("reference",)}}
+        reward = make_reward(name, **options.get(name, {}))
+        expected = as_trl(reward, PROMPTS, TEXTS)
+        talks = [user(prompt) for prompt in PROMPTS]
+        assert as_trl(reward, talks, conversational(TEXTS)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [Adversarial, Classifier, Judge, RewardModel])
+def test_every_reward_reads_messages(kind: type) -> None:
+    # Their checkpoints and servers are not made here: the method is wrapped as all others are.
+    plain = kind.__call__.__wrapped__  # type: ignore[attr-defined]
+    assert reads_texts(plain).__code__ is kind.__call__.__code__
 
 
 def conversational(texts: list[str]) -> list[Messages]:

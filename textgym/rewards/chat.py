@@ -18,6 +18,7 @@ from textgym.errors import RewardError
 Message: TypeAlias = Mapping[str, Any]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
+_STRING = frozenset({str})
 _LISTS = re.compile(r"\b(?:list|sequence)\[\s*(?:\w+\.)*(?:list|sequence)\[", re.IGNORECASE)
 _STRINGS = re.compile(r"\b(?:list|sequence)\[\s*str\b", re.IGNORECASE)
 
@@ -55,7 +56,7 @@ def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
         values: N texts or lists of messages.
         role: See :func:`text_of_messages`.
     """
-    if all(isinstance(value, str) for value in values):
+    if _STRING.issuperset(map(type, values)):
         return values
     return [
         text_of_messages(value, role) if is_messages(value) else value if value != [] else ""
