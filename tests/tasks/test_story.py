@@ -99,6 +99,7 @@ def test_it_is_what_was_named_last():
 @pytest.mark.parametrize(
     "text",
     [
+        "Tom smiled.",
         " tom smiled.",
         " Tom smiled",
         " Tom smiled .",

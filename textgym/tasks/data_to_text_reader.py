@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from textgym.tasks.data_to_text_concepts import concept_grammars, plausible
 from textgym.tasks.data_to_text_grammar import Claim, State, grammar
-from textgym.tasks.faults import discount, stripped, unreadable
+from textgym.tasks.faults import discount, unreadable
 from textgym.tasks.story_grammar import MEN
 
 MAX_CHARACTERS = 2_000
@@ -57,8 +57,8 @@ def claims_of(words: Sequence[str], start: State) -> tuple[State | None, list[Cl
 
 def _pieces(completion: str) -> tuple[list[str], int]:
     """The sentences of a text, and the faults of a last one without its full stop."""
-    *sentences, rest = stripped(completion).replace(",", " ,").split(".")
-    return sentences, unreadable(rest) if rest.strip() else 0
+    *sentences, rest = completion.rstrip().replace(",", " ,").split(".")
+    return sentences, unreadable(rest) if rest else 0
 
 
 def read_record(completion: str, row: Mapping[str, Any]) -> Reading:

@@ -26,7 +26,7 @@ from textgym.tasks.dialogue_database import (
     PRICES,
     SPOT,
 )
-from textgym.tasks.faults import stripped, unreadable
+from textgym.tasks.faults import unreadable
 
 ASK, OFFER, TELL, BOOK, CHANGE, CANCEL, BYE, POLITE, JUNK = (
     "ask", "offer", "tell", "book", "change", "cancel", "bye", "polite", "junk",
@@ -195,7 +195,7 @@ def read(header: str, turn: str) -> tuple[Act, ...]:
         turn: What the clerk said: sentences with a space before each. White space around the whole
             does not count.
     """
-    text = stripped(turn)
+    text = f" {turn.strip()}"
     return _read(header, text) if len(text) <= LONGEST else (_nonsense(text),)
 
 

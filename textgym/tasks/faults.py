@@ -24,12 +24,3 @@ def unreadable(sentence: str) -> int:
 def discount(faults: float) -> float:
     """What is left of a score: ``1 / (1 + 1.5 faults)``, so 0.4 after one fault, 0.25 after two."""
     return 1.0 / (1.0 + _WEIGHT * faults)
-
-
-def stripped(completion: str) -> str:
-    """A completion with exactly one space before it and no white space behind it.
-
-    The readers of sentences expect a space before every word. Whether a policy writes the first
-    one is a matter of its tokenizer and its prompt format, not of the answer.
-    """
-    return f" {completion.strip()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textgym.tasks.faults import stripped, unreadable
+from textgym.tasks.faults import unreadable
 from textgym.tasks.grammar import walk
 from textgym.tasks.story_grammar import (
     BOXES,
@@ -69,8 +69,7 @@ def tell(completion: str, world: World) -> Telling:
     """Read the continuation of a story, and let it happen.
 
     Args:
-        completion: What was written: sentences with one space before each word. White space around
-            the whole does not count.
+        completion: What was written: sentences with one space before each word.
         world: Where the story stands; it goes on from there.
     """
     start = grammar()
@@ -79,7 +78,7 @@ def tell(completion: str, world: World) -> Telling:
     nearby = {NAMES[name]: name for name in world.people}  # whom he and she stand for
     known = world.people  # the people of the sentence before
     it = ""
-    *sentences, rest = stripped(completion).split(".")
+    *sentences, rest = completion.rstrip().split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
         if words[0] or "." not in walk(start, words[1:]):
@@ -87,7 +86,7 @@ def tell(completion: str, world: World) -> Telling:
             continue
         told, known, it = _understand(words, nearby, known, it)
         events += [(event, reason or world.do(event)) for event, reason in told]
-    if rest.strip():
+    if rest:
         slips += unreadable(rest)
     return Telling(events, slips)
 

@@ -168,6 +168,7 @@ class Summarize(Task):
     max_new_tokens = 48
     levels = (1, 2, 3)
     cheat_ceiling = 0.5
+    lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a story, and the shortest summary that tells all that is important in it."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from textgym.tasks.faults import stripped, unreadable
+from textgym.tasks.faults import unreadable
 from textgym.tasks.summarize_grammar import (
     DID,
     LOOKS,
@@ -49,7 +49,7 @@ class Told(NamedTuple):
 
 
 def read(text: str) -> Told:
-    """Read sentences with one space before every word; white space around them does not count.
+    """Read sentences, each with one space before every word.
 
     "He" is the man and "she" the woman named last, "it" the thing named last. To whom a thing
     belongs is no fact: "his ring" is "the ring".
@@ -57,7 +57,7 @@ def read(text: str) -> Told:
     facts: list[Fact] = []
     slips = 0
     last = {"he": NOBODY, "she": NOBODY, "it": NOBODY}
-    *sentences, rest = stripped(text).split(".")
+    *sentences, rest = text.rstrip().split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
         told = None if words[0] else _understand(words, last)
@@ -65,7 +65,7 @@ def read(text: str) -> Told:
             slips += unreadable(sentence)
         else:
             facts += told
-    if rest.strip():
+    if rest:
         slips += unreadable(rest)
     return Told(facts, slips)
 
