@@ -137,6 +137,17 @@ def test_reward_models_start_from_it(file: str) -> None:
     assert loaded.tokenizer.pad_token is None
 
 
+def test_a_reward_model_whose_file_has_changed(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf")
+    for seed in (0, 1):
+        write_gguf(tmp_path / "a.gguf", llama(seed))
+        for name in (path, str(tmp_path)):
+            loaded = Checkpoint.load(AutoModelForCausalLM, name, torch.device("cpu"), torch.float32)
+            with torch.no_grad():
+                expected = llama(seed)(tokens()).logits
+                torch.testing.assert_close(loaded.model(tokens()).logits, expected)
+
+
 def test_missing_weights(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "part.gguf", leave_out="layers.1.mlp.up_proj")
     with pytest.raises(ModelError, match=r"part\.gguf.*layers\.1\.mlp\.up_proj"):

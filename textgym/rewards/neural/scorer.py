@@ -162,12 +162,15 @@ def _rebuilt(kind: Callable[..., Any], options: dict[str, Any]) -> Any:
     return kind(**options)
 
 
+_MODEL_FILES = ("*.safetensors", "*.json", "*.gguf")
+
+
 def shared(kind: str, name: str, device: Any, dtype: Any, load: Callable[[], Model]) -> Model:
     """A model that several rewards ask, loaded once as long as one of them holds it.
 
     Args:
         kind: What is made of the checkpoint.
-        name: The path or hub id. A folder whose files have changed is another model.
+        name: The path or hub id. A file or folder that has changed is another model.
         device: Where the model is.
         dtype: Of its weights.
         load: Loads it.
@@ -175,11 +178,11 @@ def shared(kind: str, name: str, device: Any, dtype: Any, load: Callable[[], Mod
     Returns:
         The model.
     """
-    folder = Path(name).expanduser()
-    stamp: tuple[Any, ...] = ()
-    if folder.is_dir():
-        files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
-        stamp = tuple(sorted((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    path = Path(name).expanduser()
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        files = [file for ending in _MODEL_FILES for file in path.glob(ending)]
+    stamp = tuple(sorted((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
     key = (kind, name, str(device), str(dtype), stamp)
     with _LOADING:
         model = _SHARED.get(key)
