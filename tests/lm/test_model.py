@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import tokenizers
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -8,6 +9,7 @@ from transformers import (
     BertConfig,
     BertLMHeadModel,
     GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
 )
 
 from tests.lm.checkpoints import (
@@ -150,6 +152,14 @@ def test_fit_to_an_environment(load):
     other = load_tokenizer([*reversed(WORDS[:-1]), "<eos>"])
     with pytest.raises(ModelError, match="vocabularies differ"):
         lm.check_fits(CONTEXT, len(WORDS), other.content_hash())
+    # The same words, but another one ends a text: the message has to say so.
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: at for at, word in enumerate(WORDS)})
+    )
+    ends = load_tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="w1"))
+    assert (ends.vocab_size, ends.eos_id) == (len(WORDS), WORDS.index("w1"))
+    with pytest.raises(ModelError, match=r"end-of-sequence tokens.*'<eos>'.*eos_token"):
+        lm.check_fits(CONTEXT, len(WORDS), ends.content_hash())
 
 
 def test_empty_text_is_the_start_token(load):

@@ -73,6 +73,16 @@ def test_each_source_judges_its_own_rows(tmp_path: Path) -> None:
     assert rewards.tolist() == [1, 1, 1]
 
 
+def test_a_reward_that_does_not_apply_is_none() -> None:
+    rows = [{"prompt": "a", "reference": None}, {"prompt": "b", "reference": "x"}]
+    source = make_source(textgym.mix([rows, SUMS]))
+    reward: Any = source.default_reward()
+    columns = {"reference": [None, "x"], "mixed_from": ["the list of prompts"] * 2}
+    assert reward(["a", "b"], ["x", "x"], **columns) == [None, 1.0]
+    # A prompt that a user wrote belongs to no source.
+    assert reward(["c"], ["x"], reference=[None]) == [None]
+
+
 def test_lists_inside_of_a_mix_are_looked_at() -> None:
     spec = textgym.mix([["a", "b " * 100], SUMS])
     with pytest.raises(

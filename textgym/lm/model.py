@@ -383,9 +383,13 @@ class LanguageModel(nn.Module):
                 "(agents.word_model.starting_model makes a small one)"
             )
         if tokenizer_hash is not None and tokenizer_hash != self.tokenizer.content_hash():
+            eos = self.tokenizer.eos_id
+            end = "none" if eos is None else repr(self.tokenizer.token(eos))
             raise ModelError(
                 f"the environment's tokenizer and that of {self.name!r} are of the same size, but "
-                f"their vocabularies differ; make the environment with tokenizer={self.name!r}"
+                f"their vocabularies differ, or their end-of-sequence tokens do (the model's is "
+                f"{end}); make the environment with tokenizer={self.name!r}, or, to end texts with "
+                "another token, save a tokenizer with that eos_token in the model's folder"
             )
         room = self.context_length
         if room is not None and self.seq2seq is not None:

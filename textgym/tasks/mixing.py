@@ -157,7 +157,8 @@ class MixedSource(Source):
         return MixedReward(
             {
                 name: (
-                    RewardSum(source.default_reward(), source.name),
+                    # (The sum around this one warns of rows to which no reward applies.)
+                    RewardSum(source.default_reward(), source.name, warn=False),
                     frozenset(source.item(0) if source.repeatable else ()),
                 )
                 for name, source in zip(self._names, self._sources, strict=True)
@@ -199,9 +200,10 @@ class MixedReward:
                 for name, values in mine.items()
                 if name in known or any(value is not None for value in values)
             }
-            totals, _ = reward(
+            totals, terms = reward(
                 [prompts[place] for place in at], [completions[place] for place in at], mine
             )
-            for place, value in zip(at, totals.tolist(), strict=True):
-                found[place] = value
+            applies = (~np.isnan(np.stack(list(terms.values())))).any(axis=0).tolist()
+            for place, value, counts in zip(at, totals.tolist(), applies, strict=True):
+                found[place] = value if counts else None
         return found
