@@ -89,8 +89,7 @@ def no_repeats(envs: VectorEnv[Any, Any, Any], size: int) -> MaskFunction:
         same &= (runs[..., -1] >= 0) & (lengths >= size - 1)[:, None]
         rows, places = same.nonzero()
         allowed[rows, runs[rows, places, -1]] = False
-        if tokenizer.eos_id is not None:
-            allowed[:, tokenizer.eos_id] = True
+        allowed[:, list(tokenizer.ends)] = True
         return allowed
 
     return mask

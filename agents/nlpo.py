@@ -138,8 +138,7 @@ class NLPOPolicy(LMPolicy):
             assert nucleus is not None, "without top-p there is no mask"
             keep = nucleus.mask()
             keep.scatter_(1, logits.topk(self.min_tokens).indices, True)
-            if lm.tokenizer.eos_id is not None:
-                keep[:, lm.tokenizer.eos_id] = True
+            keep[:, list(lm.tokenizer.ends)] = True
             # What is banned stays so.
             parts.append(KeptSets.of_mask(keep & (logits > -torch.inf)))
         return KeptSets.join(parts)

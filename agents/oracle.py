@@ -93,8 +93,9 @@ class Oracle(Planner):
         if self.settings.stop_at_eos and tokenizer.eos_id is not None:
             ending = [tokenizer.eos_id]
         elif self.settings.stops:
-            ending = tokenizer.encode(self.settings.stops.stops[0])
-        return [token for turn in self._turns(row) for token in (*tokenizer.encode(turn), *ending)]
+            ending = tokenizer.encode_continuation(self.settings.stops.stops[0])
+        write = tokenizer.encode_continuation
+        return [token for turn in self._turns(row) for token in (*write(turn), *ending)]
 
     def _turns(self, row: Row) -> list[str]:
         text, other = self.text(row), self.settings.conversation

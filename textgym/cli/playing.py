@@ -87,7 +87,7 @@ def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> N
             total += reward
             length = int((text >= 0).sum())
             if length > shown:  # The other side of a conversation.
-                console.print(escape(env.tokenizer.decode(text[shown:length].tolist())))
+                console.print(escape(env.tokenizer.continuation(text[shown:length].tolist(), text[:shown])))
                 shown = length
             if over or "turn" in info:
                 break
@@ -109,9 +109,9 @@ def _tokens(line: str, env: TextGenEnv) -> list[int]:
     tokenizer = env.tokenizer
     text = line.replace(r"\n", "\n")
     # Continuations begin with a blank, unless the vocabulary is one of words.
-    if tokenizer.token_bytes is not None and text and not text[0].isspace():
+    if not tokenizer.separator and text and not text[0].isspace():
         text = f" {text}"
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode_continuation(text)
     return ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
 
 
@@ -120,7 +120,7 @@ def _token(line: str, tokenizer: Tokenizer) -> int:
         return tokenizer.eos_id
     if line.startswith("#") and line[1:].isdecimal() and int(line[1:]) < tokenizer.vocab_size:
         return int(line[1:])
-    ids = tokenizer.encode(line.replace(r"\n", "\n"))
+    ids = tokenizer.encode_continuation(line.replace(r"\n", "\n"))
     if len(ids) != 1:
         pieces = [tokenizer.decode([index]) for index in ids]
         raise TextGymError(f"{line!r} is {len(ids)} tokens: {pieces}; type them one by one")

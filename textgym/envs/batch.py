@@ -25,7 +25,6 @@ from textgym.envs.settings import Settings
 from textgym.envs.starts import PromptStreams, Start, place
 from textgym.errors import ActionError
 from textgym.tasks.base import Row
-from textgym.tokenization import WordTokenizer
 
 Rows = NDArray[np.intp]
 
@@ -129,7 +128,10 @@ class TextBatch:
             drawn = [start.row for start in starts.values()]
             empty = {"response": "", "turns": [], "replies": []}
             talks = None if self.talk is None else [dict(empty) for _ in rows]
-            potentials = potential(self.settings, at, drawn, [[] for _ in rows], talks).tolist()
+            before = [start.ids for start in starts.values()]
+            potentials = potential(
+                self.settings, at, drawn, [[] for _ in rows], before, talks
+            ).tolist()
             for row, value in zip(rows, potentials, strict=True):
                 starts[row] = starts[row]._replace(potential=value)
         return starts
@@ -287,17 +289,30 @@ class TextBatch:
             table = settings.stops.table
             if table is not None:
                 stop_state = table[self.stop_state[stepping], taken]
+                if settings.stops.first_differs:
+                    self._read_first_tokens(stepping, written, stop_state)
                 stopped = stop_state == len(table) - 1
             else:
                 texts = [
-                    text_of(settings, self._said(row, end), "")
-                    for row, end in zip(stepping, position + 1, strict=True)
+                    self._turn_text(row, end)
+                    for row, end in zip(stepping.tolist(), (position + 1).tolist(), strict=True)
                 ]
                 stopped = np.array([settings.stops.found_in(text) for text in texts], dtype=bool)
             reason[stopped] = _STOP
         if settings.stop_at_eos:
-            reason[taken == settings.tokenizer.eos_id] = _EOS
+            for end in settings.tokenizer.ends:
+                reason[taken == end] = _EOS
         return reason, stop_state
+
+    def _read_first_tokens(
+        self, stepping: Rows, written: NDArray[np.intp], stop_state: NDArray[np.int32]
+    ) -> None:
+        """Correct the stop automaton's states where a token is the first of a whole text."""
+        for at in np.flatnonzero(written == 1).tolist():
+            row = int(stepping[at])
+            end = int(self.length[row]) + 1
+            if self.settings.tokenizer.is_empty(self.tokens[row, : end - 1]):
+                stop_state[at] = self.settings.stops.state_after(self._turn_text(row, end))
 
     def _score(
         self,
@@ -316,6 +331,7 @@ class TextBatch:
             ended,
             [self.rows[row] for row in rows],
             ids,
+            self._prompts(rows),
             [_REASONS[reason] for reason in reasons.tolist()],
             talks,
         )
@@ -332,7 +348,7 @@ class TextBatch:
         talks = []
         for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
             # An unfinished turn was said to nobody, but it was written.
-            rest = "" if row in last else text_of(self.settings, self._said(row, end), "")
+            rest = "" if row in last else self._turn_text(row, end)
             talks.append(self.talk.columns(row, last.get(row), rest))
         return talks
 
@@ -347,7 +363,7 @@ class TextBatch:
         turns = {}
         for at in np.flatnonzero(reason >= _STOP).tolist():
             row, end = int(stepping[at]), int(ends[at])
-            said = text_of(self.settings, self._said(row, end), _REASONS[reason[at]])
+            said = self._turn_text(row, end, _REASONS[reason[at]])
             start = self.rows[row]
             turn = talk.end_turn(row, start, said, place(self.settings, row, start["prompt"]))
             reason[at] = _TASK if turn.reply.done else _GOES_ON
@@ -382,11 +398,15 @@ class TextBatch:
         rows = sorted(told)
         return np.array(rows, dtype=np.intp), [told[row] for row in rows]
 
-    def _said(self, row: int, end: int) -> list[int]:
-        """The token ids of the agent's present turn, up to a position."""
+    def _turn_text(self, row: int, end: int, reason: str = "") -> str:
+        """What the agent has said in its present turn, up to a position."""
         start = self.prompt_length[row] if self.talk is None else self.talk.start[row]
         ids: list[int] = self.tokens[row, start:end].tolist()
-        return ids
+        return text_of(self.settings, ids, self.tokens[row, :start], reason)
+
+    def _prompts(self, rows: Sequence[int]) -> list[NDArray[np.int32]]:
+        """The token ids of some rows' prompts."""
+        return [self.tokens[row, : self.prompt_length[row]] for row in rows]
 
     # ------------------------------------------------------------------ texts
 
@@ -394,15 +414,15 @@ class TextBatch:
         """The text behind a row's prompt; in a conversation the other side's too."""
         ids = self.tokens[row, self.prompt_length[row] : self.length[row]].tolist()
         if self.talk is not None:
-            ids = [index for index in ids if index != self.settings.tokenizer.eos_id]
-        return text_of(self.settings, ids, "")
+            ends = self.settings.tokenizer.ends
+            ids = [index for index in ids if index not in ends]
+        return text_of(self.settings, ids, self.tokens[row, : self.prompt_length[row]], "")
 
     def shown(self, row: int) -> tuple[str, str]:
         """A row's prompt and response as they read side by side."""
         prompt, response = str(self.rows[row]["prompt"]), self.response(row)
-        # Decoding puts spaces between the words of a closed vocabulary, but none before the first.
-        apart = isinstance(self.settings.tokenizer, WordTokenizer) and prompt and response
-        return (f"{prompt} " if apart else prompt), response
+        separator = self.settings.tokenizer.separator if prompt and response else ""
+        return prompt + separator, response
 
     def _written(self, rows: Rows, ends: NDArray[np.intp]) -> list[list[int]]:
         """The token ids of some rows' responses, up to a position in each."""
@@ -437,7 +457,8 @@ class TextBatch:
         values = np.zeros(len(stepping))
         rows = [self.rows[row] for row in at]
         talks = self._talks(at, ends[going], stepping, turns)
-        values[going] = potential(self.settings, at, rows, self._written(at, ends[going]), talks)
+        ids, before = self._written(at, ends[going]), self._prompts(at.tolist())
+        values[going] = potential(self.settings, at, rows, ids, before, talks)
         return values
 
     # ------------------------------------------------------------------ small things

@@ -101,7 +101,7 @@ class Conversations:
         turns = [*self.talks[number].said, said]
         try:
             reply = self.task.reply(row, turns)
-            ids = [] if reply.done else self.tokenizer.encode(reply.text)
+            ids = [] if reply.done else self.tokenizer.encode_continuation(reply.text)
             reward = float(reply.reward)
         except Exception as error:
             raise TaskError(

@@ -13,7 +13,7 @@ _KNOWN: WeakKeyDictionary[Tokenizer, NDArray[np.bool_]] = WeakKeyDictionary()
 
 
 def writable_tokens(tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """A mask ``[V]`` of the tokens that are text or eos; a new array.
+    """A mask ``[V]`` of the tokens that are text or end one; a new array.
 
     Left out are the tokenizer's other special tokens (padding, unknown, beginning of sequence,
     ...), as far as it declares them, and ids that no token has.
@@ -27,8 +27,7 @@ def writable_tokens(tokenizer: Tokenizer) -> NDArray[np.bool_]:
 def _writable(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     mask = np.array([tokenizer.token(index) != "" for index in range(tokenizer.vocab_size)])
     mask[_special(tokenizer)] = False
-    if tokenizer.eos_id is not None:
-        mask[tokenizer.eos_id] = True
+    mask[list(tokenizer.ends)] = True
     return mask
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from textgym.envs.settings import Settings
 from textgym.tasks.base import Row
+from textgym.tokenization.base import Ids
 
 Info = dict[str, Any]
 
@@ -19,6 +20,7 @@ def score(
     at: NDArray[np.intp],
     rows: Sequence[Row],
     ids: list[list[int]],
+    befores: Sequence[Ids],
     reasons: list[str],
     talks: list[Info] | None = None,
 ) -> tuple[NDArray[np.float64], list[Info]]:
@@ -29,6 +31,7 @@ def score(
         at: The rows' numbers, for errors, ``[E]``.
         rows: The prompts and columns that their episodes started from, E dictionaries.
         ids: What was written, E lists of token ids.
+        befores: What preceded, the prompts' token ids, E sequences.
         reasons: Why each ended.
         talks: Of conversations: ``response``, ``turns`` and ``replies`` of each.
 
@@ -40,9 +43,7 @@ def score(
     """
     columns = _columns(rows)
     if talks is None:
-        responses = [
-            text_of(settings, row_ids, reason) for row_ids, reason in zip(ids, reasons, strict=True)
-        ]
+        responses = [text_of(settings, *each) for each in zip(ids, befores, reasons, strict=True)]
     else:
         responses = [talk.pop("response") for talk in talks]
         columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
@@ -70,6 +71,7 @@ def potential(
     at: NDArray[np.intp],
     rows: Sequence[Row],
     ids: list[list[int]],
+    befores: Sequence[Ids],
     talks: list[Info] | None = None,
 ) -> NDArray[np.float64]:
     """The potential of unfinished responses, ``[R]`` float64; see `score` for the arguments.
@@ -83,18 +85,25 @@ def potential(
     columns["completion_ids"] = ids
     columns["finish_reason"] = [""] * len(rows)
     if talks is None:
-        texts = [text_of(settings, row_ids, "") for row_ids in ids]
+        texts = [text_of(settings, *each, "") for each in zip(ids, befores, strict=True)]
     else:
         texts = [talk.pop("response") for talk in talks]
         columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
     return settings.step_reward([row["prompt"] for row in rows], texts, columns, at)[0]
 
 
-def text_of(settings: Settings, ids: list[int], reason: str) -> str:
-    """A response's text: without the eos token or stop string that ended it."""
+def text_of(settings: Settings, ids: list[int], before: Ids, reason: str) -> str:
+    """A response's text: the text of all tokens less the text of those before.
+
+    Args:
+        settings: The tokenizer and the stop strings.
+        ids: What was written.
+        before: The token ids that precede.
+        reason: Why it ended; the eos token or stop string that ended it is left out.
+    """
     if reason == "eos":
         ids = ids[:-1]
-    text = settings.tokenizer.decode(ids)
+    text = settings.tokenizer.continuation(ids, before)
     return settings.stops.cut(text) if reason == "stop" else text
 
 

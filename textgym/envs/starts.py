@@ -74,7 +74,7 @@ class PromptStreams:
         self.seeds: list[int | None] = [None] * num_rows
         # Prompts of a finite list come again and again; an endless source seldom repeats one.
         self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
-        # What an encoder-decoder's tokenizer puts around a prompt, so that its end can be seen.
+        # The special tokens that the tokenizer writes around a prompt; they are never cut off.
         self._frame = settings.tokenizer.prompt_frame
         check_prompts(settings, self._fit)
         if sum(map(len, (self._encoded or {}).values())) > _MAX_KEPT:
@@ -246,6 +246,8 @@ class PromptStreams:
             if known is not None:
                 known[prompt] = ids
         before, behind = self._frame
+        if before and ids[: len(before)] == before:
+            before = []  # The prompt spells its bos itself.
         if behind and behind[-1] in ids:
             raise PromptError(
                 f"{place(self.settings, row, prompt)}: the prompt spells the end-of-sequence token "

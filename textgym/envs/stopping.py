@@ -45,12 +45,21 @@ class StopStrings:
                 raise SettingsError(f"{stop!r} is no stop string; give non-empty Unicode strings")
         self.stops = tuple(stops)
         self.table: NDArray[np.int32] | None = None
-        if self.stops and tokenizer.token_bytes is not None:
-            over_bytes = _automaton([stop.encode() for stop in self.stops])
-            self.table = _over_tokens(over_bytes, tokenizer.token_bytes)
+        # Whether the first token of an empty text reads differently from one behind other text.
+        self.first_differs = tokenizer.token_bytes is None and tokenizer.appended_bytes is not None
+        if self.stops and tokenizer.appended_bytes is not None:
+            self._over_bytes = _automaton([stop.encode() for stop in self.stops])
+            self.table = _over_tokens(self._over_bytes, tokenizer.appended_bytes)
 
     def __bool__(self) -> bool:
         return bool(self.stops)
+
+    def state_after(self, text: str) -> int:
+        """The state of :attr:`table` after a text."""
+        state = 0
+        for byte in text.encode("utf-8", "surrogatepass"):
+            state = int(self._over_bytes[state, byte])
+        return state
 
     def found_in(self, text: str) -> bool:
         """Whether a text holds a stop string."""

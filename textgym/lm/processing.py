@@ -49,6 +49,7 @@ class Sampler:
         self.banned = token_ids("sampling: banned_tokens", settings.banned_tokens, tokenizer)
         self.required = token_ids("sampling: required_tokens", settings.required_tokens, tokenizer)
         self.eos_id = tokenizer.eos_id
+        self.ends = tokenizer.ends
         size = tokenizer.vocab_size
         # Settings that are given but let everything pass count as off.
         self.top_k = None if settings.top_k is None or settings.top_k >= size else settings.top_k
@@ -214,7 +215,8 @@ class _Process(torch.autograd.Function):
             early = torch.zeros(len(texts), dtype=torch.bool, device=texts.device)
             for token in sampler.required:
                 early |= ~(texts == token).any(-1)
-            out[early, sampler.eos_id] = impossible
+            for end in sampler.ends:
+                out[early, end] = impossible
         if kept is not None:
             out.masked_fill_(~kept.mask(), impossible)
         ctx.temperature = settings.temperature
@@ -258,12 +260,12 @@ def _check_tokens(sampler: Sampler, tokenizer: Tokenizer) -> None:
         )
     if not sampler.required:
         return
-    if sampler.eos_id is None:
+    if not sampler.ends:
         raise SettingsError(
             f"sampling: required_tokens hold back eos, but {tokenizer.name!r} has no eos token; "
             "leave them out"
         )
-    if sampler.eos_id in sampler.required:
+    if {*sampler.ends} & {*sampler.required}:
         raise SettingsError(
             "sampling: required_tokens has eos itself, which could then never be written; "
             "leave it out"

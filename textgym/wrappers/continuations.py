@@ -43,7 +43,7 @@ class Continuations:
         self._masks = masks_after(env)
         settings = getattr(env.unwrapped, "settings", None)
         self._budget = None if settings is None else int(settings.max_new_tokens)
-        self._eos = settings.tokenizer.eos_id if settings and settings.stop_at_eos else None
+        self._ends = settings.tokenizer.ends if settings and settings.stop_at_eos else ()
         self._rngs = [np.random.default_rng() for _ in range(rows)]
         self._limits = np.zeros(rows, np.intp)
 
@@ -69,7 +69,7 @@ class Continuations:
             ]
         )
         return sample_continuations(
-            self.frozen, texts, room, uniform, self._temperature, self._eos, self._masks
+            self.frozen, texts, room, uniform, self._temperature, self._ends, self._masks
         )
 
     def get_state(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def sample_continuations(
     room: NDArray[np.intp],
     uniform: NDArray[np.float64],
     temperature: float,
-    eos: int | None,
+    closing: Sequence[int],
     masks: MaskFunction | None = None,
 ) -> Proposals:
     """Sample k continuations of up to m tokens for each of B texts.
@@ -106,7 +106,7 @@ def sample_continuations(
         room: ``[B]``, how many tokens each text may still get; 0 for one that is over.
         uniform: Numbers in [0, 1), ``[B, k, m]``: one for each token.
         temperature: Logits are divided by it; 1 is the model's own distribution.
-        eos: A token after which a continuation ends, or None.
+        closing: The tokens after which a continuation ends.
         masks: From texts ``[n, L]`` to what may be written next, bool ``[n, V]``; None for all.
 
     Returns:
@@ -135,8 +135,7 @@ def sample_continuations(
         sums[at] += as_array(log_probs.gather(1, chosen[:, None]))[:, 0]
         ids = chosen.cpu().numpy()
         tokens[at, step] = written[at, ends[at] + step] = ids
-        if eos is not None:
-            alive[at[ids == eos]] = False
+        alive[at[np.isin(ids, closing)]] = False
         hidden = frozen.hidden(written)
     order = np.argsort(-sums.reshape(rows, k), axis=1, kind="stable")
     each = np.arange(rows)[:, None]

@@ -145,7 +145,7 @@ class RecordEpisodes:
         if self._tokenizer is None or not isinstance(last, np.ndarray) or last.dtype != np.int32:
             return None
         written = last[count:]
-        text: str = self._tokenizer.decode(written[written >= 0].tolist())
+        text: str = self._tokenizer.continuation(written[written >= 0].tolist(), last[:count])
         return text
 
 

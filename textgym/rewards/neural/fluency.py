@@ -152,10 +152,10 @@ def log_likelihoods(
     # Of each piece: its text, its tokens, and the first of them that is scored.
     pieces: list[tuple[int, list[int], int]] = []
     for row, (prompt, text) in enumerate(pairs):
-        before = lm.tokenizer.encode(encodable(prompt))
+        before = lm.tokenizer.prompt_ids(encodable(prompt))
         if not before and lm.start_id is not None:
             before = [lm.start_id]
-        tokens = before + lm.tokenizer.encode(encodable(text))
+        tokens = before + lm.tokenizer.encode_continuation(encodable(text))
         for first, scored, stop in _windows(max(len(before), 1), len(tokens), lm.context_length):
             pieces.append((row, tokens[first:stop], scored - first))
     totals, counts = [0.0] * len(pairs), [0] * len(pairs)
