@@ -87,7 +87,9 @@ def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> N
             total += reward
             length = int((text >= 0).sum())
             if length > shown:  # The other side of a conversation.
-                console.print(escape(env.tokenizer.continuation(text[shown:length].tolist(), text[:shown])))
+                console.print(
+                    escape(env.tokenizer.continuation(text[shown:length].tolist(), text[:shown]))
+                )
                 shown = length
             if over or "turn" in info:
                 break

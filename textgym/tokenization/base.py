@@ -164,8 +164,8 @@ class Tokenizer(ABC):
         it would be one space too many.
         """
         ids = self.encode(text)
-        anchors = self._anchors
-        if not ids or not anchors or self.separator or self.continuation(ids, anchors[0]) == text:
+        anchors = self._anchors if ids and not self.separator else []
+        if not anchors or self.continuation(ids, anchors[0]) == text:
             return ids
         if self.continuation(ids[1:], anchors[0]) == text:  # The mark was a token of its own.
             return ids[1:]

@@ -81,7 +81,8 @@ class FastTokenizer(Tokenizer):
         """Token ids of a text, without special tokens around it.
 
         Raises:
-            TokenizerError: If the text is not Unicode: if it holds a lone surrogate.
+            TokenizerError: If the text holds a lone surrogate, or something for which the
+                vocabulary has no token.
         """
         spaced = self._spaced
         words = text.split(" ")
@@ -132,6 +133,11 @@ class FastTokenizer(Tokenizer):
             raise TokenizerError(
                 f"{text!r} cannot be tokenized: it holds half of a surrogate pair; "
                 "read the text as UTF-8, or drop the character"
+            ) from error
+        except Exception as error:  # The library raises bare Exception.
+            raise TokenizerError(
+                f"the tokenizer {self.name!r} cannot spell {text[:40]!r} ({error}); "
+                "use one that has a token for what it does not know"
             ) from error
 
     def decode(self, ids: Sequence[int]) -> str:
