@@ -541,3 +541,16 @@ def test_frame_of_a_tokenizer_written_in_python() -> None:
     tokenizer = load_tokenizer(slow)
     assert tokenizer.prompt_frame == ([], [slow.eos_token_id])
     assert [*tokenizer.encode("the"), *tokenizer.prompt_frame[1]] == slow("the").input_ids
+
+
+def test_a_large_tokenizer_is_shared_as_long_as_its_files_stay_the_same(tmp_path: Path) -> None:
+    words = [f"w{index}" for index in range(40_000)]
+    for first in ("<eos>", "</s>"):
+        vocabulary = {word: at for at, word in enumerate([first, *words])}
+        tokenizers.Tokenizer(models.WordLevel(vocabulary)).save(str(tmp_path / "tokenizer.json"))
+        loaded = load_tokenizer(str(tmp_path))
+        assert loaded.token(0) == first
+        assert load_tokenizer(str(tmp_path)) is loaded
+    # Other files beside it say other things.
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "w3"}')
+    assert load_tokenizer(str(tmp_path)).eos_id == 4

@@ -64,9 +64,22 @@ def test_tokenizer_is_that_of_transformers(file: str) -> None:
     ours = load_tokenizer(file)
     assert ours.encode(TEXT) == theirs(TEXT, add_special_tokens=False).input_ids
     assert [ours.token(index) for index in range(ours.vocab_size)] == TOKENS
-    # An environment and its models share the one that was read.
-    assert load_tokenizer(file) is ours
+    assert ours.prompt_ids(TEXT) == theirs(TEXT).input_ids
     assert LanguageModel.load(file).tokenizer.content_hash() == ours.content_hash()
+
+
+def test_the_chat_template_in_the_file(tmp_path: Path) -> None:
+    template = "{% for m in messages %}<s>{{ m.role }} {{ m.content }}{% endfor %}"
+    path = write_gguf(tmp_path / "chat.gguf", template=template)
+    messages = [{"role": "user", "content": "was the movie good?"}]
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file="chat.gguf")
+    ours = load_tokenizer(path)
+    assert ours.chat_template is not None
+    rendered = ours.chat_template.render(messages)
+    assert rendered == theirs.apply_chat_template(messages, tokenize=False)
+    # The template spells bos, and the tokenizer adds none.
+    expected = theirs.apply_chat_template(messages, return_dict=False)
+    assert ours.prompt_ids(rendered) == expected
 
 
 def test_another_file_under_the_same_name_is_read_again(tmp_path: Path) -> None:

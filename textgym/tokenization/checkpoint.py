@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from textgym.gguf_files import gguf_config
 from textgym.tokenization.base import Tokenizer
 from textgym.tokenization.chat import ChatTemplate
 
@@ -121,6 +122,22 @@ class CheckpointFiles:
             return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError):
             return None
+
+
+class GgufFiles(CheckpointFiles):
+    """The same of a GGUF file, whose tokenizer itself holds the chat template.
+
+    Args:
+        source: The file.
+    """
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration in the file."""
+        return dict(gguf_config(Path(self.source)).to_dict())
+
+    def _read_text(self, file: str) -> str | None:
+        return None
 
 
 def as_template(source: Any, special_tokens: dict[str, str], name: str) -> ChatTemplate | None:

@@ -11,7 +11,7 @@ import tokenizers
 from textgym.errors import ModelError, TokenizerError
 from textgym.gguf_files import file_version, find_gguf, gguf_tokenizer
 from textgym.tokenization.base import TINY, TINY_DIR, Tokenizer
-from textgym.tokenization.checkpoint import CheckpointFiles, as_template, template_ends
+from textgym.tokenization.checkpoint import CheckpointFiles, GgufFiles, as_template, template_ends
 from textgym.tokenization.fast import FastTokenizer, serialized
 from textgym.tokenization.slow import SlowTokenizer
 from textgym.tokenization.words import WordTokenizer
@@ -51,12 +51,8 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
     if isinstance(spec, (str, Path)):
         try:
             path = Path(spec).expanduser()
-            if (gguf := _find_gguf(path)) is not None:
-                return _load_gguf(gguf, str(spec))
-            if path.is_file():
-                return _load_file(path, str(spec))
-            if path.is_dir():
-                return _load_folder(path, str(spec))
+            if path.exists():
+                return _load_path(path, str(spec))
         except (OSError, RuntimeError):  # No name that a file could have.
             pass
         if isinstance(spec, Path) or looks_local(spec) or is_ours(spec):
@@ -90,6 +86,31 @@ def is_ours(name: str) -> bool:
     return name.startswith(TINY.partition("/")[0] + "/")
 
 
+# Tokenizers with large vocabularies take seconds to load, and an environment, its models and their
+# references all do. They are immutable, and so one is shared as long as the files stay the same.
+_LARGE = 2**15
+_MOST = 8
+_LOADED: dict[tuple[Any, ...], Tokenizer] = {}
+_FILES = {".json", ".jinja", ".txt", ".model", ".gguf"}
+
+
+def _load_path(path: Path, name: str) -> Tokenizer:
+    folder = path if path.is_dir() else path.parent
+    files = [file for file in folder.iterdir() if file.suffix in _FILES and file.is_file()]
+    key = (name, path.absolute(), *sorted(map(file_version, files)))
+    if key in _LOADED:
+        return _LOADED[key]
+    if (gguf := _find_gguf(path)) is not None:
+        tokenizer = _load_gguf(gguf, name)
+    else:
+        tokenizer = _load_folder(path, name) if path.is_dir() else _load_file(path, name)
+    if tokenizer.vocab_size >= _LARGE:
+        _LOADED[key] = tokenizer
+        while len(_LOADED) > _MOST:
+            del _LOADED[next(iter(_LOADED))]
+    return tokenizer
+
+
 def _find_gguf(path: Path) -> Path | None:
     try:
         return find_gguf(path)
@@ -98,17 +119,10 @@ def _find_gguf(path: Path) -> Path | None:
 
 
 def _load_gguf(path: Path, name: str) -> Tokenizer:
-    """A large vocabulary takes seconds, so that an environment and its models share one."""
-    key = (name, *file_version(path))
-    if key not in _FROM_GGUF:
-        try:
-            _FROM_GGUF[key] = _from_transformers(gguf_tokenizer(path), name, None)
-        except ModelError as error:
-            raise TokenizerError(str(error)) from error
-    return _FROM_GGUF[key]
-
-
-_FROM_GGUF: dict[tuple[Any, ...], Tokenizer] = {}
+    try:
+        return _from_transformers(gguf_tokenizer(path), name, GgufFiles(str(path)))
+    except ModelError as error:
+        raise TokenizerError(str(error)) from error
 
 
 def _load_folder(folder: Path, name: str) -> Tokenizer:
