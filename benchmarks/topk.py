@@ -5,9 +5,9 @@
 
 Rules that learn nothing (the likeliest proposal, a random one, the language model's own sampling)
 beside agents that learn to choose (DQN, QR-DQN, tabular Q-learning), on a task whose one reward
-comes at the end of a text. Every agent answers the same prompts of the eval split. Intervals are of
-the mean over all episodes of all seeds (normal approximation); the means of the seeds stand beside
-them, as they also differ by luck in training.
+comes at the end of a text. Every agent answers the same prompts of the eval split, with every seed:
+intervals are of the mean over prompts of each prompt's mean over the seeds (normal approximation).
+The means of the seeds are next to them, as they also differ by luck in training.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def main(settings: Settings) -> None:
     for name in settings.agents:
         who = known[name]
         returns, seconds = measure(who, settings.seeds, settings.episodes)
-        every = np.concatenate(returns)
+        every = np.mean(returns, axis=0)  # A prompt counts once, however many seeds answered it.
         half = 1.96 * every.std(ddof=1) / np.sqrt(len(every))
         means = " ".join(f"{np.mean(own):.3f}" for own in returns)
         took = f"{seconds / len(returns):.0f}" if who.settings.steps else "-"

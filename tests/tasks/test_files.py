@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -168,6 +169,53 @@ def test_bad_rows_are_counted_and_named() -> None:
         gym.make("TextGen-v0", prompts=rows, on_bad_row="drop")
     with pytest.raises(DataError, match=r"no row of .* can be used: row 0 .* has no prompt"):
         gym.make("TextGen-v0", prompts=[{"x": 1}], on_bad_row="skip")
+
+
+class Rows:
+    """A table that is not in memory, and counts what is read."""
+
+    def __init__(self, count: int, bad: int) -> None:
+        self.count, self.bad = count, bad
+        self.read: set[int] = set()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        self.read.add(index)
+        return {"prompt": 3 if index == self.bad else f"p{index}"}
+
+    column_names = ("prompt",)
+
+
+def test_of_a_large_table_rows_are_looked_at_that_are_evenly_spread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("textgym.tasks.lists.MAX_CHECKED", 11)
+    table = Rows(101, bad=15)
+    table.column_names = ["prompt"]  # type: ignore[assignment]
+    source = make_source(table, on_bad_row="skip")
+    assert table.read == set(range(0, 101, 10))
+    # A bad row that nobody has looked at is skipped when it is drawn, or named.
+    rng = np.random.default_rng(0)
+    assert "3" not in {source.draw(rng)["prompt"] for _ in range(1000)}
+    assert 15 in table.read
+    strict = make_source(table)
+    with pytest.raises(DataError, match=r"row 15 of Rows has a int as its 'prompt'"):
+        _ = [strict.draw(rng) for _ in range(1000)]
+    with pytest.raises(DataError, match=r"row 15 of Rows .*1 of the 101 rows"):
+        make_source(table, eval_share=0.1)
+
+
+def test_pictures_are_not_decoded_when_rows_are_looked_at() -> None:
+    datasets = pytest.importorskip("datasets")
+    pillow = pytest.importorskip("PIL.Image")
+    pictures = [pillow.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    table = datasets.Dataset.from_dict({"prompt": ["a", "b"], "image": pictures})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.Image, "decode_example", None)
+        source = make_source(table)
+    assert source.item(1)["image"].getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_skipping_reads_the_good_lines_of_a_file(tmp_path: Path) -> None:

@@ -391,6 +391,8 @@ def test_classes_that_cannot_be_made() -> None:
 def test_default_rewards() -> None:
     assert make_source(["a"]).default_reward() == "distinct"
     assert make_source(ROWS).default_reward() == "edit_similarity"
+    # Not the first row alone counts.
+    assert make_source(["a", ROWS[0]]).default_reward() == "edit_similarity"
     assert make_source(lambda rng: ROWS[0]).default_reward() == "edit_similarity"
 
 
