@@ -83,7 +83,9 @@ class TextBatch:
         if settings.pictures is not None and settings.pictures.image_shape is not None:
             self.images = np.zeros((num_rows, *settings.pictures.image_shape), dtype=np.uint8)
         other = settings.conversation
-        self.talk = Conversations(other, settings.tokenizer, num_rows) if other else None
+        self.talk = (
+            Conversations(other, settings.tokenizer, num_rows, settings.chat) if other else None
+        )
 
     # ------------------------------------------------------------------ starting an episode
 
@@ -365,7 +367,8 @@ class TextBatch:
             row, end = int(stepping[at]), int(ends[at])
             said = self._turn_text(row, end, _REASONS[reason[at]])
             start = self.rows[row]
-            turn = talk.end_turn(row, start, said, place(self.settings, row, start["prompt"]))
+            where = place(self.settings, row, start["prompt"])
+            turn = talk.end_turn(row, start, said, where, closed=bool(reason[at] == _EOS))
             reason[at] = _TASK if turn.reply.done else _GOES_ON
             # The agent has to have room for an answer.
             room = self.prompt_length[row] + self.settings.max_new_tokens - end - len(turn.ids)

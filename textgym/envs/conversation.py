@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from textgym.envs.scoring import Info
 from textgym.errors import TaskError
 from textgym.tasks.base import Reply, Row, Task
-from textgym.tokenization import Tokenizer
+from textgym.tokenization import ChatTemplate, Tokenizer
 
 
 class Turn(NamedTuple):
@@ -62,6 +62,7 @@ class Conversations:
         task: The other side.
         tokenizer: Spells what it says.
         rows: Number of rows N.
+        template: Writes the turns of a chat; None appends what the other side says as it is.
 
     Attributes:
         talks: One a row.
@@ -70,8 +71,11 @@ class Conversations:
         foreign: ``[N]``, tokens of the other side behind the prompt.
     """
 
-    def __init__(self, task: Task, tokenizer: Tokenizer, rows: int) -> None:
+    def __init__(
+        self, task: Task, tokenizer: Tokenizer, rows: int, template: ChatTemplate | None = None
+    ) -> None:
         self.task = task
+        self.template = template
         self.tokenizer = tokenizer
         self.talks = [Talk([], [], [], 0) for _ in range(rows)]
         self.turn = np.zeros(rows, dtype=np.int64)
@@ -86,7 +90,7 @@ class Conversations:
         self.start[rows] = lengths
         self.foreign[rows] = 0
 
-    def end_turn(self, number: int, row: Row, said: str, where: str) -> Turn:
+    def end_turn(self, number: int, row: Row, said: str, where: str, closed: bool) -> Turn:
         """Ask the other side what it says; nothing changes yet.
 
         Args:
@@ -94,6 +98,7 @@ class Conversations:
             row: What the episode started from.
             said: The agent's turn.
             where: How errors name the row.
+            closed: Whether the agent wrote the token that ends its turn.
 
         Raises:
             TaskError: If the task raises, or its reply is none.
@@ -101,7 +106,7 @@ class Conversations:
         turns = [*self.talks[number].said, said]
         try:
             reply = self.task.reply(row, turns)
-            ids = [] if reply.done else self.tokenizer.encode_continuation(reply.text)
+            ids = [] if reply.done else self._spelled(row, reply, closed)
             reward = float(reply.reward)
         except Exception as error:
             raise TaskError(
@@ -113,6 +118,14 @@ class Conversations:
             raise TaskError(f"{where}: the reply after turn {len(turns)} has the reward {reward}")
         over = reply.done or len(turns) >= self.task.max_turns
         return Turn(said, reply._replace(reward=reward, done=over), [] if over else ids)
+
+    def _spelled(self, row: Row, reply: Reply, closed: bool) -> list[int]:
+        """The token ids that the other side appends."""
+        if self.template is None:
+            return self.tokenizer.encode_continuation(reply.text)
+        answer = reply.text.strip() if reply.message is None else reply.message
+        ids = self.tokenizer.encode(self.template.behind_reply(row["messages"], answer))
+        return ids[1:] if closed and ids[:1] and ids[0] in self.tokenizer.ends else ids
 
     def keep(self, number: int, turn: Turn, end: int) -> Info:
         """Take a turn down that ended before position `end`, and return what ``info`` says of it.

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from textgym.envs.chat import messages_of
 from textgym.errors import DataWarning, PromptError
 from textgym.tasks.sources import FiniteSource
 
@@ -57,11 +58,9 @@ def _look(rows: FiniteSource, settings: Settings, fit: Fit) -> dict[int, str]:
     bad: dict[int, str] = {}
     fitting = 0
     for index, prompt in prompts:
-        if not isinstance(prompt, str):  # Messages: the tokenizer's template makes a text of them.
-            fitting += 1
-            continue
         try:
-            fitting += fit(rows.place(index), prompt) is not None
+            text = prompt if settings.chat is None else settings.chat.render(messages_of(prompt))
+            fitting += fit(rows.place(index), text) is not None
         except PromptError as error:
             if not skip:
                 raise
@@ -89,6 +88,7 @@ def _key(settings: Settings, prompts: Sequence[tuple[int, Any]]) -> str:
         tokenizer.name,
         tokenizer.content_hash(),
         tokenizer.prompt_frame,
+        settings.chat,
     )
     digest = hashlib.sha256(repr(rule).encode("utf-8", "surrogatepass"))
     for index, prompt in prompts:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from textgym.envs.chat import Chat, ChatSource, chat_template
 from textgym.envs.stopping import StopStrings
 from textgym.errors import (
     RewardError,
@@ -21,7 +22,7 @@ from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec, make_source
 from textgym.tasks.registry import make_task
 from textgym.tasks.sources import AdoptedSource, Source, TaskSource
-from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
+from textgym.tokenization import ChatTemplate, Tokenizer, TokenizerSpec, load_tokenizer
 
 PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
 
@@ -54,6 +55,8 @@ class Settings:
     split: str
     max_episode_steps: int | None
     on_bad_row: OnBadRow = "error"
+    chat: ChatTemplate | None = None
+    """What renders the prompts, where they are messages."""
     conversation: Task | None = None
     """The other side, where the agent has several turns."""
     pictures: Task | None = None
@@ -84,6 +87,7 @@ def resolve(
     max_episode_steps: int | None = None,
     on_bad_row: OnBadRow = "error",
     eval_share: float | None = None,
+    chat: Chat = "auto",
 ) -> Settings:
     """Check an environment's arguments and turn them into objects.
 
@@ -131,6 +135,10 @@ def resolve(
         )
     if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
         raise SettingsError(f"{name}: stop={stop!r} is no list; give a list of stop strings")
+    with naming(name):
+        template = chat_template(name, chat, source, words)
+        if template is not None:
+            source = ChatSource(source, template)
     conversation = defaults if defaults is not None and defaults.max_turns > 1 else None
     with naming(name):
         stops = StopStrings(_first(stop, defaults and defaults.stop, ()), words)
@@ -175,6 +183,7 @@ def resolve(
         stop_at_eos=at_eos,
         split=split,
         on_bad_row=on_bad_row,
+        chat=template,
         max_episode_steps=max_episode_steps,
         conversation=conversation,
         pictures=defaults if defaults is not None and defaults.image_shape is not None else None,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
+from textgym.envs.chat import Chat
 from textgym.envs.masks import writable_tokens
 from textgym.envs.observations import Observation, observation_space, observe_row
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
@@ -88,6 +89,10 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     prompt_overflow: What to do with a prompt of more than ``max_prompt_tokens``: ``"error"``;
         ``"left"`` or ``"right"`` cuts that side off (of what the policy reads: ``info["prompt"]``
         and the reward's ``prompts`` keep the whole one); ``"skip"`` takes another prompt.
+    chat: Whether the tokenizer's chat template renders the prompts, generation prompt included:
+        True (a string is one message of the user), False, or ``"auto"``: if they are lists of
+        messages (a column ``prompt`` or ``messages``). ``info["prompt"]`` is the rendered text, and
+        the messages are the column ``messages``. In a conversation the template writes the turns.
     on_bad_row: What to do with rows of lists, files and data sets that cannot be used (they cannot
         be read, have no prompt or one that cannot be tokenized, or lack what the task's score
         needs): ``"error"``; ``"skip"`` leaves them out, with a ``DataWarning`` that counts and
@@ -146,6 +151,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         stop: Sequence[str] | None = None,
         prompt_overflow: PromptOverflow = "error",
         on_bad_row: OnBadRow = "error",
+        chat: Chat = "auto",
         stop_at_eos: bool | None = None,
         split: str = "train",
         eval_share: float | None = None,
@@ -166,6 +172,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             stop=stop,
             prompt_overflow=prompt_overflow,
             on_bad_row=on_bad_row,
+            chat=chat,
             stop_at_eos=stop_at_eos,
             split=split,
             eval_share=eval_share,

@@ -75,7 +75,8 @@ class PromptStreams:
         # Prompts of a finite list come again and again; an endless source seldom repeats one.
         self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
         # The special tokens that the tokenizer writes around a prompt; they are never cut off.
-        self._frame = settings.tokenizer.prompt_frame
+        # A chat template writes its own.
+        self._frame = settings.tokenizer.prompt_frame if settings.chat is None else ([], [])
         check_prompts(settings, self._fit)
         if sum(map(len, (self._encoded or {}).values())) > _MAX_KEPT:
             self._encoded = {}

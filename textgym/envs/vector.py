@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from textgym.envs.autoreset import known_mode
 from textgym.envs.batch import TextBatch
+from textgym.envs.chat import Chat
 from textgym.envs.infos import add_infos
 from textgym.envs.masks import writable_tokens
 from textgym.envs.observations import Observation, observation_space, observe, observe_row
@@ -74,6 +75,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         stop: Sequence[str] | None = None,
         prompt_overflow: PromptOverflow = "error",
         on_bad_row: OnBadRow = "error",
+        chat: Chat = "auto",
         stop_at_eos: bool | None = None,
         split: str = "train",
         eval_share: float | None = None,
@@ -96,6 +98,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             stop=stop,
             prompt_overflow=prompt_overflow,
             on_bad_row=on_bad_row,
+            chat=chat,
             stop_at_eos=stop_at_eos,
             split=split,
             eval_share=eval_share,

@@ -50,11 +50,14 @@ class Reply(NamedTuple):
         text: What it says, up to where the agent's next turn begins (``"\nUser: ...\nAgent:"``).
         reward: Added to the step's reward.
         done: The conversation is over; the text is not shown any more.
+        message: The same as the content of a chat message, without names or marks of turns; None
+            takes `text` without the white space around it.
     """
 
     text: str = ""
     reward: float = 0.0
     done: bool = False
+    message: str | None = None
 
 
 SPLITS = ("train", "eval")

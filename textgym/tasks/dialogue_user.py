@@ -119,7 +119,7 @@ class User:
         if self.done:
             return Reply("", reward, True)
         said = " ".join(dict.fromkeys(self._answers)) or "Sorry?"
-        return Reply(f"\nUser: {said}\nAgent:", reward)
+        return Reply(f"\nUser: {said}\nAgent:", reward, message=said)
 
     def _says_nothing(self, act: Act, before: Sequence[Act]) -> bool:
         """Whether an act repeats one of its turn, asks in vain, or books nothing."""

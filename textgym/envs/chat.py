@@ -1,0 +1,106 @@
+"""Prompts that are messages: rendered by the tokenizer's chat template, as rows are drawn."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from textgym.errors import DataError, SettingsError
+from textgym.rewards.combine import RewardSpec
+from textgym.tasks.base import Row
+from textgym.tasks.rows import is_messages
+from textgym.tasks.sources import FiniteSource, Source, TaskSource
+from textgym.tokenization import ChatTemplate, Message, Tokenizer
+
+Chat: TypeAlias = "bool | Literal['auto']"
+
+
+class ChatSource(Source):
+    """The rows of another source, with prompts that a chat template has rendered.
+
+    A row's ``prompt`` is the rendered text, generation prompt included, and its column ``messages``
+    holds the messages. A prompt that is a string is one message of the user.
+
+    Args:
+        source: Where the rows come from.
+        template: The tokenizer's chat template.
+    """
+
+    def __init__(self, source: Source, template: ChatTemplate) -> None:
+        self.name = source.name
+        self.seed_key = source.seed_key
+        self.size = source.size
+        self.repeatable = source.repeatable
+        self._source = source
+        self._template = template
+
+    def draw(self, rng: np.random.Generator) -> Row:
+        """A random row, rendered."""
+        return self._rendered(self._source.draw(rng))
+
+    def item(self, index: int) -> Row:
+        """The row of one index, rendered."""
+        return self._rendered(self._source.item(index))
+
+    def adopt(self, row: Row) -> Row:
+        """Complete a row of the user's, and render it."""
+        return self._rendered(self._source.adopt(row))
+
+    def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
+        """Tokens to allow for a prompt."""
+        return self._source.prompt_budget(tokenizer)
+
+    def default_reward(self) -> RewardSpec:
+        """The source's own reward."""
+        return self._source.default_reward()
+
+    def lists(self) -> list[FiniteSource]:
+        """The finite lists that the source draws from; their prompts are not rendered."""
+        return self._source.lists()
+
+    def _rendered(self, row: Row) -> Row:
+        messages = messages_of(row["prompt"])
+        return {**row, "messages": messages, "prompt": self._template.render(messages)}
+
+
+def messages_of(prompt: Any) -> list[Message]:
+    """The messages of a prompt; a string is one message of the user."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [dict(message) for message in prompt]
+
+
+def chat_template(
+    name: str, chat: Any, source: Source, tokenizer: Tokenizer
+) -> ChatTemplate | None:
+    """The template that renders an environment's prompts; None if they are plain text.
+
+    Args:
+        name: The environment, for errors.
+        chat: True, False or "auto": render if the source's prompts are messages.
+        source: Where prompts come from.
+        tokenizer: Its template.
+
+    Raises:
+        SettingsError: If `chat` is something else, or the tokenizer has no template.
+        DataError: If the prompts are messages, but are not to be rendered.
+    """
+    if not isinstance(chat, (bool, np.bool_)) and chat != "auto":
+        raise SettingsError(f"{name}: chat={chat!r} is unknown; use True, False or 'auto'")
+    messages = not isinstance(source, TaskSource) and is_messages(source.item(0)["prompt"])
+    if messages and chat is not True and chat != "auto":
+        raise DataError(
+            f"{name}: the prompts of {source.name} are messages, which chat=False does not render; "
+            "leave chat out, or give prompts that are strings"
+        )
+    if not messages and chat is not True:
+        return None
+    if tokenizer.chat_template is None:
+        why = "the prompts are messages" if messages else "chat=True"
+        raise SettingsError(
+            f"{name}: {why}, but the tokenizer {tokenizer.name!r} has no chat template; use the "
+            "tokenizer of an instruction-tuned model (tokenizer=..., or --lm for an agent), set "
+            "tokenizer.chat_template of a transformers tokenizer, or give prompts as strings"
+        )
+    return tokenizer.chat_template
