@@ -10,10 +10,11 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 * ``curve.png``: reward during training, and the evaluations before and after;
 * ``samples.jsonl``: the evaluation prompts with the texts before and after;
 * ``progress.csv`` and TensorBoard events: every logged number, and sample texts;
-* ``model.zip`` (for ``load`` of the agent's class, such as ``PPO.load``; REINFORCE writes a
-  ``model.pt`` for ``LMPolicy.load``, Q-learning a ``model.npz`` for ``QLearning.load``) and ``lm/``
-  (for ``LanguageModel.load`` and transformers), where the agent has them. The agent finds the model
-  that it started from, its reference, by its name: that has to stay where it was;
+* ``model.zip`` (for ``load`` of the agent's class, such as ``PPO.load``, which unpickles it, or for
+  :func:`textgym.sb3.load_agent`, which runs nothing in it; REINFORCE writes a
+  ``model.safetensors`` for ``LMPolicy.load``, Q-learning a ``model.npz`` for ``QLearning.load``)
+  and ``lm/`` (for ``LanguageModel.load`` and transformers), where the agent has them. The agent
+  finds the model that it started from, its reference, by its name: that has to stay where it was;
 * ``checkpoints/``: what ``--resume`` goes on from, however the run ended (:mod:`agents.resuming`).
 """
 
@@ -35,7 +36,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.cli import Json
 from agents.environments import make_env
 from agents.evaluation import Agent, evaluate
-from agents.held_out import eval_prompts
+from agents.held_out import EvalPrompts, eval_prompts
 from agents.logs import open_logger
 from agents.refusals import at_least, unknown_device, within
 from agents.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
@@ -44,6 +45,8 @@ from agents.run_record import check_run, new_folder, write_record
 from agents.word_model import WORD_MODELS
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy, keep_kl_coef
+from textgym.storage.files import replacing_folder
+from textgym.storage.lock import locked
 
 
 @dataclass
@@ -148,8 +151,9 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
 
     Raises:
         SettingsError: If there are too few evaluation episodes for an interval, or the run cannot
-            be resumed as the settings ask, torch does not know the device, or no folder can be
-            made.
+            be resumed as the settings ask, another process is running it, torch does not know the
+            device, or no folder can be made.
+        StorageError: If a file cannot be written; the one that it was to replace is intact.
     """
     if settings.eval_episodes < 2:
         raise SettingsError(
@@ -173,6 +177,21 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
     log = TrainingLog(settings.steps)
     saver = Saver(agent, settings, log)
     folder = settings.resume or new_folder(settings, name)
+    with locked(folder):
+        return _run_in(folder, name, settings, agent, venv, judged_on, saver, console)
+
+
+def _run_in(
+    folder: Path,
+    name: str,
+    settings: RunSettings,
+    agent: Any,
+    venv: StepCounter,
+    judged_on: EvalPrompts,
+    saver: Saver,
+    console: Console,
+) -> Path:
+    """The part of `run` that reads and writes the run's folder, which no other run uses now."""
     saved = saver.open(folder)
     write_record(folder, name, settings)
     logger = open_logger(folder, saved, resumes=settings.resume is not None)
@@ -200,7 +219,8 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
             keep_kl_coef(agent)
         # Now: Ctrl-C in the evaluation does not lose it.
         if hasattr(agent, "save"):
-            agent.save(str(folder / "model"))
+            with replacing_folder(folder) as scratch:
+                agent.save(str(scratch / "model"))
         if isinstance(policy, LMPolicy):
             policy.lm.save_pretrained(folder / "lm")
         # An agent that learns from a file counts its tokens itself.
@@ -216,7 +236,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         folder / "curve.png",
         f"{name} on {settings.env_id}",
         steps,
-        log,
+        saver.log,
         before,
         after,
         prompts=str(judged_on),

@@ -6,22 +6,65 @@ So the checkpoint carries progress.csv as it was, and TensorBoard is told to for
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
+from typing import Any
 
-from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.resuming import PROGRESS, Saved
+from textgym.storage.files import append, write_text
 
 
-class _ContinuedCSV(CSVOutputFormat):
-    """progress.csv, with the rows that are there already."""
+class _ContinuedCSV(KVWriter):
+    """progress.csv, with the rows that are there already; whole rows, whatever happens.
+
+    A figure that is logged for the first time is a new column, for which the file is replaced.
+
+    Args:
+        path: The file.
+        text: Its rows so far.
+    """
 
     def __init__(self, path: Path, text: str) -> None:
-        super().__init__(str(path))
-        self.file.write(text)
-        self.file.flush()
-        self.keys = text.partition("\n")[0].split(self.separator) if text else []
+        self._path = path
+        write_text(path, text)
+        self._keys = next(csv.reader(io.StringIO(text)), [])
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        """Append a row.
+
+        Raises:
+            StorageError: If it cannot be written; the rows before it are intact.
+        """
+        values = {
+            key: value
+            for key, value in key_values.items()
+            if "csv" not in (key_excluded.get(key) or ())
+        }
+        row = io.StringIO()
+        new = [key for key in sorted(values) if key not in self._keys]
+        keys = [*self._keys, *new]
+        csv.writer(row, lineterminator="\n").writerow([values.get(key, "") for key in keys])
+        if new:
+            earlier = list(csv.reader(io.StringIO(self._path.read_text("utf-8"))))[1:]
+            table = io.StringIO()
+            rows = [keys, *([*line, *([""] * len(new))] for line in earlier)]
+            csv.writer(table, lineterminator="\n").writerows(rows)
+            write_text(self._path, table.getvalue() + row.getvalue())
+            self._keys = keys
+        else:
+            append(self._path, row.getvalue().encode())
+
+    def close(self) -> None:
+        """Nothing is kept open between two rows."""
 
 
 class _ContinuedTensorBoard(TensorBoardOutputFormat):

@@ -11,7 +11,6 @@ eos ends each.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from agents.cli import command_line
 from agents.common import run
 from agents.planning import Batches, Planner, Plans, PlanSettings
 from textgym.errors import SettingsError
+from textgym.storage.files import write_json
 from textgym.tasks.base import Row
 
 
@@ -108,7 +108,7 @@ class Oracle(Planner):
     def save(self, path: str) -> None:
         """Write what there is to know about the oracle, to ``path`` with the ending .json."""
         known = {"environment": self.settings.name, "task": self.task and self.task.id}
-        Path(path).with_suffix(".json").write_text(json.dumps(known) + "\n")
+        write_json(Path(path).with_suffix(".json"), known, indent=None)
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Oracle:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from gymnasium import spaces
@@ -33,6 +32,7 @@ from agents.common import RunSettings, run
 from agents.proposals import ProposalSettings
 from agents.refusals import above, at_least, within
 from textgym.errors import DataError, SettingsError
+from textgym.storage.files import replacing
 from textgym.wrappers.proposals import fillers
 
 Ints = NDArray[np.int64]
@@ -309,12 +309,10 @@ class QLearning:
     def save(self, path: str) -> None:
         """Write table and settings, to ``path`` with the ending .npz, for `load`."""
         settings = json.dumps({name: getattr(self.settings, name) for name in _own_settings()})
-        np.savez_compressed(
-            Path(path).with_suffix(".npz"),
-            values=self.values,
-            visits=self.visits,
-            settings=np.array(settings),
-        )
+        with replacing(Path(path).with_suffix(".npz")) as file:
+            np.savez_compressed(
+                file, values=self.values, visits=self.visits, settings=np.array(settings)
+            )
 
     @classmethod
     def load(cls, path: str, venv: VecEnv, seed: int = 0) -> QLearning:
@@ -332,7 +330,9 @@ class QLearning:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found = json.loads(str(file["settings"]))
                 values, visits = file["values"], file["visits"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            if not isinstance(found, dict):
+                raise ValueError("its settings are not a JSON object")
+        except Exception as error:  # Whatever a damaged archive leads to.
             raise DataError(f"{path}: this is no table of Q values: {error}") from error
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -340,7 +340,14 @@ class QLearning:
             if name in _own_settings()
         }
         agent = cls(venv, seed, Settings(**known))
-        agent.values[:], agent.visits[:] = values, visits
+        for name, theirs in (("values", values), ("visits", visits)):
+            mine = getattr(agent, name)
+            if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
+                raise DataError(
+                    f"{path}: this is no table of Q values: its {name} are {theirs.dtype} "
+                    f"{list(theirs.shape)} for {mine.dtype} {list(mine.shape)}"
+                )
+            mine[:] = theirs
         agent._progress = 1.0
         return agent
 

@@ -8,7 +8,6 @@ Stable-Baselines3.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.cli import command_line
 from agents.common import RunSettings as Settings
 from agents.common import run
+from textgym.storage.files import write_json
 
 
 class RandomTokens:
@@ -60,7 +60,7 @@ class RandomTokens:
     def save(self, path: str) -> None:
         """Write what there is to know about the agent, to ``path`` with the ending .json."""
         known = {"vocab_size": self.vocab_size, "seed": self.seed}
-        Path(path).with_suffix(".json").write_text(json.dumps(known) + "\n")
+        write_json(Path(path).with_suffix(".json"), known, indent=None)
 
 
 def make_agent(venv: VecEnv, seed: int) -> RandomTokens:

@@ -309,8 +309,8 @@ class Reinforce:
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def save(self, path: str) -> None:
-        """Write the policy, to ``path`` with the ending .pt; `LMPolicy.load` reads it."""
-        self.policy.save(str(Path(path).with_suffix(".pt")))
+        """Write the policy, to ``path`` with the ending .safetensors, for `LMPolicy.load`."""
+        self.policy.save(Path(path).with_suffix(".safetensors"))
 
     def describe(self) -> dict[str, Any]:
         """What has to be the same for another one to go on with this training."""

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from tqdm import tqdm
 
 from agents.evaluation import Evaluation
+from textgym.storage.files import replacing, write_bytes
 
 
 class StepCounter(VecEnvWrapper):
@@ -159,7 +160,8 @@ def plot(
     axes.set(xlabel="environment steps (tokens)", ylabel="reward", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format="png")
     plt.close(figure)
 
 
@@ -167,9 +169,11 @@ def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
     """Write samples.jsonl: the evaluation prompts with the texts before and after."""
     columns = (before.prompts, before.responses, before.returns, after.responses, after.returns)
     names = ("prompt", "before", "reward_before", "after", "reward_after")
-    with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
-        for values in zip(*columns, strict=True):
-            file.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    # A text may hold half of a surrogate pair, which UTF-8 has not, but JSON's escapes have.
+    data = "".join(lines).encode("utf-8", "backslashreplace")
+    write_bytes(folder / "samples.jsonl", data)
 
 
 def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:

@@ -71,6 +71,7 @@ class Saver:
     Attributes:
         seconds: Duration of the training, interruptions not counted.
         saves: Whether the run is saved.
+        log: As given.
 
     Raises:
         SettingsError: If the agent cannot be resumed, but the settings ask for it.
@@ -81,7 +82,7 @@ class Saver:
         self.saves = _is_resumable(agent, settings) and settings.checkpoint_every != 0
         self._agent: Any = agent
         self._settings = settings
-        self._log = log
+        self.log = log
         self._folder = Path()
         self._resumed = False
 
@@ -96,10 +97,19 @@ class Saver:
             return None
         extra = load_checkpoint(self._agent, self._checkpoints)
         self._resumed = True
-        self._log.steps, self._log.rewards = extra["curve"]
-        self.seconds = extra["seconds"]
-        before = Evaluation(**extra["before"])
-        return Saved(before, self._agent.num_timesteps, self.seconds, extra["progress"])
+        try:
+            self.log.steps, self.log.rewards = extra["curve"]
+            self.seconds = extra["seconds"]
+            before = Evaluation(**extra["before"])
+            if not before.returns:
+                raise ValueError("the evaluation before training is empty")
+            return Saved(before, self._agent.num_timesteps, self.seconds, extra["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{latest_checkpoint(self._checkpoints)} does not hold what a run saves "
+                f"({type(error).__name__}: {error}); if there is an older one in its folder, "
+                "delete this one"
+            ) from error
 
     def learn(self, before: Evaluation, console: Console) -> bool:
         """Train to the end, or until Ctrl-C.
@@ -116,17 +126,17 @@ class Saver:
         def extra() -> dict[str, Any]:
             return {
                 "before": dataclasses.asdict(before),
-                "curve": [self._log.steps, self._log.rewards],
+                "curve": [self.log.steps, self.log.rewards],
                 "seconds": earlier + time.perf_counter() - began,
                 "progress": (self._folder / PROGRESS).read_text("utf-8"),
             }
 
-        callback: BaseCallback = self._log
+        callback: BaseCallback = self.log
         checkpoints = None
         if self.saves:
             every = self._settings.checkpoint_every or CHECKPOINT_EVERY
             checkpoints = Checkpoints(self._checkpoints, every, keep=1, extra=extra)
-            callback = CallbackList([self._log, checkpoints])
+            callback = CallbackList([self.log, checkpoints])
         try:
             with _interruptible(checkpoints, console):
                 steps, others = self._settings.steps, {}
@@ -140,7 +150,7 @@ class Saver:
         except KeyboardInterrupt:
             return True
         finally:
-            self._log.close()
+            self.log.close()
             self.seconds = earlier + time.perf_counter() - began
         return False
 

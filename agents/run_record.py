@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import textgym
 from textgym.errors import SettingsError
+from textgym.storage.files import write_json
 
 MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads", "tuned_from"}
 """Settings that a run may be resumed with other values of: they do not say what is trained."""
@@ -97,10 +98,7 @@ def write_record(
         "versions": {"textgym": textgym.__version__, **{name: version(name) for name in packages}},
         "python": platform.python_version(),
     }
-    # In one stroke: a kill leaves no half of it.
-    partial = folder / "run.json.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    partial.replace(folder / "run.json")
+    write_json(folder / "run.json", record, indent=2)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -111,8 +109,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
-        record["agent"], record["settings"]
-    except (OSError, ValueError, KeyError) as error:
+        if not isinstance(record["agent"], str) or not isinstance(record["settings"], dict):
+            raise TypeError("agent or settings are of another type")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
             f"--resume {folder}: this is no folder of a run ({type(error).__name__}: {error}); "
             "give the one that the run printed, such as runs/Sentiment-v0-ppo-20260101-120000"

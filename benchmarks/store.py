@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textgym.errors import DataError
+from textgym.storage.files import append, replacing, write_error
 
 CELLS = "cells.jsonl"
 
@@ -70,12 +71,17 @@ class Store:
 
     Raises:
         DataError: If a line of cells.jsonl is none of ours.
+        StorageError: Here and in every method, if the folder or a file in it cannot be written; the
+            lines that were there before are intact.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / CELLS
-        self._lock = os.open(folder / "cells.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / "cells.lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise write_error(folder, error) from error
         with self._writing():
             pass
 
@@ -96,10 +102,7 @@ class Store:
             if key_of(record) in records:
                 self._rewrite({**records, key_of(record): record})
                 return
-            with self.file.open("ab") as file:
-                file.write(_line(record))
-                file.flush()
-                os.fsync(file.fileno())
+            append(self.file, _line(record), sync=True)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Forget cells."""
@@ -124,25 +127,24 @@ class Store:
         """Keep other runners out of the file; half a last line is cut off, and the others read."""
         fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, 0)
         try:
-            with self.file.open("a+b") as file:
-                file.seek(0)
-                data = file.read()
-                whole = data.rfind(b"\n") + 1
-                if whole < len(data):
-                    file.truncate(whole)
-                    os.fsync(file.fileno())
+            try:
+                with self.file.open("a+b") as file:
+                    file.seek(0)
+                    data = file.read()
+                    whole = data.rfind(b"\n") + 1
+                    if whole < len(data):
+                        file.truncate(whole)
+                        os.fsync(file.fileno())
+            except OSError as error:
+                raise write_error(self.file, error) from error
             yield _parse(self.file, data[:whole])
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, 0)
 
     def _rewrite(self, records: Mapping[Key, Record]) -> None:
         """Put another file in the place of this one, in one stroke."""
-        partial = self.file.with_name(CELLS + ".partial")
-        with partial.open("wb") as file:
+        with replacing(self.file) as file:
             file.writelines(map(_line, records.values()))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.file)
 
 
 def _line(record: Record) -> bytes:

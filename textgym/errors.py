@@ -62,6 +62,10 @@ class ModelError(TextGymError, ValueError):
 class StorageError(TextGymError, OSError):
     """A file cannot be written or read, or is damaged; the message names the file and the cause."""
 
+    def __str__(self) -> str:
+        # With errno set, OSError would show its own words instead.
+        return str(self.args[0]) if self.args else ""
+
 
 class ResetNeededError(TextGymError, gymnasium.error.ResetNeeded):
     """``step`` was called before ``reset``, or on an episode that is over."""

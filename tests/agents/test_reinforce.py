@@ -444,7 +444,7 @@ def test_callbacks_and_lengths_of_training(gpt2: str, tmp_path: Path) -> None:
 def test_saved_policy_loads(gpt2: str, tmp_path: Path) -> None:
     agent = make(gpt2, n_envs=4).learn(60)
     agent.save(str(tmp_path / "model"))
-    loaded = LMPolicy.load(str(tmp_path / "model.pt"), device="cpu")
+    loaded = LMPolicy.load(str(tmp_path / "model.safetensors"), device="cpu")
     obs = agent.env.reset()
     texts = torch.from_numpy(obs)
     with torch.no_grad():

@@ -322,7 +322,16 @@ def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
     (tmp_path / "other.npz").write_bytes(b"no table")
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "half.npz").write_bytes((tmp_path / "model.npz").read_bytes()[:1_000])
-    for name in ("other.npz", "empty.npz", "half.npz", "missing.npz"):
+    data = (tmp_path / "model.npz").read_bytes()
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 16
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    with np.load(tmp_path / "model.npz") as file:
+        parts = dict(file)
+    np.savez(tmp_path / "reshaped.npz", **{**parts, "values": parts["values"][:1]})
+    np.savez(tmp_path / "wrong.npz", **{**parts, "settings": np.array("[]")})
+    names = ("other", "empty", "half", "missing", "damaged", "reshaped", "wrong")
+    for name in (f"{each}.npz" for each in names):
         with pytest.raises(DataError, match="no table of Q values"):
             q_learning.QLearning.load(str(tmp_path / name), venv)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.store import CELLS, Key, Store, key_of, read
-from textgym.errors import DataError
+from textgym.errors import DataError, StorageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +65,29 @@ def test_half_a_last_line_is_cut_off_wherever_it_ends(reopen: bool, tmp_path: Pa
             else:
                 store.put(record(2))
                 assert read(tmp_path) == [record(0), record(2)]
+
+
+def test_a_full_disk_leaves_the_old_lines_and_is_named(tmp_path: Path) -> None:
+    """The system itself refuses a longer file, for a new line and for another of the same key."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Store(tmp_path) as store:
+        store.put(record(0))
+        before = (tmp_path / CELLS).read_bytes()
+        for new in (record(1), record(0, text="x" * 100)):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+            try:
+                with pytest.raises(StorageError, match=os.strerror(errno.EFBIG)) as caught:
+                    store.put(new)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert str(tmp_path / CELLS) in str(caught.value)
+            assert (tmp_path / CELLS).read_bytes() == before
+        store.put(record(1))
+        assert list(store.records().values()) == [record(0), record(1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CELLS, "cells.lock"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file could not be written: File exists"):
+        Store(tmp_path / "file")
 
 
 def test_what_is_no_cell_is_refused_with_its_line(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import textgym  # noqa: F401
 from tests.conversations import Parley
 from tests.lm.checkpoints import EOS, WORDS
 from tests.wrappers.conftest import long_texts, number_of_low_words
-from textgym.errors import DataError, SettingsError
+from textgym.errors import DataError, SettingsError, StorageError
 from textgym.sb3 import make_vec_env
 from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.wrappers import SegmentActions, TopKActions
@@ -228,6 +230,30 @@ def test_a_single_half_line_and_long_lines_are_repaired(tmp_path):
             file.write(b'{"episode": 1, "prompt": "' + b"y" * 100_000)
     env = RecordEpisodes(gym.make("TextGen-v0", **long), path)
     assert [line["episode"] for line in read(path)] == [0, 1]
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_full_disk_leaves_whole_lines_and_an_environment_that_goes_on(tmp_path, vector):
+    """The system itself refuses a longer file, in the middle of a line."""
+    path = tmp_path / "runs.jsonl"
+    play(path, 2)
+    whole = path.read_bytes()
+    make = partial(gym.make_vec, num_envs=1) if vector else gym.make
+    env = RecordEpisodes(make("TextGen-v0", **SETTINGS), path)
+    end = [EOS] if vector else EOS
+    env.reset(seed=0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=os.strerror(errno.EFBIG)) as caught:
+            env.step(end)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == whole
+    env.reset(seed=0)
+    env.step(end)
+    assert [line["episode"] for line in read(path)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

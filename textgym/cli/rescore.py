@@ -21,6 +21,7 @@ from rich.table import Table
 from textgym.errors import DataError, RewardError, naming
 from textgym.rewards.combine import RewardSum
 from textgym.rewards.registry import RewardFunction, make_reward
+from textgym.storage.files import replacing
 
 SYNTAX = (
     "NAME[=WEIGHT][:OPTION=VALUE,...]: a registered reward, its weight (1), and its options, as "
@@ -63,6 +64,7 @@ def rescore(
 
     Raises:
         DataError: If the file cannot be read, or a line of it is no episode.
+        StorageError: If `out` cannot be written; it is then what it was before.
         RewardError: If there is no such reward, it lacks a column, or fails.
     """
     for module in modules:
@@ -74,25 +76,16 @@ def rescore(
     skipped = 0
     if out is not None and out.exists() and path.exists() and out.samefile(path):
         raise DataError(f"--out is {path} itself; name another file")
-    partial = None if out is None else out.with_name(out.name + ".partial")
-    try:
-        with nullcontext() if partial is None else partial.open("wb") as file:
-            for numbers, episodes in _batches(path, batch):
-                judged = [at for at, one in enumerate(episodes) if one["response"] is not None]
-                skipped += len(episodes) - len(judged)
-                some = [episodes[at] for at in judged]
-                lines = [numbers[at] for at in judged]
-                _judge(rewards, weights, some, lines, known, stored, new)
-                if file is not None:
-                    texts = [json.dumps(one, ensure_ascii=False) + "\n" for one in episodes]
-                    file.write("".join(texts).encode("utf-8", "backslashreplace"))
-        if partial is not None and out is not None:
-            partial.replace(out)
-    except OSError as error:
-        raise DataError(str(error)) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+    with nullcontext() if out is None else replacing(out) as file:
+        for numbers, episodes in _batches(path, batch):
+            judged = [at for at, one in enumerate(episodes) if one["response"] is not None]
+            skipped += len(episodes) - len(judged)
+            some = [episodes[at] for at in judged]
+            lines = [numbers[at] for at in judged]
+            _judge(rewards, weights, some, lines, known, stored, new)
+            if file is not None:
+                texts = [json.dumps(one, ensure_ascii=False) + "\n" for one in episodes]
+                file.write("".join(texts).encode("utf-8", "backslashreplace"))
     _print(console, stored, new)
     if skipped:
         console.print(f"{skipped} truncated episodes have no response, and were left out")
@@ -243,7 +236,11 @@ def _batches(path: Path, size: int) -> Iterator[tuple[list[int], list[Episode]]]
     """The episodes of a file with the numbers of their lines, so many at a time."""
     numbers: list[int] = []
     episodes: list[Episode] = []
-    with path.open(encoding="utf-8") as file:
+    try:
+        opened = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(str(error)) from error
+    with opened as file:
         for number, episode in _episodes(path, file):
             numbers.append(number)
             episodes.append(episode)
@@ -275,6 +272,8 @@ def _episodes(path: Path, file: TextIO) -> Iterator[tuple[int, Episode]]:
             yield number, episode
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, after line {number}: not UTF-8 ({error})") from error
+    except OSError as error:
+        raise DataError(str(error)) from error
 
 
 def _check(episode: Any, where: str) -> None:

@@ -36,6 +36,7 @@ from textgym.sb3.model_state import check_resumable, keep_kl_coef
 from textgym.sb3.policy import LMPolicy
 from textgym.sb3.priorities import td_errors
 from textgym.sb3.replay import LMReplayBuffer
+from textgym.sb3.saved_agents import load_agent
 from textgym.sb3.topk_features import TopKFeatures
 from textgym.sb3.topk_policy import TopKPolicy
 from textgym.sb3.vec_env import TextVecEnv, make_vec_env
@@ -52,6 +53,7 @@ __all__ = [
     "check_resumable",
     "keep_kl_coef",
     "latest_checkpoint",
+    "load_agent",
     "load_checkpoint",
     "make_vec_env",
     "resume",

@@ -20,7 +20,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from textgym.errors import SettingsError, naming
+from textgym.errors import SettingsError, TextGymError, naming
 from textgym.sb3.model_state import (
     Resumable,
     check_resumable,
@@ -30,6 +30,7 @@ from textgym.sb3.model_state import (
     set_logged,
     set_model_state,
 )
+from textgym.sb3.state_form import check_form
 from textgym.storage.files import partial_name
 from textgym.storage.values import read_values, write_values
 
@@ -88,9 +89,17 @@ def load_checkpoint(model: Resumable, path: str | Path) -> dict[str, Any]:
         raise SettingsError(f"there is no checkpoint in {path}; Checkpoints(folder) saves them")
     values = read_values(file)
     with naming(str(file)):
-        set_model_state(model, values)
-    extra: dict[str, Any] = values["extra"]
-    return extra
+        try:
+            set_model_state(model, values)
+        except TextGymError:
+            raise
+        except Exception as error:  # An older file, without a digest, that is damaged deep inside.
+            raise SettingsError(
+                f"the checkpoint is damaged ({type(error).__name__}: {error}); make the model "
+                "again, and if there is an older one in its folder, delete this one"
+            ) from error
+    extra = values.get("extra", {})
+    return extra if isinstance(extra, dict) else {}
 
 
 def resume(model: Resumable, folder: str | Path, total_timesteps: int) -> int:
@@ -189,7 +198,10 @@ class Checkpoints(BaseCallback):
             )
         if steps == now:
             # The logger may have been made just now, by `learn`.
-            set_logged(self.model, read_values(latest))
+            state = read_values(latest)
+            with naming(str(latest)):
+                check_form(self.model, state)
+            set_logged(self.model, state)
         for partial in self.folder.glob(partial_name(Path("checkpoint-*")).name):
             partial.unlink()
 

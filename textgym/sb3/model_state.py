@@ -30,6 +30,7 @@ from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.sb3.replay import LMReplayBuffer
 from textgym.sb3.same_training import check_same, describe
+from textgym.sb3.state_form import check_form
 from textgym.sb3.vec_env import TextVecEnv
 from textgym.storage.plain import to_plain
 
@@ -130,6 +131,7 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     venv = _checked(model)
     if state.get("format") != _FORMAT:
         raise SettingsError("the checkpoint is not of this version of textgym; start anew")
+    check_form(model, state)
     check_same(model, state["training"], state.get("parameters"))
     before = get_env_state(venv)
     set_env_state(venv, state["environment"])

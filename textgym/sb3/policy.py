@@ -8,13 +8,15 @@ come from, so acting costs one pass for both, and one new token a row thanks to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from textgym.envs.observations import TextView, split_observation, text_view
@@ -35,8 +37,11 @@ from textgym.lm.scoring import (
     score_actions,
     sequence_hidden,
 )
+from textgym.sb3.plain_policy import load_policy, save_policy
 from textgym.sb3.value_head import value_head, value_layers
 from textgym.tokenization import TINY
+
+_Self = TypeVar("_Self", bound="LMPolicy")
 
 
 class LMPolicy(ActorCriticPolicy):
@@ -310,6 +315,33 @@ class LMPolicy(ActorCriticPolicy):
 
     def _values(self, hidden: Tensor) -> Tensor:
         return cast(Tensor, self.value_net(hidden.float()))
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy for :meth:`load`: safetensors and JSON, whatever the path ends with.
+
+        Args:
+            path: The file; its folder exists.
+
+        Raises:
+            DataError: If an argument of the policy cannot be written without pickling it.
+            StorageError: If the file cannot be written; the old one is then intact.
+        """
+        save_policy(self, path)
+
+    @classmethod
+    def load(cls: type[_Self], path: str | Path, device: torch.device | str = "auto") -> _Self:
+        """Make a policy that :meth:`save` wrote. Nothing in the file is run.
+
+        Args:
+            path: The file. Files of earlier versions (a pickle, ``model.pt``) are read by torch's
+                restricted unpickler.
+            device: Where the policy goes; ``"auto"`` takes the GPU if there is one.
+
+        Raises:
+            SettingsError: If the file is missing, damaged or of another class.
+            ModelError: If its language model cannot be loaded.
+        """
+        return load_policy(cls, path, get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from textgym.errors import DataError, SettingsError
+from textgym.storage.files import append, write_error
 
 _START = b'{"episode": '
 """How each line begins."""
@@ -46,24 +47,30 @@ class EpisodeFile:
             raise SettingsError(f"RecordEpisodes cannot write to {path}: {error}") from error
 
     def append(self, episodes: Sequence[Mapping[str, Any]]) -> None:
-        """Write some episodes, which begin with their number."""
+        """Write some episodes, which begin with their number: all of them, or none.
+
+        Raises:
+            StorageError: If they cannot be written; the file is then what it was before.
+        """
         if not episodes:
             return
         lines = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in episodes]
         # A string may hold half a character, which UTF-8 has not, but JSON's escapes have.
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         if self._cut is not None:
-            self._cut_off(*self._cut)
+            try:
+                self._cut_off(*self._cut)
+            except OSError as error:
+                raise write_error(self.path, error) from error
             self._cut = None
-        # Without buffers, it is one call of the system.
-        with open(self.path, "ab", buffering=0) as file:
-            written = file.write(data)
-            while written < len(data):  # A disk that is nearly full takes a part, then raises.
-                written += file.write(data[written:])
+        append(self.path, data)
 
     def get_state(self) -> dict[str, Any]:
         """Which file this is, and how long."""
-        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            size = self.path.stat().st_size if self.path.exists() else 0
+        except OSError as error:
+            raise write_error(self.path, error, "read") from error
         return {"name": self.path.name, "size": size if self._cut is None else self._cut[0]}
 
     def set_state(self, state: Mapping[str, Any], episode: int) -> None:

@@ -64,6 +64,8 @@ class RecordEpisodes:
     Raises:
         SettingsError: If an argument is wrong, or the file holds something else than episodes.
         DataError: When an episode ends: if a column cannot be written.
+        StorageError: When an episode ends: if the disk is full or the file cannot be written. What
+            the file held before is intact, and the environment can be reset and used.
     """
 
     file: EpisodeFile
@@ -111,12 +113,16 @@ class RecordEpisodes:
 
     def _write(self, ended: Sequence[tuple[int, dict[str, Any], Any]]) -> None:
         """Write the episodes of rows that ended: the row, its last `info`, and observation."""
-        lines = []
-        for row, info, last in ended:
-            if self._episode % self.every == 0:
-                lines.append(self._told(row, info, last))
-            self._episode += 1
-        self.file.append(lines)
+        lines, before = [], self._episode
+        try:
+            for row, info, last in ended:
+                if self._episode % self.every == 0:
+                    lines.append(self._told(row, info, last))
+                self._episode += 1
+            self.file.append(lines)
+        except BaseException:
+            self._episode = before  # Numbers follow the lines that are in the file.
+            raise
 
     def _told(self, row: int, info: dict[str, Any], last: Any) -> dict[str, Any]:
         prompt, count, talks = self._starts[row]

@@ -107,6 +107,12 @@ class State:
             group, _, name = key.partition(".")
             parts.setdefault(group, {})[name] = value
         learned = parts.get("discriminator", {})
+        missing = [key for key in self.tensors() if key not in tensors and "optimizer" not in key]
+        if missing and "network" not in missing[0]:
+            raise RewardError(
+                f"adversarial: the state lacks {missing[0]!r}; give one that save(path) or "
+                "state_dict() made"
+            )
         self._check(parts, learned)
         numbers = [int(value) for value in parts["numbers"][""].tolist()]
         self.texts, self.pending, self.calls, warm, steps = numbers
