@@ -328,7 +328,7 @@ def test_learns_to_say_good(seed: int, tmp_path: Path) -> None:
         target_update=2, eval_episodes=100, threads=1, device="cpu", out=tmp_path,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "plot", lambda *_: None)
+        patch.setattr(common, "plot", lambda *_, **__: None)
         folder = common.run("nlpo", settings, partial(nlpo.make_agent, settings=settings))
     results = json.loads((folder / "run.json").read_text())["results"]
     assert abs(results["eval_before"]["mean"]) < 0.4

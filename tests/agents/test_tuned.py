@@ -255,7 +255,7 @@ def test_the_record_and_a_resumed_run(
 ) -> None:
     """A run goes on with the settings that it was started with, whatever the file says by then."""
     files(ppo=GOODBAD)
-    monkeypatch.setattr(common, "plot", lambda *_: None)
+    monkeypatch.setattr(common, "plot", lambda *_, **__: None)
     short = ["--n-envs=4", "--n-steps=4", "--eval-episodes=2", "--threads=1", "--device=cpu"]
     started = ["--env", "TextGen/GoodBad-v0", "--steps=16", "--out", str(tmp_path), *short]
     cli.command_line("agents.ppo", ppo.Settings(), None, ppo.main, started)

@@ -67,7 +67,7 @@ def load_policy(kind: type[_Policy], path: str | Path, device: torch.device) -> 
     state = _read_pickle(path) if _is_zip(path) else _read(kind, path)
     arguments, weights = state
     arguments.pop("lr_schedule", None)
-    if "lr_schedule" in inspect.signature(kind.__init__).parameters:
+    if "lr_schedule" in accepted(kind):
         arguments["lr_schedule"] = kind._dummy_schedule
     try:
         policy = kind(**arguments)
@@ -83,6 +83,19 @@ def named_class(name: str, base: type) -> type | None:
     module, _, last = name.rpartition(".")
     found = vars(sys.modules[module]).get(last) if module in sys.modules else None
     return found if isinstance(found, type) and issubclass(found, base) else None
+
+
+def accepted(kind: type) -> set[str]:
+    """The arguments of a constructor, those that it passes on included."""
+    found: set[str] = set()
+    for owner in kind.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
+        found |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found - {"self", "args"}
 
 
 def _read(kind: type[BasePolicy], path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

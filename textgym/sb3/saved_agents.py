@@ -9,7 +9,6 @@ numbers, strings, tensors, and names of classes that the program has imported it
 from __future__ import annotations
 
 import base64
-import inspect
 import io
 import json
 import pickletools
@@ -27,7 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from textgym.errors import SettingsError, TextGymError, near_matches
-from textgym.sb3.plain_policy import named_class
+from textgym.sb3.plain_policy import accepted, named_class
 
 _Algorithm = TypeVar("_Algorithm", bound=BaseAlgorithm)
 
@@ -90,16 +89,16 @@ def load_agent(
     elif not file.suffix:
         file = file.with_suffix(".zip")
     data, parameters, variables = _read(file)
-    accepted = _accepted(algorithm)
+    names = accepted(algorithm)
     for name in arguments:
-        if name not in accepted:
-            near = near_matches(name, accepted)
+        if name not in names:
+            near = near_matches(name, names)
             raise SettingsError(f"{algorithm.__name__} has no argument {name!r}{near}")
     try:
         kind = policy or _policy_class(file, data.get("policy_class"))
         settings = {
             name: _setting(file, algorithm, name, data[key])
-            for name in sorted(accepted - _NOT_KEPT - arguments.keys())
+            for name in sorted(names - _NOT_KEPT - arguments.keys())
             for key in (name, f"_{name}")
             if key in data
         }
@@ -152,19 +151,6 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 
 def _tensors(raw: bytes) -> Any:
     return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-
-
-def _accepted(kind: type) -> set[str]:
-    """The arguments of a constructor, those that it passes on included."""
-    found: set[str] = set()
-    for owner in kind.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
-        found |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            break
-    return found - {"self", "args"}
 
 
 def _setting(file: Path, algorithm: type, name: str, value: Any) -> Any:

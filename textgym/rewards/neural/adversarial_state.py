@@ -110,8 +110,8 @@ class State:
         missing = [key for key in self.tensors() if key not in tensors and "optimizer" not in key]
         if missing and "network" not in missing[0]:
             raise RewardError(
-                f"adversarial: the state lacks {missing[0]!r}; give one that save(path) or "
-                "state_dict() made"
+                f"adversarial: this is not a state of an adversarial reward, because it lacks "
+                f"{missing[0]!r}; give one that save(path) or state_dict() made"
             )
         self._check(parts, learned)
         numbers = [int(value) for value in parts["numbers"][""].tolist()]
