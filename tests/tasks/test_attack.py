@@ -201,8 +201,10 @@ def test_repeated_phrases_are_said_seven_times():
 
 
 def test_negations_reach_every_clause():
-    [text] = texts_of("every verb negated", " The cat is red, the dog was not big.", rounds=1)
-    assert text == " The cat is not red, the dog was not not big."
+    oracle = " The cat is red, the dog was big."
+    text, *both = texts_of("every verb negated", oracle, rounds=1)
+    assert text == " The cat is not red, the dog was not big."
+    assert both == [oracle + text, text + oracle]
     assert not list(texts_of("every verb negated", " The cat is red, the dog sleeps."))
 
 

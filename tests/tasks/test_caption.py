@@ -130,6 +130,7 @@ def test_places_are_said_in_the_order_of_english(place, score):
         (1, "There is a red circle at the top left top left top left.", 1, 2),
         (1, "At the top left, at the top left, at the top left is a red circle.", 0, 3),
         (2, "A big red circle is left of a small blue square left of the blue square.", 1, 1),
+        (2, "A big red circle is left of a small blue square, the square, the square.", 1, 2),
         (1, "The circle is red and red and red. It is at the top left.", 1, 2),
         (1, "There is a red or blue circle at the top left.", 0, 2),
         (1, "There is a red blue circle at the top left.", 0, 2),

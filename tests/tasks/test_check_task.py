@@ -147,6 +147,16 @@ def first_item(self, index):
     return Reverse.generate(self, np.random.default_rng())
 
 
+class Polite(Reverse):
+    """A task in open text, whose scorer pays for politeness."""
+
+    tokenizer = None
+    max_prompt_tokens = max_new_tokens = 16
+
+    def score(self, completion, row):
+        return 1.0 if right(completion, row) else 0.45 * (completion.strip()[:9] == "I'm sorry")
+
+
 CASES = {
     "attributes: score": ("attributes", broken(score=Task.score)),
     "attributes: ceiling": ("attributes", broken(cheat_ceiling=2.0)),
@@ -191,6 +201,16 @@ CASES = {
     "junk: digits": ("junk", or_else(number)),
     "junk: slow": ("junk", or_else(slow)),
     "junk: long": ("junk", or_else(lambda text, row: 0.6 * (len(text) > 50_000))),
+    "attack: after the answer": (
+        "attack",
+        or_else(lambda text, row: 0.45 * text.startswith(row["reference"])),
+    ),
+    "attack: before the answer": (
+        "attack",
+        or_else(lambda text, row: 0.45 * text.endswith(row["reference"])),
+    ),
+    "attack: constant": ("attack", Polite),
+    "attack: ceiling": ("attributes", broken(junk_ceiling=0)),
     "baselines: none": ("baselines", broken(baselines=lambda self: {})),
     "baselines: perfect": (
         "baselines",

@@ -168,6 +168,7 @@ class _Teller:
                     else:
                         ahead += told
                     continue
+                self.repeated += bool(things) and set(things) <= set(subject)
                 subject = subject + things
                 for name, what in ahead:
                     if isinstance(what, Place):

@@ -31,7 +31,7 @@ _POOL = 400
 _SHARES = (0.5, 0.7, 1.0)
 """When, of a level's time, the mutations, the constant texts and the climbs have to end."""
 
-_TEMPLATES = (
+TEMPLATES = (
     " Yes.",
     " No.",
     " I do not know.",
@@ -205,11 +205,22 @@ class _Search:
             for number, row in enumerate(self.rows):
                 if not first and not self.running(0):
                     break
-                for kind, text, junk in mutants(
-                    self.oracles[number], self.others(number), self.rng
+                for right in (
+                    self.right_answers(number) if first else self.oracles[number : number + 1]
                 ):
-                    self.keep(kind, text, self.score(text, row), number, junk)
+                    for kind, text, junk in mutants(right, self.others(number), self.rng):
+                        self.keep(kind, text, self.score(text, row), number, junk)
             first = False
+
+    def right_answers(self, number: int) -> list[str]:
+        """The oracle of a row, and what baselines write that is as good and reads otherwise."""
+        row = self.rows[number]
+        texts = [self.oracles[number]]
+        for baseline in self.task.baselines().values():
+            text = baseline(row, self.rng)
+            if text.strip() != texts[0].strip() and self.score(text, row) == 1.0:
+                texts.append(text)
+        return texts
 
     def constants(self) -> None:
         """The text with the best mean over the rows, of a pool and by a climb from its best."""
@@ -237,7 +248,7 @@ class _Search:
 
     def pool(self) -> Iterator[str]:
         """Answers to rows that are not searched, their parts, baselines' texts and templates."""
-        texts: dict[str, None] = dict.fromkeys(_TEMPLATES)
+        texts: dict[str, None] = dict.fromkeys(TEMPLATES)
         baselines = list(self.task.baselines().values())
         while len(texts) < _POOL:
             before = len(texts)

@@ -86,7 +86,7 @@ def mutants(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Ite
         rng: The only source of chance.
     """
     known = set(words_of(oracle))
-    others = [other for other in others if _differs(other, known)] or [""]
+    others = [other for other in others if set(words_of(other)) != known] or [""]
     for kind, mutation in MUTATIONS.items():
         if is_code(oracle) and kind in _NOT_FOR_CODE:
             continue
@@ -95,12 +95,6 @@ def mutants(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Ite
                 yield Mutant(kind, text)
     for text in _one_word(oracle, rng):
         yield Mutant("one word replaced", text, junk=False)
-
-
-def _differs(other: str, known: set[str]) -> bool:
-    """Whether less than half of the words of another answer are also in this one."""
-    words = set(words_of(other))
-    return 2 * len(words & known) < len(words)
 
 
 def _place(pieces: list[str], rng: np.random.Generator) -> int:
@@ -222,6 +216,9 @@ def _repeated(oracle: str, others: Sequence[str], rng: np.random.Generator) -> I
             # With a space between: "2" seven times is a number of its own.
             again = [f" {phrase[0].lstrip()}", *phrase[1:]]
             yield "".join([*pieces[:at], *phrase, *(again * 6), *pieces[at + size :]])
+            joint = pick(rng, (" and", ",", "\n"))
+            joined = [*pieces[:at], *phrase, *([joint, *again] * 6), *pieces[at + size :]]
+            yield "".join(joined)
     end = len(pieces) - (not is_word(pieces[-1])) if pieces else 0
     for size in range(2, min(7, end)):
         phrase = [f" {pieces[end - size].lstrip()}", *pieces[end - size + 1 : end]]
@@ -257,9 +254,13 @@ def _negated(oracle: str, others: Sequence[str], rng: np.random.Generator) -> It
     """A "not" after the verb of every clause, where each has one that it can follow."""
     clauses = [_VERBS.intersection(words_of(clause)) for clause in _CLAUSES.split(oracle)]
     if all(clauses):
-        yield "".join(
+        negated = "".join(
             [f"{piece} not" if piece.strip() in _VERBS else piece for piece in split(oracle)]
         )
+        yield negated
+        # Both the one and the other.
+        yield oracle + negated
+        yield negated + oracle
 
 
 def _hedged(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Iterator[str]:

@@ -24,13 +24,20 @@ from gymnasium.utils.env_checker import check_env
 from textgym.errors import TaskError, TextGymError
 from textgym.tasks.base import SPLITS, Row, Task
 from textgym.tasks.registry import make_task
+from textgym.testing.attack import TEMPLATES
 from textgym.testing.cheats import cheats, junk, spaced
+from textgym.testing.mutations import mutants
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
 _SECONDS = 5.0
 """CPU time within which a scorer has to judge 100 kB. A linear one needs milliseconds."""
 
 _JUNK_ROWS = 3
+
+_ATTACKED_ROWS = 5
+"""Rows whose oracles are made into junk."""
+_CONSTANT_ROWS = 50
+"""With fewer rows, the mean score of a constant text says little."""
 
 
 def check_task(
@@ -53,6 +60,9 @@ def check_task(
     * ``cheats``: empty, echoed, shuffled, repeated and dumped texts score below `cheat_ceiling` on
       every row, random words do so on average;
     * ``junk``: no string raises, and 100 kB are judged within bounded time;
+    * ``attack``: junk made from the oracle, and constant texts on average, score no more than
+      `junk_ceiling`, and an oracle with one word replaced by a strange one less than 1.0; see
+      `attack_task` for a longer search;
     * ``baselines``: there is one, above random words and below the oracle on average;
     * ``reward``: the default reward returns one finite float for each text;
     * ``spaces``: it is the same for the oracle with other white space around it, as far as the
@@ -117,6 +127,8 @@ class _Check:
         self.scores()
         self.cheats()
         self.junk()
+        self.attack()
+        self.constants()
         self.baselines()
         self.reward()
         self.spaces()
@@ -369,6 +381,46 @@ class _Check:
                 if value >= self.task.cheat_ceiling:
                     self.fail("junk", f"{name} scores {value:.3f}", "score junk 0.0", row)
 
+    def attack(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        ceiling = self.task.junk_ceiling
+        oracles = [self.task.oracle(row) for row in self.rows[: 4 * _ATTACKED_ROWS]]
+        for number, row in enumerate(self.rows[:_ATTACKED_ROWS]):
+            others = [oracle for oracle in oracles if oracle != oracles[number]]
+            for kind, text, is_junk in mutants(oracles[number], others, rng):
+                value = self.score("attack", text, row, kind)
+                if value > ceiling if is_junk else value >= 1.0:
+                    limit = f"the ceiling is {ceiling}" if is_junk else "which only the right may"
+                    self.fail(
+                        "attack",
+                        f"{kind} scores {value:.3f}, {limit}: {_short(text)}",
+                        "let the price of junk grow with its size, and read every part of a text; "
+                        "`textgym check ID --attack` shows what else is paid",
+                        row,
+                    )
+
+    def constants(self) -> None:
+        # In a closed vocabulary any text is an answer, and chance is the scale.
+        if self.task.tokenizer is not None or self.n < _CONSTANT_ROWS:
+            return
+        oracles = [self.task.oracle(row) for row in self.rows]
+        for text in (*TEMPLATES, *oracles[:_ATTACKED_ROWS]):
+            rows = [
+                row
+                for row, oracle in zip(self.rows, oracles, strict=True)
+                if oracle.strip() != text.strip()
+            ]
+            if not rows:
+                continue
+            mean = sum(self.score("attack", text, row, "a constant") for row in rows) / len(rows)
+            if mean > self.task.junk_ceiling:
+                self.fail(
+                    "attack",
+                    f"the constant text {text!r} scores {mean:.3f} on average, the ceiling is "
+                    f"{self.task.junk_ceiling}",
+                    "let score demand what fits the prompt",
+                )
+
     def baselines(self) -> None:
         means = {}
         for name, baseline in self.task.baselines().items():
@@ -437,6 +489,9 @@ def _check_attributes(task: type[Task]) -> None:
     ceiling = getattr(task, "cheat_ceiling", None)
     if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
         fail(f"cheat_ceiling is {ceiling!r}", "set it to a float in (0, 1]")
+    ceiling = task.junk_ceiling
+    if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
+        fail(f"junk_ceiling is {ceiling!r}", "set it to a float in (0, 1]")
     if task.default_level not in task.levels:
         fail(f"default_level {task.default_level!r} is not in {task.levels}", "choose one of these")
     if not isinstance(task.stop, tuple) or not all(
