@@ -90,6 +90,7 @@ def test_episodes_that_a_step_limit_cuts_off(tmp_path: Path) -> None:
         env="TextGen-v0",
         steps=32,
         reward="distinct",
+        eval_share=0,  # There is one prompt alone.
         env_kwargs={
             "prompts": ["the cat"],
             "tokenizer": ["the", "cat"],
@@ -100,4 +101,4 @@ def test_episodes_that_a_step_limit_cuts_off(tmp_path: Path) -> None:
     folder = common.run("limited", limited, make_agent)
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [(row["prompt"], row["before"]) for row in samples] == [("the cat", "")] * 6
-    assert record_of(folder)["results"]["eval_after"]["mean"] == 0.0
+    assert record_of(folder)["results"]["training_prompts_after"]["mean"] == 0.0

@@ -109,6 +109,7 @@ def test_masks_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings(
         tmp_path, steps=256, env_kwargs={**ENVIRONMENT, "prompts": ["c"], "reward": first_letters},
         allowed=("a", "c", "d"), banned=("d",), mask="my_masks:only_c_first", eval_episodes=32,
+        eval_share=0,
     )  # fmt: skip
     _, rows = train(given)
     for row in rows:
