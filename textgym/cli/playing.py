@@ -46,7 +46,8 @@ def play_task(console: Console, task: Task, seed: int | None, by_token: bool) ->
             text, image = split_observation(obs)
             if image is not None:
                 console.print(_picture(console, image))
-            _episode(console, env, int((text >= 0).sum()), by_token)
+            end, total = _episode(console, env, int((text >= 0).sum()), by_token)
+            _report(console, task, {**end, "prompt": info["prompt"]}, total)
     except EOFError:
         console.print()
     finally:
@@ -70,8 +71,20 @@ def _picture(console: Console, image: NDArray[np.uint8]) -> Text:
     return text
 
 
-def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> None:
-    """Play one episode. `shown` is the number of tokens that the person has seen."""
+def _episode(
+    console: Console, env: TextGenEnv, shown: int, by_token: bool
+) -> tuple[dict[str, Any], float]:
+    """Play one episode.
+
+    Args:
+        console: Where the other side's texts go.
+        env: The environment, after its reset.
+        shown: Tokens that the person has seen.
+        by_token: Read a token per line, not a text.
+
+    Returns:
+        The last ``info``, and the sum of the rewards.
+    """
     over, total = False, 0.0
     while not over:
         line = input("> ")
@@ -93,16 +106,21 @@ def _episode(console: Console, env: TextGenEnv, shown: int, by_token: bool) -> N
                 shown = length
             if over or "turn" in info:
                 break
-    _report(console, info, total)
+    return info, total
 
 
-def _report(console: Console, info: dict[str, Any], total: float) -> None:
+def _report(console: Console, task: Task, info: dict[str, Any], total: float) -> None:
+    """Show the reward, why the text has its score, and a right answer."""
     console.print(f"[bold]{total:.3f}[/bold] ({info['finish_reason']})")
     for name, value in info["reward_terms"].items():
         worth = f"{value:.3f}" if value == value else "does not apply"
         console.print(f"  {escape(name)}: {worth}")
     for name, value in info.get("cost_terms", {}).items():
         console.print(f"  cost, {escape(name)}: {value:.3f}")
+    console.print("  why the score:")
+    for part, what, points in task.explain(info["response"], info):
+        gained = f"{points:+.3f}" if points else "      "
+        console.print(f"    {gained}  {escape(part)}: {escape(what)}")
     if "reference" in info:
         console.print(f"  a right answer: {escape(str(info['reference']))}", style="dim")
 

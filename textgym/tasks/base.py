@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.errors import TaskError, near_matches
+from textgym.tasks.judgement import Judgement, Part
 
 Row = dict[str, Any]
 """One start of an episode, JSON-able: ``prompt``, ``reference``, and what the verifier needs."""
@@ -152,7 +153,29 @@ class Task(ABC):
         method, rather than `judge`, gets the completion as it was written from whoever calls it,
         and from `reward` as `align` makes it.
         """
-        return self.judge(self.normalize(completion, row), row)
+        judged = self.judge(self.normalize(completion, row), row)
+        return judged.score if isinstance(judged, Judgement) else judged
+
+    def explain(self, completion: str, row: Mapping[str, Any]) -> list[Part]:
+        """Why a completion has its score: what was right, wrong, missing or penalised.
+
+        The points of the parts add up to `score`. A task explains itself by judging with a
+        `Judgement`; of other tasks the score is the only part.
+
+        Args:
+            completion: Any text.
+            row: The row that it answers; in a conversation with the column ``turns``, or with the
+                turns as lines of the completion.
+
+        Returns:
+            Steps ``(part, what, points)``, in the order in which they were judged.
+        """
+        if type(self).score is not Task.score:
+            return [Part("the text", "judged as a whole", self.score(completion, row))]
+        judged = self.judge(self.normalize(completion, row), row)
+        if isinstance(judged, Judgement):
+            return list(judged.parts)
+        return [Part("the text", "judged as a whole", judged)]
 
     def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
         """The text that `judge` gets: without white space around it, and after `lead`."""
@@ -171,8 +194,10 @@ class Task(ABC):
         before, _, after = reference.partition(reference.strip())
         return before + text + after
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> float | Judgement:
         """Judge a text: a float in [0, 1], deterministic, for any string at all.
+
+        A `Judgement` has that float as its score, and says how it came about (see `explain`).
 
         In a conversation the environment adds the columns ``turns`` and ``replies``, the two
         sides' texts; the text is what the agent wrote, a line a turn.

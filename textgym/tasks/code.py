@@ -16,6 +16,7 @@ from textgym.tasks.code_language import MAX_CHARACTERS, read
 from textgym.tasks.code_mutants import family, telling
 from textgym.tasks.code_writer import plan
 from textgym.tasks.faults import discount
+from textgym.tasks.judgement import Judgement, nothing
 from textgym.tasks.literals import from_literal
 
 _EXAMPLES = 2
@@ -203,21 +204,34 @@ class Code(Task):
             return completion
         return super().normalize(completion, row)
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How many more of the tests the program passes than a trivial one does."""
         if "tests" not in row:
-            return _score_public(text, row)
+            return _judge_public(text, row)
         name, tests = row.get("entry_point"), row["tests"]
         program, rest = read(code_of(text, name))
-        if program is None or not tests or (name and program.name != name):
-            return 0.0
+        if program is None or not tests:
+            return nothing("the text", "it does not begin with a program of the small language")
+        if name and program.name != name:
+            return nothing(f"def {program.name}", f"the function is to have the name {name}")
+        judgement = Judgement()
         run = program.run
         passed = 0
         for arguments, result in tests:
-            passed += run(arguments) == result
+            value = run(arguments)
+            if value == result:
+                passed += 1
+            else:
+                call = f"{program.name}({', '.join(map(repr, arguments))})"
+                judgement.note(f"{call} == {result}", f"wrong: it gives {value}")
         chance = row.get("chance", 0.0)
         gain = (passed / len(tests) - chance) / (1 - chance)
-        return gain * gain * discount(rest) if gain > 0 else 0.0
+        judgement.add(
+            f"{passed} of {len(tests)} tests",
+            f"passed; a trivial program passes {chance * len(tests):.3g}",
+            gain * gain if gain > 0 else 0.0,
+        )
+        return judgement.scale("the rest", f"{rest} tokens behind the program", discount(rest))
 
     def adopt(self, row: Row) -> Row:
         """Take the examples in a prompt that a user wrote as the tests."""
@@ -311,13 +325,17 @@ def _pool(near: int) -> tuple[int, ...]:
     return (*(near - 1, near, near + 1) * 4, *range(-8, 16))
 
 
-def _score_public(completion: str, row: Mapping[str, Any]) -> float:
+def _judge_public(completion: str, row: Mapping[str, Any]) -> Judgement:
     """Judge a program in Python by its unit tests, or by the reference where there are none."""
     if "entry_point" in row or "test_list" in row:
         from textgym.rewards.unit_tests import judge_program
 
         verdict = judge_program(row["prompt"], completion, row)
         if verdict is not None:
-            return verdict.score
+            tests = f"{verdict.passed} of {verdict.total} tests"
+            why = f": {verdict.reason} ({verdict.detail})" if verdict.detail else ""
+            return Judgement().add(tests, f"passed{why}", verdict.score)
     said = completion.split()
-    return float(bool(said) and said == str(row.get("reference", "")).split())
+    if said and said == str(row.get("reference", "")).split():
+        return Judgement().add("the text", "the reference, white space aside", 1.0)
+    return nothing("the text", "not the reference; the row has no tests")

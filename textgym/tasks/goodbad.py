@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.judgement import Judgement, nothing, quoted
 
 
 class GoodBad(Task):
@@ -88,9 +89,11 @@ class GoodBad(Task):
         """Return the one row there is."""
         return {"prompt": "", "reference": "good"}
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1.0 for ``good``, 0.0 for anything else."""
-        return float(text == "good")
+        if text == "good":
+            return Judgement().add(quoted(text), "right", 1.0)
+        return nothing(quoted(text), "not 'good'")
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

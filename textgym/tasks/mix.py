@@ -10,6 +10,7 @@ import numpy as np
 
 from textgym.errors import TaskError
 from textgym.tasks.base import Baseline, Reply, Row, Task
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.registry import make_task
 
 _BUILT_IN = (
@@ -130,8 +131,8 @@ class Mix(Task):
         """The text as it is: the row's task knows what white space around it means."""
         return completion
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
-        """The score of the row's task."""
+    def judge(self, text: str, row: Mapping[str, Any]) -> float | Judgement:
+        """What the row's task says."""
         task = self._of(row)
         known = self._columns.get(row["task"])
         if known is None:
@@ -139,8 +140,8 @@ class Mix(Task):
         # A batch fills the columns that other tasks' rows have and this one lacks with None.
         own = {name: value for name, value in row.items() if value is not None or name in known}
         if type(task).score is not Task.score:
-            text = task.align(text, own)
-        return task.score(text, own)
+            return task.score(task.align(text, own), own)
+        return task.judge(task.normalize(text, own), own)
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """The oracle of the row's task."""

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.judgement import Judgement, quoted
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 """The words of most probes."""
@@ -90,10 +91,17 @@ class Probe(Task):
         prompt = self.draw_prompt(rng)
         return {"prompt": prompt, "reference": self.right(prompt)}
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1.0 for the right text, 0.0 for any other."""
         right = self.right(row["prompt"]).split()
-        return float(right != [] and text.split() == right)
+        return self.judgement(text, row, float(right != [] and text.split() == right))
+
+    def judgement(self, text: str, row: Mapping[str, Any], score: float) -> Judgement:
+        """A score, and next to what is not wholly right a text that is."""
+        right = self.right(row["prompt"])
+        return Judgement().add(
+            quoted(text), "right" if score == 1.0 else f"a right text is {quoted(right)}", score
+        )
 
     def words_of(self, text: str) -> list[str]:
         """The words of a text; none if one of them is outside the vocabulary."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.probes import NUMBERS, Probe
 
 
@@ -89,11 +90,11 @@ class Masks(Probe):
             words = ["zero", "one"] if self._before(prompt) else ["one", "zero"]
         return " ".join(words * (self.max_new_tokens // 2))
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1.0 for a text of the right length without a forbidden word, 0.0 for any other."""
-        if len(self.words_of(text)) != self.max_new_tokens:
-            return 0.0
-        return float(self._forbidden(row["prompt"], text) == 0)
+        right = len(self.words_of(text)) == self.max_new_tokens
+        right = right and self._forbidden(row["prompt"], text) == 0
+        return self.judgement(text, row, float(right))
 
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """The number of forbidden words."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Row
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.probes import NUMBERS, Probe
 from textgym.tasks.probes_words import Conditional
 
@@ -151,10 +152,10 @@ class Noise(Probe):
         luck = [int(12 * self.spread * u) for u in rng.random(len(self.tokenizer)).tolist()]
         return {**super().generate(rng), "luck": luck}
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """The number's share of the largest."""
-        word = text
-        return self.tokenizer.index(word) / 3 if word in self.tokenizer else 0.0
+        known = text in self.tokenizer
+        return self.judgement(text, row, self.tokenizer.index(text) / 3 if known else 0.0)
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

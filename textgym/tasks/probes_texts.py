@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.probes import NUMBERS, Probe
 
 
@@ -63,10 +64,11 @@ class Delayed(Probe):
         """The right word, all along."""
         return " ".join(["two"] * self.max_new_tokens)
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1.0 for a text of the right length with the right first word, 0.0 for any other."""
         words = self.words_of(text)
-        return float(len(words) == self.max_new_tokens and words[0] == "two")
+        right = len(words) == self.max_new_tokens and words[0] == "two"
+        return self.judgement(text, row, float(right))
 
 
 class LongHorizon(Probe):
@@ -129,13 +131,14 @@ class LongHorizon(Probe):
         times = self.max_new_tokens // len(self.tokenizer)
         return " ".join(self.tokenizer * times)
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """The share of right words, of a text of the right length; 0.0 for any other."""
         words = self.words_of(text)
         if len(words) != self.max_new_tokens:
-            return 0.0
+            return self.judgement(text, row, 0.0)
         before = [self.tokenizer[-1], *words[:-1]]
-        return sum(map(self._steps.__contains__, zip(before, words, strict=True))) / len(words)
+        right = sum(map(self._steps.__contains__, zip(before, words, strict=True)))
+        return self.judgement(text, row, right / len(words))
 
 
 class Sparse(Probe):

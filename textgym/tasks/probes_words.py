@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.probes import NUMBERS, Probe
 
 
@@ -170,9 +171,9 @@ class LargeVocabulary(Probe):
         """The first of the right words."""
         return self.words[0]
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1.0 for a right word, 0.0 for anything else."""
-        return float(text in self.words)
+        return self.judgement(text, row, float(text in self.words))
 
 
 class ManyPrompts(Probe):

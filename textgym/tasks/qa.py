@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa_answers import ABSTENTIONS, KINDS, abstains, is_right, plain, spoken
 from textgym.tasks.qa_guesses import abstain, lookup, mediocre, recent
-from textgym.tasks.qa_public import answers_of, convert, score_public
+from textgym.tasks.qa_public import answers_of, convert, judge_public
 from textgym.tasks.qa_reader import read
 from textgym.tasks.qa_writer import write
 
@@ -157,18 +158,24 @@ class QA(Task):
             "answers": [answer] if answer else [],
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """1 for the right answer, 0 for a wrong one, a little for none where there is one."""
         answers, kind, about = row.get("answers"), row.get("kind"), row.get("about")
         if answers is None or about is None or kind not in KINDS:
             answers = answers_of(row.get("reference") if answers is None else answers)
-            return 0.0 if answers is None else score_public(text, answers, _ABSTENTION)
-        said = plain(text)
+            if answers is None:
+                return nothing("the row", "it has no answers to compare with")
+            return judge_public(text, answers, _ABSTENTION)
+        said, shown = plain(text), quoted(text)
         if not answers:
-            return float(abstains(said))
+            if abstains(said):
+                return Judgement().add(shown, "right: the story does not say", 1.0)
+            return nothing(shown, "wrong: the story does not say")
         if is_right(said, kind, about, answers[0]):
-            return 1.0
-        return _ABSTENTION if abstains(said) else 0.0
+            return Judgement().add(shown, "the right answer", 1.0)
+        if abstains(said):
+            return Judgement().add(shown, f"the story does say: {answers[0]}", _ABSTENTION)
+        return nothing(shown, f"not a form of the right answer, which is {answers[0]!r}")
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Turn a row of SQuAD, BoolQ or bAbI into one of this task; see Real data."""

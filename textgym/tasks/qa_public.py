@@ -8,6 +8,7 @@ from typing import Any
 
 from textgym.errors import DataError
 from textgym.rewards.normalize import normalize
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.literals import from_literal
 from textgym.tasks.qa_answers import ABSTENTIONS, abstains, plain, spoken
 from textgym.tasks.rows import is_missing
@@ -174,7 +175,7 @@ def _from_babi(
     return _made(row, told, str(question), [str(answer)])
 
 
-def score_public(completion: str, answers: Sequence[str], abstention: float) -> float:
+def judge_public(completion: str, answers: Sequence[str], abstention: float) -> Judgement:
     """The mean of exact match and token F1 (Rajpurkar et al. 2016), the best over the answers.
 
     Token F1 alone would pay in full for the right words in any order, and a long answer that is
@@ -189,16 +190,21 @@ def score_public(completion: str, answers: Sequence[str], abstention: float) -> 
         answers: Alternatives; none for an unanswerable question, where only an abstention is right.
         abstention: What it earns where there is an answer.
     """
-    said = plain(completion)
+    said, text = plain(completion), completion.strip()
+    shown = quoted(text)
     if not answers:
-        return float(abstains(said))
-    text = completion.strip()
+        if abstains(said):
+            return Judgement().add(shown, "right: there is no answer", 1.0)
+        return nothing(shown, "wrong: there is no answer, and only saying so is right")
     if not text or len(text) > _SPARE + 4 * max(map(len, answers)):
-        return 0.0
+        return nothing(shown, "too long for an answer" if text else "an empty text")
     if text in [answer.strip() for answer in answers]:
-        return 1.0
-    best = max(_overlap(_tokens(text), _tokens(answer)) for answer in answers)
-    return max(best, abstention) if abstains(said) else best
+        return Judgement().add(shown, "the right answer", 1.0)
+    told = _tokens(text)
+    judgement = max([_compared(told, answer) for answer in answers], key=lambda one: one.score)
+    if abstains(said) and judgement.score < abstention:
+        judgement.settle(shown, "says that there is no answer", abstention)
+    return judgement
 
 
 def _tokens(text: str) -> list[str]:
@@ -206,12 +212,18 @@ def _tokens(text: str) -> list[str]:
     return split_words(normalize(text, _IGNORED) or normalize(text, ("case", "punctuation")))
 
 
-def _overlap(said: list[str], answer: list[str]) -> float:
-    if not said or not answer:
-        return 0.0
-    if said == answer:
-        return 1.0
-    common = sum((Counter(said) & Counter(answer)).values())
-    score = common / (len(said) + len(answer))
-    turned = any(said.count(word) > answer.count(word) for word in _TURNS)
-    return min(score, _TURNED) if turned else score
+def _compared(said: list[str], answer: str) -> Judgement:
+    """The mean of exact match and F1 with one answer, bounded for denials and choices."""
+    tokens, judgement = _tokens(answer), Judgement()
+    if said and said == tokens:
+        return judgement.add("the text", f"the right answer, {quoted(answer)}", 1.0)
+    common = (Counter(said) & Counter(tokens)).total()
+    judgement.add(
+        f"{common} of {len(tokens)} words of {quoted(answer)}",
+        f"with {len(said) - common} others: half of F1",
+        common / max(1, len(said) + len(tokens)),
+    )
+    if any(said.count(word) > tokens.count(word) for word in _TURNS):
+        what = "it is denied, or one answer of several"
+        judgement.settle("the answer", what, min(judgement.score, _TURNED))
+    return judgement

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
-from textgym.tasks.faults import discount, unreadable
+from textgym.tasks.faults import unreadable
+from textgym.tasks.judgement import Judgement, nothing, quoted
+from textgym.tasks.risk_public import LABELS, LONGEST, judge_public, meant
 from textgym.tasks.risk_reader import FALSE, UNREAD, phrases, stated
 from textgym.tasks.risk_rules import (
     EXCEPTIONS,
+    FLOOR,
     PURPOSES,
     SHARES,
     TIMES,
+    VALUES,
     judge,
     read,
     write,
@@ -31,19 +32,6 @@ from textgym.tasks.risk_writer import (
     mediocre,
     strict,
 )
-
-VALUES = {
-    "approve": {"approve": 1.0, "decline": 0.0, "refer": 0.1},
-    "decline": {"approve": 0.3, "decline": 1.0, "refer": 0.3},
-    "refer": {"approve": 0.4, "decline": 0.4, "refer": 1.0},
-}
-"""What a decision is worth, by what is said and what is right."""
-
-_FLOOR = 0.2
-"""What a decision is worth without its reason."""
-
-_LONGEST = 800
-"""Characters; a longer text is not read."""
 
 _BRIEF = 0.7
 """What a finding is worth without its numbers."""
@@ -226,42 +214,20 @@ class Risk(Task):
         last = self.level == 3 and draw() < 0.5
         return {"prompt": write(facts, rules, last), **_judged(*judge(facts, rules, last))}
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """What the decision is worth, times how far the reason supports it."""
         if "decision" in row and "findings" not in row:
-            return _plain(text, row)
-        if len(text) > _LONGEST:
-            return 0.0
-        body = text.rstrip()
-        if body[-1:] != "." or body[:1] != " ":
-            return 0.0
-        decision, colon, reason = body[1:-1].partition(": ")
+            return judge_public(text, row)
+        if len(text) > LONGEST:
+            return nothing("the text", f"longer than {LONGEST} characters")
+        decision, colon, reason = text[1:-1].partition(": ")
         values = VALUES.get(decision.lower()) if decision.istitle() else None
-        if values is None:
-            return 0.0
+        if values is None or text[-1:] != "." or text[:1] != " ":
+            return nothing("the text", "not of the form 'Approve: the reason.'")
         value = values[row["decision"]]
-        if not colon:
-            return _FLOOR * value
-        decisive, findings = row["decisive"], row["findings"]
-        told: set[int] = set()
-        right = others = unread = 0
-        worth = 0.0
-        for said in phrases(reason):
-            number, whole = stated(said, findings)
-            if number == UNREAD:
-                unread += unreadable(said)
-            elif number == FALSE or number in told:
-                others += 2
-            elif number in decisive:
-                right += 1
-                worth += 1.0 if whole else _BRIEF
-            else:
-                others += 1
-            told.add(number)
-        share = worth / len(decisive)
-        precision = right / (right + others) if right else 0.0
-        reasoned = share * precision**2 / (1 + _UNREAD * unread)
-        return value * (_FLOOR / (1 + others) + (1 - _FLOOR) * reasoned)
+        worth = "right" if value == 1.0 else f"right is {row['decision']}"
+        judgement = Judgement().add(f"decision {decision.lower()}", worth, FLOOR * value)
+        return _reasoned(judgement, value, phrases(reason), row) if colon else judgement
 
     def adopt(self, row: Row) -> Row:
         """Read application and rules out of a prompt that a user wrote, and apply them."""
@@ -270,7 +236,7 @@ class Risk(Task):
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Bring a row of credit data (see "Real data") into the form of a prompt."""
-        found = ((name, _meant(name, row[name])) for name in _LABELS if row.get(name) is not None)
+        found = ((name, meant(name, row[name])) for name in LABELS if row.get(name) is not None)
         decision = next((one for _, one in found if one), None)
         if decision is None or "findings" in row:
             return row
@@ -280,7 +246,7 @@ class Risk(Task):
             text = ", ".join(
                 f"{str(name).replace('_', ' ')} {value}"
                 for name, value in row.items()
-                if name not in (*_LABELS, "reason", "reference") and value is not None
+                if name not in (*LABELS, "reason", "reference") and value is not None
             )
         return {
             "prompt": f"Application: {str(text).strip()}\nDecision:",
@@ -303,6 +269,47 @@ class Risk(Task):
         """A fluent decision with lapses: another decision, another rule, wrong numbers."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _reasoned(
+    judgement: Judgement, value: float, reasons: Sequence[str], row: Mapping[str, Any]
+) -> Judgement:
+    """Add to the judgement of a decision what its reasons are worth."""
+    decisive, findings = row["decisive"], row["findings"]
+    told: set[int] = set()
+    right = others = unread = 0
+    worth = 0.0
+    for said in reasons:
+        number, whole = stated(said, findings)
+        if number == UNREAD:
+            unread += unreadable(said)
+            judgement.note(quoted(said), "nobody can read it")
+        elif number == FALSE or number in told:
+            others += 2
+            judgement.note(quoted(said), "false" if number == FALSE else "said before")
+        elif number in decisive:
+            right += 1
+            worth += 1.0 if whole else _BRIEF
+            judgement.note(quoted(said), "decides" if whole else "decides; its numbers are missing")
+        else:
+            others += 1
+            judgement.note(quoted(said), "true, and decides nothing")
+        told.add(number)
+    for number in decisive:
+        if number not in told:
+            judgement.note(quoted(findings[number]), "missing: it decides")
+    share = worth / len(decisive)
+    precision = right / (right + others) if right else 0.0
+    reasoned = share * precision**2
+
+    def total(reason: float, others: int = others) -> float:
+        return value * (FLOOR / (1 + others) + (1 - FLOOR) * reason)
+
+    judgement.settle(f"{right} of {len(decisive)} reasons that decide", "stated", total(share, 0))
+    judgement.settle("other claims", "false, repeated, or beside the point", total(reasoned))
+    return judgement.settle(
+        "what nobody can read", "it discredits the rest", total(reasoned / (1 + _UNREAD * unread))
+    )
 
 
 def _limit(fact: str, facts: Mapping[str, Any], fits: bool, luck: float) -> str:
@@ -334,57 +341,3 @@ def _judged(decision: str, decisive: list[int], findings: list[str]) -> Row:
         "decisive": decisive,
         "findings": findings,
     }
-
-
-_WORDS = {
-    "approve": "approve approved accept accepted grant granted good yes y low",
-    "decline": "decline declined deny denied reject rejected refuse refused bad no n high default",
-    "refer": "refer referred review manual escalate escalated",
-}
-_MEANING = {word: decision for decision, words in _WORDS.items() for word in words.split()}
-_MEANING |= {"fully paid": "approve", "charged off": "decline"}
-_VERB = re.compile(
-    r"\b(?:approved?|accept(?:ed)?|grant(?:ed)?|declined?|den(?:y|ied)|reject(?:ed)?|refused?"
-    r"|refer(?:red)?|escalated?)\b",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(r"\b(?:no|not|never|none|nor|cannot|without)\b|n['\u2019]t\b", re.IGNORECASE)
-_LABELS = ("decision", "label", "class", "Risk", "risk", "credit_risk", "loan_status")
-
-
-def _plain(completion: str, row: Mapping[str, Any]) -> float:
-    """For rows of a data set: the decision that the text begins with, times how its reason fits."""
-    text = completion[:_LONGEST].strip()
-    verbs = [_MEANING[verb.lower()] for verb in _VERB.findall(text)]
-    if not verbs or len(set(verbs)) > 1 or not _VERB.match(text):
-        return 0.0
-    value = VALUES[verbs[0]][row["decision"]]
-    wanted = str(row.get("reason") or "").strip().removesuffix(".")
-    if not wanted:
-        rest = text.partition(" ")[2]
-        return value * discount(unreadable(rest) if rest else 0)
-    reason = text.partition(":")[2].strip().removesuffix(".")
-    denied = len(_DENIAL.findall(reason)) != len(_DENIAL.findall(wanted))
-    return value * (_FLOOR + (1 - _FLOOR) * (0.0 if denied else _likeness(reason, wanted)))
-
-
-def _likeness(reason: str, wanted: str) -> float:
-    """The smaller of BLEU and chrF: BLEU asks for the words in their order, chrF for most of it."""
-    bleu, chrf = _scorers()
-    pair: dict[str, Any] = {"reference": [wanted.lower()]}
-    return min(1.0, *(metric([""], [reason.lower()], **pair)[0] or 0.0 for metric in (bleu, chrf)))
-
-
-@cache
-def _scorers() -> tuple[RewardFunction, RewardFunction]:
-    # They need sacrebleu, which rows of our own do not.
-    from textgym.rewards.overlap import Bleu, Chrf
-
-    return Bleu(), Chrf()
-
-
-def _meant(column: str, label: object) -> str | None:
-    """The decision that a label stands for; None if that is not clear."""
-    if column == "class" and str(label) in ("1", "2"):  # UCI's German credit data
-        return "approve" if str(label) == "1" else "decline"
-    return _MEANING.get(str(label).strip().lower())

@@ -31,6 +31,16 @@ _SHOWN = {
 
 ACTIONS = ("approve", "decline", "refer")
 
+VALUES = {
+    "approve": {"approve": 1.0, "decline": 0.0, "refer": 0.1},
+    "decline": {"approve": 0.3, "decline": 1.0, "refer": 0.3},
+    "refer": {"approve": 0.4, "decline": 0.4, "refer": 1.0},
+}
+"""What a decision is worth, by what is said and what is right."""
+
+FLOOR = 0.2
+"""What a decision is worth without its reason."""
+
 Facts = Mapping[str, Any]
 Rule = Mapping[str, Any]
 

@@ -1,0 +1,109 @@
+"""Scores and their explanations come from one computation: the points add up to the score."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tasks.judgement import Judgement, Part, nothing
+from textgym.tasks.rows import as_row
+from textgym.testing.cheats import cheats
+
+BUILT_IN = [name for name in registered_tasks() if name.startswith("TextGen/")]
+
+
+def agrees(task, text, row):
+    """Check an explanation; return it."""
+    parts = task.explain(text, row)
+    assert parts
+    assert all(type(part) is Part and part.part and part.what for part in parts)
+    assert sum(part.points for part in parts) == pytest.approx(task.score(text, row), abs=1e-9)
+    return parts
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_points_add_up_to_the_score(name):
+    for level in make_task(name).levels:
+        task = make_task(name, level)
+        for index in range(6):
+            row = task.item(index)
+            rng = np.random.default_rng(index)
+            oracle = task.oracle(row)
+            texts = [text for _, text in cheats(row, oracle, oracle.split(), rng)]
+            texts += [write(row, rng) for write in task.baselines().values()]
+            texts += [oracle[: len(oracle) // 2], f"{oracle} That is not true."]
+            texts += [f"{oracle} walrus kettle.", "\ud800", "?" * 3000]
+            for text in texts:
+                agrees(task, text, row)
+            assert sum(part.points for part in agrees(task, oracle, row)) == 1.0
+
+
+PARTS = [name for name in BUILT_IN if "Probe" in name]
+PARTS += [f"TextGen/{name}-v0" for name in ("Code", "GoodBad", "QA", "Risk")]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_built_in_tasks_explain_themselves(name):
+    """They judge by parts, the right answer as well as nothing."""
+    task = make_task(name)
+    row = task.item(0)
+    for text in (task.oracle(row), "", "x y z"):
+        parts = task.explain(text, row)
+        assert all("judged as a whole" not in part.what for part in parts), text
+
+
+PUBLIC = {
+    "Code": {"prompt": "def f(x):\n", "canonical_solution": "    return 2 * x\n",
+             "entry_point": "f", "test": "def check(f):\n    assert f(1) == 2\n"},
+    "QA": {"prompt": "Where?", "answers": ["the old bridge over the river"]},
+    "Risk": {"application": "x", "label": "bad", "reason": "the income is not high enough."},
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+@pytest.mark.parametrize("name", PUBLIC)
+def test_rows_of_public_data(name):
+    task = make_task(f"TextGen/{name}-v0")
+    row = task.adopt(as_row(task.convert(dict(PUBLIC[name])), "the row"))
+    right = str(row.get("reference") or row["answers"][0])
+    for text in (right, right[: len(right) // 2], f"not {right}", "", "x", "I do not know."):
+        agrees(task, text, row)
+
+
+def test_what_is_said():
+    risk = make_task("TextGen/Risk-v0")
+    row = risk.item(0)
+    [found] = row["findings"]
+    said = dict.fromkeys((part, what) for part, what, _ in risk.explain(" Approve: so it is.", row))
+    assert ("'so it is'", "nobody can read it") in said
+    assert (repr(found), "missing: it decides") in said
+    code = make_task("TextGen/Code-v0")
+    row = code.item(0)
+    arguments, result = row["tests"][0]
+    parts = code.explain("def f(x): return -7", row)
+    assert (f"f({arguments[0]}) == {result}", "wrong: it gives -7", 0.0) in parts
+    assert "name f" in code.explain("def g(x): return x", row)[0].what
+
+
+def test_tasks_that_score_by_themselves():
+    class Own(Task):
+        id = "TextGen/Own-v0"
+
+        def generate(self, rng):
+            return {"prompt": "", "reference": "a"}
+
+        def score(self, completion, row):
+            return 0.25
+
+    assert Own().explain("x", {}) == [Part("the text", "judged as a whole", 0.25)]
+
+
+def test_judgements():
+    judgement = Judgement().add("one", "right", 0.5).scale("two", "no change", 1.0)
+    assert judgement.parts == [Part("one", "right", 0.5)]
+    judgement.scale("two", "half", 0.5).settle("three", "set", 0.1).settle("three", "again", 0.1)
+    assert judgement.score == 0.1
+    assert [part.part for part in judgement.parts] == ["one", "two", "three"]
+    assert sum(part.points for part in judgement.parts) == pytest.approx(0.1)
+    assert nothing("one", "wrong").score == 0.0
