@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,27 @@ def test_chat(file: str, reference: Reference) -> None:
         messages, add_generation_prompt=True, return_dict=False
     )
     assert obs[obs >= 0].tolist() == expected
+
+
+def test_chat_with_a_template(reference: Reference) -> None:
+    tokenizer = copy.deepcopy(reference.tokenizer)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\\n' }}"
+        "{{ m.content | trim + '<end_of_turn>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+    )
+    messages = [{"role": "user", "content": text} for text in ("Who directed Halloween?", "日本")]
+    expected = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
+    )
+    env = gym.make("TextGen-v0", prompts=[{"messages": messages}], tokenizer=tokenizer)
+    obs, _ = env.reset(seed=0)
+    assert obs[obs >= 0].tolist() == expected
+    # The end of a turn ends a text, as eos does.
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    _, _, ended, _, info = env.step(end)
+    assert ended
+    assert (info["finish_reason"], info["response"]) == ("eos", "")
 
 
 @pytest.mark.parametrize("name", OPEN_TASKS)
