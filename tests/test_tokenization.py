@@ -353,6 +353,7 @@ def test_remote_code_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
         return transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token=EOS)
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("textgym.tokenization.loading.find_on_hub", lambda name, **_: name)
     load_tokenizer("someone/something")
     assert seen == [{"trust_remote_code": False}]
 
@@ -377,6 +378,7 @@ def test_mistyped_paths_do_not_go_to_the_hub(
         raise OSError("no tokenizer there")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("textgym.tokenization.loading.find_on_hub", lambda name, **_: name)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TokenizerError):
         load_tokenizer(spec)

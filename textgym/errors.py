@@ -55,6 +55,14 @@ class SettingsError(TextGymError, ValueError):
     """An argument of an environment, a policy or a buffer has an impossible value."""
 
 
+class UnknownArgumentError(SettingsError, TypeError):
+    """An environment has no argument of that name."""
+
+    def __init__(self, message: str) -> None:
+        # Gymnasium raises every TypeError of a constructor again, with all arguments behind it.
+        super().__init__(message.partition(" was raised from the environment creator for ")[0])
+
+
 class ModelError(TextGymError, ValueError):
     """A language model cannot be loaded, or does not fit the environment."""
 
@@ -112,7 +120,24 @@ def naming(where: str) -> Iterator[None]:
         raise type(error)(f"{where}: {error}") from error
 
 
-def near_matches(name: str, known: Iterable[str]) -> str:
+def near_matches(name: object, known: Iterable[str]) -> str:
     """Say what was probably meant by a mistyped name: ``"; did you mean 'rouge'?"`` or ``""``."""
+    if not isinstance(name, str) or len(name) > 200:
+        return ""
     matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+
+
+def shown(value: object, length: int = 200) -> str:
+    """A value in an error message: its ``repr``, cut where it is long.
+
+    Values that have none (an integer of more than 4300 digits, an object whose ``__repr__`` fails)
+    are named by their type.
+    """
+    try:
+        if isinstance(value, (str, bytes)) and len(value) > length:
+            value = value[:length]
+        text = repr(value)
+    except Exception:
+        text = f"<a {type(value).__name__}>"
+    return text if len(text) <= length else f"{text[:length]}..."

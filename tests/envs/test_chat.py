@@ -113,6 +113,9 @@ def test_what_cannot_be_rendered_is_refused() -> None:
         gymnasium.make(
             "TextGen-v0", prompts=rows, tokenizer=tokenizer(LLAMA), max_prompt_tokens=300
         )
+    env = gymnasium.make("TextGen-v0", prompts=lambda rng: {"prompt": CHAT}, reward="distinct")
+    with pytest.raises(PromptError, match="no chat template"):
+        env.reset(seed=0)
     with pytest.raises(PromptError, match="max_prompt_tokens is 4"):
         gymnasium.make("TextGen-v0", prompts=rows, tokenizer=tokenizer(), max_prompt_tokens=4)
 

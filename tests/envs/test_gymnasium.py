@@ -59,7 +59,7 @@ def test_check_env_of_configurations(name: str) -> None:
 
 @each_id
 def test_passive_checker(spec: Any) -> None:
-    env = gym.make(spec.id)
+    env = gym.make(spec.id, disable_env_checker=False)
     assert "PassiveEnvChecker" in str(env)
     for episode in range(3):
         env.reset(seed=episode)

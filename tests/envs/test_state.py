@@ -346,7 +346,7 @@ def test_levels_and_splits_differ() -> None:
         (lambda state: state.update(over=np.zeros(2, bool)), "over"),
         (lambda state: state["rows"].pop(), "number of rows"),
         (lambda state: state["generators"].__setitem__(0, {"bit_generator": "MT1"}), "damaged"),
-        (lambda state: state.update(version=0), "no state"),
+        (lambda state: state.update(version=0), "not a state"),
     ],
     ids=["missing", "shape", "dtype", "flags", "rows", "generator", "version"],
 )
@@ -358,7 +358,7 @@ def test_a_damaged_state(change: Callable[[Any], Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         env.set_state(state)
     assert_same(env.get_state(), before, "nothing changes")
-    with pytest.raises(SettingsError, match="no state"):
+    with pytest.raises(SettingsError, match="not a state"):
         env.set_state(None)  # type: ignore[arg-type]
 
 

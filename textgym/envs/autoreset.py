@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gymnasium.vector import AutoresetMode
 
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, shown
 
 
 def known_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
@@ -23,6 +23,6 @@ def known_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
         if isinstance(mode, str) and mode.replace("_", "").lower() == known.value.lower():
             return known
     raise SettingsError(
-        f"{name}: autoreset_mode={mode!r} is unknown; use one of "
+        f"{name}: autoreset_mode={shown(mode)} is unknown; use one of "
         f"{[known.value for known in AutoresetMode]}"
     )

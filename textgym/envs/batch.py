@@ -288,12 +288,11 @@ class TextBatch:
         reason = (written >= settings.max_new_tokens).astype(np.intp)  # _LENGTH or _GOES_ON
         stop_state = None
         if settings.stops:
-            table = settings.stops.table
-            if table is not None:
-                stop_state = table[self.stop_state[stepping], taken]
+            if settings.stops.final is not None:
+                stop_state = settings.stops.advance(self.stop_state[stepping], taken)
                 if settings.stops.first_differs:
                     self._read_first_tokens(stepping, written, stop_state)
-                stopped = stop_state == len(table) - 1
+                stopped = stop_state == settings.stops.final
             else:
                 texts = [
                     self._turn_text(row, end)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from textgym.errors import DataError, SettingsError
+from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Row
 from textgym.tasks.rows import is_messages
@@ -88,7 +88,7 @@ def chat_template(
     """
     if not isinstance(chat, (bool, np.bool_)) and chat != "auto":
         raise SettingsError(f"{name}: chat={chat!r} is unknown; use True, False or 'auto'")
-    messages = not isinstance(source, TaskSource) and is_messages(source.item(0)["prompt"])
+    messages = _gives_messages(source, tokenizer)
     if messages and chat is not True and chat != "auto":
         raise DataError(
             f"{name}: the prompts of {source.name} are messages, which chat=False does not render; "
@@ -98,9 +98,28 @@ def chat_template(
         return None
     if tokenizer.chat_template is None:
         why = "the prompts are messages" if messages else "chat=True"
-        raise SettingsError(
-            f"{name}: {why}, but the tokenizer {tokenizer.name!r} has no chat template; use the "
-            "tokenizer of an instruction-tuned model (tokenizer=..., or --lm for an agent), set "
-            "tokenizer.chat_template of a transformers tokenizer, or give prompts as strings"
-        )
+        raise SettingsError(f"{name}: {why}, but {no_template(tokenizer)}")
     return tokenizer.chat_template
+
+
+def no_template(tokenizer: Tokenizer) -> str:
+    """What to do where messages meet a tokenizer without a chat template."""
+    return (
+        f"the tokenizer {tokenizer.name!r} has no chat template; use the tokenizer of an "
+        "instruction-tuned model (tokenizer=..., or --lm for an agent), set "
+        "tokenizer.chat_template of a transformers tokenizer, or give prompts as strings"
+    )
+
+
+def _gives_messages(source: Source, tokenizer: Tokenizer) -> bool:
+    """Whether the first prompt of a source is a list of messages."""
+    if isinstance(source, TaskSource):
+        return False
+    if not source.repeatable and tokenizer.chat_template is None:
+        return False  # A look at what a function makes may change what it makes next.
+    try:
+        return is_messages(source.item(0)["prompt"])
+    except TextGymError:
+        if source.repeatable:
+            raise
+        return False  # A function that fails says so when it is called for an episode.

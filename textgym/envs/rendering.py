@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.errors import SettingsError, require
+from textgym.envs.arguments import choice
+from textgym.errors import require
 
 RENDER_MODES = ["ansi", "human", "rgb_array"]
 
@@ -30,9 +31,7 @@ def check_render_mode(name: str, mode: str | None) -> str | None:
     Raises:
         SettingsError: If there is none.
     """
-    if mode is not None and mode not in RENDER_MODES:
-        raise SettingsError(f"{name}: render_mode={mode!r} is unknown; use one of {RENDER_MODES}")
-    return mode
+    return None if mode is None else choice(name, "render_mode", mode, RENDER_MODES)
 
 
 def frame(mode: str, prompt: str, response: str) -> Frame:

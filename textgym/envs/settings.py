@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
+from textgym.envs.arguments import choice, flag, fraction, whole
 from textgym.envs.chat import Chat, ChatSource, chat_template
+from textgym.envs.limits import MAX_BUDGET
 from textgym.envs.stopping import StopStrings
 from textgym.errors import (
     RewardError,
@@ -15,16 +17,26 @@ from textgym.errors import (
     TokenizerError,
     naming,
     near_matches,
+    shown,
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec, make_source
-from textgym.tasks.registry import make_task
+from textgym.tasks.registry import check_registered, make_task
 from textgym.tasks.sources import AdoptedSource, Source, TaskSource
 from textgym.tokenization import ChatTemplate, Tokenizer, TokenizerSpec, load_tokenizer
 
 PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
+
+_OVERFLOWS = {
+    "error": "refuse the prompt",
+    "left": "cut that side off",
+    "right": "cut that side off",
+    "skip": "take another prompt",
+}
+
+_BAD_ROWS = {"error": "refuse the data", "skip": "leave out rows that cannot be used"}
 
 DEFAULT_TASK = "TextGen/Sentiment-v0"
 """Prompts and reward of ``TextGen-v0`` when none are given."""
@@ -63,6 +75,11 @@ class Settings:
     """What draws the pictures, where the policy sees one beside the text."""
 
     @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Shape of the picture that the policy sees, if it sees one."""
+        return None if self.pictures is None else self.pictures.image_shape
+
+    @property
     def width(self) -> int:
         """Length of an observation in tokens."""
         return self.max_prompt_tokens + self.max_new_tokens
@@ -97,21 +114,27 @@ def resolve(
     Raises:
         TextGymError: If an argument has an impossible value; the message says which.
     """
+    if task is not None:
+        with naming(task if isinstance(task, str) and len(task) < 200 else "TextGen-v0"):
+            check_registered(task)
     name = task or "TextGen-v0"
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise SettingsError(
-            f"{name}: there is no split {split!r}{near_matches(str(split), SPLITS)}; "
+            f"{name}: there is no split {shown(split)}{near_matches(split, SPLITS)}; "
             f"use one of {list(SPLITS)}"
         )
-    if stop_at_eos not in (None, False, True):
-        raise SettingsError(f"{name}: stop_at_eos={stop_at_eos!r} has to be True or False")
-    if on_bad_row not in ("error", "skip"):
-        raise SettingsError(
-            f"{name}: on_bad_row={on_bad_row!r} is unknown; use 'error', or 'skip' to leave out "
-            "rows that cannot be used"
-        )
-    if eval_share is not None and not 0 < _fraction(name, "eval_share", eval_share) < 1:
-        raise SettingsError(f"{name}: eval_share={eval_share!r} has to be between 0 and 1")
+    if stop_at_eos is not None:
+        stop_at_eos = flag(name, "stop_at_eos", stop_at_eos)
+    if level is not None:
+        level = whole(name, "level", level)
+    prompt_overflow = cast(
+        PromptOverflow, choice(name, "prompt_overflow", prompt_overflow, _OVERFLOWS)
+    )
+    on_bad_row = cast(OnBadRow, choice(name, "on_bad_row", on_bad_row, _BAD_ROWS))
+    if eval_share is not None:
+        eval_share = fraction(name, "eval_share", eval_share)
+        if not 0 < eval_share < 1:
+            raise SettingsError(f"{name}: eval_share={eval_share!r} has to be between 0 and 1")
     with naming(name):
         source, defaults = _source(
             task, prompts, split, level, reward is None, on_bad_row, eval_share
@@ -128,13 +151,10 @@ def resolve(
             f"{name}: the tokenizer {words.name!r} has no end-of-sequence token; pass a tokenizer "
             "that names one (eos_token=...), or stop_at_eos=False"
         )
-    if prompt_overflow not in ("error", "left", "right", "skip"):
-        raise SettingsError(
-            f"{name}: prompt_overflow={prompt_overflow!r} is unknown; use 'error', 'left' or "
-            "'right' (cut that side off) or 'skip' (take another prompt)"
-        )
     if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
-        raise SettingsError(f"{name}: stop={stop!r} is no list; give a list of stop strings")
+        raise SettingsError(
+            f"{name}: stop={shown(stop)} is not a list; give a list of stop strings"
+        )
     with naming(name):
         template = chat_template(name, chat, source, words)
         if template is not None:
@@ -150,7 +170,7 @@ def resolve(
             "with an eos token and stop_at_eos=True, or give stop=[...]"
         )
     if max_episode_steps is not None:
-        max_episode_steps = _positive(name, "max_episode_steps", max_episode_steps)
+        max_episode_steps = whole(name, "max_episode_steps", max_episode_steps, least=1)
     rewarded = _reward(name, scored_by)
     shaping = None if step_reward is None else _reward(f"{name}, step_reward", step_reward, False)
     costed = _costs(name, defaults.costs() if defaults and costs is None else costs)
@@ -161,9 +181,9 @@ def resolve(
         tokenizer=words,
         reward=rewarded,
         step_reward=shaping,
-        step_reward_gamma=_fraction(name, "step_reward_gamma", step_reward_gamma),
+        step_reward_gamma=fraction(name, "step_reward_gamma", step_reward_gamma),
         costs=costed,
-        max_prompt_tokens=_natural(
+        max_prompt_tokens=_budget(
             name,
             "max_prompt_tokens",
             _first(
@@ -173,10 +193,11 @@ def resolve(
                 DEFAULT_BUDGET,
             ),
         ),
-        max_new_tokens=_positive(
+        max_new_tokens=_budget(
             name,
             "max_new_tokens",
             _first(max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET),
+            least=1,
         ),
         stops=stops,
         prompt_overflow=prompt_overflow,
@@ -252,31 +273,21 @@ def _reward(where: str, spec: RewardSpec, warn: bool = True) -> RewardSum:
     except TextGymError:
         raise
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{where}: the reward {spec!r} cannot be used: {error}") from error
+        raise SettingsError(f"{where}: the reward {shown(spec)} cannot be used: {error}") from error
 
 
 def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
     """Costs are named functions with weight one; their sum is ``info["cost"]``."""
-    if costs is None or costs == {}:
+    if costs is None:
         return None
     if not isinstance(costs, Mapping):
-        raise SettingsError(f"{name}: costs={costs!r} is no dictionary of a name and a function")
-    return RewardSum.named(costs, f"{name}, costs", warn=False)
+        raise SettingsError(
+            f"{name}: costs={shown(costs)} is not a dictionary of a name and a function"
+        )
+    return RewardSum.named(costs, f"{name}, costs", warn=False) if costs else None
 
 
-def _positive(name: str, argument: str, value: Any) -> int:
-    if _natural(name, argument, value) < 1:
-        raise SettingsError(f"{name}: {argument}={value!r} has to be at least 1")
-    return int(value)
-
-
-def _natural(name: str, argument: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-        raise SettingsError(f"{name}: {argument}={value!r} has to be a whole number, 0 or more")
-    return int(value)
-
-
-def _fraction(name: str, argument: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise SettingsError(f"{name}: {argument}={value!r} has to be a number from 0 to 1")
-    return float(value)
+def _budget(name: str, argument: str, value: Any, least: int = 0) -> int:
+    """A number of tokens."""
+    why = " tokens, more than any model reads"
+    return whole(name, argument, value, least, MAX_BUDGET, why)

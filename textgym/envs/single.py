@@ -9,14 +9,16 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.arguments import refuse_unknown, whole
 from textgym.envs.batch import TextBatch
 from textgym.envs.chat import Chat
+from textgym.envs.limits import check_memory
 from textgym.envs.masks import writable_tokens
 from textgym.envs.observations import Observation, observation_space, observe_row
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
-from textgym.errors import ActionError, ResetNeededError, SettingsError
+from textgym.errors import ActionError, ResetNeededError, SettingsError, shown
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec
@@ -161,7 +163,9 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         step_reward_gamma: float = 1.0,
         costs: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(task, unknown, type(self).__init__)
         self.settings = resolve(
             task=task,
             prompts=prompts,
@@ -181,13 +185,15 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             step_reward_gamma=step_reward_gamma,
             costs=costs,
         )
-        if group_size != 1:
+        name = self.settings.name
+        if whole(name, "group_size", group_size, least=1) != 1:
             raise SettingsError(
-                f"{self.settings.name}: group_size={group_size!r} needs a batch; use "
+                f"{name}: group_size={shown(group_size)} needs a batch; use "
                 "gymnasium.make_vec(..., num_envs=N), or group_size=1 here"
             )
         self.tokenizer = self.settings.tokenizer
-        self.render_mode = check_render_mode(self.settings.name, render_mode)
+        self.render_mode = check_render_mode(name, render_mode)
+        check_memory(name, 1, self.settings.width, self.settings.image_shape)
         size = self.tokenizer.vocab_size
         self.observation_space = observation_space(self.settings)
         self.action_space = gym.spaces.Discrete(size)
@@ -305,7 +311,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             return action
         if array.ndim > 1 or array.size != 1:
             raise ActionError(
-                f"{self.settings.name}: the action {action!r} has shape {array.shape}; "
+                f"{self.settings.name}: the action {shown(action)} has shape {array.shape}; "
                 "an action is one token id"
             )
         return array.reshape(1)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.arguments import whole
+from textgym.envs.chat import no_template
 from textgym.envs.prompt_checks import check_prompts
 from textgym.envs.settings import Settings
 from textgym.errors import (
@@ -25,6 +27,7 @@ from textgym.errors import (
     TokenizerError,
     naming,
     near_matches,
+    shown,
 )
 from textgym.tasks.base import Row, Task
 from textgym.tasks.rows import as_row
@@ -34,6 +37,9 @@ _MAX_SKIPS = 1000
 
 # Token ids of prompts that are kept from the check of a finite list; a larger one is a memo again.
 _MAX_KEPT = 1_000_000
+
+# Characters of a prompt that is not tokenized any more: at least, and for each token allowed.
+_ENDLESS, _ENDLESS_TOKEN = 1_000_000, 256
 
 _OPTIONS = ("prompt", "row", "index")
 
@@ -112,15 +118,12 @@ class PromptStreams:
                 shared = self.rngs[self._leader(row)]
                 self.rngs[row] = np.random.default_rng() if shared is None else _copy(shared)
             return
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise SettingsError(
-                f"{self.settings.name}: seed={seed!r} has to be a whole number, 0 or more"
-            )
+        seed = whole(self.settings.name, "seed", seed)
         # The source and the split are part of the seed, so that no two share their prompts.
         words = (self.settings.source.seed_key, self.settings.split)
         key = [zlib.crc32(word.encode()) for word in words]
-        self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, int(seed)]))
-        self.seeds[row] = int(seed)
+        self.rngs[row] = np.random.default_rng(np.random.SeedSequence([*key, seed]))
+        self.seeds[row] = seed
 
     def _leader(self, row: int) -> int:
         return row - row % self.group_size
@@ -154,7 +157,7 @@ class PromptStreams:
             SettingsError: If the options are unknown.
         """
         with naming(self.settings.name):
-            if not options:
+            if options is None:
                 return {row: self._next(row) for row in rows}
             kind, values = self._named(options)
             if kind is None:
@@ -193,11 +196,12 @@ class PromptStreams:
     def _named(self, options: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
         """Which of the options fixes the start, if one does, and its value for each row."""
         count = len(self.rngs)
-        unknown = sorted(set(options) - {*_OPTIONS, "reset_mask"})
+        check_options(self.settings.name, options)
+        unknown = [key for key in options if key not in (*_OPTIONS, "reset_mask")]
         if unknown:
             raise SettingsError(
-                f"{self.settings.name}: reset has no option {unknown[0]!r}"
-                f"{near_matches(str(unknown[0]), _OPTIONS)}; it knows 'prompt', 'row' and 'index'"
+                f"{self.settings.name}: reset has no option {shown(unknown[0])}"
+                f"{near_matches(unknown[0], _OPTIONS)}; it knows 'prompt', 'row' and 'index'"
             )
         named = [key for key in _OPTIONS if key in options]
         if not named:
@@ -222,24 +226,41 @@ class PromptStreams:
         """The row that an option's value stands for."""
         source = self.settings.source
         if kind == "index":
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise SettingsError(
-                    f"{self.settings.name}: reset's option 'index' has to be a whole number, "
-                    f"not {value!r}"
-                )
-            return source.item(int(value))
+            return source.item(
+                whole(self.settings.name, "reset's option 'index'", value, least=None)
+            )
         if kind == "prompt" and not isinstance(value, str):
             raise SettingsError(
-                f"{self.settings.name}: reset's option 'prompt' has to be a string, not {value!r}"
+                f"{self.settings.name}: reset's option 'prompt' has to be a string, "
+                f"not {shown(value)}"
             )
         return source.adopt(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
 
+    def _endless(self, row: int | str, prompt: str) -> bool:
+        """Skip or refuse a text that cannot fit before it is tokenized, which may take minutes."""
+        settings = self.settings
+        most = max(_ENDLESS, _ENDLESS_TOKEN * settings.max_prompt_tokens)
+        if len(prompt) > most and settings.prompt_overflow == "error":
+            raise PromptError(
+                f"{place(settings, row, prompt)}: the prompt has {len(prompt):,} characters, but "
+                f"max_prompt_tokens is {settings.max_prompt_tokens}; raise it, shorten the prompt, "
+                "or set prompt_overflow to 'left' or 'right' (cut that side off)"
+            )
+        return len(prompt) > most and settings.prompt_overflow == "skip"
+
     def _fit(self, row: int | str, prompt: str) -> list[int] | None:
         """The prompt's token ids, cut to size if so asked; None if it is to be skipped."""
+        if not isinstance(prompt, str):
+            raise PromptError(
+                f"{place(self.settings, row, str(prompt))}: the prompt is a list of messages, but "
+                f"{no_template(self.settings.tokenizer)}"
+            )
         known = self._encoded
         if known is not None and prompt in known:
             ids = known[prompt]
         else:
+            if self._endless(row, prompt):
+                return None
             try:
                 ids = self.settings.tokenizer.encode(prompt)
             except TokenizerError as error:
@@ -270,6 +291,19 @@ class PromptStreams:
             f"{place(self.settings, row, prompt)}: the prompt has {len(ids) + around} tokens"
             f"{framed}, but max_prompt_tokens is {room + around}; raise it, or set prompt_overflow "
             "to 'left' or 'right' (cut that side off) or 'skip' (take another prompt)"
+        )
+
+
+def check_options(name: str, options: object) -> None:
+    """Refuse options of ``reset`` that are not a mapping.
+
+    Raises:
+        SettingsError: If they are something else.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise SettingsError(
+            f"{name}: reset's options={shown(options)} have to be a dictionary, such as "
+            "{'prompt': '...'}, {'row': {...}} or {'index': 0}"
         )
 
 

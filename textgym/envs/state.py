@@ -20,7 +20,7 @@ from textgym.envs.batch import TextBatch
 from textgym.envs.data_state import accept_rows, mark_drawn, plain_row, rows_state
 from textgym.envs.settings import Settings
 from textgym.envs.starts import picture
-from textgym.errors import DataError, SettingsError, TextGymError
+from textgym.errors import SettingsError, TextGymError, shown
 from textgym.storage.plain import from_plain, to_plain
 from textgym.tasks.sources import Source
 from textgym.tokenization import Tokenizer
@@ -93,8 +93,10 @@ def set_batch_state(
         SettingsError: If the state is of another environment, or is none at all.
     """
     name = batch.settings.name
-    if not isinstance(state, Mapping) or state.get("version") != _VERSION:
-        raise SettingsError(f"{name}: this is no state that get_state() of this version returned")
+    if not isinstance(state, Mapping) or not _equal(state.get("version"), _VERSION):
+        raise SettingsError(
+            f"{name}: this is not a state that get_state() of this version returned"
+        )
     drawn = _check_same(batch, state, {**fingerprint(batch), **settings})
     count = len(batch.rows)
     try:
@@ -102,6 +104,7 @@ def set_batch_state(
             key: _array(key, state[key], getattr(batch, key), dtype)
             for key, dtype in _ARRAYS.items()
         }
+        _check_ranges(batch, arrays)
         rows = [
             {column: from_plain(value) for column, value in row.items()} for row in state["rows"]
         ]
@@ -120,9 +123,9 @@ def set_batch_state(
             images = [picture(task, row, batch.settings, at) for at, row in enumerate(rows)]
         if batch.talk is not None:
             batch.talk.set_state(talks)
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+    except Exception as error:  # Anything may stand anywhere in a damaged state.
         raise SettingsError(
-            f"{name}: the state is damaged ({error}); take it from get_state() again"
+            f"{name}: the state is damaged ({shown(error)}); take it from get_state() again"
         ) from error
     for key, array in arrays.items():
         setattr(batch, key, array)
@@ -230,12 +233,30 @@ def _check_same(
     return []
 
 
+def _equal(theirs: object, ours: object) -> bool:
+    """Whether two plain values are the same; an array is never a plain value."""
+    return not isinstance(theirs, np.ndarray) and bool(theirs == ours)
+
+
 def _array(key: str, value: Any, now: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """A copy of an array of a state, if it is one that fits."""
     array = np.array(value)
     if array.shape != now.shape or array.dtype.kind != np.dtype(dtype).kind:
         raise ValueError(f"{key} is {array.dtype} {array.shape}, not {now.dtype} {now.shape}")
     return array.astype(now.dtype)
+
+
+def _check_ranges(batch: TextBatch, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse numbers that no episode has, on which a later step would fail."""
+    tokens, length, prompt = (arrays[key] for key in ("tokens", "length", "prompt_length"))
+    written = np.arange(tokens.shape[1]) < length[:, None]
+    size, final = batch.settings.tokenizer.vocab_size, batch.settings.stops.final or 0
+    if not ((tokens >= 0) == written).all() or not (tokens < size).all():
+        raise ValueError("tokens are not token ids from the left, -1 behind them")
+    if not ((prompt >= 0) & (prompt <= length)).all():
+        raise ValueError("prompt_length is not a part of length")
+    if not ((arrays["stop_state"] >= 0) & (arrays["stop_state"] <= final)).all():
+        raise ValueError("stop_state has no such state")
 
 
 def _generator(state: Any) -> np.random.Generator | None:

@@ -2,8 +2,10 @@
 
 A stop string may begin in one token and end in a later one, or lie inside one token. Where a
 tokenizer decodes context-free (byte-level BPE) an Aho-Corasick automaton over bytes is composed
-with the vocabulary once, so that a step of the whole batch is one table look-up. Other tokenizers
-are decoded at every step, which is slower and just as right.
+with the vocabulary once, so that a step of the whole batch is one table look-up. Where that table
+would be too large (long stop strings, or many, times a large vocabulary) the automaton reads the
+bytes of each token instead. Other tokenizers are decoded at every step, which is slower and just as
+right.
 
 Source of the automaton: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic
 search".
@@ -17,8 +19,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, shown
 from textgym.tokenization import Tokenizer
+
+MAX_STOP_BYTES = 2**17
+"""Length of all stop strings together, in bytes of UTF-8: the automaton has a state for each."""
+
+# Entries of the table over tokens (64 MiB).
+_MAX_TABLE = 2**24
 
 # Halves of surrogate pairs, which no text has.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -32,30 +40,61 @@ class StopStrings:
         tokenizer: The tokenizer whose tokens make up the text.
 
     Attributes:
-        table: Automaton over tokens, ``[S, V]`` int32: the state after a token; state 0 is the
-            start, and the last one is final. None if the tokenizer does not decode context-free.
+        final: The state of the automaton in which a stop string was found; state 0 is the start.
+            None if the tokenizer does not decode context-free: then there is no automaton.
 
     Raises:
-        SettingsError: If a stop string is empty or no string.
+        SettingsError: If a stop string is empty or not a string, or they are too long.
     """
 
     def __init__(self, stops: Sequence[str], tokenizer: Tokenizer) -> None:
         for stop in stops:
             if not isinstance(stop, str) or not stop or _SURROGATES.search(stop):
-                raise SettingsError(f"{stop!r} is no stop string; give non-empty Unicode strings")
+                raise SettingsError(
+                    f"{shown(stop)} is no stop string; give non-empty Unicode strings"
+                )
         self.stops = tuple(stops)
-        self.table: NDArray[np.int32] | None = None
+        length = sum(len(stop.encode()) for stop in self.stops)
+        if length > MAX_STOP_BYTES:
+            raise SettingsError(
+                f"stop holds {len(self.stops):,} strings of {length:,} bytes in all, and "
+                f"{MAX_STOP_BYTES:,} are the most; give fewer or shorter ones"
+            )
+        self.final: int | None = None
+        self._table: NDArray[np.int32] | None = None
         # Whether the first token of an empty text reads differently from one behind other text.
         self.first_differs = tokenizer.token_bytes is None and tokenizer.appended_bytes is not None
         if self.stops and tokenizer.appended_bytes is not None:
+            self._token_bytes = tokenizer.appended_bytes
             self._over_bytes = _automaton([stop.encode() for stop in self.stops])
-            self.table = _over_tokens(self._over_bytes, tokenizer.appended_bytes)
+            states = len(self._over_bytes)
+            self.final = states - 1
+            if states * tokenizer.vocab_size <= _MAX_TABLE:
+                self._table = _over_tokens(self._over_bytes, self._token_bytes)
 
     def __bool__(self) -> bool:
         return bool(self.stops)
 
+    def advance(self, states: NDArray[np.int32], tokens: NDArray[np.intp]) -> NDArray[np.int32]:
+        """The automaton's states ``[n]`` after one more token each; not without an automaton.
+
+        Args:
+            states: States so far, ``[n]``.
+            tokens: Token ids, ``[n]``.
+        """
+        if self._table is not None:
+            return self._table[states, tokens]
+        pieces = [self._token_bytes[token] for token in tokens.tolist()]
+        reached = states.copy()
+        for column in range(max(map(len, pieces), default=0)):
+            having = [row for row, piece in enumerate(pieces) if len(piece) > column]
+            reached[having] = self._over_bytes[
+                reached[having], [pieces[row][column] for row in having]
+            ]
+        return reached
+
     def state_after(self, text: str) -> int:
-        """The state of :attr:`table` after a text."""
+        """The automaton's state after a text."""
         state = 0
         for byte in text.encode("utf-8", "surrogatepass"):
             state = int(self._over_bytes[state, byte])

@@ -11,17 +11,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from textgym.envs.arguments import refuse_unknown, whole
 from textgym.envs.autoreset import known_mode
 from textgym.envs.batch import TextBatch
 from textgym.envs.chat import Chat
 from textgym.envs.infos import add_infos
+from textgym.envs.limits import MAX_ROWS, check_memory
 from textgym.envs.masks import writable_tokens
 from textgym.envs.observations import Observation, observation_space, observe, observe_row
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import PromptOverflow, resolve
+from textgym.envs.starts import check_options
 from textgym.envs.state import State, batch_state, set_batch_state
-from textgym.errors import ResetNeededError, SettingsError
+from textgym.errors import ResetNeededError, SettingsError, shown
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.lists import OnBadRow
 from textgym.tasks.loading import PromptSpec
@@ -87,7 +90,9 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(task, unknown, type(self).__init__)
         self.settings = resolve(
             task=task,
             prompts=prompts,
@@ -109,15 +114,13 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             max_episode_steps=max_episode_steps,
         )
         name = self.settings.name
-        for argument, value in (("num_envs", num_envs), ("group_size", group_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SettingsError(
-                    f"{name}: {argument}={value!r} has to be a whole number above 0"
-                )
+        num_envs = whole(name, "num_envs", num_envs, least=1, most=MAX_ROWS)
+        group_size = whole(name, "group_size", group_size, least=1)
         if num_envs % group_size:
             raise SettingsError(
-                f"{name}: group_size={group_size} does not divide num_envs={num_envs}"
+                f"{name}: group_size={shown(group_size)} does not divide num_envs={num_envs}"
             )
+        check_memory(name, num_envs, self.settings.width, self.settings.image_shape)
         self.tokenizer = self.settings.tokenizer
         self.num_envs = num_envs
         self.render_mode = check_render_mode(name, render_mode)
@@ -315,6 +318,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         return tuple(-1 if seed is None else seed for seed in self._batch.streams.seeds)
 
     def _rows_to_reset(self, options: Mapping[str, Any] | None) -> list[int]:
+        check_options(self.settings.name, options)
         mask = None if options is None else options.get("reset_mask")
         if mask is None:
             return list(range(self.num_envs))
@@ -326,7 +330,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         ):
             raise SettingsError(
                 f"{self.settings.name}: reset_mask has to be a boolean numpy array of shape "
-                f"({self.num_envs},) with at least one True, not {mask!r}"
+                f"({self.num_envs},) with at least one True, not {shown(mask)}"
             )
         if not self._begun and not mask.all():
             raise ResetNeededError(
@@ -341,11 +345,12 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             seed = seed.tolist()
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-            return [int(seed) + row for row in range(self.num_envs)]
-        if not isinstance(seed, (list, tuple)) or len(seed) != self.num_envs:
+        if not isinstance(seed, (list, tuple)):
+            first = whole(self.settings.name, "seed", seed)
+            return [first + row for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
             raise SettingsError(
-                f"{self.settings.name}: seed={seed!r} has to be a whole number, or a list of "
+                f"{self.settings.name}: seed={shown(seed)} has to be a whole number, or a list of "
                 f"{self.num_envs} of them"
             )
         return list(seed)

@@ -25,6 +25,7 @@ from transformers.utils import logging
 import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
 from textgym.errors import ModelError, TokenizerError
 from textgym.gguf_files import find_gguf, gguf_config, gguf_tokenizer, is_gguf
+from textgym.hub import find_on_hub
 from textgym.lm.adapter_files import AdapterFolder
 from textgym.lm.pretrained import load_pretrained
 from textgym.tokenization import (
@@ -92,7 +93,12 @@ def resolve(name: str) -> str:
             f"there is no model folder at {name!r}; give the folder of a transformers checkpoint, "
             f"a GGUF file, a hub id, or {TINY!r}"
         )
-    return name
+    try:
+        return find_on_hub(name, known=(TINY,))
+    except OSError as error:
+        raise ModelError(
+            f"no model could be loaded from {name!r}: it is not a folder here, and {error}"
+        ) from error
 
 
 @dataclass(frozen=True)

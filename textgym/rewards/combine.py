@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError
+from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError, shown
 from textgym.rewards.checks import Rows, checked_values, explain, row_number
 from textgym.rewards.registry import RewardFunction, make_reward
 from textgym.rewards.signature import Call
@@ -243,7 +243,7 @@ class RewardSum:
             raise RewardError(f"{self._where}: {error}") from error
         raise RewardError(
             f"{self._where}: reward must be a name, a function (prompts, completions, **columns), "
-            f"or a dict of either to its weight, not {type(key).__name__} {key!r}"
+            f"or a dict of either to its weight, not {type(key).__name__} {shown(key)}"
         )
 
     def _name_of(self, key: Any) -> str:

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from textgym.errors import MissingDependencyError, RewardError, TextGymError, near_matches
+from textgym.errors import MissingDependencyError, RewardError, TextGymError, near_matches, shown
 from textgym.rewards.values import excerpt, plain_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
@@ -104,7 +104,7 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
     """
     if not isinstance(name, str) or name not in _FACTORIES:
         raise RewardError(
-            f"there is no reward {name!r}{near_matches(str(name), _FACTORIES) or '.'} "
+            f"there is no reward {shown(name)}{near_matches(name, _FACTORIES) or '.'} "
             f"Known: {', '.join(registered_rewards())}; add your own with textgym.register_reward"
         )
     factory = _loaded(name)

@@ -36,10 +36,13 @@ def check_form(model: Any, state: dict[str, Any]) -> None:
         SettingsError: If it does; the message names the parts.
     """
     parts: dict[str, Any] = dict(_ALWAYS)
+    training = state.get("training")
+    # What another algorithm saved has other parts: that it is another one is the better message.
+    same = isinstance(training, dict) and training.get("algorithm") == type(model).__name__
     for kind, more in (
         (BaseAlgorithm, _OF_SB3), (OnPolicyAlgorithm, _ON_POLICY), (OffPolicyAlgorithm, _OFF_POLICY)
     ):  # fmt: skip
-        if isinstance(model, kind):
+        if same and isinstance(model, kind):
             parts |= more
     wrong = _wrong(state, parts)
     if "generators" not in wrong:

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.errors import TaskError, near_matches
+from textgym.errors import TaskError, near_matches, shown
 from textgym.tasks.judgement import Judgement, Part
 
 Row = dict[str, Any]
@@ -123,15 +123,19 @@ class Task(ABC):
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
         level = self.default_level if level is None else level
-        if level not in self.levels:
+        if (
+            isinstance(level, bool)
+            or not isinstance(level, (int, np.integer))
+            or level not in self.levels
+        ):
             known = ", ".join(map(str, self.levels))
-            raise TaskError(f"{self.id} has no level {level!r}; its levels are: {known}")
-        if split not in SPLITS:
+            raise TaskError(f"{self.id} has no level {shown(level)}; its levels are: {known}")
+        if not isinstance(split, str) or split not in SPLITS:
             raise TaskError(
-                f"{self.id} has no split {split!r}; the splits are: {', '.join(SPLITS)}"
-                f"{near_matches(str(split), SPLITS)}"
+                f"{self.id} has no split {shown(split)}; the splits are: {', '.join(SPLITS)}"
+                f"{near_matches(split, SPLITS)}"
             )
-        self.level = level
+        self.level = int(level)
         self.split = split
 
     def __str__(self) -> str:

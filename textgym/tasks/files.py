@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from textgym.errors import DataError, SplitError, require
+from textgym.errors import DataError, SplitError, require, shown
+from textgym.hub import find_on_hub
 from textgym.tasks.csv_files import read_csv
 from textgym.tasks.file_rows import FileRows
 
@@ -136,7 +137,7 @@ def read_hub(
     """
     name, *rest = re.split(r":(?![^\[]*\])", spec.removeprefix("hf:"))  # "train[:100]" stays whole.
     if not name or len(rest) > 2:
-        raise DataError(f"{spec!r} is not of the form 'hf:NAME[:CONFIG][:SPLIT]'")
+        raise DataError(f"{shown(spec)} is not of the form 'hf:NAME[:CONFIG][:SPLIT]'")
     library = require("datasets", "data")
     # With one part after the name it is a split if it reads like one, else a configuration.
     looks_like_split = rest and rest[-1].partition("[")[0] in ("train", "validation", "test", "dev")
@@ -149,6 +150,8 @@ def read_hub(
             "name another one, leave it to the environment, or hold out a share with eval_share="
         )
     try:
+        if not Path(name).exists():
+            find_on_hub(name, "dataset")
         if chosen is None:
             offered = library.get_dataset_split_names(name, config)
             others = [part for part in ("validation", "test", "dev", "eval") if part in offered]
@@ -164,7 +167,8 @@ def read_hub(
         raise
     except Exception as error:
         raise DataError(
-            f"the data set {spec!r} could not be loaded ({type(error).__name__}: {error}); check "
-            "the name, configuration and split, and that the hub or the local folder can be reached"
+            f"the data set {shown(spec)} could not be loaded ({type(error).__name__}: {error}); "
+            "check the name, configuration and split, and that the hub or the local folder can be "
+            "reached"
         ) from error
     return rows, f"{spec} ({chosen})", divided

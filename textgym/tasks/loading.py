@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from textgym.errors import DataError, SettingsError, SplitError, TaskError
+from textgym.errors import DataError, SettingsError, SplitError, TaskError, shown
 from textgym.tasks.base import Row, Task
 from textgym.tasks.files import read_file, read_hub
 from textgym.tasks.lists import ListSource, OnBadRow
@@ -66,8 +66,8 @@ def make_source(
         return TaskSource(make_task(spec, level, split))
     if level is not None:
         raise SettingsError(
-            f"level={level} chooses a built-in task's difficulty, but prompts were given; leave "
-            "one of the two out"
+            f"level={shown(level)} chooses a built-in task's difficulty, but prompts were given; "
+            "leave one of the two out"
         )
     if is_weighted(spec):
         spec = mix(cast(Mapping[str, float], spec))
@@ -82,7 +82,7 @@ def make_source(
     if is_reasoning_gym(spec):
         return _object_source(spec, split, eval_share)
     if callable(spec):
-        name = f"the prompt function {getattr(spec, '__name__', spec)!r}"
+        name = f"the prompt function {shown(getattr(spec, '__name__', spec))}"
         held_out = None if eval_share is None else (eval_share, split == "eval")
         return CallableSource(spec, name, convert, held_out)
     if isinstance(spec, str) and spec.startswith("reasoning_gym:"):

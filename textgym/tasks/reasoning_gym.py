@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from textgym.errors import DataError, near_matches, require
+from textgym.errors import DataError, near_matches, require, shown
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Row
 from textgym.tasks.lists import ListSource
@@ -53,7 +53,7 @@ class ReasoningGymSource(Source):
         known = sorted(require("reasoning_gym", _EXTRA).factory.DATASETS)
         if dataset not in known:
             raise DataError(
-                f"reasoning-gym has no data set {dataset!r}{near_matches(dataset, known)}"
+                f"reasoning-gym has no data set {shown(dataset)}{near_matches(dataset, known)}"
             )
         self._dataset = dataset
         self._options = _options(self.name, dataset, query)

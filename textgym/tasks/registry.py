@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from textgym.errors import TaskError, near_matches
+from textgym.errors import TaskError, near_matches, shown
 from textgym.tasks.base import Task
 
 _TASKS: dict[str, type[Task] | str] = {
@@ -79,11 +79,7 @@ def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
         TaskError: On an unknown id (with near matches), level or split, or when a registered
             ``"module:Class"`` cannot be imported.
     """
-    if id not in _TASKS:
-        raise TaskError(
-            f"there is no task {id!r}{near_matches(id, _TASKS)}; "
-            f"registered tasks: {', '.join(registered_tasks())}"
-        )
+    check_registered(id)
     target = _TASKS[id]
     if isinstance(target, str):
         module, _, name = target.partition(":")
@@ -95,6 +91,19 @@ def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
         # The class itself replaces its address: the next call need not look it up.
         _TASKS[id] = target = found
     return target(level=level, split=split)
+
+
+def check_registered(id: str) -> None:
+    """Refuse what is not the id of a task.
+
+    Raises:
+        TaskError: If no task is registered under it; the message has near matches.
+    """
+    if not isinstance(id, str) or id not in _TASKS:
+        raise TaskError(
+            f"there is no task {shown(id)}{near_matches(id, _TASKS)}; "
+            f"registered tasks: {', '.join(registered_tasks())}"
+        )
 
 
 def _address(task: type[Task] | str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.errors import DataError
+from textgym.errors import DataError, shown
 from textgym.tasks.base import Row
 
 PROMPT_COLUMNS = (
@@ -122,8 +122,8 @@ def as_row(value: Any, where: str) -> Row:
     if prompt is None:
         others = (name for name in PROMPT_COLUMNS[1:] if name != "messages")
         raise DataError(
-            f"{where} has no prompt: its columns are {sorted(map(str, value))}; name one of them "
-            f"'prompt' (or {', '.join(others)})"
+            f"{where} has no prompt: its columns are {shown(sorted(map(str, value)))}; name one of "
+            f"them 'prompt' (or {', '.join(others)})"
         )
     row = {name: None if is_missing(one) else one for name, one in value.items()}
     if not isinstance(row[prompt], str) and not is_messages(row[prompt]):
@@ -176,7 +176,7 @@ def _check_names(columns: Mapping[Any, Any], where: str, depth: int = 0) -> None
         if not isinstance(name, str):
             if depth:
                 continue
-            raise DataError(f"{where} has a column {name!r}; names of columns are strings")
+            raise DataError(f"{where} has a column {shown(name)}; names of columns are strings")
         if name[:1] == "_" and (name[1:] in columns or name[1:] in RESERVED_COLUMNS):
             raise DataError(
                 f"{where} has a column {name!r}, the name of the mask that Gymnasium's vector "

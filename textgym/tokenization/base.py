@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.errors import TokenizerError
+from textgym.errors import TokenizerError, shown
 
 if TYPE_CHECKING:
     from textgym.tokenization.chat import ChatTemplate
@@ -24,6 +24,9 @@ TINY = "textgym/tiny"
 
 ASSETS = Path(__file__).parents[1] / "assets"
 TINY_DIR = ASSETS / "tiny"
+
+MAX_VOCABULARY = 2**22
+"""The largest vocabulary that is accepted; those of language models have up to a million tokens."""
 
 EOS_NAMES = (
     "<|endoftext|>",
@@ -230,3 +233,19 @@ def _unfinished(table: list[bytes], before: Ids) -> bytes:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(last)
     return decoder.getstate()[0]
+
+
+def size_of(vocabulary: dict[str, int], name: str) -> int:
+    """Ids ``0 .. V-1`` cover a vocabulary, holes (padding of the vocabulary) included: V.
+
+    Raises:
+        TokenizerError: If that is an action space that nobody can mean.
+    """
+    token, largest = max(vocabulary.items(), key=lambda item: item[1])
+    if largest >= MAX_VOCABULARY:
+        raise TokenizerError(
+            f"the tokenizer {shown(name)} gives the token {shown(token)} the id {largest:,}, so "
+            f"that its {len(vocabulary):,} tokens need {largest + 1:,} actions, and "
+            f"{MAX_VOCABULARY:,} are the most; number the tokens without a hole"
+        )
+    return largest + 1

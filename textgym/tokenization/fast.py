@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 
 from textgym.errors import TokenizerError
-from textgym.tokenization.base import EOS_NAMES, Tokenizer
+from textgym.tokenization.base import EOS_NAMES, Tokenizer, size_of
 from textgym.tokenization.frame import prompt_frame
 from textgym.tokenization.pieces import appended_table, broken_bytes_as, byte_level_table
 
@@ -48,8 +48,7 @@ class FastTokenizer(Tokenizer):
         vocabulary = backend.get_vocab(with_added_tokens=True)
         if not vocabulary:
             raise TokenizerError(f"the tokenizer {name!r} has an empty vocabulary; train it first")
-        # Ids may have holes (padding of the vocabulary): the action space covers the largest id.
-        self.vocab_size = max(vocabulary.values()) + 1
+        self.vocab_size = size_of(vocabulary, name)
         candidates = EOS_NAMES if eos is None else (eos,)
         self.eos_id = next((vocabulary[word] for word in candidates if word in vocabulary), None)
         if eos is not None and self.eos_id is None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tokenizers
 
-from textgym.errors import ModelError, TokenizerError
+from textgym.errors import ModelError, TokenizerError, shown
 from textgym.gguf_files import file_version, find_gguf, gguf_tokenizer
+from textgym.hub import find_on_hub
 from textgym.tokenization.base import TINY, TINY_DIR, Tokenizer
 from textgym.tokenization.checkpoint import CheckpointFiles, GgufFiles, as_template, template_ends
 from textgym.tokenization.fast import FastTokenizer, serialized
@@ -41,7 +42,7 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
     """
     if isinstance(spec, Tokenizer):
         return spec
-    if spec is None or spec == TINY:
+    if spec is None or (isinstance(spec, str) and spec == TINY):
         return _load_folder(TINY_DIR, TINY)
     if isinstance(spec, (list, tuple)):
         return WordTokenizer(spec, add_eos=add_eos)
@@ -60,7 +61,7 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
                 f"there is no tokenizer at {str(spec)[:200]!r}; give the path of a tokenizer.json "
                 f"or of a folder that holds one, a hub id, or {TINY!r}"
             )
-        return _load_hub(spec)
+        return _find_hub(spec)
     if callable(getattr(spec, "convert_ids_to_tokens", None)):
         origin = str(getattr(spec, "name_or_path", ""))
         files = CheckpointFiles(origin) if origin and Path(origin).is_dir() else None
@@ -73,12 +74,15 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
 
 # Letters, digits, "-", "_" and "."; at most one slash, between owner and name.
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?", re.ASCII)
+_MAX_HUB_ID = 200
 _FILE_TYPES = (".json", ".txt", ".model", ".safetensors", ".bin", ".gguf", ".pt")
 
 
 def looks_local(name: str) -> bool:
     """Whether a name can only be meant for a file or folder: no id of the hub reads like it."""
-    return _HUB_ID.fullmatch(name) is None or name.lower().endswith(_FILE_TYPES)
+    if len(name) > _MAX_HUB_ID or _HUB_ID.fullmatch(name) is None:
+        return True
+    return name.lower().endswith(_FILE_TYPES)
 
 
 def is_ours(name: str) -> bool:
@@ -180,6 +184,18 @@ def _with_ends(tokenizer: Tokenizer, files: CheckpointFiles | None) -> Tokenizer
         tokenizer.other_ends += files.other_ends(tokenizer)
     tokenizer.other_ends += template_ends(tokenizer)
     return tokenizer
+
+
+def _find_hub(name: str) -> Tokenizer:
+    """A tokenizer of the hub, or of what was downloaded from it."""
+    try:
+        source = find_on_hub(name, known=(TINY,))
+    except OSError as error:
+        raise TokenizerError(
+            f"no tokenizer could be loaded from {shown(name)}: it is not a file or folder here, "
+            f"and {error}"
+        ) from error
+    return _load_hub(name) if source == name else _load_folder(Path(source), name)
 
 
 def _load_hub(source: str, name: str | None = None) -> Tokenizer:

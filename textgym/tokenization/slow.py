@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from textgym.tokenization.base import Tokenizer
+from textgym.tokenization.base import Tokenizer, size_of
 from textgym.tokenization.frame import prompt_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SlowTokenizer(Tokenizer):
         self.tokenizer = tokenizer
         self.name = name
         self.encoder_decoder = encoder_decoder
-        self.vocab_size = max(tokenizer.get_vocab().values()) + 1
+        self.vocab_size = size_of(tokenizer.get_vocab(), name)
         self.eos_id = tokenizer.eos_token_id
 
     def encode(self, text: str) -> list[int]:

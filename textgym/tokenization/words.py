@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textgym.errors import TokenizerError
-from textgym.tokenization.base import EOS_NAMES, Tokenizer
+from textgym.errors import TokenizerError, shown
+from textgym.tokenization.base import EOS_NAMES, MAX_VOCABULARY, Tokenizer
 
 
 class WordTokenizer(Tokenizer):
@@ -26,10 +26,15 @@ class WordTokenizer(Tokenizer):
         self.words = list(words)
         if not self.words:
             raise TokenizerError("the list of words is empty; give at least one word")
+        if len(self.words) >= MAX_VOCABULARY:
+            raise TokenizerError(
+                f"the list of words has {len(self.words):,}, and {MAX_VOCABULARY - 1:,} are the "
+                "most; give a shorter one"
+            )
         for word in self.words:
             if not isinstance(word, str) or not word or word.split() != [word]:
                 raise TokenizerError(
-                    f"{word!r} cannot be a word of a closed vocabulary; words are non-empty "
+                    f"{shown(word)} cannot be a word of a closed vocabulary; words are non-empty "
                     "strings without white space"
                 )
         eos = next((word for word in EOS_NAMES if word in self.words), None)
@@ -39,7 +44,7 @@ class WordTokenizer(Tokenizer):
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) < len(self.words):
             twice = next(word for word in self.words if self.words.count(word) > 1)
-            raise TokenizerError(f"the word {twice!r} is in the list twice; remove one")
+            raise TokenizerError(f"the word {shown(twice)} is in the list twice; remove one")
         self.name = f"{len(self.words)} words"
         self.vocab_size = len(self.words)
         self.eos_id = None if eos is None else self._ids[eos]
@@ -54,7 +59,7 @@ class WordTokenizer(Tokenizer):
             return [self._ids[word] for word in text.split()]
         except KeyError as error:
             raise TokenizerError(
-                f"the word {error.args[0]!r} is not in the closed vocabulary of {self.name} "
+                f"the word {shown(error.args[0])} is not in the closed vocabulary of {self.name} "
                 f"({', '.join(self.words[:8])}{', ...' if len(self.words) > 8 else ''}); "
                 "add it to the list, or use an open tokenizer"
             ) from None

@@ -1,0 +1,144 @@
+"""Checks of single arguments: what is accepted where a whole number, a flag or a name is due.
+
+Numbers of numpy (``np.int64(3)``, ``np.True_``, ``np.float32(0.5)``) are accepted wherever the
+number of Python is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from textgym.errors import SettingsError, UnknownArgumentError, near_matches, shown
+
+
+def whole(
+    name: str,
+    argument: str,
+    value: Any,
+    least: int | None = 0,
+    most: int | None = None,
+    why: str = "",
+) -> int:
+    """A whole number within bounds.
+
+    Args:
+        name: The environment's, for the error.
+        argument: The argument's, for the error.
+        value: The value.
+        least: The smallest number that is accepted; None for any.
+        most: The largest one.
+        why: Said where a number is too large.
+
+    Raises:
+        SettingsError: If it is something else, a bool included.
+    """
+    number = _integer(value)
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f", {least} or more"
+        raise SettingsError(f"{name}: {argument}={shown(value)} has to be a whole number{bound}")
+    if most is not None and number > most:
+        raise SettingsError(f"{name}: {argument}={shown(value)} has to be at most {most}{why}")
+    return number
+
+
+def flag(name: str, argument: str, value: Any) -> bool:
+    """True or False, or 1 or 0.
+
+    Raises:
+        SettingsError: If it is something else.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    number = _integer(value)
+    if number in (0, 1):
+        return bool(number)
+    raise SettingsError(f"{name}: {argument}={shown(value)} has to be True or False")
+
+
+def fraction(name: str, argument: str, value: Any) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        SettingsError: If it is something else, a bool included.
+    """
+    with suppress(OverflowError):  # 10**400
+        if not isinstance(value, bool) and isinstance(value, Real) and 0 <= float(value) <= 1:
+            return float(value)
+    raise SettingsError(f"{name}: {argument}={shown(value)} has to be a number from 0 to 1")
+
+
+def choice(name: str, argument: str, value: Any, known: Mapping[str, str] | Iterable[str]) -> str:
+    """One of some names.
+
+    Args:
+        name: The environment's, for the error.
+        argument: The argument's, for the error.
+        value: The value.
+        known: The names; a mapping also says what each of them does.
+
+    Raises:
+        SettingsError: If it is another one.
+    """
+    names = list(known)
+    if isinstance(value, str) and value in names:
+        return str(value)
+    meant = near_matches(value, names) if isinstance(value, str) else ""
+    if isinstance(known, Mapping):
+        listed = ", ".join(f"{each!r} ({does})" for each, does in known.items())
+    else:
+        listed = ", ".join(map(repr, names))
+    raise SettingsError(f"{name}: {argument}={shown(value)} is unknown{meant}; use {listed}")
+
+
+def refuse_unknown(task: object, unknown: Mapping[str, Any], takes: Callable[..., Any]) -> None:
+    """Refuse keyword arguments that an environment does not have.
+
+    Args:
+        task: The environment's id, for the error; None is ``TextGen-v0``.
+        unknown: Those that it was given.
+        takes: The constructor, whose named arguments are the known ones.
+
+    Raises:
+        UnknownArgumentError: If there are any; the message has near matches and all known names.
+    """
+    if not unknown:
+        return
+    name = task if isinstance(task, str) else "TextGen-v0"
+    given = next(iter(unknown))
+    parameters = inspect.signature(takes).parameters.values()
+    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    advice = _ASIDE.get(given) or near_matches(given, known) or ";"
+    raise UnknownArgumentError(
+        f"{name}: there is no argument {shown(given)}{advice} the arguments are {', '.join(known)}"
+    )
+
+
+# Habits from elsewhere, with what is written here instead.
+_ASIDE = {
+    "seed": "; give it to reset(seed=...), or to textgym.sb3.make_vec_env;",
+    "env_kwargs": "; write the arguments themselves (**env_kwargs);",
+    "n_envs": "; here it is gymnasium.make_vec(id, num_envs=...);",
+    "num_envs": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
+    "autoreset_mode": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
+    "max_length": "; write max_prompt_tokens and max_new_tokens;",
+}
+
+
+def _integer(value: Any) -> int | None:
+    """The whole number that a value is, numpy's and torch's included; None if it is something else.
+
+    Truth values are something else.
+    """
+    if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == np.bool_:
+        return None
+    try:
+        return operator.index(value)
+    except Exception:  # TypeError, or what an array of another library raises.
+        return None
