@@ -59,6 +59,15 @@ def test_play_by_text(capsys, monkeypatch):
     assert "score: 1.000" in out
 
 
+def test_play_says_why(capsys, monkeypatch):
+    status, out, _ = run(capsys, monkeypatch, "play", "QA", "--seed", "0", typed="I do not know.\n")
+    assert status == 0
+    assert "why the score:" in out
+    (line,) = (line for line in out.splitlines() if "'I do not know.'" in line)
+    assert "+0.100" in line
+    assert "the story does say" in line
+
+
 def test_play_speaks_to_the_other_side(capsys, monkeypatch):
     status, out, _ = run(
         capsys, monkeypatch, "play", "tests.conversations:Parley", typed="a b\nbye\n"

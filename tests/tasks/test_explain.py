@@ -39,11 +39,7 @@ def test_the_points_add_up_to_the_score(name):
             assert sum(part.points for part in agrees(task, oracle, row)) == 1.0
 
 
-PARTS = [name for name in BUILT_IN if "Probe" in name]
-PARTS += [f"TextGen/{name}-v0" for name in ("Code", "GoodBad", "QA", "Risk")]
-
-
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_tasks_explain_themselves(name):
     """They judge by parts, the right answer as well as nothing."""
     task = make_task(name)
@@ -56,8 +52,17 @@ def test_built_in_tasks_explain_themselves(name):
 PUBLIC = {
     "Code": {"prompt": "def f(x):\n", "canonical_solution": "    return 2 * x\n",
              "entry_point": "f", "test": "def check(f):\n    assert f(1) == 2\n"},
+    "Caption": {"image": "x.png", "captions": ["A dog runs."], "prompt": "Describe it.\nCaption:"},
+    "DataToText": {"concepts": ["dog", "run"], "target": "A dog runs.", "concept_set_idx": 1},
+    "Dialogue": {"turns": [{"speaker": "user", "text": "Hello, is there a table?"},
+                           {"speaker": "agent", "text": "Yes, for two."}]},
+    "KnowledgeGraph": {"question": "who wrote [Emma]", "answers": ["Jane Austen"],
+                       "graph": [["Emma", "author", "Jane Austen"]]},
+    "Moderate": {"user_input": "How do I bake bread?", "toxicity": 0},
     "QA": {"prompt": "Where?", "answers": ["the old bridge over the river"]},
     "Risk": {"application": "x", "label": "bad", "reason": "the income is not high enough."},
+    "Summarize": {"article": "A dog ran. It was fast.", "highlights": "A dog ran fast."},
+    "Translate": {"translation": {"en": "Good morning.", "zh": "\u65e9\u4e0a\u597d\u3002"}},
 }  # fmt: skip
 
 
@@ -68,7 +73,7 @@ def test_rows_of_public_data(name):
     row = task.adopt(as_row(task.convert(dict(PUBLIC[name])), "the row"))
     right = str(row.get("reference") or row["answers"][0])
     for text in (right, right[: len(right) // 2], f"not {right}", "", "x", "I do not know."):
-        agrees(task, text, row)
+        assert "judged as a whole" not in agrees(task, text, row)[0].what
 
 
 def test_what_is_said():
@@ -84,6 +89,52 @@ def test_what_is_said():
     parts = code.explain("def f(x): return -7", row)
     assert (f"f({arguments[0]}) == {result}", "wrong: it gives -7", 0.0) in parts
     assert "name f" in code.explain("def g(x): return x", row)[0].what
+
+
+def remarks(name, text, level=1, index=0):
+    """What is said of the task's own item, whose reference the text may change."""
+    task = make_task(f"TextGen/{name}-v0", level)
+    row = task.item(index)
+    parts = agrees(task, text(task.oracle(row)) if callable(text) else text, row)
+    return {part.part: part.what for part in parts}
+
+
+@pytest.mark.parametrize("name", ["DataToText", "Sentiment", "Story", "Summarize"])
+def test_sentences_that_nobody_can_read_are_shown(name):
+    said = remarks(name, lambda oracle: f"{oracle} Walrus kettle")
+    assert "full stop" in said["'Walrus kettle'"]
+    said = remarks(name, lambda oracle: f"{oracle} Walrus kettle.")
+    assert "'Walrus kettle'" in said
+
+
+@pytest.mark.parametrize("name", ["DataToText", "Story", "Summarize", "Translate"])
+def test_what_is_missing_is_shown(name):
+    """What a sentence less, or another one, leaves out."""
+    others = make_task(f"TextGen/{name}-v0", 3).item(1)["reference"]
+    said = remarks(name, others, level=3)
+    assert any(what.startswith("missing") for what in said.values()), said
+
+
+def test_faults_in_a_conversation_have_a_turn():
+    said = remarks("Dialogue", lambda oracle: f" Colourless green ideas sleep.\n{oracle}")
+    assert said["turn 1"] == "nobody understands it"
+    assert said["the turns"].startswith("3, where 2")
+    task = make_task("TextGen/Dialogue-v0")
+    row = task.item(0)
+    turns = task.oracle(row).split("\n")
+    row_of_an_episode = {**row, "turns": turns, "replies": [""] * len(turns)}
+    assert task.explain("", row_of_an_episode) == task.explain(task.oracle(row), row)
+
+
+def test_replies_and_captions():
+    said = remarks("Moderate", lambda oracle: f"{oracle} It is raining.")
+    assert "neither answers nor refuses" in said.values()
+    said = remarks("Caption", "There are two small yellow crosses.", level=3)
+    assert said["small blue diamond"] == "missing"
+    said = remarks("KnowledgeGraph", lambda oracle: oracle.rpartition(" ")[0] + " Nobody.")
+    assert said["'Nobody'"] == "a wrong answer"
+    said = remarks("Sentiment", "")
+    assert said == {"the text": "not a sentence of a review of a restaurant"} or "text" in str(said)
 
 
 def test_tasks_that_score_by_themselves():

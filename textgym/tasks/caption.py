@@ -25,6 +25,7 @@ from textgym.tasks.caption_scene import (
     describe,
 )
 from textgym.tasks.caption_truth import judge
+from textgym.tasks.judgement import Judgement, nothing
 
 _CELLS = GRID**2
 _KINDS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
@@ -209,7 +210,7 @@ class Caption(Task):
             for thing in sorted(scene, key=cell_of)
         )
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How much of the scene the true claims tell, halved for each falsehood.
 
         A row without a scene is judged by ROUGE-L against its references.
@@ -217,11 +218,11 @@ class Caption(Task):
         scene = row.get("scene")
         if scene is None:
             references = row.get("references")
-            return likeness(text, row["reference"] if references is None else references)
+            value = likeness(text, row["reference"] if references is None else references)
+            return Judgement().add("the text", "ROUGE-L against the captions", value)
         if len(text) > LIMIT:
-            return 0.0
-        told, faults = judge(read(text), scene, self.level > 1)
-        return told * told * 0.5**faults
+            return nothing("the text", f"longer than {LIMIT} characters")
+        return judge(read(text), scene, self.level > 1)
 
     def image(self, row: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The scene, drawn; of a row without one the picture in its column ``image``.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
+from typing import NamedTuple
 
 from textgym.errors import TaskError
 from textgym.tasks.caption_reader import Reading, Thing
 from textgym.tasks.caption_scene import GRID, SIZES, Object, cell_of
+from textgym.tasks.judgement import Judgement
 
 MOST = 4
 """Things in the fullest scene that is judged: how to match them is tried out."""
@@ -20,7 +22,21 @@ _LOOKS = ("shape", "colour", "size")
 _SIZES = {("size", size) for size in SIZES}
 
 
-def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> tuple[float, int]:
+class Truth(NamedTuple):
+    """What is true of a caption.
+
+    Attributes:
+        told: The share of the scene that its true claims tell, in [0, 1].
+        faults: How many of its claims are false.
+        match: The number of the scene's thing, or -1, by the things of the caption.
+    """
+
+    told: float
+    faults: int
+    match: tuple[int, ...]
+
+
+def compare(reading: Reading, scene: Sequence[Object], sizes: bool) -> Truth:
     """How much of a scene the true claims tell, and how many claims are false.
 
     The things of the caption are matched with those of the scene, each with another one, in the way
@@ -31,9 +47,6 @@ def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> tuple[float
         scene: What the picture shows.
         sizes: Whether sizes are to be told (above level 1); a relation is as good as a place then.
 
-    Returns:
-        The share told, in [0, 1]; the falsehoods.
-
     Raises:
         TaskError: If the scene has more than `MOST` things.
     """
@@ -41,7 +54,7 @@ def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> tuple[float
         raise TaskError(f"a scene has up to {MOST} things, this one has {len(scene)}: draw fewer")
     things, relations = reading.things, reading.relations
     if not things or not scene or len(things) > len(scene) + _TOO_MANY:
-        return 0.0, 0
+        return Truth(0.0, 0, ())
     cells = [cell_of(thing) for thing in scene]
     facts = [{(name, thing[name]) for name in _LOOKS} for thing in scene]
     false = []
@@ -58,7 +71,7 @@ def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> tuple[float
     if not sizes:
         for fact in facts:
             fact -= _SIZES
-    best, told, faults = -1.0, 0.0, 0
+    best, truth = -1.0, Truth(0.0, 0, ())
     for match in _matches(false, len(scene)):
         wrong_here = slips
         for number, at in enumerate(match):
@@ -79,10 +92,51 @@ def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> tuple[float
                 share += len(thing.looks & facts[at]) + max(place, _placed(thing, cells[at]))
         share /= len(scene) * (4 if sizes else 3)
         if (value := share * share * 0.5**wrong_here) > best:
-            best, told, faults = value, share, wrong_here
+            best, truth = value, Truth(share, wrong_here, match)
         if wrong_here == slips:
             break  # all is true: no other match tells more
-    return told, faults
+    return truth
+
+
+def judge(reading: Reading, scene: Sequence[Object], sizes: bool) -> Judgement:
+    """The square of the share of a scene that is told, halved for each false claim.
+
+    Args:
+        reading: The caption.
+        scene: What the picture shows.
+        sizes: Whether sizes are to be told.
+
+    Raises:
+        TaskError: If the scene has more than `MOST` things.
+    """
+    told, faults, match = compare(reading, scene, sizes)
+    judgement = Judgement()
+    for thing, at in zip(reading.things, match, strict=False):
+        looks = " ".join(value for _, value in sorted(thing.looks, reverse=True)) or "a thing"
+        if at < 0:
+            judgement.note(looks, "there is no other such thing")
+            continue
+        seen = scene[at]
+        for name, value in sorted(thing.looks):
+            if seen[name] != value:
+                judgement.note(f"{looks}: {name} {value}", f"false: it is {seen[name]}")
+        if any(cell_of(seen) not in place.cells for place in thing.places):
+            judgement.note(f"{looks}: its place", "false")
+    for one, name, other in reading.relations if match else ():
+        cells = [cell_of(thing) for thing in scene]
+        if one == other or not _holds(name, cells, match[one], match[other]):
+            how = "left of" if name == "left" else name
+            judgement.note(f"thing {one + 1} {how} thing {other + 1}", "false")
+    for total in reading.totals:
+        if total != len(scene):
+            judgement.note(f"{total} things", f"false: there are {len(scene)}")
+    if reading.slips:
+        judgement.note("what cannot be read or says nothing new", f"{reading.slips} faults")
+    for number, seen in enumerate(scene):
+        if number not in match:
+            judgement.note(" ".join(str(seen[name]) for name in _LOOKS[::-1]), "missing")
+    judgement.settle("the scene", f"{told:.0%} of it is told (squared)", told * told)
+    return judgement.scale("faults", f"{faults} of them, each halves the rest", 0.5**faults)
 
 
 def _placed(thing: Thing, cell: int) -> float:

@@ -20,6 +20,7 @@ from textgym.tasks.data_to_text_writer import (
     write_concepts,
     write_record,
 )
+from textgym.tasks.judgement import Judgement
 
 _NAMES = tuple(DOMAINS)
 _VERBS = tuple(VERBS)
@@ -256,9 +257,12 @@ class DataToText(Task):
             "private": [],
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """What a reader learns from the text, against what the record or the concepts ask for."""
-        return judge(text, row) if "facts" in row else overlap(text, row)
+        if "facts" in row:
+            return judge(text, row)
+        what = "likeness and values told, as far as it is on topic and not copied"
+        return Judgement().add("the text", what, overlap(text, row))
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Give a row of ToTTo, E2E NLG, WebNLG or CommonGen a prompt, references and values."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from textgym.tasks.data_to_text_concepts import concept_grammars, plausible
 from textgym.tasks.data_to_text_grammar import Claim, State, grammar
 from textgym.tasks.faults import discount, unreadable
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.story_grammar import MEN
 
 MAX_CHARACTERS = 2_000
@@ -55,14 +56,19 @@ def claims_of(words: Sequence[str], start: State) -> tuple[State | None, list[Cl
     return state, claims
 
 
-def _pieces(completion: str) -> tuple[list[str], int]:
+def _pieces(completion: str, judgement: Judgement) -> tuple[list[str], int]:
     """The sentences of a text, and the faults of a last one without its full stop."""
     *sentences, rest = completion.rstrip().replace(",", " ,").split(".")
+    if rest:
+        judgement.note(quoted(rest), "breaks off before its full stop")
     return sentences, unreadable(rest) if rest else 0
 
 
-def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
-    """Read what a text tells about the record of a row."""
+def read_record(
+    completion: str, row: Mapping[str, Any], judgement: Judgement | None = None
+) -> Reading:
+    """Read what a text tells about the record of a row; remarks on it go to `judgement`."""
+    judgement = Judgement() if judgement is None else judgement
     start = grammar(row["domain"])
     subject = row["subject"]
     told = pronoun(row["domain"], subject)
@@ -72,12 +78,13 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
     denied: set[str] = set()
     claimed: dict[str, str] = {}
     wrong, named = 0, False
-    sentences, faults = _pieces(completion)
+    sentences, faults = _pieces(completion, judgement)
     for sentence in sentences:
         words = sentence.split(" ")
         state, claims = claims_of(words[1:], start)
         if words[0] or state is None or "." not in state:
             faults += unreadable(sentence)
+            judgement.note(quoted(sentence), "not a sentence of the grammar")
             continue
         mine, foreign = named, False
         for attribute, value in claims:
@@ -88,32 +95,45 @@ def read_record(completion: str, row: Mapping[str, Any]) -> Reading:
                 mine = False
         if foreign:
             faults += unreadable(sentence)
+            judgement.note(quoted(sentence), f"not about {subject}")
             continue
         if not mine:
-            faults += 1  # nobody knows who it is
+            faults += 1
+            judgement.note(quoted(sentence), "nobody knows whom it is about")
             continue
         named = True
         for attribute, value in claims:
             if attribute in ("about", "pronoun"):
                 continue
-            faults += claimed.setdefault(attribute, value) != value
+            said = f"{attribute}: {value}"
+            if claimed.setdefault(attribute, value) != value:
+                faults += 1
+                judgement.note(said, f"contradicts {claimed[attribute]!r}")
             if facts.get(attribute) != value or attribute in private:
                 wrong += 1
                 denied.add(attribute)
                 faults += attribute in private
+                judgement.note(said, "private" if attribute in private else "not in the record")
             elif attribute in right:
                 faults += 1
+                judgement.note(said, "told again")
             else:
                 right.add(attribute)
     return Reading(right - denied, wrong, faults)
 
 
-def read_concepts(completion: str, row: Mapping[str, Any]) -> Reading:
-    """Read which concepts of a row a sentence uses, each in a role that makes sense."""
+def read_concepts(
+    completion: str, row: Mapping[str, Any], judgement: Judgement | None = None
+) -> Reading:
+    """Read which concepts of a row a sentence uses, each in a role that makes sense.
+
+    Remarks go to `judgement`.
+    """
+    judgement = Judgement() if judgement is None else judgement
     asked = {concept for _, concept in row["facts"]}
     right: set[str] = set()
     wrong, read = 0, False
-    sentences, faults = _pieces(completion)
+    sentences, faults = _pieces(completion, judgement)
     for sentence in sentences:
         words = sentence.split(" ")
         claims: list[Claim] = []
@@ -125,6 +145,7 @@ def read_concepts(completion: str, row: Mapping[str, Any]) -> Reading:
                     break
         if state is None or "." not in state:
             faults += unreadable(sentence)
+            judgement.note(quoted(sentence), "a second sentence" if read else "not of the grammar")
             continue
         read = True
         roles = dict(claims)
@@ -132,22 +153,34 @@ def read_concepts(completion: str, row: Mapping[str, Any]) -> Reading:
             if not plausible(role, lemma, roles):
                 wrong += 1
                 faults += 1
+                judgement.note(lemma, f"makes no sense as {role}")
             elif lemma in asked:
                 right.add(lemma)
     return Reading(right, wrong, faults)
 
 
-def judge(completion: str, row: Mapping[str, Any]) -> float:
+def judge(completion: str, row: Mapping[str, Any]) -> Judgement:
     """Coverage times precision of what a text tells, less the discount for its faults."""
     if len(completion) > MAX_CHARACTERS or "." not in completion:
-        return 0.0
+        return nothing("the text", "too long" if "." in completion else "not a sentence")
+    judgement = Judgement()
     if row["domain"] == "concepts":
-        reading = read_concepts(completion, row)
-        asked = len(row["facts"])
+        reading = read_concepts(completion, row, judgement)
+        asked = [concept for _, concept in row["facts"]]
     else:
-        reading = read_record(completion, row)
-        asked = len(row["facts"]) - len(row["private"])
+        reading = read_record(completion, row, judgement)
+        asked = [name for name, _ in row["facts"] if name not in row["private"]]
+    for name in asked:
+        if name not in reading.right:
+            judgement.note(name, "missing")
     right = len(reading.right)
-    if not right or asked < 1:
-        return 0.0
-    return right / asked * right / (right + reading.wrong) * discount(reading.faults)
+    if not right or not asked:
+        return judgement.note("the text", "it tells nothing that is asked for")
+    told = ", ".join(sorted(reading.right))
+    judgement.settle(f"{right} of {len(asked)}", f"told: {told}", right / len(asked))
+    judgement.settle(
+        "wrong claims",
+        f"{reading.wrong} next to {right} right ones",
+        right / len(asked) * right / (right + reading.wrong),
+    )
+    return judgement.scale("faults", f"{reading.faults} of them", discount(reading.faults))

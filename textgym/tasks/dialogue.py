@@ -14,6 +14,7 @@ from textgym.tasks.dialogue_public import convert, overlap
 from textgym.tasks.dialogue_user import User
 from textgym.tasks.dialogue_writer import converse, everything, hasty
 from textgym.tasks.faults import unreadable
+from textgym.tasks.judgement import Judgement
 
 
 class Dialogue(Task):
@@ -166,19 +167,21 @@ class Dialogue(Task):
                 reply = user.hear(turn)
         return reply
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How the bookings stand in the end, and what it took to get there."""
         turns = row.get("turns")
         if "stages" not in row:
-            return overlap(turns[0] if turns else text, row["reference"])
+            value = overlap(turns[0] if turns else text, row["reference"])
+            what = "BLEU and chrF against the reference, times how far it is on topic"
+            return Judgement().add("the response", what, value)
         if turns is None:
             turns = text.split("\n")
         user = User(row)
         for number, turn in enumerate(turns):
             if user.done or number == self.max_turns:
-                return user.score(unheard=sum(unreadable(late) for late in turns[number:]))
+                return user.judge(unheard=sum(unreadable(late) for late in turns[number:]))
             user.hear(turn)
-        return user.score()
+        return user.judge()
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Turn a conversation of public data into a prompt for one response; see Real data."""

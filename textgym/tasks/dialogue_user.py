@@ -26,6 +26,7 @@ from textgym.tasks.dialogue_reader import (
     Act,
     read,
 )
+from textgym.tasks.judgement import Judgement
 
 PATIENCE = 3
 """Turns that bring nothing, or something wrong, until the user leaves."""
@@ -58,6 +59,7 @@ class User:
         faults: What the clerk did that nobody asked for, or said that is not so.
         answered: Whether the user's question was answered: None before that.
         done: Whether the user has left.
+        remarks: What went wrong, by turn: the turn's number, and a sentence.
     """
 
     def __init__(self, row: Mapping[str, Any]) -> None:
@@ -72,6 +74,7 @@ class User:
         self.patience = PATIENCE
         self.answered: bool | None = None
         self.done = False
+        self.remarks: list[tuple[int, str]] = []
         self._enter(0)
 
     def _enter(self, number: int) -> None:
@@ -82,6 +85,11 @@ class User:
         self.goal = {name: (many, day) for name, many, day in stage["goal"]}
         self.told = set(stage["told"])
         self.pending: dict[str, str] = dict(stage["hidden"])
+
+    def _fault(self, what: str, faults: int = 1) -> None:
+        if faults:
+            self.faults += faults
+            self.remarks.append((self.turns, what))
 
     # ------------------------------------------------------------------ listening
 
@@ -111,7 +119,8 @@ class User:
             else:
                 self.done = True
         if self._progress:
-            self.faults += idle  # without progress, idle words cost the turn
+            # Without progress, idle words cost the turn.
+            self._fault("repeats, asks in vain, or books nothing", idle)
         if not self._progress or self.faults > faults:
             self.patience -= 1
         if self._left or self.patience <= 0:
@@ -141,7 +150,7 @@ class User:
         elif act.deed in (BOOK, CHANGE, CANCEL):
             self._changed(act)
         elif act.deed == JUNK:
-            self.faults += act.faults
+            self._fault("nobody understands it", act.faults)
         elif act.deed == BYE:
             self._left = True
         else:
@@ -159,7 +168,8 @@ class User:
         self.it = name
         self._offers += 1
         if self._offers > 1 or name not in self.table:
-            self.faults += 1
+            where = "a second offer" if name in self.table else "not in the table"
+            self._fault(f"offers {name}: {where}")
         if not self.name:
             self._answers.append("No, thank you.")
         elif name == self.name:
@@ -171,7 +181,7 @@ class User:
         else:
             self._answers.append(f"No, not {name}.")
             if name in self.table and not self._suits(name):
-                self.faults += 1
+                self._fault(f"offers {name}: not what was asked for")
 
     def _suits(self, name: str) -> bool:
         """Whether a name can be what the user wants, from what was said."""
@@ -185,7 +195,7 @@ class User:
         line = self.table.get(name)
         true = line is not None and line[COLUMN[act.slot]] == act.value
         if not true:
-            self.faults += 1
+            self._fault(f"says {act.value!r} of {name or 'nobody'}: not so")
         if act.slot == self.ask:
             # What the user hears is believed: a wrong answer cannot be mended.
             self.answered = self.answered is not False and true and name == self.name
@@ -204,7 +214,8 @@ class User:
         if act.deed == BOOK and not (act.number and act.day):
             return  # nobody can book that: "Sorry?"
         if known == (act.deed == BOOK) or name not in self.table:
-            self.faults += 1
+            booked = "booked already" if known else "not booked"
+            self._fault(f"{name or 'nobody'}: {booked if name in self.table else 'unknown'}")
             return
         wanted = self.goal.get(name)
         if act.deed == CANCEL:
@@ -223,28 +234,45 @@ class User:
         else:
             self._progress = True
         if not right or self._guess:
-            self.faults += 1
+            what = "not asked for yet" if right else "not as the user wants it"
+            self._fault(f"{act.deed} {name}: {what}")
 
     # ------------------------------------------------------------------ judging
 
-    def score(self, unheard: int = 0) -> float:
+    def judge(self, unheard: int = 0) -> Judgement:
         """What the clerk has earned.
 
         Args:
             unheard: Faults of the turns that nobody heard, after the user left.
         """
+        judgement = Judgement()
+        for turn, what in self.remarks:
+            judgement.note(f"turn {turn}", what)
         final = {name: (many, day) for name, many, day in self.stages[-1]["goal"]}
         names = {*self.start, *final}
         changes = [name for name in names if self.start.get(name) != final.get(name)]
         if not changes or not self.turns:
-            return 0.0
-        if any(
-            self.bookings.get(name) != self.start.get(name)
-            for name in {*self.bookings, *names}.difference(changes)
-        ):
-            return 0.0
-        right = sum(self.bookings.get(name) == final.get(name) for name in changes)
-        score: float = right / len(changes) * min(1.0, self.fewest / self.turns)
+            return judgement.note("the bookings", "nothing is to be done, or was said")
+        for name in sorted({*self.bookings, *names}.difference(changes)):
+            if self.bookings.get(name) != self.start.get(name):
+                return judgement.note(f"the booking of {name}", "changed, and nobody wanted that")
+        right = 0
+        for name in sorted(changes):
+            as_wanted = self.bookings.get(name) == final.get(name)
+            right += as_wanted
+            if not as_wanted:
+                judgement.note(f"the booking of {name}", f"not {_shown(final.get(name))}")
+        judgement.settle(
+            f"{right} of {len(changes)} bookings", "as the user wants them", right / len(changes)
+        )
+        what = f"{self.turns}, where {self.fewest} are enough"
+        judgement.scale("the turns", what, min(1.0, self.fewest / self.turns))
         if self.stages[-1]["ask"] and not self.answered:
-            score *= _UNANSWERED
-        return score * float(_FAULT ** min(self.faults + unheard, 60))
+            judgement.scale("the user's question", "not answered rightly", _UNANSWERED)
+        faults = min(self.faults + unheard, 60)
+        heard = f"{self.faults} of them" + (f", {unheard} after the end" if unheard else "")
+        return judgement.scale("faults", heard, float(_FAULT**faults))
+
+
+def _shown(booking: tuple[str, str] | None) -> str:
+    return "cancelled" if booking is None else f"for {booking[0]} on {booking[1]}"

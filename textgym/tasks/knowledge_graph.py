@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.knowledge_graph_guesses import mediocre, related, told, wander
-from textgym.tasks.knowledge_graph_public import convert, parse, score_public
+from textgym.tasks.knowledge_graph_public import convert, judge_public, parse
 from textgym.tasks.knowledge_graph_reader import read, valid_steps
 from textgym.tasks.knowledge_graph_writer import write
 from textgym.tasks.qa_public import answers_of
@@ -163,27 +164,39 @@ class KnowledgeGraph(Task):
             "answers": [path[-1]],
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How much of the path is right, times whether the answer is."""
         steps = row.get("steps")
         if not steps or not isinstance(steps, list):
             answers = answers_of(row.get("answers"))
             if answers is None and isinstance(reference := row.get("reference"), str):
                 answers = [parse(reference)[1]]
-            return score_public(text, row, answers) if answers else 0.0
+            if not answers:
+                return nothing("the row", "it has no answers to compare with")
+            return judge_public(text, row, answers)
         if len(text) > _LONGEST:
-            return 0.0
+            return nothing("the text", f"longer than {_LONGEST} characters")
         found = _ANSWER(text)
         if not found:
-            return 0.0
+            return nothing("the text", "not of the form 'Path: A, B. Answer: B.'")
         answer = found[2]
         path = [name.strip() for name in found[1].split(",")]
         valid = valid_steps(path, row["triples"], row["start"], steps)
         if not valid:
-            return 0.0
-        right = answer in row["answers"] and (valid < len(steps) or answer == path[valid])
-        shown = valid / max(len(steps), len(path) - 1) * _share_named(path, row["triples"])
-        return shown if right else shown * _CONTRADICTED
+            return nothing(quoted(path[0]), f"no first step from {row['start']} that is asked for")
+        judgement = Judgement()
+        if valid < len(steps):
+            judgement.note(f"step {valid + 1}", "missing, no fact, or not asked for")
+        taken = len(path) - 1
+        share = valid / max(len(steps), taken)
+        judgement.settle(f"{valid} of {len(steps)} steps", f"right, of {taken} taken", share)
+        what = "names that no fact has"
+        judgement.scale("the path", what, _share_named(path, row["triples"]))
+        if answer not in row["answers"]:
+            return judgement.scale(quoted(answer), "a wrong answer", _CONTRADICTED)
+        if valid == len(steps) and answer != path[valid]:
+            return judgement.scale(quoted(answer), "not where the path ends", _CONTRADICTED)
+        return judgement.note(quoted(answer), "a right answer")
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Turn a row of MetaQA or WebQSP into one of this task; see Real data."""

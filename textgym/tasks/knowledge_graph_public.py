@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from textgym.rewards.normalize import normalize
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa_public import answers_of
 
 _IGNORED = ("case", "punctuation", "articles", "whitespace")
@@ -137,21 +138,24 @@ def parse(text: str) -> tuple[list[str], str]:
     return path, text.removeprefix("Answer:").strip().removesuffix(".")
 
 
-def score_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]) -> float:
+def judge_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]) -> Judgement:
     """F1 of the set of answers; half of it for a path to one of them, where there is one."""
     if len(completion) > _LONGEST:
-        return 0.0
+        return nothing("the text", f"longer than {_LONGEST} characters")
     path, said = parse(completion)
     wanted = {normalize(answer, _IGNORED) for answer in answers} - {""}
     listed = _listed(said, wanted)
     found = len(wanted & set(listed))
     if not found:
-        return 0.0
-    score = 2 * found / (len(listed) + len(wanted))
+        return nothing(quoted(said), "not an answer")
+    f1 = 2 * found / (len(listed) + len(wanted))
+    what = f"right, of {len(listed)} listed: F1"
+    judgement = Judgement().add(f"{found} of {len(wanted)} answers", what, f1)
     hops = row.get("hops")
     if not isinstance(hops, int) or not hops or not row.get("triples"):
-        return score
-    return score * (0.5 + 0.5 * _validity(path, row, wanted, hops))
+        return judgement
+    validity = _validity(path, row, wanted, hops)
+    return judgement.scale("the path", f"{validity:.2f} of it is right", 0.5 + 0.5 * validity)
 
 
 def _listed(said: str, wanted: set[str]) -> list[str]:

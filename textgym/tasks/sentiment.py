@@ -12,6 +12,7 @@ import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.grammar import walk
+from textgym.tasks.judgement import Judgement, nothing
 from textgym.tasks.sentiment_grammar import grammar_of
 from textgym.tasks.sentiment_lexicon import SUBJECTS
 from textgym.tasks.sentiment_reader import read
@@ -211,15 +212,16 @@ class Sentiment(Task):
                 return completion.rstrip()
         return super().normalize(completion, row)
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How positive the continuation is, if it is a fluent review at all."""
         subject, opening = row["subject"], row["opening"]
         if not opening:
             # Most junk holds no beginning of a sentence, and need not be read.
             first, later = _beginnings(subject)
             if not first(text) and not later(text):
-                return 0.0
-        return read(text, subject, opening).score(row["mentioned"])
+                return nothing("the text", f"not a sentence of a review of a {subject}")
+        judgement = Judgement()
+        return read(text, subject, opening, judgement).judge(row["mentioned"], judgement)
 
     def adopt(self, row: Row) -> Row:
         """Read subject, opening and mentioned aspects out of a prompt that a user wrote."""

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from textgym.tasks import sentiment_lexicon as lexicon
 from textgym.tasks.grammar import State, walk
+from textgym.tasks.judgement import Judgement, quoted
 from textgym.tasks.sentiment_grammar import OPENERS, grammar_of
 
 NEEDED = 4.0
@@ -93,7 +94,13 @@ class Reading(NamedTuple):
     outside: int = 0
 
     def score(self, mentioned: Collection[str] = ()) -> float:
-        """How positive the review is as a whole, in [0, 1].
+        """How positive the review is as a whole, in [0, 1]; see `judge`."""
+        return self.judge(mentioned).score
+
+    def judge(
+        self, mentioned: Collection[str] = (), judgement: Judgement | None = None
+    ) -> Judgement:
+        """Judge how positive the review is as a whole, in [0, 1].
 
         Each opinion on a new aspect earns ``(value + 1) / 2`` times its weight, half of it when its
         words were used before; an opinion on an aspect that was `mentioned` earns nothing. The
@@ -104,27 +111,49 @@ class Reading(NamedTuple):
 
         Args:
             mentioned: Aspects on which an opinion would be nothing new.
+            judgement: What to add to: remarks of `read`.
         """
+        judgement = Judgement() if judgement is None else judgement
         if not self.opinions:
-            return 0.0  # whatever the rest says, there is nothing to earn
+            # Whatever the rest says, there is nothing to earn.
+            return judgement.note("the text", "no opinion on anything")
         seen = set(mentioned)
         spent: set[str] = set()
         earned = 0.0
         points = self.slips
         for aspect, value, weight, words in self.opinions:
             points += weight
-            if aspect not in seen and value is not None:
+            about = f"{aspect}: {' '.join(words)}"
+            if aspect in seen:
+                judgement.note(about, "nothing new: the aspect was mentioned before")
+            elif value is None:
+                judgement.note(about, "a contrast of what does not contrast")
+            else:
                 share = 1.0 if spent.isdisjoint(words) else 0.5
-                earned += share * weight * (value + 1) / 2
+                gain = share * weight * (value + 1) / 2
+                earned += gain
+                what = f"value {value:+.2f}" + ("" if share == 1.0 else ", in words used before")
+                judgement.add(about, what, gain / NEEDED)
             seen.add(aspect)
             spent.update(words)
         if self.verdict is not None:
-            earned += min((self.verdict + 1) / 2, earned / points)
+            gain = min((self.verdict + 1) / 2, earned / points)
+            earned += gain
             points += 1
-        return earned / max(NEEDED, points) / (1 + self.outside)
+            judgement.add("the verdict", f"value {self.verdict:+.2f}", gain / NEEDED)
+        if points < NEEDED:
+            judgement.note(f"{points:g} of {NEEDED:g} points", "more opinions, or a verdict")
+        what = f"{points:g} points were there to earn, more than {NEEDED:g}"
+        judgement.settle("the length", what, earned / max(NEEDED, points))
+        what = f"{self.outside} may take back what the others say"
+        return judgement.settle(
+            "sentences outside the grammar", what, earned / max(NEEDED, points) / (1 + self.outside)
+        )
 
 
-def read(completion: str, subject: str, opening: str = "") -> Reading:
+def read(
+    completion: str, subject: str, opening: str = "", judgement: Judgement | None = None
+) -> Reading:
     """Read the continuation of a review.
 
     Args:
@@ -133,6 +162,7 @@ def read(completion: str, subject: str, opening: str = "") -> Reading:
         subject: Key of `sentiment_lexicon.SUBJECTS`.
         opening: The unfinished sentence at the end of the prompt, which the completion goes on
             with; opinions that it holds already are left out.
+        judgement: Gets a remark on each sentence that does not count.
     """
     state, operations = grammar_of(subject), _operations(subject)
     gap: State = {"": state}  # a sentence that is not the prompt's own has a space before it
@@ -150,6 +180,9 @@ def read(completion: str, subject: str, opening: str = "") -> Reading:
         if verdict is not None or not fine:
             slips += _slips(words[given:])
             outside += not fine
+            if judgement is not None:
+                what = "comes after the verdict" if fine else "not a sentence of the grammar"
+                judgement.note(quoted(sentence), what)
         else:
             verdict = _understand(words, operations, given, opinions)
         state, given = gap, 0
@@ -159,6 +192,8 @@ def read(completion: str, subject: str, opening: str = "") -> Reading:
         begun = bool(walk(state, words))
         lost = 1 if begun and verdict is None else _slips(words[given:])
         slips += lost
+        if judgement is not None:
+            judgement.note(quoted(rest), "breaks off before its full stop")
         outside += not begun and lost > 1  # a word or two more say nothing yet
     return Reading(opinions, verdict, slips, outside)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.faults import discount
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.story_grammar import (
     BOXES,
     FEELINGS,
@@ -271,9 +272,10 @@ class Story(Task):
             "boxes": boxes,
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How much of a story the continuation is: words used, events told, no contradictions."""
-        telling = tell(text, World(row["facts"], row["boxes"]))
+        judgement = Judgement()
+        telling = tell(text, World(row["facts"], row["boxes"]), judgement)
         told: set[str] = set()
         verbs: set[str] = set()
         events = 0
@@ -281,16 +283,33 @@ class Story(Task):
         for event, reason in telling.events:
             if reason:
                 faults += 1
+                judgement.note(" ".join(filter(None, event)), f"cannot be: {reason}")
             else:
                 events += 1
                 told.update(event)
                 verbs.add(event.verb)
         words = row["words"]
         if not events or not words:
-            return 0.0
-        used = sum([word in told for word in words]) / len(words)
-        enough = min(1.0, events / _EVENTS[self.level]) * min(1.0, len(verbs) / _VERBS)
-        return (_FLOOR + (1 - _FLOOR) * used) * enough * discount(faults)
+            what = "it tells nothing that can happen" if words else "no words are asked for"
+            return judgement.note("the text", what)
+        needed = _EVENTS[self.level]
+        used = [word for word in words if word in told]
+        enough = min(1.0, events / needed) * min(1.0, len(verbs) / _VERBS)
+        judgement.settle(
+            "events",
+            f"{events} of {needed} needed, with {len(verbs)} of {_VERBS} verbs",
+            _FLOOR * enough,
+        )
+        for word in words:
+            if word not in told:
+                judgement.note(word, "missing: no event has it")
+        share = len(used) / len(words)
+        judgement.settle(
+            f"{len(used)} of {len(words)} words",
+            f"used: {', '.join(used)}",
+            (_FLOOR + (1 - _FLOOR) * share) * enough,
+        )
+        return judgement.scale("faults", f"{faults} of them", discount(faults))
 
     def adopt(self, row: Row) -> Row:
         """Read words, facts and boxes out of a prompt that a user wrote."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from textgym.tasks.faults import unreadable
 from textgym.tasks.grammar import walk
+from textgym.tasks.judgement import Judgement, quoted
 from textgym.tasks.story_grammar import (
     BOXES,
     DROP,
@@ -65,12 +66,13 @@ class Telling(NamedTuple):
     slips: int
 
 
-def tell(completion: str, world: World) -> Telling:
+def tell(completion: str, world: World, judgement: Judgement | None = None) -> Telling:
     """Read the continuation of a story, and let it happen.
 
     Args:
         completion: What was written: sentences with one space before each word.
         world: Where the story stands; it goes on from there.
+        judgement: Gets a remark on each sentence outside the grammar.
     """
     start = grammar()
     events: list[tuple[Event, str]] = []
@@ -83,11 +85,15 @@ def tell(completion: str, world: World) -> Telling:
         words = sentence.replace(",", " ,").split(" ")
         if words[0] or "." not in walk(start, words[1:]):
             slips += unreadable(sentence)
+            if judgement is not None:
+                judgement.note(quoted(sentence), "not a sentence of the grammar")
             continue
         told, known, it = _understand(words, nearby, known, it)
         events += [(event, reason or world.do(event)) for event, reason in told]
     if rest:
         slips += unreadable(rest)
+        if judgement is not None:
+            judgement.note(quoted(rest), "breaks off before its full stop")
     return Telling(events, slips)
 
 

@@ -14,11 +14,12 @@ from textgym.rewards import make_reward
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Row, Task
 from textgym.tasks.faults import discount
+from textgym.tasks.judgement import Judgement, nothing
 from textgym.tasks.on_topic import on_topic
 from textgym.tasks.story_grammar import MEN, WOMEN
 from textgym.tasks.summarize_grammar import PLACE, THINGS, VERB, Fact
 from textgym.tasks.summarize_plots import CHAINS, aside, chatter, happen, wish
-from textgym.tasks.summarize_reader import important, read
+from textgym.tasks.summarize_reader import Told, important, read
 from textgym.tasks.summarize_writer import brief, extract, lead, mediocre, narrate
 from textgym.words import count_words, is_unspaced, words_of
 
@@ -208,42 +209,29 @@ class Summarize(Task):
             "others": others,
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """F1 of the facts told, less for faults and for words over the budget.
 
         A row without facts is judged by ROUGE against its reference.
         """
         facts = row.get("facts")
         if facts is None:
-            return self._likeness(text, str(row.get("prompt", "")), row["reference"])
-        room = row["budget"] + _GRACE - count_words(text)
+            value = self._likeness(text, str(row.get("prompt", "")), row["reference"])
+            return Judgement().add("the text", "ROUGE, times how far it is on topic", value)
+        words = count_words(text)
+        room = row["budget"] + _GRACE - words
         if room <= 0 or not facts:
-            return 0.0
-        told, faults = read(text)
-        last = -1
-        credit = 0.0
-        for index, fact in enumerate(told):
-            if fact in told[:index]:
-                faults += 1
-                continue
-            if fact in facts[last + 1 :]:
-                last = facts.index(fact, last + 1)
-                credit += 1.0
-                continue
-            where = [number for number, one in enumerate(facts) if _agree(fact, one)]
-            where = where or _in_hiding(fact, facts)
-            later = [number for number in where if number > last]
-            if later:
-                last = later[0]
-                credit += 1.0 if _whole(fact, facts[last]) else 0.5
-            elif where:
-                faults += 1  # told again, or as if it had happened later
-            else:
-                faults += not any(_agree(fact, one) for one in row["others"])
+            return nothing("the text", "far over the budget" if facts else "no facts are asked for")
+        judgement = Judgement()
+        credit, told, faults = _compare(read(text, judgement), facts, row["others"], judgement)
         if not credit:
-            return 0.0
-        similarity = 2 * credit / (len(told) + len(facts))
-        return float(similarity * discount(faults) * min(1.0, room / _GRACE))
+            return judgement.note("the text", "it tells none of the facts")
+        similarity = 2 * credit / (told + len(facts))
+        what = f"right, of {told} told and {len(facts)} that matter"
+        judgement.settle(f"{credit:g} facts", what, float(similarity))
+        judgement.scale("faults", f"{faults} of them", discount(faults))
+        what = f"{words - row['budget']} words over it"
+        return judgement.scale("the budget", what, min(1.0, room / _GRACE))
 
     def rouge(self, completion: str, reference: str | list[str]) -> float:
         """The mean of the F measures of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004).
@@ -315,6 +303,59 @@ def _lines(text: str) -> str:
 @cache
 def _rouge() -> RewardFunction:
     return make_reward("rouge")
+
+
+def _compare(
+    reading: Told, facts: Sequence[Fact], others: Sequence[Fact], judgement: Judgement
+) -> tuple[float, int, int]:
+    """Compare what a summary tells with the facts that matter.
+
+    Args:
+        reading: What it tells.
+        facts: What it is to tell.
+        others: What else the story tells, which costs nothing.
+        judgement: Gets a remark on each fact.
+
+    Returns:
+        The facts that are right, halves for those told in part; the facts told; the faults.
+    """
+    told, faults = reading
+    last = -1
+    credit = 0.0
+    found: set[int] = set()
+    for index, fact in enumerate(told):
+        said = " ".join(filter(None, fact))
+        if fact in told[:index]:
+            faults += 1
+            judgement.note(said, "told again")
+            continue
+        if fact in facts[last + 1 :]:
+            last = facts.index(fact, last + 1)
+            found.add(last)
+            credit += 1.0
+            judgement.note(said, "right")
+            continue
+        where = [number for number, one in enumerate(facts) if _agree(fact, one)]
+        where = where or _in_hiding(fact, facts)
+        later = [number for number in where if number > last]
+        if later:
+            last = later[0]
+            found.add(last)
+            whole = _whole(fact, facts[last])
+            credit += 1.0 if whole else 0.5
+            judgement.note(said, "right" if whole else "right in part")
+        elif where:
+            faults += 1
+            judgement.note(said, "told again, or as if it had happened later")
+        elif any(_agree(fact, one) for one in others):
+            judgement.note(said, "true, and beside the point")
+        else:
+            faults += 1
+            judgement.note(said, "the story does not say so")
+    for number, fact in enumerate(facts):
+        if number not in found:
+            judgement.note(" ".join(filter(None, fact)), "missing")
+    return credit, len(told), faults
 
 
 def _agree(told: Fact, fact: Sequence[str]) -> bool:

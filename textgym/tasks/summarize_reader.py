@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from textgym.tasks.faults import unreadable
+from textgym.tasks.judgement import Judgement, quoted
 from textgym.tasks.summarize_grammar import (
     DID,
     LOOKS,
@@ -48,11 +49,15 @@ class Told(NamedTuple):
     slips: int
 
 
-def read(text: str) -> Told:
+def read(text: str, judgement: Judgement | None = None) -> Told:
     """Read sentences, each with one space before every word.
 
     "He" is the man and "she" the woman named last, "it" the thing named last. To whom a thing
     belongs is no fact: "his ring" is "the ring".
+
+    Args:
+        text: The sentences.
+        judgement: Gets a remark on each sentence outside the grammar.
     """
     facts: list[Fact] = []
     slips = 0
@@ -63,10 +68,14 @@ def read(text: str) -> Told:
         told = None if words[0] else _understand(words, last)
         if told is None:
             slips += unreadable(sentence)
+            if judgement is not None:
+                judgement.note(quoted(sentence), "not a sentence of the grammar")
         else:
             facts += told
     if rest:
         slips += unreadable(rest)
+        if judgement is not None:
+            judgement.note(quoted(rest), "breaks off before its full stop")
     return Told(facts, slips)
 
 

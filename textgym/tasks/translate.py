@@ -12,6 +12,7 @@ import numpy as np
 from textgym.errors import TaskError, near_matches
 from textgym.tasks import translate_chinese, translate_english
 from textgym.tasks.base import Baseline, Row, Task
+from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.literals import from_literal
 from textgym.tasks.on_topic import on_topic
 from textgym.tasks.translate_grammar import draw_sentence
@@ -220,30 +221,37 @@ class Translate(Task):
             "novel": novel,
         }
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """How much of the meaning the translation has, or how close it is to the reference."""
         reference = row.get("reference")
         reference = reference if isinstance(reference, str) else ""
         wanted = reference.strip()
         if not text or not wanted:
-            return 0.0
+            return nothing("the text" if wanted else "the row", "there is nothing to compare")
+        judgement = Judgement()
         if text == wanted:
-            return 1.0
+            return judgement.add(quoted(text), "the reference itself", 1.0)
         meaning = row.get("meaning")
         if not meaning:
-            return _chrf(text, wanted)
+            what = "chrF against the reference, times how far it is on topic"
+            return judgement.add("the text", what, _chrf(text, wanted))
         if len(text) > 2 * len(wanted) + 40:
-            return 0.0
+            return nothing("the text", "far longer than the reference")
         into_chinese = row["direction"] == "en-zh"
         reader = translate_chinese if into_chinese else translate_english
         try:
             told = parts(reader.read(text), into_chinese)
         except Unreadable:
-            if into_chinese:
-                return _UNREAD * _closeness(list(text), list(wanted)) ** _POWER
-            return _UNREAD * _closeness(text.split(" "), wanted.split(" ")) ** _POWER
-        value = agreement(meaning, told) ** _POWER
-        return _UNREAD * value if contradicts(meaning, told) else value
+            words, right = (
+                (list(text), list(wanted)) if into_chinese else (text.split(" "), wanted.split(" "))
+            )
+            what = "not a sentence of the grammar; what it has of the reference's words"
+            return judgement.add(quoted(text), what, _UNREAD * _closeness(words, right) ** _POWER)
+        f1 = agreement(meaning, told, judgement)
+        judgement.add("the meaning", f"F1 of its parts is {f1:.2f}", f1**_POWER)
+        if contradicts(meaning, told):
+            judgement.scale("polarity", "it denies what was said, or the reverse", _UNREAD)
+        return judgement
 
     def adopt(self, row: Row) -> Row:
         """Read the meaning out of a prompt that a user wrote, and translate it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.translate_lexicon import COUNTED, HELD_OUT, NOUNS
 
 
@@ -127,12 +128,20 @@ def parts(clause: Clause, chinese: bool, prefix: str = "", bare: bool = False) -
     return out
 
 
-def agreement(gold: Sequence[str], told: Sequence[str]) -> float:
+def agreement(
+    gold: Sequence[str], told: Sequence[str], judgement: Judgement | None = None
+) -> float:
     """F1 of the parts of a meaning against those that were meant.
 
     A part that may be missing counts on neither side where the other lacks it. Where it was meant
     so and fits it does not count either: no article earns more than another.
+
+    Args:
+        gold: The parts that were meant.
+        told: Those of the translation.
+        judgement: Gets a remark on each part that is missing, wrong or too much.
     """
+    judgement = Judgement() if judgement is None else judgement
     heard = {}
     for part in told:
         role, _, values = part.partition("=")
@@ -147,9 +156,13 @@ def agreement(gold: Sequence[str], told: Sequence[str]) -> float:
                 total -= 1
         elif said is not None and (said == value or value in said.split("|")):
             hits += 1
-    for values in heard.values():
+        else:
+            judgement.note(part, "missing" if said is None else f"told as {said!r}")
+    for role, values in heard.items():
         if values[:1] == "|" or values[-1:] == "|":
             total -= 1
+        else:
+            judgement.note(f"{role}={values}", "too much")
     return 2 * hits / total
 
 
