@@ -157,11 +157,13 @@ may. A finding above it makes the command exit with status 1. The search has thr
   and other answers; or two thirds of them, from random words; repetitions of any phrase; the words
   out of order.
 * **Constant texts.** The text with the best mean over the rows: other prompts' answers and their
-  parts, baselines' texts, templates, and what a climb makes of the best of them.
+  parts, baselines' texts, templates, and what a climb makes of the best of them. Its mean over
+  other rows counts. A closed vocabulary has none: there any text is an answer.
 
 Each row gets at least one round of all mutations; then half of the time goes to more of them, a
 fifth to constant texts and the rest to climbs. The same seed tries the same texts in the same
-order. `check_task` (`textgym check ID`) tries one round of the mutations on some rows.
+order. `check_task` (`textgym check ID`) tries one round of the mutations on some rows, and some
+constant texts on all.
 
 ## What it found
 

@@ -410,10 +410,12 @@ class _Check:
                 for row, oracle in zip(self.rows, oracles, strict=True)
                 if oracle.strip() != text.strip()
             ]
-            if not rows:
+            if len(rows) < _CONSTANT_ROWS:
                 continue
-            mean = sum(self.score("attack", text, row, "a constant") for row in rows) / len(rows)
-            if mean > self.task.junk_ceiling:
+            scores = np.array([self.score("attack", text, row, "a constant") for row in rows])
+            mean = float(scores.mean())
+            # More than chance has it, in a sample of this size.
+            if mean - 2 * scores.std() / len(rows) ** 0.5 > self.task.junk_ceiling:
                 self.fail(
                     "attack",
                     f"the constant text {text!r} scores {mean:.3f} on average, the ceiling is "
