@@ -142,23 +142,28 @@ class Tokenizer(ABC):
         if self.separator:
             return self.decode(ids)
         empty = self.is_empty(before)
-        table = self.token_bytes if empty else self.appended_bytes
-        if table is not None:
-            written = b"".join(map(table.__getitem__, ids))
+        if self.token_bytes is not None:
+            return self._bytes_behind(ids, b"" if empty else _unfinished(self.token_bytes, before))
+        if not empty and (table := self.appended_bytes) is not None:
             try:
-                # What the prompt left unfinished is completed by bytes that are not UTF-8 alone.
-                return written.decode()
+                # Bytes that are not UTF-8 alone may complete what the prompt left unfinished.
+                return b"".join(map(table.__getitem__, ids)).decode()
             except UnicodeDecodeError:
-                if self.token_bytes is not None:
-                    rest = b"" if empty else _unfinished(table, before)
-                    errors = self._broken_bytes
-                    return _difference(
-                        rest.decode("utf-8", errors), (rest + written).decode("utf-8", errors)
-                    )
+                pass
         if empty:
             return self.decode(ids)
         start = [int(index) for index in before]
         return _difference(self.decode(start), self.decode([*start, *ids]))
+
+    def _bytes_behind(self, ids: Sequence[int], unfinished: bytes) -> str:
+        """The text of byte-level tokens behind the first bytes of a character, if any."""
+        assert self.token_bytes is not None
+        written = b"".join(map(self.token_bytes.__getitem__, ids))
+        errors = self._broken_bytes
+        if not unfinished:
+            return written.decode("utf-8", errors)
+        whole = (unfinished + written).decode("utf-8", errors)
+        return _difference(unfinished.decode("utf-8", errors), whole)
 
     def encode_continuation(self, text: str) -> list[int]:
         """Token ids that add a text behind others, as nearly as the vocabulary can spell it.
@@ -228,6 +233,9 @@ def _difference(prompt: str, whole: str) -> str:
 
 def _unfinished(table: list[bytes], before: Ids) -> bytes:
     """The first bytes of a character that the prompt does not complete; mostly none."""
+    end = table[int(before[-1])]
+    if end and end[-1] < 0x80:
+        return b""
     # A character has four bytes at most.
     last = b"".join(table[int(index)] for index in before[-4:])
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
