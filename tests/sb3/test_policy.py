@@ -3,11 +3,15 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from tests.lm.checkpoints import CONTEXT, EOS, WORDS
@@ -271,6 +275,18 @@ def test_environments_that_do_not_fit_are_refused(checkpoint):
     foreign.tokenizer_hash = load_tokenizer([*WORDS[1:-1], "w0", "<eos>"]).content_hash()
     with pytest.raises(ModelError, match="vocabularies differ"):
         build(TEXTS, foreign)
+
+
+def test_prompts_that_are_closed_with_eos_are_refused_by_a_decoder(checkpoint, make_env):
+    """Whether a bare tokenizer that writes eos belongs to a decoder, nothing says."""
+    backend = tokenizers.Tokenizer(WordLevel({word: at for at, word in enumerate(WORDS)}))
+    backend.pre_tokenizer = WhitespaceSplit()
+    backend.post_processor = TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", len(WORDS) - 1)]
+    )
+    env = make_env(tokenizer=backend, max_prompt_tokens=8)
+    with pytest.raises(ModelError, match="not closed with eos"):
+        PPO(LMPolicy, env, policy_kwargs={"lm": checkpoint()}, n_steps=8, batch_size=8)
 
 
 def test_another_vocabulary_is_refused_by_way_of_the_environment(checkpoint, make_env):

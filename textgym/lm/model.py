@@ -370,7 +370,7 @@ class LanguageModel(nn.Module):
         Args:
             width: Longest text of the environment in tokens, prompt included.
             vocab_size: Number of the environment's actions.
-            tokenizer_hash: ``content_hash()`` of the environment's tokenizer, where it is known.
+            tokenizer_hash: ``agreement()`` of the environment's tokenizer, where it is known.
 
         Raises:
             ModelError: If it does not.
@@ -382,7 +382,15 @@ class LanguageModel(nn.Module):
                 "for a task with words of its own, take a model of these words "
                 "(agents.word_model.starting_model makes a small one)"
             )
-        if tokenizer_hash is not None and tokenizer_hash != self.tokenizer.content_hash():
+        theirs, closed, _ = (tokenizer_hash or "").partition(" ")
+        same = theirs == self.tokenizer.content_hash()
+        if same and closed and tokenizer_hash != self.tokenizer.agreement():
+            raise ModelError(
+                f"the environment's prompts end with other special tokens than those of "
+                f"{self.name!r} (a decoder's prompt is not closed with eos, an encoder-decoder's "
+                f"is); make the environment with tokenizer={self.name!r}"
+            )
+        if theirs and not same:
             eos = self.tokenizer.eos_id
             end = "none" if eos is None else repr(self.tokenizer.token(eos))
             raise ModelError(

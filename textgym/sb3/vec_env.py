@@ -110,7 +110,7 @@ class TextVecEnv(VecEnv):
         tokenizer = getattr(envs.unwrapped, "tokenizer", None)
         # (With a wrapper that has other actions, they are no tokens.)
         if tokenizer is not None and action_space == envs.unwrapped.single_action_space:
-            action_space.tokenizer_hash = tokenizer.content_hash()  # type: ignore[attr-defined]
+            action_space.tokenizer_hash = tokenizer.agreement()  # type: ignore[attr-defined]
         super().__init__(envs.num_envs, envs.single_observation_space, action_space)
 
     @property

@@ -189,6 +189,15 @@ class Tokenizer(ABC):
         """Hash of the vocabulary (id by id) and of eos: equal hashes speak the same token ids."""
         return self._content_hash
 
+    def agreement(self) -> str:
+        """What an environment and a language model have to agree on, as one string.
+
+        The content hash, and the tokens behind prompts: with a tokenizer whose kind of model is not
+        known an environment may close prompts with eos, which a decoder would not continue.
+        """
+        _, behind = self.prompt_frame
+        return f"{self.content_hash()}{'' if not behind else f' {behind}'}"
+
     # ------------------------------------------------------------------ small things
 
     @cached_property

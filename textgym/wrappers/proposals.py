@@ -66,7 +66,7 @@ class FrozenLM:
         self.device = device
         self.width = int(texts.shape[0])
         self._vocab_size = int(actions.n)
-        self._hash = None if tokenizer is None else tokenizer.content_hash()
+        self._hash = None if tokenizer is None else tokenizer.agreement()
         self._loaded: tuple[LanguageModel, MemoDecoder] | None = self._load()
         # What the decoder was fed since it last began anew.
         self._fed: list[NDArray[np.int32]] = []
