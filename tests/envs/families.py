@@ -206,12 +206,12 @@ FAMILIES: dict[str, tuple[Build, dict[str, Any], str, dict[str, Any]]] = {
 
 def write(name: str, texts: list[str], folder: Path) -> None:
     """Write the checkpoint of a family, with a random model."""
-    build, told, kind, sizes = FAMILIES[name]
+    build, options, kind, sizes = FAMILIES[name]
     backend = build(texts)
     backend.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
-    ids = {key: backend.token_to_id(told.get(key, "")) for key in ("bos_token", "eos_token")}
-    pad = backend.token_to_id(told.get("pad_token", told["eos_token"]))
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    ids = {key: backend.token_to_id(options.get(key, "")) for key in ("bos_token", "eos_token")}
+    pad = backend.token_to_id(options.get("pad_token", options["eos_token"]))
     config = getattr(transformers, kind)(
         # Models pad their vocabulary.
         vocab_size=(backend.get_vocab_size() + 63) // 64 * 64,
