@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
+from tests.envs.families import sentencepiece_bpe
 from textgym import load_tokenizer
 from textgym.errors import TextGymError, TokenizerError
 from textgym.tokenization import TINY, TINY_DIR, Tokenizer, WordTokenizer, looks_local
@@ -556,3 +557,64 @@ def test_a_large_tokenizer_is_shared_as_long_as_its_files_stay_the_same(tmp_path
     # Other files beside it say other things.
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "w3"}')
     assert load_tokenizer(str(tmp_path)).eos_id == 4
+
+
+# ------------------------------------------------------------------ what ids add behind others
+
+
+def sentencepiece() -> tokenizers.Tokenizer:
+    """Llama 2's kind: the first word is marked, and bytes have tokens of their own."""
+    return sentencepiece_bpe(CORPUS, prefix=True)
+
+
+def word_pieces() -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=200, special_tokens=["[UNK]", "[SEP]"], show_progress=False
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return backend
+
+
+@pytest.fixture(
+    scope="module", params=[byte_level, white_space, metaspace, sentencepiece, word_pieces]
+)
+def family(request: pytest.FixtureRequest) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    backend = request.param()
+    return load_tokenizer(backend), backend
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_a_response_is_the_text_of_both_less_that_of_the_prompt(
+    family: tuple[Tokenizer, tokenizers.Tokenizer], data: st.DataObject
+) -> None:
+    ours, backend = family
+    ids = st.lists(st.integers(0, ours.vocab_size - 1), max_size=6)
+    before, written = data.draw(ids), data.draw(ids)
+    if ours.is_empty(before):
+        assert ours.continuation(written, before) == backend.decode(
+            written, skip_special_tokens=False
+        )
+        return
+    prompt = backend.decode(before, skip_special_tokens=False)
+    whole = backend.decode([*before, *written], skip_special_tokens=False)
+    got = ours.continuation(written, before)
+    if whole.startswith(prompt):
+        assert got == whole[len(prompt) :]
+    else:  # The prompt ends within a character, which the response completes.
+        assert whole.endswith(got)
+
+
+@settings(max_examples=100)
+@given(text=st.text("ab c.\n\té日🙂Z0", max_size=12))
+def test_a_text_behind_others_reads_as_it_was_written(text: str) -> None:
+    for make in (byte_level, sentencepiece):
+        ours = load_tokenizer(BUILT.setdefault(make, make()))
+        before = ours.prompt_ids("the cat")
+        assert ours.continuation(ours.encode_continuation(text), before) == text
+
+
+BUILT: dict[Any, tokenizers.Tokenizer] = {}

@@ -62,6 +62,7 @@ class Tokenizer(ABC):
             if that depends on more than the token. Fast decoding of responses and stop strings
             that span tokens rest on it.
         chat_template: How messages become one prompt; None where the checkpoint has none.
+        byte_tokens: Ids of SentencePiece's kind that are one byte each; empty for all others.
         separator: What decoding writes between any two tokens: a space where tokens are words of a
             closed vocabulary. It belongs to no token, so that a response does not begin with it.
     """
@@ -72,6 +73,7 @@ class Tokenizer(ABC):
     other_ends: tuple[int, ...] = ()
     token_bytes: list[bytes] | None = None
     chat_template: ChatTemplate | None = None
+    byte_tokens: frozenset[int] = frozenset()
     separator: str = ""
 
     # ------------------------------------------------------------------ what a kind defines
@@ -144,7 +146,8 @@ class Tokenizer(ABC):
         empty = self.is_empty(before)
         if self.token_bytes is not None:
             return self._bytes_behind(ids, b"" if empty else _unfinished(self.token_bytes, before))
-        if not empty and (table := self.appended_bytes) is not None:
+        table = None if empty else self.appended_bytes
+        if table is not None and self._ends_whole(before, table):
             try:
                 # Bytes that are not UTF-8 alone may complete what the prompt left unfinished.
                 return b"".join(map(table.__getitem__, ids)).decode()
@@ -154,6 +157,21 @@ class Tokenizer(ABC):
             return self.decode(ids)
         start = [int(index) for index in before]
         return _difference(self.decode(start), self.decode([*start, *ids]))
+
+    def _ends_whole(self, before: Ids, table: list[bytes]) -> bool:
+        """Whether the byte tokens at the end of a prompt, if any, are characters.
+
+        SentencePiece's decoders read a run of byte tokens together: one that is not UTF-8 stays
+        broken, whatever follows.
+        """
+        start = len(before)
+        while start and int(before[start - 1]) in self.byte_tokens:
+            start -= 1
+        try:
+            b"".join(table[int(index)] for index in before[start:]).decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def _bytes_behind(self, ids: Sequence[int], unfinished: bytes) -> str:
         """The text of byte-level tokens behind the first bytes of a character, if any."""

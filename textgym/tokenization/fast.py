@@ -12,7 +12,12 @@ import tokenizers
 from textgym.errors import TokenizerError
 from textgym.tokenization.base import EOS_NAMES, Tokenizer, size_of
 from textgym.tokenization.frame import prompt_frame
-from textgym.tokenization.pieces import appended_table, broken_bytes_as, byte_level_table
+from textgym.tokenization.pieces import (
+    appended_table,
+    broken_bytes_as,
+    byte_level_table,
+    byte_tokens,
+)
 
 # Bounds the words remembered: natural text has far fewer, junk has no end.
 _MAX_WORDS = 200_000
@@ -67,6 +72,7 @@ class FastTokenizer(Tokenizer):
         backend.no_padding()
         state = json.loads(serialized(backend, name))
         self._decoder: dict[str, Any] | None = state.get("decoder")
+        self.byte_tokens = byte_tokens(self._decoder, self._tokens)
         if self._decoder is None:
             self.separator = " "
         elif self._decoder["type"] == "ByteLevel":

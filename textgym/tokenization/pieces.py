@@ -98,6 +98,16 @@ def appended_table(
     return table
 
 
+def byte_tokens(decoder: dict[str, Any] | None, tokens: list[str]) -> frozenset[int]:
+    """The ids of tokens that a decoder reads as one byte each (SentencePiece's byte fallback)."""
+    parts = (decoder or {}).get("decoders", [])
+    if not any(part["type"] == "ByteFallback" for part in parts):
+        return frozenset()
+    return frozenset(
+        index for index, token in enumerate(tokens) if len(token) == 6 and _BYTE.fullmatch(token)
+    )
+
+
 def _measured(
     backend: tokenizers.Tokenizer, tokens: list[str], ids: Iterable[int]
 ) -> list[bytes] | None:
