@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -68,6 +68,9 @@ class RunSettings:
     """Folder or hub name of a language model, whose tokenizer the environment then uses."""
     level: int | None = None
     """Difficulty of a built-in task. Default: the task's own."""
+    chat: Literal["auto", "true", "false"] | None = None
+    """Whether the chat template of --lm renders the prompts. Default: auto, if they are messages.
+    With true a prompt that is a string is one message of the user."""
     max_prompt_tokens: int | None = None
     """Longest prompt. Default: the environment's own."""
     max_new_tokens: int | None = None

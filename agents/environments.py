@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
@@ -25,6 +25,7 @@ class EnvSettings(Protocol):
     reward: str | None
     lm: str | None
     level: int | None
+    chat: Literal["auto", "true", "false"] | None
     max_prompt_tokens: int | None
     max_new_tokens: int | None
     env_kwargs: dict[str, Any]
@@ -91,6 +92,8 @@ def _check_name(name: str) -> None:
         ) from None
 
 
+_CHAT = {None: None, "auto": "auto", "true": True, "false": False}
+
 EVAL_SHARE = 0.1
 """The share of a user's own prompts that is held out where they have no other evaluation split."""
 
@@ -135,6 +138,7 @@ def make_env(
         "reward": load_reward(settings.reward),
         "tokenizer": settings.lm,
         "level": settings.level,
+        "chat": _CHAT[settings.chat],
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_new_tokens": settings.max_new_tokens,
         "eval_share": _held_out_share(settings),
@@ -160,7 +164,11 @@ def make_env(
             f"--env {settings.env_id}: {error}{near_matches(settings.env_id, known)}; "
             f"textgym has {', '.join(known)}"
         ) from error
-    except TypeError as error:
+    except (TypeError, SettingsError) as error:
+        if isinstance(error, SettingsError):
+            if "there is no argument" in str(error):
+                raise SettingsError(f"--env-kwargs: {error}") from error
+            raise
         if "unexpected keyword argument" not in str(error):
             raise
         raise SettingsError(

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.cli import command_line
 from agents.common import run
 from agents.planning import Batches, Planner, Plans, PlanSettings
+from textgym.envs.chat import task_row
 from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 from textgym.tasks.base import Row
@@ -49,6 +50,7 @@ class Oracle(Planner):
         super().__init__(venv, batches)
         settings = self._own.settings
         self.settings = settings
+        self._end = settings.end_id if settings.stop_at_eos else None
         # A user's own prompts bring references; only a conversation needs its task for them.
         self.task = getattr(settings.source, "task", None) or settings.conversation
         if settings.source.repeatable:
@@ -75,7 +77,9 @@ class Oracle(Planner):
             SettingsError: If nobody knows it.
         """
         try:
-            return str(row["reference"] if self.task is None else self.task.oracle(row))
+            if self.task is None:
+                return str(row["reference"])
+            return self.task.oracle(task_row(row, self.settings.chat))
         except KeyError as error:
             raise SettingsError(
                 f"{self.settings.name}: there is no oracle for the prompt {row['prompt'][:40]!r}, "
@@ -90,8 +94,8 @@ class Oracle(Planner):
     def _tokens(self, row: Row) -> list[int]:
         tokenizer = self.settings.tokenizer
         ending: list[int] = []
-        if self.settings.stop_at_eos and tokenizer.eos_id is not None:
-            ending = [tokenizer.eos_id]
+        if self._end is not None:
+            ending = [self._end]
         elif self.settings.stops:
             ending = tokenizer.encode_continuation(self.settings.stops.stops[0])
         write = tokenizer.encode_continuation
@@ -101,6 +105,7 @@ class Oracle(Planner):
         text, other = self.text(row), self.settings.conversation
         lines = text.split("\n")
         # In a mixture of tasks, a text of several lines may be all that is asked for.
+        row = task_row(row, self.settings.chat)
         if other is None or (len(lines) > 1 and other.reply(row, lines[:1]).done):
             return [text]
         return lines

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.rewards.combine import RewardSpec
+from textgym.rewards.registry import RewardFunction
+from textgym.rewards.signature import Call
 from textgym.tasks.base import Row
-from textgym.tasks.rows import is_messages
-from textgym.tasks.sources import FiniteSource, Source, TaskSource
+from textgym.tasks.rows import is_messages, user_text
+from textgym.tasks.sources import FiniteSource, Source, TaskReward, TaskSource
 from textgym.tokenization import ChatTemplate, Message, Tokenizer
 
 Chat: TypeAlias = "bool | Literal['auto']"
@@ -25,6 +28,9 @@ class ChatSource(Source):
     Args:
         source: Where the rows come from.
         template: The tokenizer's chat template.
+
+    Attributes:
+        task: The task whose rows they are, if it is one.
     """
 
     def __init__(self, source: Source, template: ChatTemplate) -> None:
@@ -32,6 +38,7 @@ class ChatSource(Source):
         self.seed_key = source.seed_key
         self.size = source.size
         self.repeatable = source.repeatable
+        self.task = getattr(source, "task", None)
         self._source = source
         self._template = template
 
@@ -52,8 +59,9 @@ class ChatSource(Source):
         return self._source.prompt_budget(tokenizer)
 
     def default_reward(self) -> RewardSpec:
-        """The source's own reward."""
-        return self._source.default_reward()
+        """The source's own reward; a task's reads what the user says, without the template."""
+        reward = self._source.default_reward()
+        return OnUserText(reward) if isinstance(reward, TaskReward) else reward
 
     def lists(self) -> list[FiniteSource]:
         """The finite lists that the source draws from; their prompts are not rendered."""
@@ -62,6 +70,40 @@ class ChatSource(Source):
     def _rendered(self, row: Row) -> Row:
         messages = messages_of(row["prompt"])
         return {**row, "messages": messages, "prompt": self._template.render(messages)}
+
+
+def task_row(row: Row, template: ChatTemplate | None) -> Row:
+    """A row as its task reads it: what the user says is the prompt, not what a template made of it.
+
+    Args:
+        row: The row.
+        template: What has rendered its prompt; None: nothing.
+    """
+    return row if template is None else {**row, "prompt": user_text(row["messages"])}
+
+
+class OnUserText:
+    """A task's reward or cost, whose prompts are what the user says, without the template.
+
+    Args:
+        function: The function, in a reward's signature.
+    """
+
+    def __init__(self, function: RewardFunction) -> None:
+        self.name = getattr(function, "name", None) or getattr(function, "__name__", "score")
+        self._function = function
+        self._call = Call.of(function)
+
+    def __call__(
+        self, prompts: list[str], completions: list[str], **columns: Any
+    ) -> Sequence[float | None]:
+        """What the function returns."""
+        texts = [user_text(messages) for messages in columns["messages"]]
+        values: Sequence[float | None] = self._call(texts, list(completions), columns)
+        return values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._function,)
 
 
 def messages_of(prompt: Any) -> list[Message]:
@@ -103,7 +145,12 @@ def chat_template(
 
 
 def no_template(tokenizer: Tokenizer) -> str:
-    """What to do where messages meet a tokenizer without a chat template."""
+    """What to do where messages meet an environment that renders none."""
+    if tokenizer.chat_template is not None:
+        return (
+            "the environment's first prompt is a string, so that none is rendered; chat=True "
+            "renders both (a string is one message of the user)"
+        )
     return (
         f"the tokenizer {tokenizer.name!r} has no chat template; use the tokenizer of an "
         "instruction-tuned model (tokenizer=..., or --lm for an agent), set "

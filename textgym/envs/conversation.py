@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.envs.chat import task_row
 from textgym.envs.scoring import Info
 from textgym.errors import TaskError
 from textgym.tasks.base import Reply, Row, Task
@@ -105,7 +106,7 @@ class Conversations:
         """
         turns = [*self.talks[number].said, said]
         try:
-            reply = self.task.reply(row, turns)
+            reply = self.task.reply(task_row(row, self.template), turns)
             ids = [] if reply.done else self._spelled(row, reply, closed)
             reward = float(reply.reward)
         except Exception as error:

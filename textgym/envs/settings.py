@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from textgym.envs.arguments import choice, flag, fraction, whole
-from textgym.envs.chat import Chat, ChatSource, chat_template
+from textgym.envs.chat import Chat, ChatSource, OnUserText, chat_template
 from textgym.envs.limits import MAX_BUDGET
 from textgym.envs.stopping import StopStrings
 from textgym.errors import (
@@ -78,6 +78,14 @@ class Settings:
     def image_shape(self) -> tuple[int, int, int] | None:
         """Shape of the picture that the policy sees, if it sees one."""
         return None if self.pictures is None else self.pictures.image_shape
+
+    @property
+    def end_id(self) -> int | None:
+        """The token with which a writer is to end a text: in a chat the one that ends a turn."""
+        if self.chat is None:
+            return self.tokenizer.eos_id
+        first = self.tokenizer.encode(self.chat.end_of_turn().strip())[:1]
+        return first[0] if first and first[0] in self.tokenizer.ends else self.tokenizer.eos_id
 
     @property
     def width(self) -> int:
@@ -173,7 +181,11 @@ def resolve(
         max_episode_steps = whole(name, "max_episode_steps", max_episode_steps, least=1)
     rewarded = _reward(name, scored_by)
     shaping = None if step_reward is None else _reward(f"{name}, step_reward", step_reward, False)
-    costed = _costs(name, defaults.costs() if defaults and costs is None else costs)
+    if costs is None and defaults is not None:
+        costs = defaults.costs()
+        if template is not None:
+            costs = {term: OnUserText(cost) for term, cost in costs.items()}
+    costed = _costs(name, costs)
     _check_columns(source, [rewarded, shaping, costed], talks=conversation is not None)
     return Settings(
         name=name,

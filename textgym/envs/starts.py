@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.arguments import whole
-from textgym.envs.chat import no_template
+from textgym.envs.chat import no_template, task_row
 from textgym.envs.prompt_checks import check_prompts
 from textgym.envs.settings import Settings
 from textgym.errors import (
@@ -30,7 +30,7 @@ from textgym.errors import (
     shown,
 )
 from textgym.tasks.base import Row, Task
-from textgym.tasks.rows import as_row
+from textgym.tasks.rows import as_row, is_messages
 
 # A data set of which so many prompts in a row are too long has hardly one that fits.
 _MAX_SKIPS = 1000
@@ -213,7 +213,8 @@ class PromptStreams:
         value = options[named[0]]
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        if not isinstance(value, (list, tuple)):
+        # A list of messages is one prompt, and not a prompt for each row.
+        if not isinstance(value, (list, tuple)) or is_messages(value):
             return named[0], [value] * count
         if len(value) != count:  # One for each row.
             raise SettingsError(
@@ -230,10 +231,12 @@ class PromptStreams:
                 whole(self.settings.name, "reset's option 'index'", value, least=None)
             )
         if kind == "prompt" and not isinstance(value, str):
-            raise SettingsError(
-                f"{self.settings.name}: reset's option 'prompt' has to be a string, "
-                f"not {shown(value)}"
-            )
+            if not is_messages(value):
+                raise SettingsError(
+                    f"{self.settings.name}: reset's option 'prompt' has to be a string (or, for a "
+                    f"chat, a list of messages), not {shown(value)}"
+                )
+            value = {"prompt": value}
         return source.adopt(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
 
     def _endless(self, row: int | str, prompt: str) -> bool:
@@ -315,7 +318,7 @@ def picture(task: Task, chosen: Row, settings: Settings, row: int) -> NDArray[np
     """
     where = place(settings, row, str(chosen["prompt"]))
     try:
-        image = task.image(chosen)
+        image = task.image(task_row(chosen, settings.chat))
     except TextGymError as error:
         raise TaskError(f"{where}: {error}") from error
     except Exception as error:

@@ -150,6 +150,7 @@ def fingerprint(batch: TextBatch) -> dict[str, Any]:
         "prompts": f"{settings.source.seed_key} {_content(settings.source)}",
         "split": settings.split,
         "tokenizer": _tokens(settings.tokenizer),
+        **_chat(settings),
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_new_tokens": settings.max_new_tokens,
         "max_episode_steps": settings.max_episode_steps,
@@ -165,6 +166,14 @@ def _tokens(tokenizer: Tokenizer) -> str:
     before, behind = tokenizer.prompt_frame
     frame = f", prompts between {before} and {behind}" if before or behind else ""
     return f"{tokenizer.content_hash()}{frame}"
+
+
+def _chat(settings: Settings) -> dict[str, str]:
+    """A hash of the chat template that renders the prompts, if one does."""
+    if settings.chat is None:
+        return {}
+    template = (settings.chat.source, sorted(settings.chat.special_tokens.items()))
+    return {"chat": hashlib.sha256(repr(template).encode()).hexdigest()[:16]}
 
 
 def _rewards(settings: Settings) -> dict[str, Any]:

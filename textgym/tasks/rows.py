@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from textgym.errors import DataError, shown
+from textgym.errors import DataError, RewardError, shown
+from textgym.rewards.chat import text_of_messages
 from textgym.tasks.base import Row
 
 PROMPT_COLUMNS = (
@@ -92,6 +93,17 @@ def is_messages(value: Any) -> bool:
     )
 
 
+def user_text(prompt: Any) -> str:
+    """What the user says in a prompt: the text of the user's last message; a string is the text.
+
+    Where there is no message of the user, all messages count.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    last = [message for message in prompt if message["role"] == "user"][-1:]
+    return text_of_messages(last or list(prompt))
+
+
 def prompt_column(row: Mapping[Any, Any]) -> str | None:
     """The name of the column that is a row's prompt; None if it has none."""
     for name in PROMPT_COLUMNS:
@@ -104,8 +116,10 @@ def as_row(value: Any, where: str) -> Row:
     """Bring one prompt or row into the form ``{"prompt": str, ...}``.
 
     Columns keep their names, so that a reward function finds the ones that it was written for;
-    ``prompt`` and ``reference`` are added. A prompt that is a list of messages stays one. What is
-    missing in a data frame (NaN, ``NaT``, ``NA``) is None.
+    ``prompt`` and ``reference`` are added. A prompt that is a list of messages stays one. Where a
+    column ``messages`` ends with the assistant's turn (TRL's form for language modelling), that
+    turn is the reference and not part of the prompt, and a reference that is a list of messages
+    (``completion``) is their text. What is missing in a data frame (NaN, ``NaT``, ``NA``) is None.
 
     Raises:
         DataError: If it is neither a string nor a dictionary with a prompt, or a column has a name
@@ -125,7 +139,7 @@ def as_row(value: Any, where: str) -> Row:
             f"{where} has no prompt: its columns are {shown(sorted(map(str, value)))}; name one of "
             f"them 'prompt' (or {', '.join(others)})"
         )
-    row = {name: None if is_missing(one) else one for name, one in value.items()}
+    row: Row = {name: None if is_missing(one) else one for name, one in value.items()}
     if not isinstance(row[prompt], str) and not is_messages(row[prompt]):
         raise DataError(
             f"{where} has a {type(row[prompt]).__name__} as its {prompt!r}; a prompt is a string "
@@ -136,6 +150,12 @@ def as_row(value: Any, where: str) -> Row:
     if reference is not None:
         moved = reference in RESERVED_COLUMNS
         row["reference"] = row.pop(reference) if moved else row[reference]
+        if is_messages(row["reference"]):
+            row["reference"] = _said(row["reference"], where)
+    if is_messages(row["prompt"]):
+        row["prompt"] = [dict(message) for message in row["prompt"]]
+        if prompt == "messages" and row["prompt"][-1]["role"] == "assistant":
+            _cut_answer(row, where)
     reserved = RESERVED_COLUMNS.intersection(row)
     if reserved:
         raise DataError(
@@ -150,6 +170,27 @@ def as_row(value: Any, where: str) -> Row:
                 "flatten it"
             )
     return row
+
+
+def _cut_answer(row: Row, where: str) -> None:
+    """Take the assistant's last turn off the prompt; it is the reference if there is no other."""
+    *before, answer = row["prompt"]
+    if not before:
+        raise DataError(
+            f"{where} has nothing but the assistant's turn in its 'messages'; the prompt is what "
+            "precedes it: give the user's message, too"
+        )
+    row["prompt"] = before
+    if row.get("reference") is None:
+        row["reference"] = _said([answer], where)
+
+
+def _said(messages: Any, where: str) -> str:
+    """The text of the assistant's messages."""
+    try:
+        return text_of_messages(list(messages), "assistant")
+    except RewardError as error:
+        raise DataError(f"{where} {error}") from error
 
 
 MAX_DEPTH = 64

@@ -19,7 +19,7 @@ import numpy as np
 from textgym.errors import DataError, TaskError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Row, Task
-from textgym.tasks.rows import as_row, prompt_hash
+from textgym.tasks.rows import as_row, prompt_hash, user_text
 from textgym.tokenization import Tokenizer
 
 Convert: TypeAlias = Callable[[Row], Row]
@@ -203,7 +203,7 @@ class TaskSource(Source):
 
     def adopt(self, row: Row) -> Row:
         """Let the task read its columns out of the prompt."""
-        return self.task.adopt(row)
+        return _adopted(self.task, row)
 
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
@@ -244,16 +244,15 @@ class AdoptedSource(Source):
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         if self._task.max_turns > 1:
             columns |= {"turns": [[""]], "replies": [[]]}
-        self._task.reward(
-            [row["prompt"]], [""], **columns, completion_ids=[[]], finish_reason=["length"]
-        )
+        columns |= {"completion_ids": [[]], "finish_reason": ["length"]}
+        self._task.reward([user_text(row["prompt"])], [""], **columns)
 
     def _try_forms(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
         """Try one row of each form: of each set of columns and of types of their values."""
         verdicts: dict[frozenset[tuple[str, type]], TaskError | None] = {}
         bad: dict[int, str] = {}
         for index in rows.checked():
-            row = self._task.adopt(rows.item(index))
+            row = _adopted(self._task, rows.item(index))
             form = frozenset((name, type(value)) for name, value in row.items())
             if form not in verdicts:
                 verdicts[form] = None
@@ -272,11 +271,11 @@ class AdoptedSource(Source):
 
     def draw(self, rng: np.random.Generator) -> Row:
         """A random row of the source."""
-        return self._task.adopt(self._source.draw(rng))
+        return _adopted(self._task, self._source.draw(rng))
 
     def item(self, index: int) -> Row:
         """The source's row of one index."""
-        return self._task.adopt(self._source.item(index))
+        return _adopted(self._task, self._source.item(index))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
         """What the source says."""
@@ -284,7 +283,7 @@ class AdoptedSource(Source):
 
     def adopt(self, row: Row) -> Row:
         """Let the task read its columns out of the prompt."""
-        return self._task.adopt(row)
+        return _adopted(self._task, row)
 
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
@@ -307,6 +306,14 @@ class TaskReward:
     ) -> Sequence[float | None]:
         """The task's reward of each completion."""
         return self.task.reward(prompts, completions, **columns)
+
+
+def _adopted(task: Task, row: Row) -> Row:
+    """The row with the columns that a task reads out of what the user says in the prompt."""
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        return task.adopt(row)
+    return {**task.adopt({**row, "prompt": user_text(prompt)}), "prompt": prompt}
 
 
 def read_row(value: Any, where: str, convert: Convert | None) -> Row:

@@ -39,8 +39,9 @@ class ChatTemplate:
         """Messages as one text, as ``apply_chat_template(tokenize=False)`` writes them.
 
         Args:
-            messages: The conversation so far.
-            add_generation_prompt: Whether to open the assistant's turn behind it.
+            messages: The conversation so far. If the last message is the assistant's, its turn
+                stays open, to be continued (``continue_final_message``).
+            add_generation_prompt: Whether to leave the assistant's turn open at the end.
 
         Raises:
             PromptError: If the template refuses the messages (a role that it does not know, turns
@@ -49,10 +50,13 @@ class ChatTemplate:
         import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        continues = add_generation_prompt and bool(messages)
+        continues = continues and messages[-1].get("role") == "assistant"
         try:
             options: dict[str, Any] = {
                 **self.special_tokens,
-                "add_generation_prompt": add_generation_prompt,
+                "add_generation_prompt": add_generation_prompt and not continues,
+                "continue_final_message": continues,
             }
             # Its annotation says that it returns a string, but it returns a pair.
             pair: Any = render_jinja_template(
@@ -70,7 +74,7 @@ class ChatTemplate:
         """What the template writes between an assistant's turn and its next one.
 
         Args:
-            messages: The conversation, whose last message is not the assistant's.
+            messages: The conversation; the assistant's turn follows, or its last message begins it.
             answer: The user's message that follows the assistant's turn.
 
         Returns:
@@ -81,8 +85,12 @@ class ChatTemplate:
         Raises:
             PromptError: As `render`, or if the template drops the assistant's turn.
         """
-        said = {"role": "assistant", "content": _MARK}
-        text = self.render([*messages, said, {"role": "user", "content": answer}])
+        *before, last = messages
+        if last.get("role") == "assistant":  # Its turn was begun by the prompt.
+            turns = [*before, {**last, "content": f"{last['content']}{_MARK}"}]
+        else:
+            turns = [*messages, {"role": "assistant", "content": _MARK}]
+        text = self.render([*turns, {"role": "user", "content": answer}])
         return self._behind_mark(text)
 
     def end_of_turn(self) -> str:
