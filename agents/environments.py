@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
-from textgym.errors import RewardError, SettingsError, near_matches
+from textgym.errors import RewardError, SettingsError, UnknownArgumentError, near_matches
 from textgym.sb3 import make_vec_env
 
 
@@ -164,11 +164,9 @@ def make_env(
             f"--env {settings.env_id}: {error}{near_matches(settings.env_id, known)}; "
             f"textgym has {', '.join(known)}"
         ) from error
-    except (TypeError, SettingsError) as error:
-        if isinstance(error, SettingsError):
-            if "there is no argument" in str(error):
-                raise SettingsError(f"--env-kwargs: {error}") from error
-            raise
+    except UnknownArgumentError as error:
+        raise SettingsError(f"--env-kwargs: {error}") from error
+    except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise SettingsError(

@@ -37,9 +37,11 @@ from agents.supervised import Recorder, Text, gradient_step
 from agents.training import TrainingSettings
 from agents.word_model import starting_model
 from textgym.errors import DataError, SettingsError
+from textgym.rewards.chat import is_messages, text_of_messages
 from textgym.sb3 import LMPolicy, make_vec_env
 from textgym.sb3.env_state import get_env_state, set_env_state
 from textgym.tasks.files import read_file
+from textgym.tasks.rows import as_row
 
 Self = TypeVar("Self", bound="SFT")
 
@@ -239,8 +241,9 @@ def demonstrations(file: str, like: VecEnv, seed: int | None) -> VecEnv:
     """An environment whose prompts and references are those of a file.
 
     Args:
-        file: Its rows have ``prompt`` and ``completion`` (or ``reference``).
-        like: Tokenizer, budgets and ends of texts are those of this environment.
+        file: Its rows have ``prompt`` and ``completion`` (or ``reference``), or are messages that
+            end with the assistant's (TRL's conversational forms).
+        like: Tokenizer, chat template, budgets and ends of texts are those of this environment.
         seed: Seed of the order.
 
     Raises:
@@ -265,6 +268,7 @@ def demonstrations(file: str, like: VecEnv, seed: int | None) -> VecEnv:
         prompts=rows,
         reward=_no_reward,
         tokenizer=settings.tokenizer,
+        chat=True if settings.chat is not None else "auto",
         max_prompt_tokens=settings.max_prompt_tokens,
         max_new_tokens=settings.max_new_tokens,
         prompt_overflow=settings.prompt_overflow,
@@ -274,15 +278,19 @@ def demonstrations(file: str, like: VecEnv, seed: int | None) -> VecEnv:
 
 
 def _demonstration(file: str, index: int, row: Any) -> dict[str, Any]:
-    text = None
-    if isinstance(row, Mapping):
-        text = row.get("completion", row.get("reference"))
-    if not isinstance(text, str) or not isinstance(row.get("prompt"), str):
+    where = f"--data {file}: row {index}"
+    known = isinstance(row, Mapping) and ("prompt" in row or "messages" in row)
+    read = as_row(row, where) if known else {}
+    text: Any = read.get("completion")
+    if is_messages(text):
+        text = text_of_messages(text, "assistant")
+    text = read.get("reference") if text is None else text
+    if not isinstance(text, str):
         raise DataError(
-            f"--data {file}: row {index} is {str(row)[:60]!r}; give every row a 'prompt' and a "
-            "'completion' (or 'reference'), both strings"
+            f"{where} is {str(row)[:60]!r}; give every row a 'prompt' and a 'completion' (or "
+            "'reference'), strings or messages, or 'messages' that end with the assistant's"
         )
-    return {"prompt": row["prompt"], "reference": text}
+    return {"prompt": read["prompt"], "reference": text}
 
 
 def _no_reward(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import transformers
 
+from agents import sft
 from agents.common import RunSettings
 from agents.environments import make_env
 from tests.agents.runs import command
@@ -109,6 +110,27 @@ def test_a_chat_run_trains_and_resumes(
     assert "resumed at" in capsys.readouterr().out
     truth = command(agent, *arguments, "--out", str(tmp_path / "b"), "--steps", "384")
     assert (resumed / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
+
+
+def test_sft_learns_the_answers_of_chats(model: Path, prompts: Path) -> None:
+    """From the environment's own references, and from a file of demonstrations."""
+    theirs = transformers.AutoTokenizer.from_pretrained(model)
+    right = {
+        theirs.apply_chat_template([*asked(at), assistant(at)], tokenize=False).removesuffix("\n")
+        for at in range(60)
+    }
+    settings = RunSettings(
+        prompts=str(prompts), lm=str(model), max_prompt_tokens=200, max_new_tokens=8, eval_share=0
+    )
+    venv = make_env(settings, 4, 0, "train")
+    for reading in (sft.Reading(venv, venv),
+                    sft.Reading(sft.demonstrations(str(prompts), venv, 0), venv)):  # fmt: skip
+        reading.start()
+        while len(reading.texts) < 8:
+            reading.step()
+        written = {theirs.decode([int(index) for index in text.tokens]) for text in reading.texts}
+        assert written <= right
+    venv.close()
 
 
 def test_strings_are_rendered_where_the_flag_asks_for_it(model: Path, tmp_path: Path) -> None:

@@ -367,3 +367,37 @@ def test_missing_references_of_an_environment_are_left_out_of_the_sum() -> None:
     _, rewards, *_, infos = envs.step([2, 2])
     assert rewards.tolist() == [3.0, 1.0]
     np.testing.assert_array_equal(infos["reward_terms"]["exact_match"], [1.0, np.nan])
+
+
+RENDERED = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
+SHOWN = "Be brief.\n{}"
+
+
+@pytest.mark.parametrize("name", ["fluency", "unit_tests"])
+def test_rendered_prompts_are_read_as_their_messages(name: str) -> None:
+    talks = [[{"role": "system", "content": "Be brief."}, *user(prompt)] for prompt in PROMPTS]
+    reward = make_reward(name)
+    rendered = [RENDERED.format(prompt) for prompt in PROMPTS]
+    expected = as_trl(reward, [SHOWN.format(prompt) for prompt in PROMPTS], TEXTS)
+    assert as_trl(reward, talks, conversational(TEXTS)) == pytest.approx(expected)
+    assert list(reward(rendered, TEXTS, messages=talks, **COLUMNS)) == pytest.approx(expected)
+
+
+def test_a_column_of_another_conversation_is_not_the_prompt() -> None:
+    seen: list[Any] = []
+
+    class Reward:
+        @reads_texts
+        def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float]:
+            seen.append((list(prompts), columns.get("messages")))
+            return [0.0] * len(completions)
+
+    whole = [*user("Why?"), *assistant("Because.")]
+    Reward()(["Why?", "Who?"], ["a", "b"], messages=[whole, None])
+    Reward()([user("Why?"), "Who?"], ["a", "b"])
+    Reward()(["Why?"], ["a"])
+    assert seen == [
+        (["Why?", "Who?"], [whole, None]),
+        (["Why?", "Who?"], [user("Why?"), None]),
+        (["Why?"], None),
+    ]

@@ -67,16 +67,51 @@ def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
 def reads_texts(method: _Method) -> _Method:
     """Make a reward's method ``(self, prompts, completions, **columns)`` read messages as texts.
 
-    Of a completion the assistant's messages count, of a prompt all.
+    Of a completion the assistant's messages count, of a prompt all. A prompt that an environment
+    has rendered with a chat template is read as its messages too (the column ``messages``), so that
+    no reward sees the special tokens of the policy's template, and a text has the reward that it
+    has in TRL. The method finds the messages of every prompt that has some in ``messages``.
     """
 
     @wraps(method)
     def reading(
         self: Any, prompts: Sequence[Any], completions: Sequence[Any], *rest: Any, **columns: Any
     ) -> Any:
+        talks = _talks(prompts, columns.get("messages"))
+        if talks is not None:
+            columns = {**columns, "messages": talks}
+            prompts = [
+                talk if belongs(prompt, talk) else prompt
+                for prompt, talk in zip(prompts, talks, strict=True)
+            ]
         return method(self, as_texts(prompts), as_texts(completions, "assistant"), *rest, **columns)
 
     return reading  # type: ignore[return-value]
+
+
+def belongs(prompt: Any, messages: Any) -> bool:
+    """Return whether a prompt is these messages, or the text that a template made of them.
+
+    A data set may have a column ``messages`` that is something else: the whole conversation, with
+    the answer, say. A template writes the last message of a prompt as it is.
+    """
+    if not is_messages(messages):
+        return False
+    return prompt is messages or (
+        isinstance(prompt, str) and text_of_messages(messages[-1:]).strip() in prompt
+    )
+
+
+def _talks(prompts: Sequence[Any], messages: Sequence[Any] | None) -> list[Any] | None:
+    """The messages of each prompt, those of the rows where it is a text; None: there are none."""
+    if messages is None:
+        if _STRING.issuperset(map(type, prompts)):
+            return None
+        messages = [None] * len(prompts)
+    return [
+        prompt if is_messages(prompt) else own
+        for prompt, own in zip(prompts, messages, strict=True)
+    ]
 
 
 def as_completions(completions: Sequence[Any]) -> list[Any]:

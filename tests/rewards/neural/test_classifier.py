@@ -224,6 +224,31 @@ def test_chats(tmp_path: Path) -> None:
     assert plain == pytest.approx(joined, abs=1e-4)
 
 
+def test_a_reward_model_reads_messages_in_its_own_template(tmp_path: Path) -> None:
+    options = {"num_labels": 1, "n_positions": 64}
+    folder = write(tmp_path, "gpt2", "classes", tokenizer={"chat_template": CHAT}, **options)
+    talks: list[list[dict[str, str]]] = [
+        [{"role": "system", "content": "bad dog"}, {"role": "user", "content": "the cat"}],
+        [{"role": "user", "content": "a film"}, {"role": "assistant", "content": "was very"}],
+    ]
+    said = ["sat", " good !"]
+    expected = raw(
+        folder,
+        ("<s> bad dog <eos>\n<u> the cat <eos>\n<a> sat <eos>\n",),
+        ("<u> a film <eos>\n<a> was very good ! <eos>\n",),
+        add_special_tokens=False,
+    )
+    reward = RewardModel(folder, device="cpu")
+    # As TRL gives them, and as an environment does: rendered by the template of the policy.
+    assert reward(talks, said) == pytest.approx(expected, abs=1e-4)
+    rendered = ["[S] bad dog [U] the cat [A]", "[U] a film [A] was very"]
+    assert reward(rendered, said, messages=talks) == pytest.approx(expected, abs=1e-4)
+    assert reward(rendered, said) != pytest.approx(expected, abs=1e-4)
+    plain = RewardModel(folder, form="text", device="cpu")(rendered, said, messages=talks)
+    texts = [("bad dog\nthe catsat",), ("a film\nwas very good !",)]
+    assert plain == pytest.approx(raw(folder, *texts), abs=1e-4)
+
+
 def test_the_completion_of_a_long_prompt_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path, "gpt2", "classes", num_labels=1)
     reward = RewardModel(folder, device="cpu")

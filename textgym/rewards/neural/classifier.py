@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
 from textgym.errors import RewardError, near_matches
-from textgym.rewards.chat import reads_texts
+from textgym.rewards.chat import Message, belongs, reads_texts, text_of_messages
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 
@@ -44,15 +44,18 @@ class _SequenceReward(ModelReward[Checkpoint]):
     ) -> list[float]:
         """Return N rewards."""
         checkpoint = self._loaded()
+        talks = columns.get("messages") or [None] * len(prompts)
         texts = [
-            self._text(checkpoint, prompt, completion)
-            for prompt, completion in zip(prompts, completions, strict=True)
+            self._text(checkpoint, prompt, completion, talk if belongs(prompt, talk) else None)
+            for prompt, completion, talk in zip(prompts, completions, talks, strict=True)
         ]
         return self._remembered(texts, self._scores)
 
     @abstractmethod
-    def _text(self, checkpoint: Checkpoint, prompt: str, completion: str) -> _Text:
-        """What is read."""
+    def _text(
+        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+    ) -> _Text:
+        """What is read; `talk` is the prompt as messages, if it has any."""
 
     @abstractmethod
     def _read(self, checkpoint: Checkpoint, logits: Tensor) -> Tensor:
@@ -151,7 +154,9 @@ class Classifier(_SequenceReward):
                     f"{self.name}: a pair is read as it is; give pair=True or a template, not both"
                 )
 
-    def _text(self, checkpoint: Checkpoint, prompt: str, completion: str) -> _Text:
+    def _text(
+        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+    ) -> _Text:
         if self.pair:
             return prompt, completion, True
         if self.template is None:
@@ -214,12 +219,13 @@ class RewardModel(_SequenceReward):
     Args:
         model: A checkpoint for sequence classification with one label; see :class:`ModelReward`
             for it and for the options ``device``, ``dtype``, ``batch_tokens`` and ``cache_size``.
-        form: What the model reads: ``"chat"``, the prompt as the user's turn and the completion as
-            the assistant's, in the tokenizer's chat template; ``"pair"``, both as a pair of texts;
+        form: What the model reads: ``"chat"``, the prompt (its messages where it has some, else the
+            user's turn) and the completion as the assistant's turn, in the chat template of the
+            model's own tokenizer; ``"pair"``, both as a pair of texts;
             ``"text"``, both in ``template``; or ``"auto"``: the chat template if the tokenizer has
             one, else the text.
         template: The text of the form ``"text"``.
-        system: What the system says first in the form ``"chat"``.
+        system: What the system says first in the form ``"chat"``, where the messages do not say it.
         center: Taken from the model's number.
         scale: What is left is divided by it.
         truncate: The end that a text which is too long for the model loses; ``"left"`` keeps the
@@ -250,13 +256,21 @@ class RewardModel(_SequenceReward):
                 f"{self.center!r} and {self.scale!r}"
             )
 
-    def _text(self, checkpoint: Checkpoint, prompt: str, completion: str) -> _Text:
+    def _text(
+        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+    ) -> _Text:
         if self.form == "pair":
             return prompt, completion, True
         if self.form == "text" or not checkpoint.tokenizer.chat_template:
             return _filled(self.template, prompt, completion), None, True
-        turns = [] if self.system is None else [{"role": "system", "content": self.system}]
-        turns += [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+        turns: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
+        if talk is not None:
+            turns = [dict(message) for message in talk]
+        if self.system is not None and turns[0].get("role") != "system":
+            turns.insert(0, {"role": "system", "content": self.system})
+        if turns[-1].get("role") == "assistant":  # The prompt has begun the answer.
+            completion = text_of_messages([turns.pop()]) + completion
+        turns.append({"role": "assistant", "content": completion})
         # The template writes the special tokens itself.
         return checkpoint.tokenizer.apply_chat_template(turns, tokenize=False), None, False
 
