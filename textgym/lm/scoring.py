@@ -246,6 +246,13 @@ class _LogProbAndEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():
+            # With create_graph=True. What is saved does not depend on the logits for autograd, so
+            # that derivatives of second order would be wrong without a word.
+            raise ModelError(
+                "evaluate_actions has no derivatives of second order; for those take the "
+                "log-probabilities of policy.get_distribution(obs).log_prob(actions)"
+            )
         log_probs, actions, entropy = ctx.saved_tensors
         grad_log_prob, grad_entropy = grads
         grad = torch.empty_like(log_probs)

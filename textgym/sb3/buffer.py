@@ -41,7 +41,7 @@ class LMRolloutBuffer(RolloutBuffer):
     """Stores texts once, yields whole sequences, and charges the KL to a reference model.
 
     It is for :class:`textgym.sb3.LMPolicy`: SB3's other policies cannot read a
-    :class:`SequenceBatch`, and fail when the first rollout ends.
+    :class:`SequenceBatch`, and are refused in the first step.
 
     Beside each token it stores what top-k and top-p kept when the token was drawn (see
     :class:`textgym.lm.Sampling`), so that updates and the KL to the reference are of the
@@ -195,10 +195,20 @@ class LMRolloutBuffer(RolloutBuffer):
             value: ``[N, 1]``.
             log_prob: ``[N]``, the tensor that the policy returned, with its
                 :class:`textgym.lm.Decision`.
+
+        Raises:
+            SettingsError: If the log-probabilities are not those that the policy returned.
         """
         at = self.pos
         self._decision = Decision.of(log_prob)
-        if self._decision is not None and self._decision.kept is not None:
+        if self._decision is None:
+            raise SettingsError(
+                f"{type(self).__name__} is for LMPolicy, and these log-probabilities came without "
+                "its record of how the tokens were drawn; use LMPolicy, and hand over the tensor "
+                "of log-probabilities itself, not a copy; with another policy leave "
+                "rollout_buffer_class out"
+            )
+        if self._decision.kept is not None:
             self._sets.append(self._decision.kept.to("cpu"))
         starts = np.asarray(episode_start, dtype=bool)
         tokens, images = split_observation(obs)

@@ -7,6 +7,7 @@ come from, so acting costs one pass for both, and one new token a row thanks to
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,6 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textgym.envs.observations import TextView, split_observation, text_view
 from textgym.errors import ModelError, SettingsError
@@ -38,6 +40,14 @@ from textgym.lm.scoring import (
     sequence_hidden,
 )
 from textgym.sb3.plain_policy import load_policy, save_policy
+from textgym.sb3.refusals import (
+    check_activation,
+    check_optimizer,
+    once_only,
+    refuse_arguments,
+    refuse_no_schedule,
+    refuse_part,
+)
 from textgym.sb3.value_head import value_head, value_layers
 from textgym.tokenization import TINY
 
@@ -84,6 +94,7 @@ class LMPolicy(ActorCriticPolicy):
         use_sde: Must be False: actions are discrete.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments other than the learning rate.
+        **others: Refused: arguments of other policies, with what to give instead.
 
     Attributes:
         lm: The :class:`LanguageModel`; ``policy.lm.save_pretrained(folder)`` exports it.
@@ -99,7 +110,7 @@ class LMPolicy(ActorCriticPolicy):
         self,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
+        lr_schedule: Schedule | None = None,
         lm: str = TINY,
         sampling: Mapping[str, Any] | Sampling | None = None,
         cache: bool = True,
@@ -114,7 +125,11 @@ class LMPolicy(ActorCriticPolicy):
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **others: Any,
     ) -> None:
+        refuse_arguments(others, inspect.signature(LMPolicy.__init__).parameters)
+        if lr_schedule is None:
+            refuse_no_schedule()
         if not isinstance(lm, str):
             raise ModelError(
                 f"lm must be a name or path, not a {type(lm).__name__}: the algorithm saves it, "
@@ -123,6 +138,9 @@ class LMPolicy(ActorCriticPolicy):
             )
         if use_sde:
             raise SettingsError("use_sde needs continuous actions; tokens are discrete")
+        layers = value_layers(net_arch)
+        check_activation(activation_fn, layers)
+        check_optimizer(optimizer_class, optimizer_kwargs or {})
         self.view = _check_spaces(observation_space, action_space)
         self.picture_encoder_class = picture_encoder_class
         self.picture_encoder_kwargs = dict(picture_encoder_kwargs or {})
@@ -141,7 +159,7 @@ class LMPolicy(ActorCriticPolicy):
             observation_space,
             action_space,
             lr_schedule,
-            net_arch=value_layers(net_arch),
+            net_arch=layers,
             activation_fn=activation_fn,
             ortho_init=False,
             optimizer_class=optimizer_class,
@@ -244,9 +262,24 @@ class LMPolicy(ActorCriticPolicy):
 
         With top-k or top-p it is the one that a token would be drawn from now, or, for sequences
         from the buffer, on the sets that were kept when theirs were.
+
+        With gradients on it has derivatives of second order too, as TRPO takes them of its KL.
+        (``evaluate_actions`` has those of first order alone: it is fast by them.)
+
+        Raises:
+            SettingsError: In a backward pass with ``create_graph=True``, if tokens are excluded or
+                activations are computed again.
         """
         batch = _as_batch(obs)
-        logits = self.lm.logits(self._hidden(obs))
+        if torch.is_grad_enabled():
+            # The one way of computing attention that has derivatives of second order.
+            with sdpa_kernel(SDPBackend.MATH):
+                logits = self.lm.logits(self._hidden(obs))
+            sampler = self.sampler
+            excludes = bool(sampler.truncates or sampler.banned or sampler.required)
+            once_only(logits, excludes, bool(self.lm.checkpointed))
+        else:
+            logits = self.lm.logits(self._hidden(obs))
         if not self.sampler.plain:
             texts = batch.observations(0, len(logits))
             logits = self.sampler.process(logits, texts, batch.kept)
@@ -269,6 +302,13 @@ class LMPolicy(ActorCriticPolicy):
         if mode and self.decoder is not None:
             self.decoder.invalidate()
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            refuse_part(name)
+            raise
 
     def _predict(
         self, observation: Tensor | Mapping[str, Tensor], deterministic: bool = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from torch import nn
 
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, shown
 
 
 def value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn.Sequential:
@@ -24,17 +27,38 @@ def value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn
     return nn.Sequential(*modules, last)
 
 
-def value_layers(net_arch: list[int] | dict[str, list[int]] | None) -> list[int]:
+def value_layers(net_arch: Any) -> list[int]:
     """The widths of the hidden layers in SB3's argument ``net_arch``.
 
+    Args:
+        net_arch: None, a list of widths, or ``dict(vf=[...])``.
+
     Raises:
-        SettingsError: If it has layers for the actor too.
+        SettingsError: If it has layers for the actor too, or is something else.
     """
+    layers = net_arch
     if isinstance(net_arch, dict):
         if net_arch.get("pi"):
             raise SettingsError(
                 "net_arch has layers for 'pi', but the actor is the language model; "
                 "give layers for the value head alone: net_arch=dict(vf=[64])"
             )
-        return list(net_arch.get("vf", []))
-    return list(net_arch or [])
+        if others := net_arch.keys() - {"pi", "vf"}:
+            raise SettingsError(
+                f"net_arch has layers for {', '.join(sorted(map(repr, others)))}, which LMPolicy "
+                "does not have; give layers for the value head alone: net_arch=dict(vf=[64])"
+            )
+        layers = net_arch.get("vf")
+    if layers is None:
+        return []
+    if not isinstance(layers, list | tuple) or not all(map(_is_width, layers)):
+        raise SettingsError(
+            f"net_arch={shown(net_arch)} has to be a list of the widths of the value head's hidden "
+            "layers, whole numbers of at least 1, as in net_arch=[64]"
+        )
+    return [int(width) for width in layers]
+
+
+def _is_width(value: Any) -> bool:
+    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return number and int(value) >= 1
