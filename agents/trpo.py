@@ -25,7 +25,6 @@ import torch
 from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agents.cli import command_line
 from agents.common import run
@@ -98,12 +97,6 @@ class LanguageTRPO(TRPO):
                 "TRPO takes derivatives of a KL divergence that is not defined where tokens are "
                 "excluded; leave top_k, top_p, banned_tokens and required_tokens out of sampling"
             )
-
-    def train(self) -> None:
-        """Update the policy and the value function."""
-        # The one way of computing attention that has derivatives of second order.
-        with sdpa_kernel(SDPBackend.MATH):
-            super().train()
 
     def _compute_actor_grad(
         self, kl_div: Tensor, policy_objective: Tensor

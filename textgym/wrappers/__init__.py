@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RecordEpisodesVectorEnv,
     )
     from textgym.wrappers.masks import ActionMasks, ActionMasksEnv, ActionMasksVectorEnv
+    from textgym.wrappers.numeric_infos import NumericInfos
     from textgym.wrappers.segments import SegmentActions, SegmentEnv, SegmentVectorEnv
     from textgym.wrappers.topk import TopKActions, TopKEnv, TopKVectorEnv
 
@@ -30,6 +31,7 @@ _HOMES = {
     "ActionMasks": "masks",
     "ActionMasksEnv": "masks",
     "ActionMasksVectorEnv": "masks",
+    "NumericInfos": "numeric_infos",
     "RecordEpisodes": "episodes",
     "RecordEpisodesEnv": "episodes",
     "RecordEpisodesVectorEnv": "episodes",
@@ -45,6 +47,7 @@ __all__ = [
     "ActionMasks",
     "ActionMasksEnv",
     "ActionMasksVectorEnv",
+    "NumericInfos",
     "RecordEpisodes",
     "RecordEpisodesEnv",
     "RecordEpisodesVectorEnv",
