@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from textgym.errors import DataError, SettingsError, StorageError
+from textgym.sb3.text_spaces import KINDS
 from textgym.storage.values import read_values, write_values
 
 _FORMAT = "textgym policy 1"
@@ -201,7 +202,8 @@ def _only_known_globals(path: Path) -> Iterator[None]:
     parts: list[Any] = [np.zeros(1), np.float64(1), generator, generator.bit_generator, seeds]
     dtypes = "?bBhHiIlLqQefd"
     known: list[Any] = [
-        spaces.Box, spaces.Discrete, spaces.Dict, BasePolicy, (_dummy_schedule, "builtins.getattr"),
+        spaces.Box, spaces.Discrete, spaces.Dict, *KINDS.values(), BasePolicy,
+        (_dummy_schedule, "builtins.getattr"),
         np.ndarray, np.dtype, *(type(np.dtype(one)) for one in dtypes),
         type(generator.bit_generator), type(seeds), *(part.__reduce__()[0] for part in parts),
     ]  # fmt: skip

@@ -6,12 +6,12 @@ row starts anew in the step in which it ends (``SAME_STEP``), and the end is in 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import (
@@ -21,12 +21,29 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 import textgym  # noqa: F401  # registers the environment ids
-from textgym.errors import SettingsError
+from textgym.errors import SettingsError, shown
+from textgym.sb3.text_spaces import compared
 from textgym.wrappers.layers import attribute, layers
+
+# Arguments of stable_baselines3.common.env_util.make_vec_env, and what to do here.
+_BATCHED = "all rows are one object, which runs in this process; leave it out"
+_OF_SB3 = {
+    "env_kwargs": "write the environment's arguments themselves, as in max_new_tokens=32, or "
+    "**env_kwargs",
+    "vec_env_cls": _BATCHED,
+    "vec_env_kwargs": _BATCHED,
+    "start_index": f"{_BATCHED}, and give seed=... for other prompts",
+    "monitor_dir": "the batch is inside a VecMonitor already; to write episodes to a file, give "
+    "wrapper=functools.partial(textgym.wrappers.RecordEpisodes, path=...)",
+    "monitor_kwargs": "the batch is inside a VecMonitor already; leave it out",
+    "wrapper_class": "give wrapper=..., which wraps the batch (a gymnasium.vector.VectorWrapper)",
+    "wrapper_kwargs": "give wrapper=functools.partial(WRAPPER, ...)",
+    "num_envs": "the number of rows is n_envs",
+}
 
 
 def make_vec_env(
-    env_id: str,
+    env_id: str | EnvSpec,
     n_envs: int,
     seed: int | None = None,
     *,
@@ -50,8 +67,26 @@ def make_vec_env(
 
     Raises:
         SettingsError: If ``autoreset_mode`` is given, as SB3 needs SAME_STEP, or if the environment
-            does not take it, as one that is not of text.
+            does not take it, as one that is not of text; if an argument of SB3's own
+            ``make_vec_env`` is given, or `wrapper` wraps single environments.
     """
+    for name in env_kwargs:
+        if name in _OF_SB3:
+            raise SettingsError(
+                f"{name} is an argument of Stable-Baselines3's make_vec_env, and not of "
+                f"textgym.sb3's: {_OF_SB3[name]}"
+            )
+    if not isinstance(env_id, str | EnvSpec):
+        raise SettingsError(
+            f"env_id={shown(env_id)} has to be the id of a text environment, such as "
+            "'TextGen-v0': its batch is one object, and is not made of single environments"
+        )
+    kind: Any = wrapper
+    if isinstance(kind, type) and issubclass(kind, gym.Wrapper):
+        raise SettingsError(
+            f"wrapper={kind.__name__} wraps single environments, and this is a batch; give a "
+            "wrapper of gymnasium.wrappers.vector or textgym.wrappers"
+        )
     if "autoreset_mode" in env_kwargs:
         raise SettingsError(
             "autoreset_mode is not yours to choose here: Stable-Baselines3 needs SAME_STEP; "
@@ -105,13 +140,13 @@ class TextVecEnv(VecEnv):
         self.envs = envs
         self.spec = envs.spec
         self._actions: Any = None
-        action_space = copy.deepcopy(envs.single_action_space)
+        action_space = compared(envs.single_action_space)
         # A policy sees the spaces alone: this lets it check that it speaks the same tokens.
         tokenizer = getattr(envs.unwrapped, "tokenizer", None)
         # (With a wrapper that has other actions, they are no tokens.)
         if tokenizer is not None and action_space == envs.unwrapped.single_action_space:
             action_space.tokenizer_hash = tokenizer.agreement()  # type: ignore[attr-defined]
-        super().__init__(envs.num_envs, envs.single_observation_space, action_space)
+        super().__init__(envs.num_envs, compared(envs.single_observation_space), action_space)
 
     @property
     def tokenizer(self) -> Any:
