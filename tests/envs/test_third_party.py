@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -135,8 +137,6 @@ def test_the_rollout_loop_of_cleanrl(native: bool) -> None:
 
 
 def test_the_replay_buffer_of_cleanrl_takes_the_spaces() -> None:
-    from stable_baselines3.common.buffers import ReplayBuffer
-
     env = gym.make("TextGen-v0", **WORDS)
     buffer = ReplayBuffer(
         10, env.observation_space, env.action_space, handle_timeout_termination=False
@@ -147,6 +147,43 @@ def test_the_replay_buffer_of_cleanrl_takes_the_spaces() -> None:
     sample = buffer.sample(1)
     assert sample.observations.numpy()[0].tolist() == obs.tolist()
     assert sample.next_observations.numpy()[0].tolist() == next_obs.tolist()
+
+
+def test_the_q_network_of_cleanrl() -> None:
+    """Its replay buffer hands observations on as they are: they have to be float32."""
+
+    def made(dtype: Any) -> tuple[Any, Any]:
+        env = gym.make("TextGen-v0", **WORDS)
+        if dtype is not None:
+            env = gym.wrappers.DtypeObservation(env, dtype)
+        envs = gym.vector.SyncVectorEnv([lambda: env])
+        buffer = ReplayBuffer(
+            20, envs.single_observation_space, envs.single_action_space, "cpu",
+            handle_timeout_termination=False,
+        )  # fmt: skip
+        obs, _ = envs.reset(seed=1)
+        for _ in range(10):
+            actions = np.array([1])
+            after, rewards, terminations, _, infos = envs.step(actions)
+            buffer.add(obs, after, actions, rewards, terminations, infos)
+            obs = after
+        return envs, buffer.sample(4)
+
+    envs, data = made(np.float32)
+    network = torch.nn.Linear(int(np.prod(envs.single_observation_space.shape)), 5)
+    values = network(data.observations).gather(1, data.actions)
+    torch.nn.functional.mse_loss(values, data.rewards).backward()
+    assert network(data.next_observations).shape == (4, 5)
+    assert network.weight.grad is not None
+    assert bool(network.weight.grad.any())
+    with pytest.raises(RuntimeError, match="dtype"):
+        network(made(None)[1].observations)
+
+
+@pytest.mark.parametrize("algorithm", ["SAC", "TD3", "DDPG"])
+def test_algorithms_for_continuous_actions_say_so(algorithm: str) -> None:
+    with pytest.raises(AssertionError, match=r"only supports .*Box.* but Discrete\(5\)"):
+        getattr(sb3, algorithm)("MlpPolicy", gym.make("TextGen-v0", **WORDS), buffer_size=10)
 
 
 # ------------------------------------------------------------------ as rl-zoo does it

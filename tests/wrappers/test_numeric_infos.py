@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import textgym  # noqa: F401 (registers the environments)
+from textgym.errors import SettingsError
 from textgym.wrappers import NumericInfos
 
 pytest.importorskip("array_api_compat")
@@ -70,6 +71,42 @@ def test_torchrl_collects_from_the_batch():
     collected = torchrl.GymWrapper(envs).rollout(20, break_when_any_done=False)
     assert collected.batch_size == (4, 20)
     assert int(collected["next", "done"].sum()) == 4 * (20 // 6)
+
+
+@pytest.mark.parametrize("keep", ["final_obs", 3, [1]])
+def test_impossible_names_are_refused(keep):
+    with pytest.raises(SettingsError, match=r"keep=.*list of names"):
+        NumericInfos(gym.make_vec("TextGen/Story-v0", num_envs=2), keep=keep)
+    with pytest.raises(SettingsError, match=r"wraps a batch.*make_vec"):
+        NumericInfos(gym.make("TextGen/Story-v0"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
+def test_what_torchrl_collects_are_the_true_texts(mode):
+    """The last text of an episode ends with its last token, and the next begins with a prompt."""
+    collectors = pytest.importorskip("torchrl.collectors")
+    wrappers = pytest.importorskip("torchrl.envs")
+    envs = gym.make_vec(
+        "TextGen-v0", num_envs=3, autoreset_mode=mode, prompts=["the cat", "the"],
+        tokenizer=["the", "cat", "sat", "ran", "<eos>"], reward="distinct",
+        max_prompt_tokens=2, max_new_tokens=4,
+    )  # fmt: skip
+    if mode == "SameStep":
+        envs = NumericInfos(envs, keep=["final_obs"])
+    env = wrappers.GymWrapper(envs)
+    frames = list(collectors.Collector(env, None, frames_per_batch=60, total_frames=120))
+    assert len(frames) == 2
+    for data in frames:
+        written, done = data["next"]["observation"], data["next"]["done"][..., 0]
+        before = (data["observation"] >= 0).sum(-1)
+        assert torch.equal((written >= 0).sum(-1), before + 1)
+        actions = data["action"].argmax(-1) if data["action"].ndim == 3 else data["action"]
+        last = written.gather(-1, before[..., None])[..., 0]
+        assert torch.equal(last, actions.to(last.dtype))
+        starts = data["observation"][:, 1:][done[:, :-1]]
+        assert len(starts) > 5
+        assert bool(((starts >= 0).sum(-1) <= 2).all())
 
 
 def _leaves(value):

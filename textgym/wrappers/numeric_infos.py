@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
+
+from textgym.errors import SettingsError, shown
 
 
 class NumericInfos(VectorWrapper, gym.utils.RecordConstructorArgs):
@@ -26,6 +28,9 @@ class NumericInfos(VectorWrapper, gym.utils.RecordConstructorArgs):
         texts: What was left out of the last ``info``.
         autoreset_mode: The environment's, which torchrl asks for.
 
+    Raises:
+        SettingsError: If it is not a batch, or `keep` is not a list of names.
+
     Example:
         >>> import gymnasium as gym
         >>> import textgym
@@ -36,7 +41,17 @@ class NumericInfos(VectorWrapper, gym.utils.RecordConstructorArgs):
         (['_prompt_tokens', 'prompt_tokens'], ['_prompt', 'prompt'])
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], keep: Sequence[str] | None = None) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], keep: Collection[str] | None = None) -> None:
+        if not isinstance(env, VectorEnv):
+            raise SettingsError(
+                f"NumericInfos wraps a batch, not {shown(env)}; make it with gymnasium.make_vec"
+            )
+        named = isinstance(keep, Collection) and all(isinstance(name, str) for name in keep)
+        if keep is not None and (isinstance(keep, str) or not named):
+            raise SettingsError(
+                f"keep={shown(keep)} has to be a list of names of infos, as in ['final_obs'], or "
+                "None for all"
+            )
         gym.utils.RecordConstructorArgs.__init__(self, keep=keep)
         VectorWrapper.__init__(self, env)
         self.keep = None if keep is None else tuple(keep)
@@ -70,7 +85,8 @@ def _divided(infos: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for name, value in infos.items():
-        if name.startswith("_") and name[1:] in infos:
+        # (A row's own column may be a dictionary with keys that are not strings.)
+        if isinstance(name, str) and name.startswith("_") and name[1:] in infos:
             continue
         if isinstance(value, dict):
             inner, texts = _divided(value)
