@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.sb3.rollouts import collect
 from textgym.errors import ModelError, SettingsError, TextGymError
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
+from textgym.sb3 import LMPolicy, LMReplayBuffer, LMRolloutBuffer, TopKPolicy, make_vec_env
+from textgym.wrappers import TopKActions
 
 MakeEnv = Callable[..., Any]
 Checkpoint = Callable[..., str]
@@ -194,3 +195,52 @@ def test_arguments_that_would_be_ignored_are_refused(
         LMPolicy(
             env.observation_space, env.action_space, lambda _: 1e-3, lm=checkpoint(), **arguments
         )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "arguments", "message"),
+    [
+        ("PPO", TopKPolicy, {}, "TopKPolicy.*for DQN.*for PPO and A2C give LMPolicy"),
+        ("QRDQN", TopKPolicy, {}, "TopKPolicy.*give QRDQN TopKQuantilePolicy"),
+        ("DQN", TopKPolicy, {"policy_kwargs": {"net_arch": [8]}}, "net_arch.*size=64"),
+        ("DQN", TopKPolicy, {"policy_kwargs": {"sizes": 8}}, "sizes.*did you mean 'size'"),
+        (
+            "DQN",
+            TopKPolicy,
+            {"replay_buffer_class": LMRolloutBuffer},
+            "LMRolloutBuffer.*for PPO.*replay_buffer_class=LMReplayBuffer",
+        ),
+        (
+            "DQN",
+            TopKPolicy,
+            {"replay_buffer_class": LMReplayBuffer, "replay_buffer_kwargs": {"n_step": 3}},
+            "LMReplayBuffer.*'n_step'.*did you mean 'n_steps'",
+        ),
+    ],
+)
+def test_proposals_with_what_does_not_fit(
+    algorithm: str, policy: Any, arguments: dict[str, Any], message: str
+) -> None:
+    home: Any = sb3 if hasattr(sb3, algorithm) else pytest.importorskip("sb3_contrib")
+    venv = make_vec_env("TextGen/Sentiment-v0", 2, wrapper=TopKActions)
+    if algorithm.endswith("DQN"):
+        arguments = {"buffer_size": 10, **arguments}
+    with pytest.raises(SettingsError, match=message):
+        getattr(home, algorithm)(policy, venv, device="cpu", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "arguments", "message"),
+    [
+        (LMReplayBuffer, {}, "LMReplayBuffer.*for DQN"),
+        (LMRolloutBuffer, {"kl_coeff": 0.1}, "'kl_coeff'.*did you mean 'kl_coef'"),
+    ],
+)
+def test_buffers_with_what_does_not_fit(
+    make_env: MakeEnv, checkpoint: Checkpoint, buffer: Any, arguments: Any, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        sb3.A2C(
+            LMPolicy, make_env(), policy_kwargs={"lm": checkpoint()}, device="cpu",
+            rollout_buffer_class=buffer, rollout_buffer_kwargs=arguments,
+        )  # fmt: skip

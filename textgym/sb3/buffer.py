@@ -31,6 +31,7 @@ from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import SequenceBatch
 from textgym.sb3.fragments import FragmentStore, Ints
+from textgym.sb3.refusals import FOR_ROLLOUTS, refuse_arguments
 from textgym.sb3.unfinished import Unfinished, finished
 
 # Decisions that the reference model scores at once.
@@ -81,6 +82,7 @@ class LMRolloutBuffer(RolloutBuffer):
         reference_dtype: Of the reference's weights; ``"auto"`` is float32 on a CPU and bfloat16 on
             a GPU that has it.
         whole_episodes: Yield decisions when their episode is over, however many rollouts later.
+        **others: Refused: arguments of other buffers, with what to use instead.
 
     Attributes:
         kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
@@ -115,7 +117,9 @@ class LMRolloutBuffer(RolloutBuffer):
         reference: str | None = None,
         reference_dtype: str = "auto",
         whole_episodes: bool = False,
+        **others: Any,
     ) -> None:
+        refuse_arguments(LMRolloutBuffer, others, FOR_ROLLOUTS)
         view = text_view(observation_space)
         if view is None:
             raise SettingsError(

@@ -7,7 +7,6 @@ come from, so acting costs one pass for both, and one new token a row thanks to
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -41,6 +40,7 @@ from textgym.lm.scoring import (
 )
 from textgym.sb3.plain_policy import load_policy, save_policy
 from textgym.sb3.refusals import (
+    FOR_POLICY,
     check_activation,
     check_optimizer,
     once_only,
@@ -127,7 +127,7 @@ class LMPolicy(ActorCriticPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         **others: Any,
     ) -> None:
-        refuse_arguments(others, inspect.signature(LMPolicy.__init__).parameters)
+        refuse_arguments(LMPolicy, others, FOR_POLICY)
         if lr_schedule is None:
             refuse_no_schedule()
         if not isinstance(lm, str):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -20,8 +21,13 @@ _CONTINUOUS = "it is for continuous actions, and tokens are discrete; leave it o
 _RECURRENT = (
     "LMPolicy has no LSTM of its own; leave it out, or take a recurrent language model as lm"
 )
-# Arguments of other policies in stable-baselines3 and sb3-contrib.
-_OF_OTHERS = {
+# Arguments of other classes in stable-baselines3 and sb3-contrib, and what to do instead: for
+# LMPolicy, for the policies of TopKActions, for LMRolloutBuffer, and for LMReplayBuffer.
+FOR_POLICY = {
+    **{
+        field.name: f"it belongs to sampling: policy_kwargs=dict(sampling=dict({field.name}=...))"
+        for field in fields(Sampling)
+    },
     "features_extractor_class": _READS,
     "features_extractor_kwargs": _READS,
     "share_features_extractor": "actor and critic share the language model; leave it out",
@@ -43,6 +49,27 @@ _OF_OTHERS = {
         ("model", "model_name", "model_path", "pretrained", "checkpoint"),
         "the language model is given as lm=NAME_OR_PATH",
     ),
+}
+_SIZE = "the network is that of textgym.sb3.TopKFeatures; give its width as size=64"
+FOR_PROPOSALS = {
+    "use_sde": "it is for DQN (TopKQuantilePolicy: QRDQN); for PPO and A2C give LMPolicy, without "
+    "TopKActions",
+    **dict.fromkeys(
+        ("net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs",
+         "normalize_images"),
+        _SIZE,
+    ),
+    "n_quantiles": "QRDQN takes TopKQuantilePolicy of textgym.sb3.topk_quantile",
+}  # fmt: skip
+FOR_ROLLOUTS = dict.fromkeys(
+    ("optimize_memory_usage", "handle_timeout_termination"),
+    "it is a rollout buffer, for PPO, A2C and TRPO; DQN and QRDQN take "
+    "replay_buffer_class=LMReplayBuffer",
+)
+FOR_REPLAY = {
+    "gae_lambda": "it is a replay buffer, for DQN and QRDQN; PPO, A2C and TRPO take "
+    "rollout_buffer_class=LMRolloutBuffer",
+    "handle_timeout_termination": "a truncation never counts as a termination here; leave it out",
 }
 _ACTOR_CRITIC = "LMPolicy is an actor with a critic, for PPO, A2C and TRPO"
 _BY_VALUES = (
@@ -94,27 +121,25 @@ def refuse_no_schedule() -> NoReturn:
     )
 
 
-def refuse_arguments(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse arguments that the policy does not have, one after another.
+def refuse_arguments(owner: type, names: Iterable[str], fixes: Mapping[str, str]) -> None:
+    """Refuse arguments that a class does not have.
 
     Args:
-        names: Their names.
-        known: The arguments that there are.
+        owner: The class, with ``**others`` among its arguments.
+        names: What it was given as ``others``.
+        fixes: What to do instead, of those that other classes have.
 
     Raises:
         SettingsError: If there are any.
     """
     for name in names:
-        if name in _OF_OTHERS:
-            fix = _OF_OTHERS[name]
-        elif name in {field.name for field in fields(Sampling)}:
-            fix = f"it belongs to sampling: policy_kwargs=dict(sampling=dict({name}=...))"
-        else:
-            names_known = [one for one in known if one not in ("self", "others")]
-            fix = f"its arguments are {', '.join(names_known)}"
-            near = near_matches(name, names_known).removeprefix("; ")
-            fix = f"{near} {fix}" if near else fix
-        raise SettingsError(f"LMPolicy has no argument {name!r}: {fix}")
+        fix = fixes.get(name)
+        if fix is None:
+            parameters = inspect.signature(owner).parameters
+            known = [one for one in parameters if one != "others"]
+            near = near_matches(name, known).removeprefix("; ")
+            fix = f"{near} its arguments are {', '.join(known)}".strip()
+        raise SettingsError(f"{owner.__name__} has no argument {name!r}: {fix}")
 
 
 def check_activation(activation: Any, layers: list[int]) -> None:

@@ -20,6 +20,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from torch import Tensor
 
 from textgym.errors import SettingsError
+from textgym.sb3.refusals import FOR_REPLAY, refuse_arguments
 from textgym.sb3.sum_tree import SumTree
 
 Scorer: TypeAlias = Callable[[DictReplayBufferSamples], Tensor]
@@ -57,6 +58,7 @@ class LMReplayBuffer(ReplayBuffer):
             (Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952),
             for which :attr:`scorer` has to be set. The stock losses take no importance weights, so
             a high exponent also tilts what is learned towards surprising transitions.
+        **others: Refused: arguments of other buffers, with what to use instead.
 
     Attributes:
         scorer: What errors are asked of, for each batch that is sampled, before it is learned from;
@@ -79,7 +81,9 @@ class LMReplayBuffer(ReplayBuffer):
         gamma: float = 0.99,
         half: bool = True,
         priority_exponent: float = 0.0,
+        **others: Any,
     ) -> None:
+        refuse_arguments(LMReplayBuffer, others, FOR_REPLAY)
         if not isinstance(observation_space, spaces.Dict) or not all(
             isinstance(space, spaces.Box) for space in observation_space.values()
         ):

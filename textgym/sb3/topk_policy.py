@@ -20,6 +20,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 from textgym.errors import SettingsError
+from textgym.sb3.refusals import FOR_PROPOSALS, WrongAlgorithmError, refuse_arguments
 from textgym.sb3.topk_features import TopKFeatures
 from textgym.tokenization import TINY
 from textgym.wrappers.proposals import fillers
@@ -43,6 +44,7 @@ class TopKPolicy(DQNPolicy):
         temperature: How much value one nat is worth. Near 0 the policy is greedy.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments other than the learning rate.
+        **others: Refused: arguments of other policies, with what to give instead.
 
     Raises:
         SettingsError: If the spaces are others, or the temperature is not above 0.
@@ -59,7 +61,9 @@ class TopKPolicy(DQNPolicy):
         temperature: float = 0.05,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **others: Any,
     ) -> None:
+        refuse_arguments(TopKPolicy, others, FOR_PROPOSALS)
         self.temperature = check_temperature(temperature)
         super().__init__(
             observation_space,
@@ -78,6 +82,17 @@ class TopKPolicy(DQNPolicy):
         features = cast(TopKFeatures, net.features_extractor)
         net.q_net = nn.Sequential(CandidateHead(features.k, features.size))
         return net.to(self.device)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "quantile_net":
+                raise WrongAlgorithmError(
+                    f"{type(self).__name__} has values without their distribution, which QRDQN "
+                    "asks for; give QRDQN TopKQuantilePolicy of textgym.sb3.topk_quantile"
+                ) from None
+            raise
 
     def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
         return choose(self.q_net(obs), obs, self.temperature, deterministic)

@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from textgym.errors import require
+from textgym.sb3.refusals import FOR_PROPOSALS, refuse_arguments
 from textgym.sb3.topk_features import TopKFeatures
 from textgym.sb3.topk_policy import (
     CandidateHead,
@@ -38,6 +39,7 @@ class TopKQuantilePolicy(QRDQNPolicy):
         n_quantiles: Number of quantiles.
         optimizer_class: Likewise.
         optimizer_kwargs: Likewise.
+        **others: Likewise.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class TopKQuantilePolicy(QRDQNPolicy):
         n_quantiles: int = 20,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **others: Any,
     ) -> None:
+        refuse_arguments(TopKQuantilePolicy, others, FOR_PROPOSALS)
         self.temperature = check_temperature(temperature)
         super().__init__(
             observation_space,
