@@ -58,7 +58,7 @@ class RunSettings:
     prompts: str | None = None
     """Prompts of your own: a .jsonl, .csv, .parquet or .txt file, hf:NAME, reasoning_gym:NAME."""
     eval_prompts: str | None = None
-    """Prompts of your own to evaluate on, in the same forms; none of them is trained on."""
+    """Prompts to evaluate on, in the same forms; no agent may be trained on them."""
     eval_share: float | None = None
     """Share of --prompts that is held out for evaluation, by a hash of each prompt.
     Default: 0.1 where they have no evaluation split. With 0 the training prompts are measured."""

@@ -42,7 +42,7 @@ class EvalPrompts:
 
     @property
     def key(self) -> str:
-        """What the results are called in run.json and in the logs."""
+        """The name of the results in run.json and in the logs."""
         return "eval" if self.held_out else "training_prompts"
 
     def __str__(self) -> str:

@@ -333,7 +333,7 @@ class QLearning:
             if not isinstance(found, dict):
                 raise ValueError("its settings are not a JSON object")
         except Exception as error:  # Whatever a damaged archive leads to.
-            raise DataError(f"{path}: this is no table of Q values: {error}") from error
+            raise DataError(f"{path}: this is not a table of Q values: {error}") from error
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in found.items()
@@ -344,7 +344,7 @@ class QLearning:
             mine = getattr(agent, name)
             if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
                 raise DataError(
-                    f"{path}: this is no table of Q values: its {name} are {theirs.dtype} "
+                    f"{path}: this is not a table of Q values: its {name} are {theirs.dtype} "
                     f"{list(theirs.shape)} for {mine.dtype} {list(mine.shape)}"
                 )
             mine[:] = theirs

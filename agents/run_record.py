@@ -139,7 +139,7 @@ def settings_of_run(folder: Path, defaults: Any) -> Any:
         for key, value in record["settings"].items()
         for default in [getattr(defaults, key)]
     }
-    # Runs of earlier versions were trained on all prompts of their own.
+    # Earlier versions trained on all prompts.
     if "eval_share" in names and "eval_share" not in record["settings"]:
         settings = record["settings"]
         has_own = settings.get("prompts") or settings.get("env_kwargs", {}).get("prompts")

@@ -123,7 +123,7 @@ By `{command}`. Scores are means with the half-width of their 95 %
 interval. The cheats are those of the task contract (`textgym.testing.check_task`): empty, echoed,
 shuffled, repeated and dumped texts; the best of them is shown. `textgym show ID` tells all of them.
 Speeds are of one busy CPU core: rows drawn, and right answers judged, in a second of CPU time.
-What a search for junk that is paid finds is in [attack.md](attack.md).
+The results of a search for nonsense that is paid are in [attack.md](attack.md).
 """
 
 

@@ -30,7 +30,7 @@ def prompts_of(venv: Any) -> set[str]:
 
 
 def chosen(settings: RunSettings) -> tuple[EvalPrompts, set[str], set[str]]:
-    """What is evaluated on, the prompts of the training, and those of the evaluation."""
+    """The name of the evaluation, the training prompts and the evaluation prompts."""
     venv = make_env(settings, 2, 0, "train")
     found = eval_prompts(settings, venv)
     return found, prompts_of(venv), prompts_of(found.make_env(2, 0))

@@ -301,6 +301,10 @@ def test_several_messages_parts_and_calls_of_tools() -> None:
     ]  # fmt: skip
     assert as_texts([calls, "text", []], "assistant") == ["it is three\nwords", "text", ""]
     assert as_texts([[{"role": "system", "content": "s"}, *user("u")]]) == ["s\nu"]
+    # Data frames that were read from Parquet hold arrays of messages, and of parts.
+    parts = {"role": "assistant", "content": np.array([{"text": "a b"}, {"type": "image"}])}
+    arrays = [np.array([parts]), np.array([], dtype=object)]
+    assert as_texts(arrays, "assistant") == ["a b", ""]
     assert Length(4)(["p"], [calls]) == [1.0]
     with pytest.raises(RewardError, match="content is int 3"):
         as_texts([[{"role": "user", "content": 3}]])

@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from textgym.errors import DataError, SettingsError, TextGymError
+from textgym.rewards.chat import is_conversation
 from textgym.rewards.combine import RewardSpec
 from textgym.rewards.registry import RewardFunction
 from textgym.rewards.signature import Call
 from textgym.tasks.base import Row
-from textgym.tasks.rows import is_messages, user_text
+from textgym.tasks.rows import user_text
 from textgym.tasks.sources import FiniteSource, Source, TaskReward, TaskSource
 from textgym.tokenization import ChatTemplate, Message, Tokenizer
 
@@ -165,7 +166,7 @@ def _gives_messages(source: Source, tokenizer: Tokenizer) -> bool:
     if not source.repeatable and tokenizer.chat_template is None:
         return False  # A look at what a function makes may change what it makes next.
     try:
-        return is_messages(source.item(0)["prompt"])
+        return is_conversation(source.item(0)["prompt"])
     except TextGymError:
         if source.repeatable:
             raise

@@ -29,8 +29,9 @@ from textgym.errors import (
     near_matches,
     shown,
 )
+from textgym.rewards.chat import is_conversation
 from textgym.tasks.base import Row, Task
-from textgym.tasks.rows import as_row, is_messages
+from textgym.tasks.rows import as_row
 
 # A data set of which so many prompts in a row are too long has hardly one that fits.
 _MAX_SKIPS = 1000
@@ -214,7 +215,7 @@ class PromptStreams:
         if isinstance(value, np.ndarray):
             value = value.tolist()
         # A list of messages is one prompt, and not a prompt for each row.
-        if not isinstance(value, (list, tuple)) or is_messages(value):
+        if not isinstance(value, (list, tuple)) or is_conversation(value):
             return named[0], [value] * count
         if len(value) != count:  # One for each row.
             raise SettingsError(
@@ -231,7 +232,7 @@ class PromptStreams:
                 whole(self.settings.name, "reset's option 'index'", value, least=None)
             )
         if kind == "prompt" and not isinstance(value, str):
-            if not is_messages(value):
+            if not is_conversation(value):
                 raise SettingsError(
                     f"{self.settings.name}: reset's option 'prompt' has to be a string (or, for a "
                     f"chat, a list of messages), not {shown(value)}"

@@ -13,22 +13,38 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from textgym.errors import RewardError
 
 Message: TypeAlias = Mapping[str, Any]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _STRING = frozenset({str})
+_SEQUENCES = (list, tuple, np.ndarray)
 _LISTS = re.compile(r"\b(?:list|sequence)\[\s*(?:\w+\.)*(?:list|sequence)\[", re.IGNORECASE)
 _STRINGS = re.compile(r"\b(?:list|sequence)\[\s*str\b", re.IGNORECASE)
 
 
 def is_messages(value: Any) -> bool:
-    """Return whether this is a list of messages, each with a role or a content."""
+    """Return whether this is a list of messages, each with a role or a content.
+
+    Columns of Parquet files hold arrays of messages instead of lists.
+    """
     return (
-        isinstance(value, list | tuple)
+        isinstance(value, _SEQUENCES)
         and len(value) > 0
         and all(isinstance(one, Mapping) and ("content" in one or "role" in one) for one in value)
+    )
+
+
+def is_conversation(value: Any) -> bool:
+    """Return whether this is a list of messages that a chat template can render.
+
+    Each message needs both its role, a string, and its content.
+    """
+    return is_messages(value) and all(
+        isinstance(one.get("role"), str) and "content" in one for one in value
     )
 
 
@@ -59,9 +75,11 @@ def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
     if _STRING.issuperset(map(type, values)):
         return values
     return [
-        text_of_messages(value, role) if is_messages(value) else value if value != [] else ""
+        text_of_messages(value, role) if is_messages(value)
+        else "" if isinstance(value, _SEQUENCES) and len(value) == 0
+        else value
         for value in values
-    ]
+    ]  # fmt: skip
 
 
 def reads_texts(method: _Method) -> _Method:
@@ -150,7 +168,7 @@ def _content(content: Any) -> str:
         return content
     if content is None:
         return ""
-    if isinstance(content, list | tuple):
+    if isinstance(content, _SEQUENCES):
         parts = [part if isinstance(part, str) else part.get("text") for part in content
                  if isinstance(part, str | Mapping)]  # fmt: skip
         return "".join(part for part in parts if isinstance(part, str))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textgym.errors import DataError, RewardError, shown
-from textgym.rewards.chat import text_of_messages
+from textgym.rewards.chat import is_conversation, text_of_messages
 from textgym.tasks.base import Row
 
 PROMPT_COLUMNS = (
@@ -81,18 +81,6 @@ def is_missing(value: Any) -> bool:
     return kind.__name__ in ("NAType", "NaTType") and kind.__module__.startswith("pandas")
 
 
-def is_messages(value: Any) -> bool:
-    """Whether a value is a conversation: a list of ``{"role": ..., "content": ...}``."""
-    return (
-        isinstance(value, (list, tuple, np.ndarray))
-        and len(value) > 0
-        and all(
-            isinstance(one, Mapping) and isinstance(one.get("role"), str) and "content" in one
-            for one in value
-        )
-    )
-
-
 def user_text(prompt: Any) -> str:
     """What the user says in a prompt: the text of the user's last message; a string is the text.
 
@@ -107,7 +95,7 @@ def user_text(prompt: Any) -> str:
 def prompt_column(row: Mapping[Any, Any]) -> str | None:
     """The name of the column that is a row's prompt; None if it has none."""
     for name in PROMPT_COLUMNS:
-        if name in row and (name != "messages" or is_messages(row[name])):
+        if name in row and (name != "messages" or is_conversation(row[name])):
             return name
     return None
 
@@ -140,7 +128,7 @@ def as_row(value: Any, where: str) -> Row:
             f"them 'prompt' (or {', '.join(others)})"
         )
     row: Row = {name: None if is_missing(one) else one for name, one in value.items()}
-    if not isinstance(row[prompt], str) and not is_messages(row[prompt]):
+    if not isinstance(row[prompt], str) and not is_conversation(row[prompt]):
         raise DataError(
             f"{where} has a {type(row[prompt]).__name__} as its {prompt!r}; a prompt is a string "
             "(or a list of messages {'role': ..., 'content': ...})"
@@ -150,9 +138,9 @@ def as_row(value: Any, where: str) -> Row:
     if reference is not None:
         moved = reference in RESERVED_COLUMNS
         row["reference"] = row.pop(reference) if moved else row[reference]
-        if is_messages(row["reference"]):
+        if is_conversation(row["reference"]):
             row["reference"] = _said(row["reference"], where)
-    if is_messages(row["prompt"]):
+    if is_conversation(row["prompt"]):
         row["prompt"] = [dict(message) for message in row["prompt"]]
         if prompt == "messages" and row["prompt"][-1]["role"] == "assistant":
             _cut_answer(row, where)

@@ -11,8 +11,8 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from textgym.errors import DataError
+from textgym.rewards.chat import Message
 
-Message: TypeAlias = Mapping[str, str]
 Render: TypeAlias = Callable[[Sequence[Message], bool], str]
 """Writes messages as one text; with True, up to where the next turn of the assistant begins."""
 

@@ -27,7 +27,8 @@ from transformers import (
 from textgym.errors import DataError, ModelError
 from textgym.lm.loading import load_config, load_hf_tokenizer, resolve
 from textgym.lm.pretrained import load_pretrained
-from textgym.rewards.neural.pair_texts import Message, Render
+from textgym.rewards.chat import Message
+from textgym.rewards.neural.pair_texts import Render
 from textgym.rewards.neural.preference_pairs import Pair, plain_turns
 
 

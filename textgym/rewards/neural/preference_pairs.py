@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textgym.errors import DataError, SettingsError, near_matches
-from textgym.rewards.neural.pair_texts import Message, Render, is_list, texts_of
+from textgym.rewards.chat import Message
+from textgym.rewards.neural.pair_texts import Render, is_list, texts_of
 from textgym.tasks.files import read_file, read_hub
 from textgym.tasks.rows import is_missing
 
