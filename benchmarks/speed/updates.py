@@ -37,6 +37,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from benchmarks.speed.harness import Comparison, Result, Settings, interleaved
 from benchmarks.speed.models import SMALL, SMALL_WIDE, TINY, Case, environment, write_model
 from benchmarks.speed.prefix_policy import PrefixPolicy
+from textgym.lm import Decision
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 SIDES = ("textgym", "SB3's buffer", "SB3's buffer, padded")
@@ -169,6 +170,8 @@ def fill(model: PPO, case: Case, seed: int) -> None:
     starts = np.ones(case.rows, dtype=bool)
     value = torch.zeros(case.rows, 1)
     log_prob = torch.full((case.rows,), -math.log(case.shape.vocabulary))
+    if isinstance(model.policy, LMPolicy):  # The buffer wants the policy's own record.
+        Decision(model.policy.lm, model.policy.sampler, None).attach(log_prob)
     buffer.reset()
     for _ in range(case.tokens):
         actions = rng.integers(0, case.shape.vocabulary, case.rows)
