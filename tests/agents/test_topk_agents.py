@@ -332,7 +332,7 @@ def test_a_table_is_saved_and_loaded(lm: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "wrong.npz", **{**parts, "settings": np.array("[]")})
     names = ("other", "empty", "half", "missing", "damaged", "reshaped", "wrong")
     for name in (f"{each}.npz" for each in names):
-        with pytest.raises(DataError, match="no table of Q values"):
+        with pytest.raises(DataError, match="table of Q values"):
             q_learning.QLearning.load(str(tmp_path / name), venv)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -14,7 +15,7 @@ import pytest
 import textgym
 from agents.oracle import Oracle
 from tests.envs.families import write
-from tests.envs.test_chat import CHAT, CHATML, LLAMA, rendered, tokenizer
+from tests.envs.test_chat import CHAT, CHATML, LLAMA, Echo, rendered, tokenizer
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.errors import DataError, PromptError, SettingsError
 from textgym.sb3 import make_vec_env
@@ -270,3 +271,39 @@ def test_rendered_prompts_are_cut_to_size() -> None:
     )  # fmt: skip
     for _ in range(4):
         assert text_of(env.reset()[0]) == rendered(theirs, MESSAGES[0])
+
+
+PLAIN = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("family", ["llama2", "mistral", "gemma", "qwen", "gpt2"])
+def test_a_conversation_reads_as_its_template_in_every_family(family: str, tmp_path: Path) -> None:
+    """Behind other text a tokenizer like Llama 2's writes no space of its own."""
+    write(family, ["system user assistant the of and in is what where who"], tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(PLAIN)
+    ours = load_tokenizer(str(tmp_path))
+    env = gymnasium.make("TextGen-v0", prompts=Echo(), tokenizer=str(tmp_path), chat=True)
+    obs, info = env.reset(seed=0, options={"prompt": "Say 7"})
+    start, want = text_of(obs), "user: Say 7\nassistant:"
+    assert info["prompt"] == want
+    for said in (" one", " the two"):
+        for token in [*ours.encode_continuation(said), ours.eos_id]:
+            obs = env.step(token)[0]
+        # The end of the turn, and what the template writes between the two turns.
+        want = f"{said}{ours.token(ours.eos_id)}\nuser: {said}?\nassistant:"
+        written = text_of(obs)[len(start) :]
+        assert ours.continuation(written, start) == want
+        start = text_of(obs)
+
+
+def test_the_chat_of_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    write("t5", ["system user assistant the of and in is what where who"], tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(PLAIN)
+    for prompts, chat in ((ROWS, "auto"), (["One?"], True)):
+        with pytest.raises(SettingsError, match="encoder-decoder"):
+            TextGenEnv(prompts=prompts, tokenizer=str(tmp_path), chat=chat)
+    env = TextGenEnv(prompts=["One?"], tokenizer=str(tmp_path))
+    assert env.reset(seed=0)[1]["prompt"].startswith("One?")

@@ -142,6 +142,12 @@ def chat_template(
     if tokenizer.chat_template is None:
         why = "the prompts are messages" if messages else "chat=True"
         raise SettingsError(f"{name}: {why}, but {no_template(tokenizer)}")
+    if tokenizer.encoder_decoder:
+        raise SettingsError(
+            f"{name}: the chat template of {tokenizer.name!r} cannot be used, because its model is "
+            "an encoder-decoder: the first eos ends what the encoder reads, and a template may "
+            "write one after each turn; give prompts as strings, and leave chat out"
+        )
     return tokenizer.chat_template
 
 

@@ -125,7 +125,8 @@ class Conversations:
         if self.template is None:
             return self.tokenizer.encode_continuation(reply.text)
         answer = reply.text.strip() if reply.message is None else reply.message
-        ids = self.tokenizer.encode(self.template.behind_reply(row["messages"], answer))
+        behind = self.template.behind_reply(row["messages"], answer)
+        ids = self.tokenizer.encode_continuation(behind)
         return ids[1:] if closed and ids[:1] and ids[0] in self.tokenizer.ends else ids
 
     def keep(self, number: int, turn: Turn, end: int) -> Info:

@@ -65,6 +65,7 @@ class Tokenizer(ABC):
         byte_tokens: Ids of SentencePiece's kind that are one byte each; empty for all others.
         separator: What decoding writes between any two tokens: a space where tokens are words of a
             closed vocabulary. It belongs to no token, so that a response does not begin with it.
+        encoder_decoder: Whether its model is an encoder-decoder; None if that is not known.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Tokenizer(ABC):
     chat_template: ChatTemplate | None = None
     byte_tokens: frozenset[int] = frozenset()
     separator: str = ""
+    encoder_decoder: bool | None = None
 
     # ------------------------------------------------------------------ what a kind defines
 
