@@ -18,11 +18,11 @@ from functools import partial
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
-from agents.refusals import at_least
-from agents.training import ActorCriticSettings
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.training import ActorCriticSettings
+from agents.running.validation import at_least
+from agents.running.word_model import starting_model
 from textgym.sb3 import LMPolicy
 
 

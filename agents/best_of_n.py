@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
 from agents.lm import LMAgent
-from agents.planning import Batches, Planner, Plans, PlanSettings, batch_of
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.planning import Batches, Planner, Plans, PlanSettings, batch_of
+from agents.running.run import run
+from agents.running.word_model import starting_model
+from textgym.data.observations import split_observation
+from textgym.data.rows import Row
 from textgym.envs import TextGenVectorEnv
-from textgym.envs.observations import split_observation
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy
-from textgym.tasks.base import Row
 
 
 @dataclass

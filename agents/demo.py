@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from agents.cli import command_line
-from agents.common import run
 from agents.ppo import Settings, make_agent
-from textgym.tasks.sentiment import Sentiment
-from textgym.tasks.sentiment_reader import read
+from agents.running.command_line import command_line
+from agents.running.run import run
+from textgym.tasks.sentiment.reader import read
+from textgym.tasks.sentiment.task import Sentiment
 
 SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256, threads=1)
 """Chosen to end within about two minutes. The model is so small that a second thread only waits."""

@@ -26,10 +26,10 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
-from agents.proposals import ProposalSettings
-from agents.refusals import above, at_least, within
+from agents.running.command_line import command_line
+from agents.running.proposals import ProposalSettings
+from agents.running.run import run
+from agents.running.validation import above, at_least, within
 from textgym.errors import SettingsError, require
 from textgym.sb3 import LMReplayBuffer, TopKPolicy, td_errors
 
@@ -98,7 +98,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Off
     policy: Any = TopKPolicy
     if s.algorithm == "qrdqn":
         algorithm = require("sb3_contrib", "contrib").QRDQN
-        policy = import_module("textgym.sb3.topk_quantile").TopKQuantilePolicy
+        policy = import_module("textgym.sb3.topk.quantile").TopKQuantilePolicy
     agent: OffPolicyAlgorithm = algorithm(
         policy,
         venv,

@@ -30,13 +30,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
 from agents.lm import LMAgent
-from agents.planning import batch_of, rows_behind
-from agents.supervised import Recorder, Text, gradient_step
-from agents.training import TrainingSettings
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.planning import batch_of, rows_behind
+from agents.running.run import run
+from agents.running.supervised import Recorder, Text, gradient_step
+from agents.running.training import TrainingSettings
+from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.lm.fingerprint import weights_hash
 from textgym.sb3 import LMPolicy

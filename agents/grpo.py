@@ -22,7 +22,7 @@ How tokens are averaged is `--loss-type`: "grpo" averages over each response, th
 "dapo" over all tokens alike (Yu et al. 2025, https://arxiv.org/abs/2503.14476); "dr_grpo" divides
 the sum by the token budget of the responses, so that long ones weigh as much as they are long, and
 goes with `--no-scale-rewards`, which leaves out the division by std(r) (Liu et al. 2025,
-https://arxiv.org/abs/2503.20783). The rollout of whole episodes is in agents/groups.py.
+https://arxiv.org/abs/2503.20783). The rollout of whole episodes is in agents/running/groups.py.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.cli import command_line
-from agents.common import run
-from agents.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
-from agents.refusals import at_least
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
+from agents.running.run import run
+from agents.running.validation import at_least
+from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy
 
@@ -75,14 +75,14 @@ class GRPO(GroupAlgorithm):
     Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
 
     Args:
-        policy: As in :class:`agents.groups.GroupAlgorithm`, like `env`.
+        policy: As in :class:`agents.running.groups.GroupAlgorithm`, like `env`.
         env: The environment.
         n_epochs: Passes over each rollout.
         minibatches: Gradient steps a pass.
         clip_range: Clips the ratio to 1 - clip_range and 1 + clip_range.
         loss_type: "grpo", "dapo" or "dr_grpo".
         scale_rewards: Whether advantages are divided by the standard deviation of their group.
-        **others: As in :class:`agents.groups.GroupAlgorithm`.
+        **others: As in :class:`agents.running.groups.GroupAlgorithm`.
 
     Raises:
         SettingsError: If the loss type is unknown, or there are no groups of this size.

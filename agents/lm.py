@@ -19,9 +19,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import RunSettings, run
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.run import RunSettings, run
+from agents.running.word_model import starting_model
 from textgym.sb3 import LMPolicy
 
 Self = TypeVar("Self", bound="LMAgent")

@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import ppo
-from agents.cli import command_line
-from agents.common import run
-from agents.environments import load_function
-from agents.word_model import starting_model
-from textgym.envs.observations import split_observation
+from agents.running.command_line import command_line
+from agents.running.environments import load_function
+from agents.running.run import run
+from agents.running.word_model import starting_model
+from textgym.data.observations import split_observation
 from textgym.errors import SettingsError, require
 from textgym.sb3 import TextVecEnv
 from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
 from textgym.wrappers import ActionMasks
-from textgym.wrappers.layers import layers
+from textgym.wrappers.lookahead_masks import masks_after
 from textgym.wrappers.masks import Mask, MaskFunction
-from textgym.wrappers.masks_after import masks_after
+from textgym.wrappers.nesting import layers
 
 require("sb3_contrib", "contrib")
 from sb3_contrib import MaskablePPO  # noqa: E402

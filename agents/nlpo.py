@@ -28,16 +28,16 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents import ppo
-from agents.cli import command_line
-from agents.common import run
-from agents.word_model import starting_model
-from textgym.envs.observations import split_observation
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.word_model import starting_model
+from textgym.data.observations import split_observation
 from textgym.errors import SettingsError
-from textgym.lm.decoding import MemoDecoder
+from textgym.lm.decoding.memo import MemoDecoder
 from textgym.lm.engine import prepare_training
-from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
-from textgym.lm.sampling import sample_tokens
+from textgym.lm.sampling.draw import sample_tokens
+from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import MAX_LOGITS, SequenceBatch, last_hidden, observation_batch
 from textgym.sb3 import LMPolicy
 

@@ -19,13 +19,13 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
-from agents.planning import Batches, Planner, Plans, PlanSettings
-from textgym.envs.chat import task_row
+from agents.running.command_line import command_line
+from agents.running.planning import Batches, Planner, Plans, PlanSettings
+from agents.running.run import run
+from textgym.data.rows import Row
+from textgym.envs.prompts.chat import task_row
 from textgym.errors import SettingsError
 from textgym.storage.files import write_json
-from textgym.tasks.base import Row
 
 
 @dataclass

@@ -12,7 +12,7 @@ In the first pass the probability ratio is 1 for every token that the present we
 With `--whole-episodes`, tokens of earlier rollouts that waited for the end of their text have the
 ratio to the weights that wrote them, as in later passes: that is what it is for.
 
-Nothing is hidden elsewhere: `make_agent` and `arguments` are all it takes, and `agents.common.run`
+Nothing is hidden elsewhere: `make_agent` and `arguments` are all it takes, and `agents.running.run`
 around them evaluates, logs and saves.
 """
 
@@ -25,11 +25,11 @@ from typing import Any
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
-from agents.refusals import at_least
-from agents.training import ActorCriticSettings
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.training import ActorCriticSettings
+from agents.running.validation import at_least
+from agents.running.word_model import starting_model
 from textgym.sb3 import LMPolicy
 
 

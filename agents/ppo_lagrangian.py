@@ -36,10 +36,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_w
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents import ppo
-from agents.cli import command_line
-from agents.common import run
-from agents.refusals import at_least
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.validation import at_least
+from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 

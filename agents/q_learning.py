@@ -27,10 +27,10 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import RunSettings, run
-from agents.proposals import ProposalSettings
-from agents.refusals import above, at_least, within
+from agents.running.command_line import command_line
+from agents.running.proposals import ProposalSettings
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
 from textgym.errors import DataError, SettingsError
 from textgym.storage.files import replacing
 from textgym.wrappers.proposals import fillers

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import RunSettings as Settings
-from agents.common import run
+from agents.running.command_line import command_line
+from agents.running.run import RunSettings as Settings
+from agents.running.run import run
 from textgym.storage.files import write_json
 
 

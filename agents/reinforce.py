@@ -46,17 +46,17 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from agents.cli import command_line
-from agents.common import run
-from agents.refusals import at_least, cut_off, within
-from agents.training import PolicyGradientSettings
-from agents.word_model import starting_model
-from textgym.envs.observations import split_observation
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.training import PolicyGradientSettings
+from agents.running.validation import at_least, cut_off, within
+from agents.running.word_model import starting_model
+from textgym.data.observations import split_observation
 from textgym.errors import SettingsError
-from textgym.lm.decision import Decision
 from textgym.lm.fingerprint import weights_hash
-from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
+from textgym.lm.sampling.decision import Decision
+from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
 from textgym.sb3 import LMPolicy
 from textgym.sb3.fragments import FragmentStore

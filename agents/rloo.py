@@ -14,7 +14,7 @@ by the KL divergence from the frozen initial model,
 the loss is the mean over responses of -A_i * (sum of the log-probabilities of its tokens). The
 baseline does not depend on the response, so the gradient is unbiased. One gradient step is taken on
 each rollout, which is then thrown away: nothing is off-policy, so nothing is clipped. The rollout
-of whole episodes is in agents/groups.py.
+of whole episodes is in agents/running/groups.py.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from functools import partial
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.cli import command_line
-from agents.common import run
-from agents.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
+from agents.running.run import run
+from agents.running.word_model import starting_model
 from textgym.sb3 import LMPolicy
 
 
@@ -41,7 +41,7 @@ class Settings(GroupSettings):
 
 
 class RLOO(GroupAlgorithm):
-    """REINFORCE leave-one-out; for its arguments see :class:`agents.groups.GroupAlgorithm`.
+    """REINFORCE leave-one-out; for its arguments see :class:`agents.running.groups.GroupAlgorithm`.
 
     Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
     """

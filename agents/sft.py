@@ -28,20 +28,20 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.cli import command_line
-from agents.common import run
 from agents.lm import LMAgent
 from agents.oracle import Oracle
-from agents.planning import Plans, batch_of
-from agents.supervised import Recorder, Text, gradient_step
-from agents.training import TrainingSettings
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.planning import Plans, batch_of
+from agents.running.run import run
+from agents.running.supervised import Recorder, Text, gradient_step
+from agents.running.training import TrainingSettings
+from agents.running.word_model import starting_model
+from textgym.data.files import read_file
+from textgym.data.messages import is_messages, text_of_messages
+from textgym.data.rows import as_row
 from textgym.errors import DataError, SettingsError
-from textgym.rewards.chat import is_messages, text_of_messages
 from textgym.sb3 import LMPolicy, make_vec_env
-from textgym.sb3.env_state import get_env_state, set_env_state
-from textgym.tasks.files import read_file
-from textgym.tasks.rows import as_row
+from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
 
 Self = TypeVar("Self", bound="SFT")
 

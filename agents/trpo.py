@@ -26,11 +26,11 @@ from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from agents.cli import command_line
-from agents.common import run
-from agents.refusals import above, at_least
-from agents.training import ActorCriticSettings
-from agents.word_model import starting_model
+from agents.running.command_line import command_line
+from agents.running.run import run
+from agents.running.training import ActorCriticSettings
+from agents.running.validation import above, at_least
+from agents.running.word_model import starting_model
 from textgym.errors import SettingsError, require
 from textgym.sb3 import LMPolicy
 

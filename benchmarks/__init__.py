@@ -1,1 +1,6 @@
 """Measurements of textgym; every published figure comes from a script in this folder."""
+
+from pathlib import Path
+
+# `python -m benchmarks.topk` runs a study, wherever it is below this folder.
+__path__.append(str(Path(__file__).parent / "studies"))

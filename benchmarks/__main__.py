@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.runner import Options, run
+from benchmarks.suites.runner import Options, run
 from textgym.errors import TextGymError
 
 

@@ -15,7 +15,7 @@ import gymnasium
 import hypothesis
 import pytest
 
-from textgym.tasks import registry
+from textgym.registry import TASKS
 
 # Timings vary on a shared machine, and an assertion about them would be no property of the code.
 # With CI set examples are the same in every run, so that a change is judged and not luck; without
@@ -37,10 +37,8 @@ hypothesis.settings.load_profile("textgym")
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_leave_no_trace() -> Iterator[None]:
     """Which tests come after which is nobody's choice: none may find another's tasks."""
-    before = set(registry._TASKS)
-    yield
-    for name in set(registry._TASKS) - before:
-        del registry._TASKS[name]
+    with TASKS.restored():
+        yield
 
 
 @pytest.fixture

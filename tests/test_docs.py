@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import textgym
-from agents import cli
+from agents.running import command_line as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md")

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-from textgym.errors import RewardError, TextGymError
-from textgym.words import (
+from textgym.data.words import (
     checked_language,
     count_words,
     has_phrase,
@@ -24,6 +23,7 @@ from textgym.words import (
     words_and_marks,
     words_of,
 )
+from textgym.errors import RewardError, TextGymError
 
 SPACED = [
     "किताब पढ़ो और हिन्दी में लिखो",  # Hindi
@@ -208,7 +208,7 @@ def test_long_texts_take_linear_time(unit: str) -> None:
 
 def test_ascii_texts_do_not_import_regex() -> None:
     code = (
-        "import sys, textgym.words as w; w.words_of('a b'); w.split_words('a b');"
+        "import sys, textgym.data.words as w; w.words_of('a b'); w.split_words('a b');"
         "w.has_phrase('a b', 'b'); assert 'regex' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

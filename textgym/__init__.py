@@ -16,7 +16,7 @@ from textgym.envs.registration import register_environments
 from textgym.errors import DataWarning, TextGymError
 from textgym.rewards import make_reward, register_reward, registered_rewards
 from textgym.tasks import Task, make_task, registered_tasks
-from textgym.tasks.mixing import mix
+from textgym.tasks.sources.mixing import mix
 from textgym.tokenization import load_tokenizer
 
 __version__ = "0.1.0"

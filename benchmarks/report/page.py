@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gaming_page import fenced
 from benchmarks.report import tables
 from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
@@ -14,7 +13,8 @@ from benchmarks.report.plots import Plot, plots
 from benchmarks.report.summary import Summary
 from benchmarks.report.tables import Table, in_html, in_markdown, visible
 from benchmarks.report.template import page
-from benchmarks.suites import SUITES, make_suite
+from benchmarks.studies.gaming_page import fenced
+from benchmarks.suites.definitions import SUITES, make_suite
 
 _PLACES = {
     "Over all tasks": ("aggregates", "profile"),

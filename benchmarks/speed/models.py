@@ -13,7 +13,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
-from textgym.lm.loading import no_progress_bars
+from textgym.lm.loading.files import no_progress_bars
 from textgym.sb3 import make_vec_env
 
 PROMPT_TOKENS = 16

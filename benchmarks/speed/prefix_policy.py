@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from transformers import AutoModelForCausalLM
 
-from textgym.lm.loading import no_progress_bars
+from textgym.lm.loading.files import no_progress_bars
 
 
 class PrefixPolicy(ActorCriticPolicy):

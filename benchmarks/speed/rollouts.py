@@ -39,7 +39,7 @@ from benchmarks.speed.models import (
     write_model,
 )
 from benchmarks.speed.prefix_policy import PrefixPolicy
-from textgym.lm.loading import no_progress_bars
+from textgym.lm.loading.files import no_progress_bars
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 # Padded tokens that the prefix side reads in a measurement: each of its steps costs the same.

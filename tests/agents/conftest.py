@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from agents import common
-from agents.report import TrainingLog
+from agents.running import run as common
+from agents.running.report import TrainingLog
 
 
 @pytest.fixture(scope="module")

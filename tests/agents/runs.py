@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import cli
-from agents.report import TrainingLog
+from agents.running import command_line as cli
+from agents.running.report import TrainingLog
 
 WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
 ENVIRONMENT = {

@@ -15,8 +15,8 @@ from stable_baselines3 import DQN
 from transformers import AutoModelForCausalLM
 
 from agents import expert_iteration, q_learning, reinforce, sft
-from agents.common import RunSettings
-from agents.resuming import Saver
+from agents.running.resuming import Saver
+from agents.running.run import RunSettings
 from tests.lm.checkpoints import WORDS, config_of, write_checkpoint
 from textgym.errors import SettingsError
 from textgym.sb3 import (
@@ -28,8 +28,8 @@ from textgym.sb3 import (
     make_vec_env,
     save_checkpoint,
 )
-from textgym.sb3.model_state import set_model_state
-from textgym.storage.values import read_values
+from textgym.sb3.checkpoints.model_state import set_model_state
+from textgym.storage.value_files import read_values
 from textgym.wrappers import TopKActions
 
 torch.set_num_threads(1)

@@ -19,7 +19,9 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from agents import a2c, common, evaluation, ppo, random_tokens
+from agents import a2c, ppo, random_tokens
+from agents.running import evaluation
+from agents.running import run as common
 from textgym.errors import ModelError
 from textgym.sb3 import make_vec_env
 

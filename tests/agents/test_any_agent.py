@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import A2C, DQN, PPO
 
-from agents import common
+from agents.running import run as common
 
 MLP: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
 

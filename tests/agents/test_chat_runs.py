@@ -10,8 +10,8 @@ import pytest
 import transformers
 
 from agents import sft
-from agents.common import RunSettings
-from agents.environments import make_env
+from agents.running.environments import make_env
+from agents.running.run import RunSettings
 from tests.agents.runs import command
 from tests.envs import families
 

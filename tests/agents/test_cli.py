@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from agents import cli, demo, environments, ppo, random_tokens
-from agents.common import RunSettings
+from agents import demo, ppo, random_tokens
+from agents.running import command_line as cli
+from agents.running import environments
+from agents.running.run import RunSettings
 from textgym.errors import RewardError, SettingsError, TaskError
 
 SHORT = ["--steps=16", "--n-envs=2", "--eval-episodes=2", "--threads=1", "--device=cpu"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agents import demo
-from textgym.tasks.sentiment import Sentiment
+from textgym.tasks.sentiment.task import Sentiment
 
 
 def test_grammar_is_judged_apart_from_praise() -> None:

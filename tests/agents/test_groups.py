@@ -14,7 +14,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
-from agents import cli, grpo, rloo
+from agents import grpo, rloo
+from agents.running import command_line as cli
 from tests.conversations import Parley
 from textgym.errors import SettingsError
 from textgym.sb3 import Checkpoints, make_vec_env, resume

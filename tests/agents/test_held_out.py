@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from agents import common, random_tokens
-from agents.common import RunSettings
-from agents.environments import make_env
-from agents.held_out import EvalPrompts, eval_prompts
-from agents.run_record import settings_of_run
+from agents import random_tokens
+from agents.running import run as common
+from agents.running.environments import make_env
+from agents.running.held_out import EvalPrompts, eval_prompts
+from agents.running.run import RunSettings
+from agents.running.run_record import settings_of_run
 from textgym.errors import DataError, SettingsError
 from textgym.tasks import make_task
 

@@ -14,7 +14,8 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents import common, maskable_ppo
+from agents import maskable_ppo
+from agents.running import run as common
 from tests.agents import runs
 from textgym.errors import ActionError, SettingsError
 from textgym.sb3 import make_vec_env

@@ -14,8 +14,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from agents import common, nlpo, ppo
+from agents import nlpo, ppo
 from agents.nlpo import NLPO, NLPOPolicy, Settings
+from agents.running import run as common
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import SettingsError
 from textgym.lm import scoring

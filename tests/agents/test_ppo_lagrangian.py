@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from agents import ppo_lagrangian
-from agents.evaluation import evaluate
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
+from agents.running.evaluation import evaluate
 from tests.agents import runs
 from textgym.errors import SettingsError
 from textgym.sb3 import make_vec_env, resume, save_checkpoint

@@ -1,7 +1,7 @@
 """Every agent learns the probes that it should, with the settings that are shipped for them.
 
 A probe is solved halfway between what random words get and the optimum, both known in closed form
-(:mod:`textgym.tasks.probes`): an agent that lacks the ability in question stays below.
+(:mod:`textgym.tasks.probes.base`): an agent that lacks the ability in question stays below.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from zlib import crc32
 import pytest
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.environments import make_env
-from agents.evaluation import evaluate
-from agents.tuned import tuned_settings
+from agents.running.environments import make_env
+from agents.running.evaluation import evaluate
+from agents.running.tuned import tuned_settings
 from textgym.tasks import make_task, registered_tasks
-from textgym.tasks.probes import Probe
+from textgym.tasks.probes.base import Probe
 
 PROBES = {name.split("-")[1]: name for name in registered_tasks() if "Probe" in name}
 LEARNERS = (

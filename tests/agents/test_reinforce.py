@@ -17,12 +17,14 @@ from stable_baselines3.common.callbacks import EvalCallback
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from agents import common, reinforce
+from agents import reinforce
 from agents.reinforce import Reinforce, Settings, make_agent
+from agents.running import run as common
 from tests.lm.checkpoints import write_tokenizer
 from textgym.errors import SettingsError
-from textgym.lm import LanguageModel, processing
+from textgym.lm import LanguageModel
 from textgym.lm.lstm import LSTMConfig
+from textgym.lm.sampling import processing
 from textgym.sb3 import LMPolicy, make_vec_env
 
 torch.set_num_threads(1)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from stable_baselines3 import A2C, DQN, PPO
 
-from agents import common, random_tokens, report
+from agents import random_tokens
+from agents.running import report
+from agents.running import run as common
 from tests.agents.runs import (
     ARGUMENTS,
     STEPS,

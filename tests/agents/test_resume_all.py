@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from agents.report import TrainingLog
+from agents.running.report import TrainingLog
 from tests.agents.runs import command, progress
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from agents.logs import open_logger
-from agents.run_record import read_record
+from agents.running.logs import open_logger
+from agents.running.run_record import read_record
 from tests.agents.runs import ENVIRONMENT, STEPS, command, start
 from textgym.errors import StorageError
 from textgym.sb3 import latest_checkpoint, load_agent, make_vec_env

@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from agents import best_of_n, common, expert_iteration
+from agents import best_of_n, expert_iteration
 from agents import lm as lm_agent
 from agents.expert_iteration import chosen
-from agents.supervised import Text, gradient_step
+from agents.running import run as common
+from agents.running.supervised import Text, gradient_step
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy, check_resumable, make_vec_env

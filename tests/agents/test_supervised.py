@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from agents import common, oracle, ppo, sft
-from agents.supervised import Recorder, Text, cross_entropy, gradient_step
+from agents import oracle, ppo, sft
+from agents.running import run as common
+from agents.running.supervised import Recorder, Text, cross_entropy, gradient_step
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import DataError, SettingsError
 from textgym.lm import LanguageModel

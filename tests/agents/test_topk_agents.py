@@ -15,12 +15,13 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents import common, dqn_topk, q_learning
-from benchmarks import topk
+from agents import dqn_topk, q_learning
+from agents.running import run as common
+from benchmarks.studies import topk
 from tests.lm.checkpoints import WORDS, write_checkpoint
 from textgym.errors import DataError, ModelError, SettingsError
 from textgym.sb3 import LMReplayBuffer, TopKFeatures, TopKPolicy, make_vec_env
-from textgym.sb3.topk_quantile import TopKQuantilePolicy
+from textgym.sb3.topk.quantile import TopKQuantilePolicy
 from textgym.wrappers import ActionMasks, SegmentActions, TopKActions
 
 torch.set_num_threads(1)

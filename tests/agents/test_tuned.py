@@ -15,13 +15,16 @@ import pytest
 import yaml
 
 import textgym
-from agents import cli, common, ppo, tuned
-from agents.common import RunSettings
-from agents.tuned import NOT_TUNED, tuned_settings
-from benchmarks.candidates import load_candidate, named_agents
-from benchmarks.cell import Cell, describe, run_cell
-from benchmarks.runner import Options, differences, make_plans
-from benchmarks.suites import Experiment
+from agents import ppo
+from agents.running import command_line as cli
+from agents.running import run as common
+from agents.running import tuned
+from agents.running.run import RunSettings
+from agents.running.tuned import NOT_TUNED, tuned_settings
+from benchmarks.studies.candidates import load_candidate, named_agents
+from benchmarks.suites.cell import Cell, describe, run_cell
+from benchmarks.suites.definitions import Experiment
+from benchmarks.suites.runner import Options, differences, make_plans
 from textgym.errors import SettingsError
 
 SHIPPED = sorted(tuned.FOLDER.iterdir())

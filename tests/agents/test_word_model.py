@@ -11,8 +11,9 @@ import torch
 from stable_baselines3 import PPO
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents import a2c, common, ppo
-from agents.word_model import starting_model
+from agents import a2c, ppo
+from agents.running import run as common
+from agents.running.word_model import starting_model
 from textgym.lm import LanguageModel
 from textgym.sb3 import make_vec_env
 

@@ -16,11 +16,21 @@ import numpy as np
 import pytest
 
 from agents import ppo
-from agents.cli import parse as parse_agent
-from agents.evaluation import Evaluation
-from benchmarks import gaming
-from benchmarks.gaming_page import BEGIN, END, HEAD, fenced, filled, line, section, texts, wrapped
-from benchmarks.reward_cases import OPTIONS
+from agents.running.command_line import parse as parse_agent
+from agents.running.evaluation import Evaluation
+from benchmarks.studies import gaming
+from benchmarks.studies.gaming_page import (
+    BEGIN,
+    END,
+    HEAD,
+    fenced,
+    filled,
+    line,
+    section,
+    texts,
+    wrapped,
+)
+from benchmarks.studies.reward_cases import OPTIONS
 from textgym.errors import SettingsError
 from textgym.lm.model import LanguageModel
 from textgym.rewards import train

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from benchmarks.ngrams import Trigrams, divergence
+from benchmarks.studies.ngrams import Trigrams, divergence
 
 TEXTS = [[0, 1, 2], [0, 1, 1], [2, 0], [0, 1, 2, 2, 0], []]
 

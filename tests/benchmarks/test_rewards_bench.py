@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import rewards
-from benchmarks.reward_cases import OPTIONS, ScoreServer, Workshop, options_of, prose, rows_for
+from benchmarks.studies import rewards
+from benchmarks.studies.reward_cases import (
+    OPTIONS,
+    ScoreServer,
+    Workshop,
+    options_of,
+    prose,
+    rows_for,
+)
 from textgym.errors import SettingsError
 from textgym.rewards import RewardSum, make_reward
-from textgym.rewards.checks import checked_values
-from textgym.rewards.http_scorer import HttpScorer
+from textgym.rewards.remote.http_scorer import HttpScorer
+from textgym.rewards.validation import checked_values
 
 
 @pytest.fixture(scope="module")

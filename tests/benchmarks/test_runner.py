@@ -1,7 +1,7 @@
 """Suites are run: kills, workers, failures and changes; and a real cell of a real agent.
 
 Most cells here are a script's that needs a few milliseconds, in place of
-``benchmarks.cell_process``: what is under test is the runner, its processes and its file.
+``benchmarks.suites.cell_process``: what is under test is the runner, its processes and its file.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as command_line
-from benchmarks import candidates, engines, runner
-from benchmarks.cell import Cell, Heard, describe, learning_curve, run_cell
-from benchmarks.cell_process import error_of
-from benchmarks.engines import LocalEngine, attempt
-from benchmarks.runner import Options, Plan, differences, make_plans, run, work
-from benchmarks.store import Store, read
-from benchmarks.suites import Experiment
+from benchmarks.studies import candidates
+from benchmarks.suites import engines, runner
+from benchmarks.suites.cell import Cell, Heard, describe, learning_curve, run_cell
+from benchmarks.suites.cell_process import error_of
+from benchmarks.suites.definitions import Experiment
+from benchmarks.suites.engines import LocalEngine, attempt
+from benchmarks.suites.runner import Options, Plan, differences, make_plans, run, work
+from benchmarks.suites.store import Store, read
 from textgym.errors import SettingsError
-from textgym.tasks.goodbad import GoodBad
+from textgym.tasks.good_bad.task import GoodBad
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,9 +56,9 @@ sys.stdin.read()
 DRIVER = """
 import json, signal, sys
 from pathlib import Path
-from benchmarks.engines import LocalEngine
-from benchmarks.runner import Plan, work
-from benchmarks.store import Store
+from benchmarks.suites.engines import LocalEngine
+from benchmarks.suites.runner import Plan, work
+from benchmarks.suites.store import Store
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 out, stub, workers, cells = sys.argv[1:]
 plans = [Plan(**plan) for plan in json.loads(cells)]
@@ -307,7 +308,7 @@ def test_results_of_other_things_are_not_mixed(
 
     score = GoodBad.score
     monkeypatch.setattr(GoodBad, "score", lambda self, text, row: score(self, text, row) / 2)
-    monkeypatch.setattr("benchmarks.cell._HASHES", {})
+    monkeypatch.setattr("benchmarks.suites.cell._HASHES", {})
     with pytest.raises(SettingsError, match=r"my_bandit, seed 0: task_hash \w+ \(now \w+\)"):
         said_by(options)
     options.redo = True

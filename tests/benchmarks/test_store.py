@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.store import CELLS, Key, Store, key_of, read
+from benchmarks.suites.store import CELLS, Key, Store, key_of, read
 from textgym.errors import DataError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,9 @@ def record(seed: int, text: str = "ein Süßwort\n", **others: Any) -> dict[str,
 
 def python(code: str, *words: str) -> subprocess.Popen[str]:
     """A process that has the module at hand, and says when it is ready."""
-    code = f"import sys, time; from pathlib import Path; from benchmarks.store import *\n{code}"
+    code = (
+        f"import sys, time; from pathlib import Path; from benchmarks.suites.store import *\n{code}"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

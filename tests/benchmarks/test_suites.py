@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,27 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from benchmarks.hashes import lm_hash, source_hash, task_hash
-from benchmarks.suites import SUITES, Experiment, Suite, make_suite
+from benchmarks.suites.definitions import SUITES, Experiment, Suite, make_suite
+from benchmarks.suites.hashes import lm_hash, source_hash, task_hash
 from textgym.errors import SettingsError
-from textgym.tasks import make_task, registered_tasks, registry
-from textgym.tasks.goodbad import GoodBad
-from textgym.tasks.probes_rewards import Noise, Scale
-from textgym.tasks.probes_words import Conditional
+from textgym.registry import TASKS
+from textgym.tasks import make_task, registered_tasks
+from textgym.tasks.good_bad.task import GoodBad
+from textgym.tasks.probes.rewards import Noise, Scale
+from textgym.tasks.probes.words import Conditional
 from textgym.tokenization import TINY_DIR
 
 PROBES = [Conditional, Noise, Scale]
 
 
 @pytest.fixture
-def probes(monkeypatch: pytest.MonkeyPatch) -> None:
+def probes() -> Iterator[None]:
     """Three probes are registered, whichever else are."""
-    others = {id: task for id, task in registry._TASKS.items() if "/Probe-" not in id}
-    monkeypatch.setattr(registry, "_TASKS", {**others, **{probe.id: probe for probe in PROBES}})
+    with TASKS.restored():
+        for id in set(registered_tasks()) - {probe.id for probe in PROBES}:
+            if "/Probe-" in id:
+                TASKS.remove(id)
+        yield
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "core"])
@@ -57,10 +61,12 @@ def test_probes_are_those_that_are_registered_with_their_own_scale() -> None:
     assert found["TextGen/Probe-Noise-v0 level=2"].tags == ("noise",)
 
 
-def test_no_probes_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_TASKS", {GoodBad.id: GoodBad})
-    with pytest.raises(SettingsError, match=r"begins with 'TextGen/Probe-'.*smoke, quick, core"):
-        make_suite("probes")
+def test_no_probes_is_an_error_that_says_so() -> None:
+    with TASKS.restored():
+        for id in set(registered_tasks()) - {GoodBad.id}:
+            TASKS.remove(id)
+        with pytest.raises(SettingsError, match=r"'TextGen/Probe-'.*smoke, quick, core"):
+            make_suite("probes")
 
 
 def test_a_mistyped_suite_gets_near_matches() -> None:

@@ -17,7 +17,8 @@ import textgym
 from tests.conversations import Parley
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.errors import DataError, SettingsError, TaskError
-from textgym.tasks import Reply, Task, registry
+from textgym.registry import TASKS
+from textgym.tasks import Reply, Task
 from textgym.testing import check_vector_env
 from textgym.testing.vector import assert_same
 
@@ -283,7 +284,7 @@ def test_the_other_side_reads_the_users_prompts(reward: Any) -> None:
         assert [WORDS[i] for i in obs[obs >= 0]] == ["a", "go", ":", "<eos>", "said", "a", ":"]
     finally:
         gym.registry.pop(Reader.id)
-        registry._TASKS.pop(Reader.id)
+        TASKS.remove(Reader.id)
 
 
 def test_a_segment_ends_with_its_turn() -> None:

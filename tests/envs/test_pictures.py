@@ -11,16 +11,16 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import textgym
 from tests.pictures import Colour
 from textgym.errors import SettingsError, TaskError
-from textgym.tasks import registry
+from textgym.registry import TASKS
 from textgym.testing import check_vector_env
 from textgym.wrappers import TopKActions
 
 
 @pytest.fixture
-def colour(register, monkeypatch):
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
-    textgym.register_task(Colour.id, Colour)
-    return Colour.id
+def colour(register):
+    with TASKS.restored():
+        textgym.register_task(Colour.id, Colour)
+        yield Colour.id
 
 
 def test_the_batch_is_the_single_environment_many_times(colour):

@@ -23,7 +23,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.errors import DataError, ResetNeededError, SettingsError
-from textgym.storage.plain import from_plain, to_plain
+from textgym.storage.json_values import from_plain, to_plain
 from textgym.testing.vector import assert_same
 
 WORDS = ["the", "cat", "sat", "ran", "<eos>"]

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import ActionError, ModelError
-from textgym.lm import LanguageModel, MemoDecoder, SlotCache, decoding, last_hidden
-from textgym.lm.attention import AttentionSlots, attention_kinds
+from textgym.lm import LanguageModel, MemoDecoder, SlotCache, last_hidden
+from textgym.lm.decoding import memo as decoding
+from textgym.lm.decoding.attention import AttentionSlots, attention_kinds
 
 ATTENTION = ["gpt2", "llama", "grouped", "qwen", "sliding", "alternating"]
 # What these run is tested in test_recurrent.py, test_lstm.py and test_encoder_decoder.py.

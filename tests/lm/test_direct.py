@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tests.lm.checkpoints import WORDS
-from textgym.lm import LanguageModel, MemoDecoder, direct, last_hidden
-from textgym.lm.attention import AttentionSlots
-from textgym.lm.direct import direct_pass
+from textgym.lm import LanguageModel, MemoDecoder, last_hidden
+from textgym.lm.decoding import direct
+from textgym.lm.decoding.attention import AttentionSlots
+from textgym.lm.decoding.direct import direct_pass
 from textgym.lm.engine import prepare_training
 
 WRITTEN_OUT = ["gpt2", "llama", "grouped", "qwen", "sliding"]

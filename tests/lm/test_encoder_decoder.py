@@ -28,7 +28,7 @@ from tests.lm.checkpoints import BOS, CONTEXT, ENCODER_DECODERS, EOS, WORDS, con
 from tests.lm.test_decoding import WIDTH, Schedule, assert_agrees
 from textgym.errors import ModelError
 from textgym.lm import LanguageModel, MemoDecoder, SequenceBatch, last_hidden
-from textgym.lm.encoder_decoder import EncoderDecoderSlots
+from textgym.lm.decoding.encoder_decoder import EncoderDecoderSlots
 from textgym.lm.scoring import sequence_hidden
 from textgym.tokenization import load_tokenizer
 

@@ -16,7 +16,7 @@ from tests.lm.gguf_writer import EOS, TOKENS, llama, write_gguf
 from textgym.errors import MissingDependencyError, ModelError, TextGymError, TokenizerError
 from textgym.lm import LanguageModel
 from textgym.rewards.neural.checkpoint import Checkpoint
-from textgym.rewards.neural.preference_model import PreferenceModel
+from textgym.rewards.preferences.model import PreferenceModel
 from textgym.sb3 import LMPolicy, LMRolloutBuffer, make_vec_env
 from textgym.tokenization import load_tokenizer
 

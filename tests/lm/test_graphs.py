@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.lm.checkpoints import WORDS
 from textgym.lm import MemoDecoder, last_hidden
-from textgym.lm.attention import AttentionSlots
-from textgym.lm.graphs import StepGraphs
+from textgym.lm.decoding.attention import AttentionSlots
+from textgym.lm.decoding.graphs import StepGraphs
 
 WIDTH = 20
 
@@ -66,7 +66,7 @@ def recorded(monkeypatch):
         self._graphs = StepGraphs(self._step, record)
 
     monkeypatch.setattr(AttentionSlots, "__init__", init)
-    monkeypatch.setattr("textgym.lm.attention._LIVE_STEP", 8)
+    monkeypatch.setattr("textgym.lm.decoding.attention._LIVE_STEP", 8)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "grouped", "sliding", "alternating"])

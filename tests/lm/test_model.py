@@ -21,7 +21,8 @@ from tests.lm.checkpoints import (
     write_tokenizer,
 )
 from textgym.errors import ModelError, TokenizerError
-from textgym.lm import LanguageModel, loading
+from textgym.lm import LanguageModel
+from textgym.lm.loading import files as loading
 from textgym.lm.scoring import last_hidden
 from textgym.tokenization import load_tokenizer
 

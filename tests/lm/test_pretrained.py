@@ -24,8 +24,8 @@ from tests.lm.checkpoints import config_of, write_checkpoint, write_tokenizer
 from textgym.errors import ModelError, RewardError, StorageError, TextGymError
 from textgym.lm import LanguageModel
 from textgym.rewards.neural.classifier import RewardModel
-from textgym.rewards.neural.preference_model import PreferenceModel
 from textgym.rewards.neural.similarity import SemanticSimilarity
+from textgym.rewards.preferences.model import PreferenceModel
 from textgym.storage.digest import verify
 
 WEIGHTS = "model.safetensors"

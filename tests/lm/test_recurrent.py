@@ -25,7 +25,7 @@ from tests.lm.test_decoding import (
 )
 from textgym.errors import ModelError
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
-from textgym.lm.recurrent import StateSlots
+from textgym.lm.decoding.recurrent import StateSlots
 from textgym.tokenization import load_tokenizer
 
 KINDS = ["mamba", "mamba2", "lstm"]

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from textgym.errors import SettingsError
-from textgym.lm import train as training
-from textgym.lm.train import (
+from textgym.pretrain import train as training
+from textgym.pretrain.train import (
     Document,
     TrainSettings,
     by_length,

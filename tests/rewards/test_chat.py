@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.rewards.fake_server import FakeServer
+from textgym.data.messages import as_texts, asks_for_messages, reads_texts
 from textgym.errors import RewardError
 from textgym.rewards import (
     Background,
@@ -33,10 +34,9 @@ from textgym.rewards import (
     messages,
     registered_rewards,
 )
-from textgym.rewards.chat import as_texts, asks_for_messages, reads_texts
-from textgym.rewards.judge import Judge
-from textgym.rewards.neural.adversarial import Adversarial
+from textgym.rewards.adversarial.reward import Adversarial
 from textgym.rewards.neural.classifier import Classifier, RewardModel
+from textgym.rewards.remote.judge import Judge
 
 Messages = list[dict[str, str]]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import RewardError
-from textgym.rewards.cider import Cider
+from textgym.rewards.metrics.cider import Cider
 
 SAID = [
     "the dog is the boy s cat",

@@ -16,7 +16,7 @@ from textgym.errors import MissingDependencyError, RewardError
 from textgym.rewards import make_reward, register_reward
 from textgym.rewards.combinators import Clip, Gate, Max, Min, Product, Scale
 from textgym.rewards.combine import RewardSum
-from textgym.rewards.running import Normalize
+from textgym.rewards.normalization import Normalize
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False)
 VALUES = st.one_of(st.none(), NUMBERS)

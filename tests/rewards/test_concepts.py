@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import RewardError
-from textgym.rewards.concepts import Concepts
+from textgym.rewards.metrics.concepts import Concepts
 
 DOG = ["dog", "frisbee", "catch", "throw"]
 PROMPT = "generate a sentence with: dog frisbee catch throw."

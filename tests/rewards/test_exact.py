@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textgym.data.words import words_of
 from textgym.errors import RewardError
 from textgym.rewards import ExactMatch, Keywords, Regex, RewardSum
-from textgym.rewards.normalize import normalize
-from textgym.words import words_of
+from textgym.rewards.metrics.normalize import normalize
 
 SQUAD = ("case", "punctuation", "articles", "whitespace")
 

@@ -15,7 +15,7 @@ from tests.rewards.fake_server import (
     says,
 )
 from textgym.errors import MissingDependencyError, RewardError
-from textgym.rewards.http_scorer import HttpScorer
+from textgym.rewards.remote.http_scorer import HttpScorer
 
 SECRET = "Bearer sk-very-secret-42"
 

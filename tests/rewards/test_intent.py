@@ -5,8 +5,8 @@ import pytest
 
 from textgym.errors import RewardError
 from textgym.rewards import make_reward, register_reward
-from textgym.rewards.intent import Intent
-from textgym.rewards.meteor import Meteor
+from textgym.rewards.metrics.intent import Intent
+from textgym.rewards.metrics.meteor import Meteor
 
 KEYWORDS = {"question": ["what", "could you"], "inform": ["is", "here"], 3: ["please"]}
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import meteor_score
 
+from textgym.data.words import words_and_marks
 from textgym.errors import MissingDependencyError, RewardError
-from textgym.rewards.meteor import Meteor, _wordnet_synonyms, align, chunks
-from textgym.rewards.stems import stemmer
-from textgym.words import words_and_marks
+from textgym.rewards.metrics.meteor import Meteor, _wordnet_synonyms, align, chunks
+from textgym.rewards.metrics.stemming import stemmer
 
 GUIDE = (
     "It is a guide to action which ensures that the military always obeys the commands of the party"

@@ -10,11 +10,11 @@ from rouge_score import rouge_scorer
 
 from textgym.errors import RewardError
 from textgym.rewards import Bleu, Chrf, Rouge, Ter
-from textgym.rewards.cider import Cider
-from textgym.rewards.diversity import DIVERSITY
-from textgym.rewards.meteor import Meteor
-from textgym.rewards.metrics import Metric, evaluate
-from textgym.rewards.synthetic import Dates
+from textgym.rewards.metrics.cider import Cider
+from textgym.rewards.metrics.corpus import Metric, evaluate
+from textgym.rewards.metrics.diversity import DIVERSITY
+from textgym.rewards.metrics.meteor import Meteor
+from textgym.rewards.metrics.synthetic import Dates
 
 # The example of sacrebleu's README.
 SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from textgym.errors import RewardError, TextGymError
+from textgym.registry import REWARDS
 from textgym.rewards import (
     Clip,
     Distinct,
@@ -20,7 +21,6 @@ from textgym.rewards import (
     make_reward,
     register_reward,
     registered_rewards,
-    registry,
 )
 
 JUNK: list[Any] = [
@@ -49,7 +49,7 @@ NAMES = [name for name in registered_rewards() if name not in MODELS and "test_"
 @pytest.mark.parametrize("name", NAMES)
 def test_options_give_a_reward_or_an_error_of_textgym(name: str) -> None:
     make_reward(name, **NEEDED.get(name, {}))  # what was registered by its address is imported now
-    for option in inspect.signature(registry._FACTORIES[name]).parameters:  # type: ignore[arg-type]
+    for option in inspect.signature(REWARDS.get(name)).parameters:
         for junk in JUNK:
             try:
                 reward = make_reward(name, **{**NEEDED.get(name, {}), option: junk})
@@ -121,4 +121,4 @@ def test_an_error_within_a_factory_names_the_options() -> None:
             make_reward("test_options_fails", size="x")
         assert isinstance(caught.value.__cause__, TypeError)
     finally:
-        del registry._FACTORIES["test_options_fails"]
+        REWARDS.remove("test_options_fails")

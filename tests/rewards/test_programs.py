@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
+from textgym.data.rows import as_row
 from textgym.rewards import make_reward
-from textgym.rewards.programs import readings
+from textgym.rewards.code.programs import readings
 from textgym.tasks import make_task
-from textgym.tasks.rows import as_row
 
 PROMPT = 'import math\n\n\ndef inc(x):\n    """Add one."""\n'
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(-1) == 0\n"

@@ -27,9 +27,9 @@ from tests.rewards.fake_server import (
 from tests.rewards.test_http_scorer import score, scorer
 from textgym.errors import RewardError
 from textgym.rewards import RewardSum
-from textgym.rewards.concurrent import Background
-from textgym.rewards.http_scorer import HttpScorer
-from textgym.rewards.sending import MAX_ANSWER, RemoteError
+from textgym.rewards.remote.background import Background
+from textgym.rewards.remote.http_scorer import HttpScorer
+from textgym.rewards.remote.requests import MAX_ANSWER, RemoteError
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.errors import RewardError
-from textgym.rewards.synthetic import Dates, IncreasingNumbers
+from textgym.rewards.metrics.synthetic import Dates, IncreasingNumbers
 
 
 def score(reward, said: str) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import RewardError
-from textgym.rewards.tables import Parent
+from textgym.rewards.metrics.parent import Parent
 
 TABLE = [
     ("birth name", "michael dahlquist"),

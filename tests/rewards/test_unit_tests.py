@@ -13,8 +13,8 @@ import pytest
 import textgym  # noqa: F401
 from textgym.errors import RewardError
 from textgym.rewards import make_reward
+from textgym.rewards.code.unit_tests import UnitTests
 from textgym.rewards.combine import RewardSum
-from textgym.rewards.unit_tests import UnitTests
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 

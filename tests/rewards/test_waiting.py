@@ -7,8 +7,8 @@ import pytest
 from tests.rewards.fake_server import FakeServer, lengths, slow, until
 from textgym.errors import RewardError
 from textgym.rewards import RewardSum
-from textgym.rewards.concurrent import Background
-from textgym.rewards.http_scorer import HttpScorer
+from textgym.rewards.remote.background import Background
+from textgym.rewards.remote.http_scorer import HttpScorer
 
 
 def nobody_waits():

@@ -36,12 +36,12 @@ from textgym.sb3 import (
     latest_checkpoint,
     load_checkpoint,
     resume,
-    same_training,
     save_checkpoint,
 )
-from textgym.sb3.env_state import get_env_state, set_env_state
-from textgym.storage import values as values_file
-from textgym.storage.values import read_values, write_values
+from textgym.sb3.checkpoints import same_training
+from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
+from textgym.storage import value_files as values_file
+from textgym.storage.value_files import read_values, write_values
 from textgym.testing.vector import assert_same
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from tests.lm.checkpoints import EOS, WORDS
 from tests.sb3.rollouts import COLUMNS
 from tests.sb3.test_checkpoints import disturb, train, weights
 from textgym.errors import SettingsError
-from textgym.lm.decision import Decision
+from textgym.lm.sampling.decision import Decision
 from textgym.sb3 import Checkpoints, LMPolicy, LMRolloutBuffer, resume
 from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
 from textgym.testing.vector import assert_same

@@ -11,15 +11,15 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 import textgym
 from tests.pictures import Colour
 from tests.sb3.rollouts import COLUMNS, collect, make_model
+from textgym.registry import TASKS
 from textgym.sb3 import LMPolicy, LMRolloutBuffer, make_vec_env
-from textgym.tasks import registry
 
 
 @pytest.fixture
-def colours(register, monkeypatch):
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
-    textgym.register_task(Colour.id, Colour)
-    return lambda n_envs=6: make_vec_env(Colour.id, n_envs, seed=0)
+def colours(register):
+    with TASKS.restored():
+        textgym.register_task(Colour.id, Colour)
+        yield lambda n_envs=6: make_vec_env(Colour.id, n_envs, seed=0)
 
 
 def stock_twin(buffer):

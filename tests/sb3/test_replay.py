@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from textgym.errors import SettingsError
 from textgym.sb3 import LMReplayBuffer
-from textgym.sb3.sum_tree import SumTree
-from textgym.storage.values import read_values, write_values
+from textgym.sb3.replay.sum_tree import SumTree
+from textgym.storage.value_files import read_values, write_values
 
 SPACE = spaces.Dict(
     {

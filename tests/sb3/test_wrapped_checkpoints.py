@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tests.sb3.test_checkpoints import Memory, disturb, weights
 from textgym.errors import SettingsError
 from textgym.sb3 import Checkpoints, TopKFeatures, load_checkpoint, resume
-from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
 from textgym.testing.vector import assert_same
 from textgym.wrappers import ActionMasks, SegmentActions, TopKActions, proposals
 

@@ -23,7 +23,7 @@ from textgym.storage.digest import copy_with_digest, read_header, verify
 from textgym.storage.files import append, replacing_folder, write_bytes, write_json, write_text
 from textgym.storage.lock import locked
 from textgym.storage.tensors import read_tensors, write_tensors
-from textgym.storage.values import read_values, write_values
+from textgym.storage.value_files import read_values, write_values
 
 CAUSE = os.strerror(errno.ENOSPC)
 

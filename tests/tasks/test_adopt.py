@@ -6,6 +6,7 @@ import pytest
 import textgym
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.errors import RewardError, TaskError
+from textgym.registry import TASKS
 from textgym.tasks import Task, make_task
 from textgym.tokenization import WordTokenizer
 
@@ -137,9 +138,10 @@ class Sums(Task):
 
 
 @pytest.fixture
-def sums(monkeypatch):
-    monkeypatch.setitem(textgym.tasks.registry._TASKS, Sums.id, Sums)
-    return Sums.id
+def sums():
+    with TASKS.restored():
+        TASKS.add(Sums.id, Sums)
+        yield Sums.id
 
 
 def test_rows_that_the_task_cannot_judge(sums):

@@ -8,7 +8,8 @@ import pytest
 
 import textgym
 from textgym.errors import TaskError
-from textgym.tasks import Task, make_task, register_task, registered_tasks, registry
+from textgym.registry import TASKS
+from textgym.tasks import Task, make_task, register_task, registered_tasks
 
 BUILT_IN = ["TextGen/GoodBad-v0", "TextGen/Sentiment-v0", "TextGen/Story-v0"]
 
@@ -32,8 +33,9 @@ class Twin(Parity):
 
 
 @pytest.fixture
-def clean_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+def clean_registry():
+    with TASKS.restored():
+        yield
 
 
 def test_built_in_tasks_are_registered():
@@ -58,7 +60,7 @@ def test_register_and_make():
 def test_ids_of_other_environments_are_refused(id):
     named = type("Named", (Parity,), {"id": id})
     before = gymnasium.spec(id)
-    for task in (named, "textgym.tasks.goodbad:GoodBad"):
+    for task in (named, "textgym.tasks.good_bad.task:GoodBad"):
         with pytest.raises(TaskError, match=rf"'{id}': Gymnasium has another .*choose another"):
             textgym.register_task(id, task)
     assert id not in registered_tasks()
@@ -77,7 +79,7 @@ def test_ids_of_our_own_are_registered_again():
 
 @pytest.mark.usefixtures("clean_registry")
 def test_register_by_address():
-    register_task("TextGen/Other-v0", "textgym.tasks.goodbad:GoodBad")
+    register_task("TextGen/Other-v0", "textgym.tasks.good_bad.task:GoodBad")
     with pytest.raises(TaskError, match=r"own id is 'TextGen/GoodBad-v0'"):
         make_task("TextGen/Other-v0")
     register_task("TextGen/None-v0", "textgym.tasks.nowhere:Nothing")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import DataError, TaskError
-from textgym.tasks.caption import Caption
-from textgym.tasks.caption_reader import read
-from textgym.tasks.caption_scene import COLOURS, SHAPES, SIZES
+from textgym.tasks.caption.reader import read
+from textgym.tasks.caption.task import Caption
+from textgym.tasks.caption.world import COLOURS, SHAPES, SIZES
 from textgym.testing import check_task
 
 

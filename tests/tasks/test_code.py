@@ -15,12 +15,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.code import Code, trivial
-from textgym.tasks.code_baselines import _SLIPS, examples, parameters
-from textgym.tasks.code_language import _tokens, read
-from textgym.tasks.code_machine import MAX_FRAMES, MAX_LIST, MAX_NUMBER
-from textgym.tasks.code_mutants import family, telling
-from textgym.tasks.code_writer import plan
+from textgym.tasks.code.baselines import _SLIPS, examples, parameters
+from textgym.tasks.code.language import _tokens, read
+from textgym.tasks.code.machine import MAX_FRAMES, MAX_LIST, MAX_NUMBER
+from textgym.tasks.code.mutants import family, telling
+from textgym.tasks.code.task import Code, trivial
+from textgym.tasks.code.writer import plan
 from textgym.testing import check_task
 
 
@@ -688,7 +688,7 @@ MBPP = {
 
 
 def test_human_eval():
-    pytest.importorskip("textgym.tasks.python_sandbox")
+    pytest.importorskip("textgym.sandbox.run")
     task = Code()
     row = task.adopt(task.convert(HUMAN_EVAL))
     assert row["prompt"] == HUMAN_EVAL["prompt"]
@@ -700,7 +700,7 @@ def test_human_eval():
 
 
 def test_mbpp():
-    pytest.importorskip("textgym.tasks.python_sandbox")
+    pytest.importorskip("textgym.sandbox.run")
     task = Code()
     row = task.adopt(task.convert(MBPP))
     assert row["prompt"].startswith('"""\nWrite a function to double a number.\nassert double(2)')

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import DataError
-from textgym.tasks.data_to_text import DataToText
-from textgym.tasks.data_to_text_concepts import (
+from textgym.tasks.data_to_text.concepts import (
     AGENTS,
     ANIMALS,
     COMPANIONS,
@@ -22,9 +21,10 @@ from textgym.tasks.data_to_text_concepts import (
     VERBS,
     article,
 )
-from textgym.tasks.data_to_text_grammar import DOMAINS, grammar
-from textgym.tasks.data_to_text_phrases import MORE
-from textgym.tasks.data_to_text_reader import claims_of, pronoun, read_concepts, read_record
+from textgym.tasks.data_to_text.grammar import DOMAINS, grammar
+from textgym.tasks.data_to_text.phrases import MORE
+from textgym.tasks.data_to_text.reader import claims_of, pronoun, read_concepts, read_record
+from textgym.tasks.data_to_text.task import DataToText
 from textgym.testing import check_task
 
 LANTERN = {

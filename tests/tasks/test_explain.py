@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from textgym.data.rows import as_row
 from textgym.tasks import Task, make_task, registered_tasks
 from textgym.tasks.judgement import Judgement, Part, nothing
-from textgym.tasks.rows import as_row
 from textgym.testing.cheats import cheats
 
 BUILT_IN = [name for name in registered_tasks() if name.startswith("TextGen/")]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import textgym
 from textgym.errors import DataError, DataWarning
-from textgym.tasks.loading import make_source
+from textgym.tasks.sources.loading import make_source
 
 
 def rows_of(path: Path, content: str | bytes) -> list[Any]:
@@ -191,7 +191,7 @@ class Rows:
 def test_of_a_large_table_rows_are_looked_at_that_are_evenly_spread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("textgym.tasks.lists.MAX_CHECKED", 11)
+    monkeypatch.setattr("textgym.tasks.sources.lists.MAX_CHECKED", 11)
     table = Rows(101, bad=15)
     table.column_names = ["prompt"]  # type: ignore[assignment]
     source = make_source(table, on_bad_row="skip")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.grammar import NOWHERE, compile_grammar, walk
+from textgym.tasks.automaton import NOWHERE, compile_grammar, walk
 
 
 def expand(rules, text):

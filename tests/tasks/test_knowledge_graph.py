@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.knowledge_graph import KnowledgeGraph
-from textgym.tasks.knowledge_graph_reader import paths, read, valid_steps
-from textgym.tasks.knowledge_graph_writer import RULES
-from textgym.tasks.rows import as_row
+from textgym.data.rows import as_row
+from textgym.tasks.knowledge_graph.reader import paths, read, valid_steps
+from textgym.tasks.knowledge_graph.task import KnowledgeGraph
+from textgym.tasks.knowledge_graph.world import RULES
 from textgym.testing import check_task
 
 

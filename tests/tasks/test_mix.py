@@ -10,7 +10,8 @@ import pytest
 
 from textgym.envs import TextGenEnv
 from textgym.errors import TaskError
-from textgym.tasks import make_task, registered_tasks, registry
+from textgym.registry import TASKS
+from textgym.tasks import make_task, registered_tasks
 from textgym.tasks.mix import Mix
 from textgym.testing import check_task, check_vector_env
 
@@ -31,15 +32,16 @@ def test_the_attributes_of_the_class_are_those_of_its_tasks():
     assert {*Mix.built_in()} == {*registered_tasks()} - others
 
 
-def test_what_is_registered_elsewhere_does_not_change_it(monkeypatch):
+def test_what_is_registered_elsewhere_does_not_change_it():
     class Own(type(make_task("TextGen/QA-v0"))):
         id = "TextGen/Own-v0"
 
     before = Mix().item(3)
-    monkeypatch.setitem(registry._TASKS, Own.id, Own)
-    assert "TextGen/Own-v0" in registered_tasks()
-    assert "TextGen/Own-v0" not in Mix().tasks
-    assert Mix().item(3) == before
+    with TASKS.restored():
+        TASKS.add(Own.id, Own)
+        assert "TextGen/Own-v0" in registered_tasks()
+        assert "TextGen/Own-v0" not in Mix().tasks
+        assert Mix().item(3) == before
 
 
 def test_weights_are_shares():

@@ -15,7 +15,7 @@ import pytest
 import textgym
 from textgym.errors import DataError, SettingsError
 from textgym.rewards.combine import RewardSum
-from textgym.tasks.loading import make_source
+from textgym.tasks.sources.loading import make_source
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.moderate import Moderate
-from textgym.tasks.moderate_flags import insults, mentions, refuses, violations
-from textgym.tasks.moderate_lexicon import DRUGS, ENDINGS, INSULTS
+from textgym.tasks.moderate.flags import insults, mentions, refuses, violations
+from textgym.tasks.moderate.task import Moderate
+from textgym.tasks.moderate.world import DRUGS, ENDINGS, INSULTS
 from textgym.testing import check_task
 
 PROMPT = (

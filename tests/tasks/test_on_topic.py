@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgym.tasks.data_to_text import DataToText
-from textgym.tasks.dialogue import Dialogue
+from textgym.tasks.data_to_text.task import DataToText
+from textgym.tasks.dialogue.task import Dialogue
 from textgym.tasks.on_topic import on_topic
-from textgym.tasks.summarize import Summarize
-from textgym.tasks.translate import Translate
+from textgym.tasks.summarize.task import Summarize
+from textgym.tasks.translate.task import Translate
 
 RIVER = "The river rose after the rain and many people left their homes."
 

@@ -10,11 +10,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from textgym.data.literals import from_literal
 from textgym.errors import DataError
-from textgym.tasks.literals import from_literal
-from textgym.tasks.loading import make_source
-from textgym.tasks.qa_public import answers_of
+from textgym.tasks.qa.public import answers_of
 from textgym.tasks.registry import make_task
+from textgym.tasks.sources.loading import make_source
 
 CONTEXT = {"context": "Ann lives in Rome.", "question": "Where does Ann live?"}
 

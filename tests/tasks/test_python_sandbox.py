@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import DataError, SettingsError
-from textgym.tasks import python_sandbox, python_sandbox_wire
-from textgym.tasks.python_sandbox import Limits, Verdict, run_tests, sandbox_layers
-from textgym.tasks.python_sandbox_wire import WireError, decode, encode
+from textgym.sandbox import run as python_sandbox
+from textgym.sandbox import wire as python_sandbox_wire
+from textgym.sandbox.run import Limits, Verdict, run_tests, sandbox_layers
+from textgym.sandbox.wire import WireError, decode, encode
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 

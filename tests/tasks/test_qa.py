@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.qa import QA
-from textgym.tasks.qa_answers import ABSTENTIONS, KINDS
-from textgym.tasks.qa_cast import NAMES
-from textgym.tasks.qa_public import convert
-from textgym.tasks.qa_reader import read
-from textgym.tasks.rows import as_row
-from textgym.tasks.story_grammar import PLACES, THINGS
+from textgym.data.rows import as_row
+from textgym.tasks.qa.answers import ABSTENTIONS, KINDS
+from textgym.tasks.qa.cast import NAMES
+from textgym.tasks.qa.public import convert
+from textgym.tasks.qa.reader import read
+from textgym.tasks.qa.task import QA
+from textgym.tasks.words import PLACES, THINGS
 from textgym.testing import check_task
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.risk import VALUES, Risk
-from textgym.tasks.risk_writer import turned
+from textgym.tasks.risk.baselines import turned
+from textgym.tasks.risk.task import VALUES, Risk
 from textgym.testing import check_task
 
 PROMPT = (

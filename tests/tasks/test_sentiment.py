@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.tasks import make_task
-from textgym.tasks.sentiment import Sentiment
-from textgym.tasks.sentiment_lexicon import MASS, SUBJECTS
-from textgym.tasks.sentiment_reader import read
-from textgym.tasks.sentiment_writer import phrases_of
+from textgym.tasks.sentiment.lexicon import MASS, SUBJECTS
+from textgym.tasks.sentiment.reader import read
+from textgym.tasks.sentiment.task import Sentiment
+from textgym.tasks.sentiment.writer import phrases_of
 
 
 def opinions(text, subject="hotel"):

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import textgym  # noqa: F401  (registers the ids)
+from textgym.data.rows import RESERVED_COLUMNS, as_row
 from textgym.errors import DataError, SettingsError, TaskError, TextGymError
 from textgym.tasks import Task, make_task
-from textgym.tasks.goodbad import GoodBad
-from textgym.tasks.loading import make_source
-from textgym.tasks.rows import RESERVED_COLUMNS, as_row
+from textgym.tasks.good_bad.task import GoodBad
+from textgym.tasks.sources.loading import make_source
 
 ROWS = [
     {"prompt": "eins", "reference": "one"},

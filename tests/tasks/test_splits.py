@@ -10,9 +10,9 @@ import numpy as np
 import pandas
 import pytest
 
+from textgym.data.rows import prompt_hash
 from textgym.errors import DataError, SettingsError
-from textgym.tasks.loading import make_source
-from textgym.tasks.rows import prompt_hash
+from textgym.tasks.sources.loading import make_source
 
 MESSAGES = [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]
 

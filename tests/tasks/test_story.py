@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.tasks import make_task
-from textgym.tasks.story import Story
-from textgym.tasks.story_grammar import FEELINGS, HAPPY
-from textgym.tasks.story_reader import tell
-from textgym.tasks.story_world import World
+from textgym.tasks.story.grammar import FEELINGS, HAPPY
+from textgym.tasks.story.reader import tell
+from textgym.tasks.story.task import Story
+from textgym.tasks.story.world import World
 
 FACTS = [["Tom", "hall"], ["Anna", "hall"], ["lantern", "chest"], ["chest", "hall"],
          ["key", "Anna"], ["coin", "attic"]]  # fmt: skip

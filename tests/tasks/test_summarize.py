@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from textgym.tasks.summarize import Summarize
-from textgym.tasks.summarize_grammar import LINKS, MEANINGS, OPENERS, clauses
-from textgym.tasks.summarize_plots import CHAINS
-from textgym.tasks.summarize_reader import important, read
+from textgym.tasks.summarize.grammar import LINKS, MEANINGS, OPENERS, clauses
+from textgym.tasks.summarize.reader import important, read
+from textgym.tasks.summarize.task import Summarize
+from textgym.tasks.summarize.world import CHAINS
 from textgym.testing import check_task
 
 LOSE = ["lose", "Tom", "ring", "", ""]

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textgym.data.rows import as_row
 from textgym.errors import TaskError
-from textgym.tasks import translate_chinese, translate_english
-from textgym.tasks.rows import as_row
-from textgym.tasks.translate import DIRECTIONS, Translate
-from textgym.tasks.translate_grammar import draw_sentence
-from textgym.tasks.translate_lexicon import ADJECTIVES, HELD_OUT, NOUNS, PLACES, TIMES, VERBS
-from textgym.tasks.translate_meaning import Unreadable, clauses, novelties, parts, phrases
-from textgym.tasks.translate_writer import chinese, english
+from textgym.tasks.translate import chinese as translate_chinese
+from textgym.tasks.translate import english as translate_english
+from textgym.tasks.translate.lexicon import ADJECTIVES, HELD_OUT, NOUNS, PLACES, TIMES, VERBS
+from textgym.tasks.translate.meaning import Unreadable, clauses, novelties, parts, phrases
+from textgym.tasks.translate.task import DIRECTIONS, Translate
+from textgym.tasks.translate.world import draw_sentence
+from textgym.tasks.translate.writer import chinese, english
 from textgym.testing import check_task
 
 BOTH = [(direction, level) for direction in DIRECTIONS for level in Translate.levels]

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from textgym.data.rows import as_row
 from textgym.tasks import make_task, registered_tasks
-from textgym.tasks.rows import as_row
 from textgym.testing.cheats import spaced
 
 OPEN = [name for name in registered_tasks() if make_task(name).tokenizer is None]

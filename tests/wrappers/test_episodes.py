@@ -22,7 +22,7 @@ from tests.lm.checkpoints import EOS, WORDS
 from tests.wrappers.conftest import long_texts, number_of_low_words
 from textgym.errors import DataError, SettingsError, StorageError
 from textgym.sb3 import make_vec_env
-from textgym.sb3.env_state import get_env_state, set_env_state
+from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
 from textgym.wrappers import SegmentActions, TopKActions
 from textgym.wrappers.episodes import (
     RecordEpisodes,

@@ -20,7 +20,7 @@ from textgym.errors import ActionError, ResetNeededError, RewardError, SettingsE
 from textgym.lm import LanguageModel
 from textgym.wrappers import ActionMasks, SegmentActions, SegmentEnv, SegmentVectorEnv, TopKActions
 from textgym.wrappers.continuations import sample_continuations
-from textgym.wrappers.masks_after import masks_after
+from textgym.wrappers.lookahead_masks import masks_after
 from textgym.wrappers.proposals import FrozenLM
 
 MODES = tuple(AutoresetMode)
@@ -149,7 +149,7 @@ def test_masked_continuations_follow_the_distribution_among_the_others(make, lm)
 def test_special_tokens_are_never_proposed(make, make_vec, lm, monkeypatch):
     """The environment's own mask: all tokens but the special ones that are not eos."""
     writable = np.isin(np.arange(23), [4, 8, EOS])
-    monkeypatch.setattr("textgym.wrappers.masks_after.writable_tokens", lambda _: writable)
+    monkeypatch.setattr("textgym.wrappers.lookahead_masks.writable_tokens", lambda _: writable)
     for env in (SegmentActions(make(), lm=lm), SegmentActions(make_vec(2), lm=lm)):
         tokens = env.reset(seed=0)[0]["candidates"]
         assert np.isin(tokens[tokens >= 0], [4, 8, EOS]).all()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from textgym.cli.attacking import attack_tasks
+from textgym.cli.attack import attack_tasks
 from textgym.cli.pages import list_tasks, show_task
-from textgym.cli.playing import play_task
+from textgym.cli.play import play_task
 from textgym.cli.rescore import SYNTAX, rescore
 from textgym.envs.registration import register_task
 from textgym.errors import TaskError, TextGymError

@@ -59,7 +59,7 @@ def show_task(console: Console, task: Task, samples: int, rows: int, lm: str | N
 def _standings(task: Task, rows: int, lm: str | None) -> Iterator[Standing]:
     yield from standings(task, rows)
     if lm is not None:
-        from textgym.lm.writing import writer  # It needs torch.
+        from textgym.pretrain.writing import writer  # It needs torch.
 
         act, tokenizer = writer(lm)
         scores = [played.score for played in play(task, act, rows, tokenizer=tokenizer)]

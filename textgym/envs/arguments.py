@@ -1,4 +1,4 @@
-"""Checks of single arguments: what is accepted where a whole number, a flag or a name is due.
+"""Checks of the arguments of environments: numbers, flags, names, and sizes that fit in memory.
 
 Numbers of numpy (``np.int64(3)``, ``np.True_``, ``np.float32(0.5)``) are accepted wherever the
 number of Python is.
@@ -8,14 +8,31 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from math import prod
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from textgym.errors import SettingsError, UnknownArgumentError, near_matches, shown
+
+MAX_BUDGET = 2**24
+"""Tokens of a prompt, or new tokens, at most: more than any language model reads."""
+
+MAX_ROWS = 2**31 - 1
+"""Rows of a batch at most."""
+
+# Each token of each row, in bytes: the text and the observation (int32), and the bounds of the
+# space, which Gymnasium keeps as arrays (two int32, two bool).
+_BYTES_PER_TOKEN = 18
+# Of a row's objects: its generator, its prompt, its place in lists.
+_BYTES_PER_ROW = 4096
+# Where the operating system does not say how much memory there is.
+_UNKNOWN_MEMORY = 2**40
 
 
 def whole(
@@ -142,3 +159,56 @@ def _integer(value: Any) -> int | None:
         return operator.index(value)
     except Exception:  # TypeError, or what an array of another library raises.
         return None
+
+
+def known_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
+    """The mode that is meant.
+
+    Args:
+        name: The environment's, for the error.
+        mode: A mode, or its name in any spelling.
+
+    Raises:
+        SettingsError: If there is none of this name.
+    """
+    if isinstance(mode, AutoresetMode):
+        return mode
+    for known in AutoresetMode:
+        if isinstance(mode, str) and mode.replace("_", "").lower() == known.value.lower():
+            return known
+    raise SettingsError(
+        f"{name}: autoreset_mode={shown(mode)} is unknown; use one of "
+        f"{[known.value for known in AutoresetMode]}"
+    )
+
+
+def check_memory(
+    name: str, rows: int, width: int, image_shape: tuple[int, ...] | None = None
+) -> None:
+    """Refuse a batch that could not be held in memory.
+
+    Args:
+        name: The environment's, for the error.
+        rows: Number of rows N.
+        width: Length L of an observation in tokens.
+        image_shape: Of the picture beside each text.
+
+    Raises:
+        SettingsError: If it needs more than this machine has; the message says how much.
+    """
+    pixels = 4 * prod(image_shape) if image_shape is not None else 0  # Two copies, and the bounds.
+    needed = rows * (_BYTES_PER_TOKEN * width + pixels + _BYTES_PER_ROW)
+    if needed > (there := _memory()):
+        raise SettingsError(
+            f"{name}: {rows:,} rows of {width:,} tokens (num_envs x (max_prompt_tokens + "
+            f"max_new_tokens)) would take {needed / 2**30:,.1f} GiB, and this machine has "
+            f"{there / 2**30:,.1f} GiB; use fewer rows or smaller budgets"
+        )
+
+
+def _memory() -> int:
+    """Physical memory in bytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _UNKNOWN_MEMORY

@@ -5,7 +5,7 @@ end-of-sequence, at a stop string, or when its token budget is spent, and a rewa
 judges the response. This is the one implementation: :class:`textgym.envs.TextGenVectorEnv` adds
 Gymnasium's autoreset and info to it, and :class:`textgym.envs.TextGenEnv` is a batch of one.
 
-What this module does not do: draw prompts (:mod:`textgym.envs.starts`), judge texts
+What this module does not do: draw prompts (:mod:`textgym.envs.prompts.drawing`), judge texts
 (:mod:`textgym.envs.scoring`), autoreset, rendering, vector infos.
 """
 
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.data.rows import Row
 from textgym.envs.conversation import Conversations, Turn
+from textgym.envs.prompts.drawing import PromptStreams, Start, place
 from textgym.envs.scoring import Info, potential, score, text_of
 from textgym.envs.settings import Settings
-from textgym.envs.starts import PromptStreams, Start, place
 from textgym.errors import ActionError
-from textgym.tasks.base import Row
 
 Rows = NDArray[np.intp]
 

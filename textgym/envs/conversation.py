@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.envs.chat import task_row
+from textgym.data.rows import Row
+from textgym.envs.prompts.chat import task_row
 from textgym.envs.scoring import Info
 from textgym.errors import TaskError
-from textgym.tasks.base import Reply, Row, Task
+from textgym.tasks.base import Reply, Task
 from textgym.tokenization import ChatTemplate, Tokenizer
 
 

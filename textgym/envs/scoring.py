@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.data.rows import Row
 from textgym.envs.settings import Settings
-from textgym.tasks.base import Row
 from textgym.tokenization.base import Ids
 
 Info = dict[str, Any]

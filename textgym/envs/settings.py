@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
-from textgym.envs.arguments import choice, flag, fraction, whole
-from textgym.envs.chat import Chat, ChatSource, OnUserText, chat_template
-from textgym.envs.limits import MAX_BUDGET
+from textgym.envs.arguments import MAX_BUDGET, choice, flag, fraction, whole
+from textgym.envs.prompts.chat import Chat, ChatSource, OnUserText, chat_template
 from textgym.envs.stopping import StopStrings
 from textgym.errors import (
     RewardError,
@@ -21,10 +20,10 @@ from textgym.errors import (
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
-from textgym.tasks.lists import OnBadRow
-from textgym.tasks.loading import PromptSpec, make_source
 from textgym.tasks.registry import check_registered, make_task
-from textgym.tasks.sources import AdoptedSource, Source, TaskSource
+from textgym.tasks.sources.base import AdoptedSource, Source, TaskSource
+from textgym.tasks.sources.lists import OnBadRow
+from textgym.tasks.sources.loading import PromptSpec, make_source
 from textgym.tokenization import ChatTemplate, Tokenizer, TokenizerSpec, load_tokenizer
 
 PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]

@@ -9,20 +9,20 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.envs.arguments import refuse_unknown, whole
+from textgym.data.observations import Observation
+from textgym.envs.arguments import check_memory, refuse_unknown, whole
 from textgym.envs.batch import TextBatch
-from textgym.envs.chat import Chat
-from textgym.envs.limits import check_memory
-from textgym.envs.masks import writable_tokens
-from textgym.envs.observations import Observation, observation_space, observe_row
+from textgym.envs.observations import observation_space, observe_row
+from textgym.envs.prompts.chat import Chat
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.settings import PromptOverflow, resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ActionError, ResetNeededError, SettingsError, shown
 from textgym.rewards.combine import RewardSpec
-from textgym.tasks.lists import OnBadRow
-from textgym.tasks.loading import PromptSpec
+from textgym.tasks.sources.lists import OnBadRow
+from textgym.tasks.sources.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
+from textgym.tokenization.writable import writable_tokens
 
 _ALL = np.zeros(1, dtype=np.intp)
 

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
-from textgym.envs.data_state import accept_rows, mark_drawn, plain_row, rows_state
+from textgym.envs.prompts.drawing import picture
+from textgym.envs.prompts.fingerprint import accept_rows, mark_drawn, plain_row, rows_state
 from textgym.envs.settings import Settings
-from textgym.envs.starts import picture
 from textgym.errors import SettingsError, TextGymError, shown
-from textgym.storage.plain import from_plain, to_plain
-from textgym.tasks.sources import Source
+from textgym.storage.json_values import from_plain, to_plain
+from textgym.tasks.sources.base import Source
 from textgym.tokenization import Tokenizer
 
 State = dict[str, Any]

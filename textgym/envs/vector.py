@@ -11,24 +11,23 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgym.envs.arguments import refuse_unknown, whole
-from textgym.envs.autoreset import known_mode
+from textgym.data.observations import Observation
+from textgym.envs.arguments import MAX_ROWS, check_memory, known_mode, refuse_unknown, whole
 from textgym.envs.batch import TextBatch
-from textgym.envs.chat import Chat
 from textgym.envs.infos import add_infos
-from textgym.envs.limits import MAX_ROWS, check_memory
-from textgym.envs.masks import writable_tokens
-from textgym.envs.observations import Observation, observation_space, observe, observe_row
+from textgym.envs.observations import observation_space, observe, observe_row
+from textgym.envs.prompts.chat import Chat
+from textgym.envs.prompts.drawing import check_options
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import PromptOverflow, resolve
-from textgym.envs.starts import check_options
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ResetNeededError, SettingsError, shown
 from textgym.rewards.combine import RewardSpec
-from textgym.tasks.lists import OnBadRow
-from textgym.tasks.loading import PromptSpec
+from textgym.tasks.sources.lists import OnBadRow
+from textgym.tasks.sources.loading import PromptSpec
 from textgym.tokenization import TokenizerSpec
+from textgym.tokenization.writable import writable_tokens
 
 Actions = NDArray[np.integer[Any]]
 

@@ -9,29 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textgym.lm.cache import SlotCache
-    from textgym.lm.decision import Decision
-    from textgym.lm.decoding import MemoDecoder
-    from textgym.lm.kept import KeptSets
+    from textgym.lm.decoding.cache import SlotCache
+    from textgym.lm.decoding.memo import MemoDecoder
     from textgym.lm.lstm import LSTMConfig, LSTMForCausalLM
     from textgym.lm.model import LanguageModel
-    from textgym.lm.processing import Sampler
-    from textgym.lm.sampling import Sampling, sample_tokens
+    from textgym.lm.sampling.decision import Decision
+    from textgym.lm.sampling.draw import Sampling, sample_tokens
+    from textgym.lm.sampling.kept_sets import KeptSets
+    from textgym.lm.sampling.processing import Sampler
     from textgym.lm.scoring import SequenceBatch, last_hidden, score_actions
 
 _HOMES = {
-    "Decision": "decision",
-    "KeptSets": "kept",
+    "Decision": "sampling.decision",
+    "KeptSets": "sampling.kept_sets",
     "LSTMConfig": "lstm",
     "LSTMForCausalLM": "lstm",
     "LanguageModel": "model",
-    "MemoDecoder": "decoding",
-    "Sampler": "processing",
-    "Sampling": "sampling",
+    "MemoDecoder": "decoding.memo",
+    "Sampler": "sampling.processing",
+    "Sampling": "sampling.draw",
     "SequenceBatch": "scoring",
-    "SlotCache": "cache",
+    "SlotCache": "decoding.cache",
     "last_hidden": "scoring",
-    "sample_tokens": "sampling",
+    "sample_tokens": "sampling.draw",
     "score_actions": "scoring",
 }
 

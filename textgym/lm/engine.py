@@ -19,7 +19,7 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from textgym.errors import ModelError, SettingsError
-from textgym.lm.dtypes import as_dtype
+from textgym.lm.loading.dtypes import as_dtype
 from textgym.lm.lora import add_lora
 from textgym.lm.model import LanguageModel
 

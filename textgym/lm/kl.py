@@ -22,7 +22,7 @@ from torch import Tensor
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.lora import adapter_off, has_adapter
 from textgym.lm.model import LanguageModel
-from textgym.lm.processing import Sampler
+from textgym.lm.sampling.processing import Sampler
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
 
 BASE = "base"

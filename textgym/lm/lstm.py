@@ -9,9 +9,9 @@ layers, never in time. Small and quick on a CPU, and without any limit of length
     model = LSTMForCausalLM(LSTMConfig(vocab_size=1536, hidden_size=256, num_layers=2))
     model.save_pretrained(folder)           # and the tokenizer's files beside it
 
-``AutoModelForCausalLM`` knows the type as soon as :mod:`textgym.lm.loading` is imported. The states
-lie in transformers' own cache, so :class:`textgym.lm.recurrent.StateSlots` decodes with them as it
-does with Mamba's.
+``AutoModelForCausalLM`` knows the type as soon as :mod:`textgym.lm.loading.files` is imported. The
+states lie in transformers' own cache, so :class:`textgym.lm.decoding.recurrent.StateSlots` decodes
+with them as it does with Mamba's.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The body maps token ids ``[B, L]`` to hidden states ``[B, L, d]``, the head maps
 logits. Agents need the two apart: a prompt's positions never need logits (with a vocabulary of
 50,000, those are most of the memory), and a value head reads the same hidden state.
 
-What this module does not do: keep a cache (:mod:`textgym.lm.decoding` does), or sample.
+What this module does not do: keep a cache (:mod:`textgym.lm.decoding.memo` does), or sample.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.activations import NewGELUActivation
+from transformers.cache_utils import LinearAttentionLayer
 
 from textgym.errors import ModelError
-from textgym.lm.adapter_files import ADAPTER_FILES, check_adapter, write_adapter
-from textgym.lm.dtypes import as_dtype, has_bfloat16
-from textgym.lm.loading import Origin, load_hf_tokenizer, load_parts, no_progress_bars, resolve
+from textgym.lm.loading.adapters import ADAPTER_FILES, check_adapter, write_adapter
+from textgym.lm.loading.dtypes import as_dtype, has_bfloat16
+from textgym.lm.loading.files import (
+    Origin,
+    load_hf_tokenizer,
+    load_parts,
+    no_progress_bars,
+    resolve,
+)
+from textgym.lm.loading.pretrained import saving_checkpoint
 from textgym.lm.lora import has_adapter, merge_in_place, merged
 from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
-from textgym.lm.pretrained import saving_checkpoint
 from textgym.lm.seq2seq import Seq2Seq, trial
 from textgym.tokenization import TINY, Tokenizer
 
@@ -217,8 +224,6 @@ class LanguageModel(nn.Module):
         Raises:
             ModelError: If the architecture cannot take a prefix.
         """
-        from textgym.lm.recurrent import is_recurrent
-
         if self.seq2seq is not None or not self.takes_positions or is_recurrent(self):
             raise ModelError(
                 f"{self.name!r} ({self.model.config.model_type}) cannot read a picture as prefix "
@@ -380,7 +385,7 @@ class LanguageModel(nn.Module):
                 f"the environment has {vocab_size} actions, but the tokenizer of {self.name!r} has "
                 f"{self.vocab_size} tokens; make the environment with tokenizer={self.name!r}, or, "
                 "for a task with words of its own, take a model of these words "
-                "(agents.word_model.starting_model makes a small one)"
+                "(agents.running.word_model.starting_model makes a small one)"
             )
         theirs, closed, _ = (tokenizer_hash or "").partition(" ")
         same = theirs == self.tokenizer.content_hash()
@@ -450,3 +455,9 @@ def _fuse_activations(model: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) is NewGELUActivation:
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def is_recurrent(lm: LanguageModel) -> bool:
+    """Whether all layers of a model are recurrent (hybrids have layers of attention as well)."""
+    layers = DynamicCache(config=lm.model.config).layers
+    return all(type(layer) is LinearAttentionLayer for layer in layers)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from textgym.errors import ModelError
-from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
-from textgym.lm.processing import Sampler
+from textgym.lm.sampling.kept_sets import KeptSets
+from textgym.lm.sampling.processing import Sampler
 
 # Logits computed at once: 36 MiB of float32, and a few such arrays live at a time. Just above the
 # 32 MiB up to which glibc keeps freed memory to itself: below, the heap of a large update is

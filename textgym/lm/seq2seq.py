@@ -5,21 +5,19 @@ The boundary is the first end-of-sequence token: these models' tokenizers close 
 and so do environments that are made with such a tokenizer. The encoder reads the prompt with its
 eos; the decoder reads its start token, and then the response so far.
 
-Nothing here is kept from one call to the next (:mod:`textgym.lm.encoder_decoder` keeps it).
+Nothing here is kept from one call to the next (:mod:`textgym.lm.decoding.encoder_decoder` keeps
+it).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from textgym.errors import ModelError
-
-if TYPE_CHECKING:
-    from textgym.lm.model import LanguageModel
 
 
 class Seq2Seq:
@@ -154,7 +152,20 @@ class Seq2Seq:
         return states.gather(1, places).masked_fill(~known[..., None], torch.nan)
 
 
-def trial(lm: LanguageModel, reader: Seq2Seq) -> tuple[Tensor, Tensor, Tensor]:
+class _BodyAndHead(Protocol):
+    """The parts of :class:`textgym.lm.model.LanguageModel` that `trial` compares."""
+
+    model: PreTrainedModel
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def hidden(self, tokens: Tensor) -> Tensor: ...
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+def trial(lm: _BodyAndHead, reader: Seq2Seq) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of two texts: of the model itself, of body and head, and of these with one token less.
 
     Returns:

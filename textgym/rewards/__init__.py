@@ -4,7 +4,7 @@ A reward function has TRL's signature, ``(prompts, completions, **columns) -> on
 so that one written for either library runs in the other: parameters get their input by name
 (:mod:`textgym.rewards.signature`), it may be asynchronous, None says that it does not apply, and
 :func:`messages` gives it lists of messages in place of strings. The rewards here read both. They
-count the words of any script (:mod:`textgym.words`). The named ones:
+count the words of any script (:mod:`textgym.data.words`). The named ones:
 
 =================== ===================================================== =========
 name                reward                                                range
@@ -47,34 +47,42 @@ Each class's docstring says what it needs, what it costs, and how a policy would
 preferences.
 """
 
-import textgym.rewards.neural  # noqa: F401  # its rewards by name; torch comes with the first
-from textgym.rewards.cider import Cider
 from textgym.rewards.combinators import Clip, Gate, Max, Min, Product, Scale
 from textgym.rewards.combine import RewardSpec, RewardSum
-from textgym.rewards.concepts import Concepts
-from textgym.rewards.concurrent import Background
-from textgym.rewards.error_rate import EditSimilarity, ErrorRate
-from textgym.rewards.exact import ExactMatch, Keywords, Regex
-from textgym.rewards.intent import Intent
-from textgym.rewards.length import Distinct, Length, Repetition
-from textgym.rewards.message_rewards import messages
-from textgym.rewards.meteor import Meteor
-from textgym.rewards.metrics import Metric, evaluate
-from textgym.rewards.overlap import Bleu, Chrf, Rouge, Ter
+from textgym.rewards.messages import messages
+from textgym.rewards.metrics.cider import Cider
+from textgym.rewards.metrics.concepts import Concepts
+from textgym.rewards.metrics.corpus import Metric, evaluate
+from textgym.rewards.metrics.error_rate import EditSimilarity, ErrorRate
+from textgym.rewards.metrics.intent import Intent
+from textgym.rewards.metrics.length import Distinct, Length, Repetition
+from textgym.rewards.metrics.matching import ExactMatch, Keywords, Regex
+from textgym.rewards.metrics.meteor import Meteor
+from textgym.rewards.metrics.overlap import Bleu, Chrf, Rouge, Ter
+from textgym.rewards.metrics.parent import Parent
+from textgym.rewards.metrics.synthetic import Dates, IncreasingNumbers
+from textgym.rewards.normalization import Normalize
 from textgym.rewards.registry import (
     RewardFunction,
     make_reward,
     register_reward,
     registered_rewards,
 )
-from textgym.rewards.running import Normalize
-from textgym.rewards.synthetic import Dates, IncreasingNumbers
-from textgym.rewards.tables import Parent
+from textgym.rewards.remote.background import Background
 
-# Made when they are first asked for, with what they need.
-register_reward("http", "textgym.rewards.http_scorer:HttpScorer")
-register_reward("judge", "textgym.rewards.judge:Judge")
-register_reward("unit_tests", "textgym.rewards.unit_tests:UnitTests")
+# Imported, with the libraries that they need, when they are first made.
+for _name, _address in {
+    "adversarial": "adversarial.reward:Adversarial",
+    "bertscore": "neural.bertscore:BertScore",
+    "classifier": "neural.classifier:Classifier",
+    "fluency": "neural.fluency:Fluency",
+    "http": "remote.http_scorer:HttpScorer",
+    "judge": "remote.judge:Judge",
+    "reward_model": "neural.classifier:RewardModel",
+    "similarity": "neural.similarity:SemanticSimilarity",
+    "unit_tests": "code.unit_tests:UnitTests",
+}.items():
+    register_reward(_name, f"{__name__}.{_address}")
 
 __all__ = [
     "Background",

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from textgym.errors import RewardError
-from textgym.rewards.inner import Inner, Values, per_text
+from textgym.rewards.nested import Inner, Values, per_text
 from textgym.rewards.registry import RewardFunction
 from textgym.rewards.values import excerpt, finite_number
 

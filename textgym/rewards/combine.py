@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError, shown
-from textgym.rewards.checks import Rows, checked_values, explain, row_number
 from textgym.rewards.registry import RewardFunction, make_reward
 from textgym.rewards.signature import Call
+from textgym.rewards.validation import Rows, checked_values, explain, row_number
 from textgym.rewards.values import excerpt, finite_number
 
 RewardSpec = str | RewardFunction | Mapping[str | RewardFunction, float]
@@ -29,7 +29,7 @@ class RewardSum:
     a :class:`RewardError` that names the environment, the term, the row and the fix. Functions with
     a method ``start_scoring``, which wait for another machine, and asynchronous functions are
     started first and asked for their values last: they wait together, while the others are computed
-    (:mod:`textgym.rewards.concurrent`, :mod:`textgym.rewards.event_loop`).
+    (:mod:`textgym.rewards.remote.background`, :mod:`textgym.rewards.event_loop`).
 
     A None leaves the term out of that text's sum. Where every term is None the sum is 0, with one
     warning for each `RewardSum`: what has no reward should not be trained on, and TRL takes such

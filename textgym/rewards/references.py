@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from textgym.data.messages import is_messages, text_of_messages
 from textgym.errors import RewardError
-from textgym.rewards.chat import is_messages, text_of_messages
 from textgym.rewards.signature import missing_column
 from textgym.rewards.values import is_missing
 

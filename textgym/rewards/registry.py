@@ -6,12 +6,12 @@ no reward of its own: each family's file registers what it defines.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
-from textgym.errors import MissingDependencyError, RewardError, TextGymError, near_matches, shown
+from textgym.errors import RewardError, TextGymError
+from textgym.registry import REWARDS
 from textgym.rewards.values import excerpt, plain_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
@@ -25,8 +25,6 @@ that of its other terms. The function may be asynchronous. Parameters get their 
 
 RewardFactory = Callable[..., RewardFunction]
 _Factory = TypeVar("_Factory", bound=RewardFactory)
-
-_FACTORIES: dict[str, RewardFactory | str] = {}
 
 # What options of these annotations must be; the annotations of the rewards here are strings.
 _KINDS: dict[str, tuple[type, str]] = {
@@ -67,23 +65,17 @@ def register_reward(name: str, factory: Any = None) -> Any:
         return lambda decorated: register_reward(name, decorated)
     if not isinstance(name, str) or not name:
         raise RewardError(f"a reward's name must be a non-empty string, not {name!r}")
-    if isinstance(factory, str):
-        module, colon, attribute = factory.partition(":")
-        if not (module and colon and attribute):
-            raise RewardError(f"cannot register {name!r}: {factory!r} does not read 'module:Name'")
-    elif not callable(factory):
-        raise RewardError(f"the factory of the reward {name!r} must be callable, not {factory!r}")
-    elif "completions" in _parameters(factory):
-        raise RewardError(
-            f"{factory!r} is a reward function, but register_reward({name!r}, ...) takes a factory "
-            "that makes one: register `lambda: function`, or a class with __call__"
-        )
-    taken = _FACTORIES.get(name)
-    if taken is not None and _address(taken) != _address(factory):
-        raise RewardError(
-            f"the reward {name!r} is already registered as {taken!r}; use another name"
-        )
-    _FACTORIES[name] = factory
+    if not isinstance(factory, str):
+        if not callable(factory):
+            raise RewardError(
+                f"the factory of the reward {name!r} must be callable, not {factory!r}"
+            )
+        if "completions" in _parameters(factory):
+            raise RewardError(
+                f"{factory!r} is a reward function, but register_reward({name!r}, ...) takes a "
+                "factory that makes one: register `lambda: function`, or a class with __call__"
+            )
+    REWARDS.add(name, factory)
     return factory
 
 
@@ -102,12 +94,7 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
             options or values.
         MissingDependencyError: If the reward needs a library that is not installed.
     """
-    if not isinstance(name, str) or name not in _FACTORIES:
-        raise RewardError(
-            f"there is no reward {shown(name)}{near_matches(name, _FACTORIES) or '.'} "
-            f"Known: {', '.join(registered_rewards())}; add your own with textgym.register_reward"
-        )
-    factory = _loaded(name)
+    factory: RewardFactory = REWARDS.get(name)
     signature = inspect.signature(factory)
     try:
         signature.bind(**kwargs)
@@ -136,37 +123,11 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
 
 def registered_rewards() -> list[str]:
     """Return the names of all registered rewards, sorted."""
-    return sorted(_FACTORIES)
+    return REWARDS.names()
 
 
 def _parameters(function: Any) -> list[str]:
     try:
         return list(inspect.signature(function).parameters)
-    except ValueError:  # some functions written in C tell nothing about themselves
+    except ValueError:  # some functions written in C have no signature
         return []
-
-
-def _loaded(name: str) -> RewardFactory:
-    """A registered factory, imported if need be."""
-    target = _FACTORIES[name]
-    if not isinstance(target, str):
-        return target
-    module, _, attribute = target.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except MissingDependencyError:
-        raise
-    except (ImportError, AttributeError) as error:
-        raise RewardError(f"the reward {name!r} is registered as {target!r}: {error}") from error
-    # The factory itself replaces its address: the next call need not look it up.
-    _FACTORIES[name] = factory
-    return cast(RewardFactory, factory)
-
-
-def _address(factory: RewardFactory | str) -> object:
-    """What two registrations of the same definition share; an object without a name is itself."""
-    if isinstance(factory, str):
-        return factory
-    # Running a notebook's cell again makes a new object of the same definition: not a clash.
-    name = getattr(factory, "__qualname__", None)
-    return factory if name is None else f"{factory.__module__}:{name}"

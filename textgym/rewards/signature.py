@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from textgym.data.messages import as_completions, as_prompts, asks_for_messages
 from textgym.errors import RewardError, near_matches
-from textgym.rewards.chat import as_completions, as_prompts, asks_for_messages
 from textgym.rewards.event_loop import Awaited
 from textgym.rewards.registry import RewardFunction
 

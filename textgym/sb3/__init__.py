@@ -24,21 +24,21 @@ Algorithms for small observations, such as ``DQN``, choose among a language mode
 from __future__ import annotations
 
 from textgym.sb3.buffer import LMRolloutBuffer
-from textgym.sb3.checkpoints import (
+from textgym.sb3.checkpoints.checkpoint import (
     Checkpoints,
     latest_checkpoint,
     load_checkpoint,
     resume,
     save_checkpoint,
 )
+from textgym.sb3.checkpoints.model_state import check_resumable, keep_kl_coef
+from textgym.sb3.checkpoints.saved_agents import load_agent
 from textgym.sb3.logging import RewardTermsCallback
-from textgym.sb3.model_state import check_resumable, keep_kl_coef
 from textgym.sb3.policy import LMPolicy
-from textgym.sb3.priorities import td_errors
-from textgym.sb3.replay import LMReplayBuffer
-from textgym.sb3.saved_agents import load_agent
-from textgym.sb3.topk_features import TopKFeatures
-from textgym.sb3.topk_policy import TopKPolicy
+from textgym.sb3.replay.buffer import LMReplayBuffer
+from textgym.sb3.replay.priorities import td_errors
+from textgym.sb3.topk.features import TopKFeatures
+from textgym.sb3.topk.policy import TopKPolicy
 from textgym.sb3.vec_env import TextVecEnv, make_vec_env
 
 __all__ = [

@@ -24,14 +24,14 @@ from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from textgym.envs.observations import split_observation, text_view
+from textgym.data.observations import split_observation, text_view
 from textgym.errors import SettingsError
-from textgym.lm.decision import Decision
-from textgym.lm.kept import KeptSets
 from textgym.lm.kl import KLPenalty
+from textgym.lm.sampling.decision import Decision
+from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch
+from textgym.sb3.compatibility import FOR_ROLLOUTS, refuse_arguments
 from textgym.sb3.fragments import FragmentStore, Ints
-from textgym.sb3.refusals import FOR_ROLLOUTS, refuse_arguments
 from textgym.sb3.unfinished import Unfinished, finished
 
 # Decisions that the reference model scores at once.

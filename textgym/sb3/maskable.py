@@ -9,7 +9,7 @@ MaskablePPO (Huang and Ontañón 2020, https://arxiv.org/abs/2006.14171) runs un
     model = MaskablePPO(MaskableLMPolicy, venv, rollout_buffer_class=MaskableLMRolloutBuffer)
 
 A mask is a set of tokens outside of which nothing is possible, and so is what top-k or top-p keep.
-So the update gets masks as :class:`textgym.lm.kept.KeptSets`, and everything that is made for those
+So the update gets masks as :class:`textgym.lm.KeptSets`, and everything that is made for those
 holds: log-probabilities, entropies and the KL to a reference are of the distribution within the
 mask. Where masks and top-k or top-p are both on, the mask comes first, and what is then kept is a
 part of it.
@@ -29,10 +29,10 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
-from textgym.envs.observations import split_observation
+from textgym.data.observations import split_observation
 from textgym.errors import SettingsError, require
-from textgym.lm.decision import Decision
-from textgym.lm.kept import KeptSets
+from textgym.lm.sampling.decision import Decision
+from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import MAX_LOGITS, SequenceBatch
 from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.fragments import Ints

@@ -20,16 +20,16 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textgym.envs.observations import TextView, split_observation, text_view
+from textgym.data.observations import TextView, split_observation, text_view
 from textgym.errors import ModelError, SettingsError
-from textgym.lm.decision import Decision
-from textgym.lm.decoding import MemoDecoder
+from textgym.lm.decoding.memo import MemoDecoder
 from textgym.lm.engine import prepare_training
-from textgym.lm.kept import KeptSets
 from textgym.lm.model import LanguageModel
 from textgym.lm.pictures import PictureEncoder
-from textgym.lm.processing import Sampler
-from textgym.lm.sampling import Sampling
+from textgym.lm.sampling.decision import Decision
+from textgym.lm.sampling.draw import Sampling
+from textgym.lm.sampling.kept_sets import KeptSets
+from textgym.lm.sampling.processing import Sampler
 from textgym.lm.scoring import (
     MAX_LOGITS,
     SequenceBatch,
@@ -38,8 +38,8 @@ from textgym.lm.scoring import (
     score_actions,
     sequence_hidden,
 )
-from textgym.sb3.plain_policy import load_policy, save_policy
-from textgym.sb3.refusals import (
+from textgym.sb3.checkpoints.policy_files import load_policy, save_policy
+from textgym.sb3.compatibility import (
     FOR_POLICY,
     check_activation,
     check_optimizer,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textgym.lm.kept import KeptSets
+from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.sb3.fragments import Ints
 
 Bools = NDArray[np.bool_]

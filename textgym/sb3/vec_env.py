@@ -20,10 +20,10 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-import textgym  # noqa: F401  # registers the environment ids
+import textgym.envs  # noqa: F401  # registers the environment ids
 from textgym.errors import SettingsError, shown
-from textgym.sb3.text_spaces import compared
-from textgym.wrappers.layers import attribute, layers
+from textgym.sb3.spaces import compared
+from textgym.wrappers.nesting import attribute, layers
 
 # Arguments of stable_baselines3.common.env_util.make_vec_env, and what to do here.
 _BATCHED = "all rows are one object, which runs in this process; leave it out"

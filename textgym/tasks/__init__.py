@@ -1,6 +1,7 @@
 """Tasks: prompts with a verifiable score, a budget and baselines. One file a task."""
 
-from textgym.tasks.base import Baseline, Reply, Row, Task
+from textgym.data.rows import Row
+from textgym.tasks.base import Baseline, Reply, Task
 from textgym.tasks.registry import make_task, register_task, registered_tasks
 
 __all__ = ["Baseline", "Reply", "Row", "Task", "make_task", "register_task", "registered_tasks"]

@@ -34,11 +34,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.data.rows import Row
 from textgym.errors import TaskError, near_matches, shown
 from textgym.tasks.judgement import Judgement, Part
-
-Row = dict[str, Any]
-"""One start of an episode, JSON-able: ``prompt``, ``reference``, and what the verifier needs."""
 
 Baseline = Callable[[Row, np.random.Generator], str]
 """Writes a completion for a row without learning anything."""

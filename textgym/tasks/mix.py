@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from textgym.data.rows import Row
 from textgym.errors import TaskError
-from textgym.tasks.base import Baseline, Reply, Row, Task
+from textgym.tasks.base import Baseline, Reply, Task
 from textgym.tasks.judgement import Judgement
 from textgym.tasks.registry import make_task
 

@@ -15,7 +15,7 @@ from itertools import chain, pairwise
 
 from rapidfuzz.distance import LCSseq
 
-from textgym.words import words_and_marks
+from textgym.data.words import words_and_marks
 
 _POWER = 3
 """How steeply a text loses by its share of what is off topic."""

@@ -1,44 +1,47 @@
-"""Names of tasks: which class belongs to which id, imported when it is first asked for."""
+"""Tasks by id: the built-in ones, and those that users register."""
 
 from __future__ import annotations
 
-import importlib
-
-from textgym.errors import TaskError, near_matches, shown
+from textgym.errors import TaskError
+from textgym.registry import TASKS
 from textgym.tasks.base import Task
 
-_TASKS: dict[str, type[Task] | str] = {
-    "TextGen/Caption-v0": "textgym.tasks.caption:Caption",
-    "TextGen/Code-v0": "textgym.tasks.code:Code",
-    "TextGen/DataToText-v0": "textgym.tasks.data_to_text:DataToText",
-    "TextGen/Dialogue-v0": "textgym.tasks.dialogue:Dialogue",
-    "TextGen/GoodBad-v0": "textgym.tasks.goodbad:GoodBad",
-    "TextGen/KnowledgeGraph-v0": "textgym.tasks.knowledge_graph:KnowledgeGraph",
+_BUILT_IN = {
+    "TextGen/Caption-v0": "textgym.tasks.caption.task:Caption",
+    "TextGen/Code-v0": "textgym.tasks.code.task:Code",
+    "TextGen/DataToText-v0": "textgym.tasks.data_to_text.task:DataToText",
+    "TextGen/Dialogue-v0": "textgym.tasks.dialogue.task:Dialogue",
+    "TextGen/GoodBad-v0": "textgym.tasks.good_bad.task:GoodBad",
+    "TextGen/KnowledgeGraph-v0": "textgym.tasks.knowledge_graph.task:KnowledgeGraph",
     "TextGen/Mix-v0": "textgym.tasks.mix:Mix",
-    "TextGen/Moderate-v0": "textgym.tasks.moderate:Moderate",
-    "TextGen/Probe-Conditional-v0": "textgym.tasks.probes_words:Conditional",
-    "TextGen/Probe-Constant-v0": "textgym.tasks.probes_words:Constant",
-    "TextGen/Probe-Delayed-v0": "textgym.tasks.probes_texts:Delayed",
-    "TextGen/Probe-LargeVocabulary-v0": "textgym.tasks.probes_words:LargeVocabulary",
-    "TextGen/Probe-LongHorizon-v0": "textgym.tasks.probes_texts:LongHorizon",
-    "TextGen/Probe-ManyPrompts-v0": "textgym.tasks.probes_words:ManyPrompts",
-    "TextGen/Probe-Masks-v0": "textgym.tasks.probes_masks:Masks",
-    "TextGen/Probe-Noise-v0": "textgym.tasks.probes_rewards:Noise",
-    "TextGen/Probe-Scale-v0": "textgym.tasks.probes_rewards:Scale",
-    "TextGen/Probe-Sparse-v0": "textgym.tasks.probes_texts:Sparse",
-    "TextGen/QA-v0": "textgym.tasks.qa:QA",
-    "TextGen/Risk-v0": "textgym.tasks.risk:Risk",
-    "TextGen/Sentiment-v0": "textgym.tasks.sentiment:Sentiment",
-    "TextGen/Story-v0": "textgym.tasks.story:Story",
-    "TextGen/Summarize-v0": "textgym.tasks.summarize:Summarize",
-    "TextGen/Translate-v0": "textgym.tasks.translate:Translate",
+    "TextGen/Moderate-v0": "textgym.tasks.moderate.task:Moderate",
+    "TextGen/Probe-Conditional-v0": "textgym.tasks.probes.words:Conditional",
+    "TextGen/Probe-Constant-v0": "textgym.tasks.probes.words:Constant",
+    "TextGen/Probe-Delayed-v0": "textgym.tasks.probes.texts:Delayed",
+    "TextGen/Probe-LargeVocabulary-v0": "textgym.tasks.probes.words:LargeVocabulary",
+    "TextGen/Probe-LongHorizon-v0": "textgym.tasks.probes.texts:LongHorizon",
+    "TextGen/Probe-ManyPrompts-v0": "textgym.tasks.probes.words:ManyPrompts",
+    "TextGen/Probe-Masks-v0": "textgym.tasks.probes.masks:Masks",
+    "TextGen/Probe-Noise-v0": "textgym.tasks.probes.rewards:Noise",
+    "TextGen/Probe-Scale-v0": "textgym.tasks.probes.rewards:Scale",
+    "TextGen/Probe-Sparse-v0": "textgym.tasks.probes.texts:Sparse",
+    "TextGen/QA-v0": "textgym.tasks.qa.task:QA",
+    "TextGen/Risk-v0": "textgym.tasks.risk.task:Risk",
+    "TextGen/Sentiment-v0": "textgym.tasks.sentiment.task:Sentiment",
+    "TextGen/Story-v0": "textgym.tasks.story.task:Story",
+    "TextGen/Summarize-v0": "textgym.tasks.summarize.task:Summarize",
+    "TextGen/Translate-v0": "textgym.tasks.translate.task:Translate",
 }
+
+for _id, _address in _BUILT_IN.items():
+    TASKS.add(_id, _address)
 
 
 def register_task(id: str, task: type[Task] | str) -> None:
-    """Keep a task under a name, so that `make_task` finds it.
+    """Register a task under an id, so that `make_task` finds it.
 
-    This knows nothing of Gymnasium; ``textgym.register_task`` also registers the environment.
+    This does not register anything with Gymnasium; ``textgym.register_task`` also registers the
+    environment.
 
     Args:
         id: Name with a version, such as ``"TextGen/MyTask-v0"``. The same class may be registered
@@ -48,27 +51,18 @@ def register_task(id: str, task: type[Task] | str) -> None:
     Raises:
         TaskError: If `task` is neither, its own `id` is another one, or the id is another task's.
     """
-    if isinstance(task, str):
-        module, colon, name = task.partition(":")
-        if not (module and colon and name):
-            raise TaskError(f"cannot register {id!r}: {task!r} does not read 'module:Class'")
-    else:
+    if not isinstance(task, str):
         _check_class(id, task)
-    if id in _TASKS and _address(_TASKS[id]) != _address(task):
-        raise TaskError(
-            f"cannot register {_address(task)} as {id!r}: that is {_address(_TASKS[id])}; "
-            "choose another name or a new version"
-        )
-    _TASKS[id] = task
+    TASKS.add(id, task)
 
 
 def registered_tasks() -> list[str]:
     """The known task ids, sorted."""
-    return sorted(_TASKS)
+    return TASKS.names()
 
 
 def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
-    """Build a task by name.
+    """Build a task by its id.
 
     Args:
         id: A registered id.
@@ -79,35 +73,19 @@ def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
         TaskError: On an unknown id (with near matches), level or split, or when a registered
             ``"module:Class"`` cannot be imported.
     """
-    check_registered(id)
-    target = _TASKS[id]
-    if isinstance(target, str):
-        module, _, name = target.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise TaskError(f"task {id!r} is registered as {target!r}: {error}") from error
-        _check_class(id, found)
-        # The class itself replaces its address: the next call need not look it up.
-        _TASKS[id] = target = found
-    return target(level=level, split=split)
+    kind = TASKS.get(id)
+    _check_class(id, kind)
+    task: Task = kind(level=level, split=split)
+    return task
 
 
 def check_registered(id: str) -> None:
-    """Refuse what is not the id of a task.
+    """Refuse an id that is not registered.
 
     Raises:
         TaskError: If no task is registered under it; the message has near matches.
     """
-    if not isinstance(id, str) or id not in _TASKS:
-        raise TaskError(
-            f"there is no task {shown(id)}{near_matches(id, _TASKS)}; "
-            f"registered tasks: {', '.join(registered_tasks())}"
-        )
-
-
-def _address(task: type[Task] | str) -> str:
-    return task if isinstance(task, str) else f"{task.__module__}:{task.__qualname__}"
+    TASKS.check(id)
 
 
 def _check_class(id: str, task: object) -> None:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textgym.data.rows import Row
 from textgym.errors import TaskError
-from textgym.tasks.base import Row, Task
+from textgym.tasks.base import Task
 from textgym.tasks.registry import make_task
 from textgym.testing.climbing import climb
 from textgym.testing.mutations import mutants

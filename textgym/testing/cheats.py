@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from textgym.tasks.base import Row
+from textgym.data.rows import Row
 
 _SENTENCE = re.compile(r"[^.!?]+[.!?]+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")

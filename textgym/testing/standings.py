@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.envs.observations import Observation
-from textgym.tasks.base import Row, Task
+from textgym.data.observations import Observation
+from textgym.data.rows import Row
+from textgym.tasks.base import Task
 from textgym.testing.cheats import cheats
 from textgym.tokenization import TokenizerSpec
 

@@ -21,8 +21,9 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
+from textgym.data.rows import Row
 from textgym.errors import TaskError, TextGymError
-from textgym.tasks.base import SPLITS, Row, Task
+from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.registry import make_task
 from textgym.testing.attack import TEMPLATES
 from textgym.testing.cheats import cheats, junk, spaced

@@ -9,8 +9,8 @@ Two rules hold for every tokenizer. A prompt's ids are those that the checkpoint
 writes (:meth:`Tokenizer.prompt_ids`). A response's text is the text of prompt and response less the
 text of the prompt (:meth:`Tokenizer.continuation`).
 
-What this package does not do: train a tokenizer (:mod:`textgym.lm.train` does), or re-tokenize what
-a policy wrote. Token in, token out: environments only ever *decode* a response.
+What this package does not do: train a tokenizer (:mod:`textgym.pretrain.train` does), or
+re-tokenize what a policy wrote. Token in, token out: environments only ever *decode* a response.
 """
 
 from textgym.tokenization.base import ASSETS, EOS_NAMES, TINY, TINY_DIR, Tokenizer

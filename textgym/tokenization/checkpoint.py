@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from textgym.gguf_files import gguf_config
+from textgym.gguf import gguf_config
 from textgym.tokenization.base import Tokenizer
 from textgym.tokenization.chat import ChatTemplate
 

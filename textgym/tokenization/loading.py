@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import tokenizers
 
 from textgym.errors import ModelError, TokenizerError, shown
-from textgym.gguf_files import file_version, find_gguf, gguf_tokenizer
+from textgym.gguf import file_version, find_gguf, gguf_tokenizer
 from textgym.hub import find_on_hub
 from textgym.tokenization.base import TINY, TINY_DIR, Tokenizer
 from textgym.tokenization.checkpoint import CheckpointFiles, GgufFiles, as_template, template_ends

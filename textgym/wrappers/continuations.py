@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textgym.storage.plain import from_plain, to_plain
+from textgym.storage.json_values import from_plain, to_plain
+from textgym.wrappers.lookahead_masks import masks_after
 from textgym.wrappers.masks import MaskFunction
-from textgym.wrappers.masks_after import masks_after
 from textgym.wrappers.proposals import FrozenLM, Proposals, as_array
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from textgym.errors import SettingsError
 from textgym.wrappers.episode_file import EpisodeFile, plain
-from textgym.wrappers.layers import new_of_kind
+from textgym.wrappers.nesting import new_of_kind
 
 # What is told of an episode, in this order; all else in its last `info` are the row's columns.
 _TOLD = ("response", "finish_reason", "turns", "replies", "reward_terms", "cost_terms")
@@ -263,7 +263,7 @@ class RecordEpisodesVectorEnv(
         return result
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
         return {
             "episode": self._episode,
             "file": self.file.get_state(),

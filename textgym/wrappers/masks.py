@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from textgym.errors import ActionError, SettingsError
-from textgym.lm.tokens import token_ids, token_list
+from textgym.lm.sampling.tokens import token_ids, token_list
 from textgym.tokenization import Tokenizer
-from textgym.wrappers.layers import attribute, new_of_kind
+from textgym.wrappers.nesting import attribute, new_of_kind
 
 Mask: TypeAlias = NDArray[np.bool_]
 MaskFunction: TypeAlias = Callable[[NDArray[np.int32]], Any]
@@ -257,7 +257,7 @@ class ActionMasksVectorEnv(
         return self._known.copy()
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
         texts = None if self._texts is None else self._texts.copy()
         return {"texts": texts, "over": self._over.copy(), "static": self._static.copy()}
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from textgym.envs.observations import text_view
+from textgym.data.observations import text_view
 from textgym.errors import ActionError, SettingsError
-from textgym.lm.decoding import MemoDecoder
+from textgym.lm.decoding.memo import MemoDecoder
 from textgym.lm.fingerprint import weights_hash
 from textgym.lm.model import LanguageModel
 

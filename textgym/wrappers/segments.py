@@ -16,8 +16,8 @@ from textgym.envs.vector import TextGenVectorEnv
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.tokenization import TINY
 from textgym.wrappers.continuations import Continuations
-from textgym.wrappers.layers import layers, new_of_kind
 from textgym.wrappers.masks import ActionMasks
+from textgym.wrappers.nesting import layers, new_of_kind
 from textgym.wrappers.proposals import (
     FrozenLM,
     Proposals,
@@ -334,7 +334,7 @@ class SegmentVectorEnv(
         return self._counting()
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
         return {
             "seen": {key: array.copy() for key, array in self._seen.items()},
             "proposed": self._proposed is not None,

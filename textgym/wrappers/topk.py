@@ -15,7 +15,7 @@ from torch import Tensor
 
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.tokenization import TINY
-from textgym.wrappers.layers import attribute, new_of_kind
+from textgym.wrappers.nesting import attribute, new_of_kind
 from textgym.wrappers.proposals import (
     FrozenLM,
     Proposals,
@@ -247,7 +247,7 @@ class TopKVectorEnv(TopKActions, VectorWrapper[Any, Any, Any, Any, Any], RecordC
         return _counting(self._tokens)
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.env_state`."""
+        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
         tokens = None if self._tokens is None else self._tokens.copy()
         return {"tokens": tokens, "over": self._over.copy(), **self.frozen.get_state()}
 

@@ -18,9 +18,14 @@ from torch.nn import functional
 
 import textgym
 from textgym.errors import DataError, RewardError
-from textgym.rewards.neural.adversarial import Adversarial
-from textgym.rewards.neural.adversarial_texts import Reading, Replay
-from textgym.rewards.neural.discriminator import Discriminator, Shape, TextCNN, adversarial_loss
+from textgym.rewards.adversarial.discriminator import (
+    Discriminator,
+    Shape,
+    TextCNN,
+    adversarial_loss,
+)
+from textgym.rewards.adversarial.reward import Adversarial
+from textgym.rewards.adversarial.texts import Reading, Replay
 from textgym.rewards.registry import register_reward
 
 WORDS = ["red", "green", "blue", "sun", "moon", "star"]
@@ -480,7 +485,7 @@ def test_in_a_sum_of_rewards(register: Any) -> None:
 
 
 def test_by_name() -> None:
-    register_reward("test-adversarial", "textgym.rewards.neural.adversarial:Adversarial")
+    register_reward("test-adversarial", "textgym.rewards.adversarial.reward:Adversarial")
     made = textgym.make_reward("test-adversarial", **SMALL)
     assert isinstance(made, Adversarial)
     assert made.name == "adversarial"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from textgym.rewards.neural.calibration import calibration_of, scores_of, wilson
+from textgym.rewards.preferences.calibration import calibration_of, scores_of, wilson
 
 
 def test_scores_by_hand() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.errors import DataError, SettingsError
-from textgym.rewards.neural.preference_pairs import (
+from textgym.rewards.preferences.pairs import (
     Pair,
     pairs_of,
     plain_turns,

@@ -32,17 +32,18 @@ from transformers import (
 from tests.lm.checkpoints import write_checkpoint
 from textgym.errors import DataError, MissingDependencyError, ModelError, SettingsError
 from textgym.rewards import train as command
-from textgym.rewards.neural import preferences
-from textgym.rewards.neural.calibration import calibration_of
 from textgym.rewards.neural.classifier import RewardModel
-from textgym.rewards.neural.preference_model import PreferenceModel
-from textgym.rewards.neural.preference_pairs import (
+from textgym.rewards.preferences import training as preferences
+from textgym.rewards.preferences.calibration import calibration_of
+from textgym.rewards.preferences.model import PreferenceModel
+from textgym.rewards.preferences.pairs import (
     Pair,
     pairs_of,
     read_pairs,
     split_pairs,
 )
-from textgym.rewards.neural.preferences import (
+from textgym.rewards.preferences.settings import TrainSettings
+from textgym.rewards.preferences.training import (
     backward,
     batch_at,
     columns_of,
@@ -50,7 +51,6 @@ from textgym.rewards.neural.preferences import (
     preference_loss,
     train,
 )
-from textgym.rewards.train import TrainSettings
 
 WORDS = [f"w{index}" for index in range(12)]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel
 
+from textgym.data.messages import reads_texts
 from textgym.errors import RewardError
-from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 from textgym.rewards.references import against_references

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textgym.errors import RewardError
-from textgym.lm.loading import load_hf_tokenizer, resolve
-from textgym.lm.pretrained import load_pretrained
+from textgym.lm.loading.files import load_hf_tokenizer, resolve
+from textgym.lm.loading.pretrained import load_pretrained
 from textgym.rewards.neural.scorer import encodable, length_batches, shared
 
 _Result = TypeVar("_Result")

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
+from textgym.data.messages import Message, belongs, reads_texts, text_of_messages
 from textgym.errors import RewardError, near_matches
-from textgym.rewards.chat import Message, belongs, reads_texts, text_of_messages
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 

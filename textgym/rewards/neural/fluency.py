@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch.nn import functional
 
+from textgym.data.messages import reads_texts
 from textgym.errors import RewardError
 from textgym.lm.model import LanguageModel
 from textgym.lm.scoring import MAX_LOGITS
-from textgym.rewards.chat import reads_texts
 from textgym.rewards.neural.scorer import (
     ModelReward,
     chosen_device,

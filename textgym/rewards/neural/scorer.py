@@ -22,8 +22,8 @@ import torch
 from transformers.utils import logging
 
 from textgym.errors import MissingDependencyError, RewardError, TextGymError
-from textgym.lm.dtypes import as_dtype, has_bfloat16
-from textgym.lm.loading import no_progress_bars
+from textgym.lm.loading.dtypes import as_dtype, has_bfloat16
+from textgym.lm.loading.files import no_progress_bars
 
 Model = TypeVar("Model")
 _Key = TypeVar("_Key", bound=Hashable)

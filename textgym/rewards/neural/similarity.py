@@ -14,9 +14,9 @@ from torch.nn import functional
 from transformers import AutoModel
 from transformers.utils.hub import cached_file
 
+from textgym.data.messages import reads_texts
 from textgym.errors import RewardError, require
-from textgym.lm.pretrained import load_pretrained
-from textgym.rewards.chat import reads_texts
+from textgym.lm.loading.pretrained import load_pretrained
 from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward, encodable, shared
 from textgym.rewards.references import against_references

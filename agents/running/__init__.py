@@ -1,0 +1,1 @@
+"""What the command line of every agent shares; no algorithm is in here."""

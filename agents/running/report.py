@@ -1,0 +1,195 @@
+"""What a run shows: progress and logged numbers during training, then a curve and sample texts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # Writes files only; no display is needed.
+
+import numpy as np
+from matplotlib import pyplot as plt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from tqdm import tqdm
+
+from agents.running.evaluation import Evaluation
+from textgym.storage.files import replacing, write_bytes
+
+
+class StepCounter(VecEnvWrapper):
+    """Counts environment steps, also those of an agent that calls nobody back.
+
+    Attributes:
+        steps: Steps so far, those of all rows together.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.reset_infos = venv.reset_infos  # A wrapper's own list stays empty.
+        self.steps = 0
+
+    def reset(self) -> Any:
+        """Start new episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Count the step."""
+        self.steps += self.num_envs
+        return self.venv.step_wait()
+
+    def get_state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"steps": self.steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.steps = state["steps"]
+
+
+class TrainingLog(BaseCallback):
+    """Progress bar, learning curve and logged numbers: one record per rollout.
+
+    It works with every algorithm of Stable-Baselines3, and logs what an algorithm has.
+
+    Args:
+        total_steps: Length of the training, for the progress bar.
+
+    Attributes:
+        steps: Environment steps at the end of each rollout.
+        rewards: Mean return of the episodes that ended in each rollout, without KL penalty.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+        self.rewards: list[float] = []
+        self._total_steps = total_steps
+        self._bar: tqdm[Any] | None = None
+        self._ended: list[dict[str, Any]] = []
+
+    def _on_training_start(self) -> None:
+        rollout = self.training_env.num_envs
+        if isinstance(self.model, OnPolicyAlgorithm):
+            rollout *= self.model.n_steps
+        self._bar = tqdm(
+            total=-(-self._total_steps // rollout) * rollout,  # A rollout is never cut short.
+            initial=self.num_timesteps,
+            desc="training",
+            unit=" tokens",
+            unit_scale=True,
+            smoothing=0.0,  # Writing is fast and learning slow: only their average means anything.
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+        )
+        self._began, self._steps_before = time.perf_counter(), self.num_timesteps
+
+    def _on_step(self) -> bool:
+        for row in np.flatnonzero(self.locals["dones"]):
+            self._ended.append(self.locals["infos"][row])
+        if self._bar is not None:
+            self._bar.update(self.training_env.num_envs)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        elapsed = time.perf_counter() - self._began
+        written = self.num_timesteps - self._steps_before
+        self.logger.record("time/tokens_per_second", written / elapsed)
+        buffer = self.locals.get("rollout_buffer")  # A DQN has none; the stats are our buffer's.
+        for name, value in getattr(buffer, "stats", {}).items():
+            self.logger.record(f"rollout/{name}", value)
+        if not self._ended:
+            return
+        reward = float(np.mean([info["episode"]["r"] for info in self._ended]))
+        self.steps.append(self.num_timesteps)
+        self.rewards.append(reward)
+        if self._bar is not None:
+            self._bar.set_postfix(reward=f"{reward:.3f}")
+        lengths = [info["episode"]["l"] for info in self._ended]
+        self.logger.record("rollout/reward", reward)
+        self.logger.record("rollout/response_tokens", float(np.mean(lengths)))
+        # An episode that was truncated has no verdict, and so neither terms nor a response.
+        judged = [info for info in self._ended if "reward_terms" in info]
+        for term in judged[0]["reward_terms"] if judged else ():
+            values = np.array([info["reward_terms"][term] for info in judged], np.float64)
+            if not np.isnan(values).all():  # a term that does not apply to a text is NaN
+                self.logger.record(f"reward_terms/{term}", float(np.nanmean(values)))
+        if judged:
+            last = judged[-1]
+            text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"
+            self.logger.record("samples/last", text, exclude=("csv", "stdout", "log"))
+        self._ended.clear()
+
+    def close(self) -> None:
+        """End the progress bar. It never began if the agent did not call back."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def plot(
+    path: Path,
+    title: str,
+    steps: int,
+    log: TrainingLog,
+    before: Evaluation,
+    after: Evaluation,
+    prompts: str = "eval prompts",
+) -> None:
+    """Draw the learning curve, with the evaluations at both ends and their 95% intervals."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    if log.steps:
+        axes.plot(log.steps, log.rewards, color="tab:blue", label="training, mean of each rollout")
+    axes.errorbar(
+        [0, steps],
+        [before.mean, after.mean],
+        yerr=[before.half_width, after.half_width],
+        fmt="o",
+        capsize=4,
+        color="tab:orange",
+        label=f"{prompts}, 95% interval",
+    )
+    axes.set(xlabel="environment steps (tokens)", ylabel="reward", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format="png")
+    plt.close(figure)
+
+
+def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
+    """Write samples.jsonl: the evaluation prompts with the texts before and after."""
+    columns = (before.prompts, before.responses, before.returns, after.responses, after.returns)
+    names = ("prompt", "before", "reward_before", "after", "reward_after")
+    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    # A text may hold half of a surrogate pair, which UTF-8 has not, but JSON's escapes have.
+    data = "".join(lines).encode("utf-8", "backslashreplace")
+    write_bytes(folder / "samples.jsonl", data)
+
+
+def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:
+    """Print some prompts with the text before and after training, and their rewards.
+
+    There is one text where nothing was trained: both are the same evaluation.
+    """
+    shown = {"response": before}
+    if after is not before:
+        shown = {"before training": before, "after training": after}
+    table = Table(show_lines=True, expand=True)
+    for heading in ("prompt", *shown):
+        table.add_column(heading, ratio=1)
+    for row in range(min(count, len(before.prompts))):
+        table.add_row(
+            Text(before.prompts[row]),
+            *(Text(f"{e.responses[row].strip()}\n({e.returns[row]:.2f})") for e in shown.values()),
+        )
+    console.print(table)

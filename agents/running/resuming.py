@@ -1,0 +1,214 @@
+"""How a run is saved while it trains, and goes on after an interruption.
+
+Checkpoints hold the agent and its environment (:mod:`textgym.sb3.checkpoints`); what the run itself
+remembers goes with them: the evaluation before training, the curve and the logs so far. An agent
+takes part that is an on-policy algorithm of Stable-Baselines3, or an off-policy one with an
+`LMReplayBuffer`, or has ``get_state()`` and ``set_state(state)``
+(:mod:`textgym.sb3.checkpoints.model_state`): all that learn here do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from agents.running.evaluation import Agent, Evaluation
+from agents.running.report import TrainingLog
+from textgym.errors import DataError, SettingsError
+from textgym.sb3 import Checkpoints, check_resumable, latest_checkpoint, load_checkpoint
+
+CHECKPOINT_EVERY = 20_000
+"""Environment steps between two checkpoints, where nobody says how many."""
+
+PROGRESS = "progress.csv"
+
+
+class CheckpointSettings(Protocol):
+    """The settings that say what is saved."""
+
+    resume: Path | None
+    checkpoint_every: int | None
+    steps: int
+
+
+@dataclass
+class Saved:
+    """What a checkpoint knows of a run, beside the agent and its environment.
+
+    Attributes:
+        before: The evaluation before training.
+        steps: Environment steps so far.
+        seconds: Duration of the training so far.
+        progress: The text of progress.csv.
+    """
+
+    before: Evaluation
+    steps: int
+    seconds: float
+    progress: str
+
+
+class Saver:
+    """Trains an agent, saves it at intervals, and goes on where a run in the same folder was saved.
+
+    Args:
+        agent: The agent.
+        settings: The settings of the run.
+        log: Progress and curve, which are saved too.
+
+    Attributes:
+        seconds: Duration of the training, interruptions not counted.
+        saves: Whether the run is saved.
+        log: As given.
+
+    Raises:
+        SettingsError: If the agent cannot be resumed, but the settings ask for it.
+    """
+
+    def __init__(self, agent: Agent, settings: CheckpointSettings, log: TrainingLog) -> None:
+        self.seconds = 0.0
+        self.saves = _is_resumable(agent, settings) and settings.checkpoint_every != 0
+        self._agent: Any = agent
+        self._settings = settings
+        self.log = log
+        self._folder = Path()
+        self._resumed = False
+
+    def open(self, folder: Path) -> Saved | None:
+        """Bring agent, environment and curve to where the last checkpoint of a folder has them.
+
+        Returns:
+            What else it knows; None if there is none, so that the run starts from the beginning.
+        """
+        self._folder = folder
+        if latest_checkpoint(self._checkpoints) is None:
+            return None
+        extra = load_checkpoint(self._agent, self._checkpoints)
+        self._resumed = True
+        try:
+            self.log.steps, self.log.rewards = extra["curve"]
+            self.seconds = extra["seconds"]
+            before = Evaluation(**extra["before"])
+            if not before.returns:
+                raise ValueError("the evaluation before training is empty")
+            return Saved(before, self._agent.num_timesteps, self.seconds, extra["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{latest_checkpoint(self._checkpoints)} does not hold what a run saves "
+                f"({type(error).__name__}: {error}); if there is an older one in its folder, "
+                "delete this one"
+            ) from error
+
+    def learn(self, before: Evaluation, console: Console) -> bool:
+        """Train to the end, or until Ctrl-C.
+
+        Args:
+            before: The evaluation before training.
+            console: Where to say what Ctrl-C does.
+
+        Returns:
+            Whether it was interrupted.
+        """
+        began, earlier = time.perf_counter(), self.seconds
+
+        def extra() -> dict[str, Any]:
+            return {
+                "before": dataclasses.asdict(before),
+                "curve": [self.log.steps, self.log.rewards],
+                "seconds": earlier + time.perf_counter() - began,
+                "progress": (self._folder / PROGRESS).read_text("utf-8"),
+            }
+
+        callback: BaseCallback = self.log
+        checkpoints = None
+        if self.saves:
+            every = self._settings.checkpoint_every or CHECKPOINT_EVERY
+            checkpoints = Checkpoints(self._checkpoints, every, keep=1, extra=extra)
+            callback = CallbackList([self.log, checkpoints])
+        try:
+            with _interruptible(checkpoints, console):
+                steps, others = self._settings.steps, {}
+                if isinstance(self._agent, OffPolicyAlgorithm):
+                    # In episodes: one line of the log for as many as are written side by side.
+                    others["log_interval"] = self._agent.n_envs
+                if self._resumed:
+                    steps = max(0, steps - self._agent.num_timesteps)
+                    others["reset_num_timesteps"] = False
+                self._agent.learn(steps, callback=callback, **others)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.log.close()
+            self.seconds = earlier + time.perf_counter() - began
+        return False
+
+    def advice(self, name: str) -> str:
+        """How to go on with the run; empty where nothing was saved to go on from."""
+        if latest_checkpoint(self._checkpoints) is None:
+            return ""
+        if not (Path(__file__).parents[1] / f"{name}.py").is_file():
+            return f"--resume {self._folder}, or RunSettings(resume=...)"
+        return f"python -m agents.{name} --resume {self._folder}"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self._folder / "checkpoints"
+
+
+@contextmanager
+def _interruptible(checkpoints: Checkpoints | None, console: Console) -> Iterator[None]:
+    """Let Ctrl-C end the training where it can be saved; a second one ends it at once."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    # A shell lets its background jobs ignore Ctrl-C, which is meant for another.
+    if checkpoints is None or not in_main or before == signal.SIG_IGN:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        console.print("\nInterrupted: ending this update first. Ctrl-C again stops at once.")
+        checkpoints.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_resumable(agent: Any, settings: CheckpointSettings) -> bool:
+    """Whether an agent can be resumed.
+
+    Raises:
+        SettingsError: If it cannot, but the settings ask for it, or they are impossible.
+    """
+    every = settings.checkpoint_every
+    if every is not None and every < 0:
+        raise SettingsError(f"--checkpoint-every {every}: give a number of steps, or 0 for none")
+    try:
+        check_resumable(agent)
+        parameters = inspect.signature(agent.learn).parameters
+        if "reset_num_timesteps" not in parameters:
+            raise SettingsError(
+                f"a training by {type(agent).__name__} cannot be resumed: its learn() takes no "
+                "reset_num_timesteps, by which it would know that it goes on"
+            )
+    except (SettingsError, DataError) as error:
+        if settings.resume is not None or every:
+            flag = f"--checkpoint-every {every}" if settings.resume is None else "--resume"
+            raise SettingsError(f"{flag}: {error}") from error
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Studies: one question each, answered by a script that writes its page."""

@@ -1,0 +1,1 @@
+"""Benchmark suites: agents on tasks over seeds, resumable."""

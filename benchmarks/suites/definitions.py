@@ -1,0 +1,174 @@
+"""Which tasks an agent is measured on, how long it may train, and the scale of its scores.
+
+A suite is a list of experiments; an experiment is an environment and a budget of training. Its
+floor is the expected return of uniformly random tokens, its ceiling the oracle's: on this scale
+0 is what chance gets and 1 is the best there is.
+
+Floors of the built-in tasks are constants here, since they are known: 0.00 ± 0.00 on 200 prompts of
+every task in open text (``python -m benchmarks.tasks --rows 200``, docs/tasks.md), and in closed
+form for GoodBad, whose reward is +1 or -1. Probes know their own, in closed form too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import textgym
+from textgym.errors import SettingsError, near_matches
+
+PROBES = "TextGen/Probe-"
+"""How the ids of probes begin."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An environment, and how long an agent may train in it.
+
+    Attributes:
+        id: The environment's id, a registered task's.
+        kwargs: Arguments of the environment, as JSON knows them: the level above all.
+        timesteps: Length of the training in environment steps, which are tokens.
+        tags: What the task asks of an agent.
+        floor: Expected return of uniformly random tokens.
+        ceiling: Return of the oracle.
+    """
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    timesteps: int = 16_384
+    tags: tuple[str, ...] = ()
+    floor: float = 0.0
+    ceiling: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Id and arguments, which no other experiment of the suite has."""
+        return " ".join([self.id, *(f"{key}={self.kwargs[key]}" for key in sorted(self.kwargs))])
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Experiments that are run with the same protocol.
+
+    Attributes:
+        name: Its name.
+        experiments: The experiments.
+        eval_episodes: Evaluation prompts, before and after training.
+        n_envs: Episodes that are written side by side.
+
+    Raises:
+        SettingsError: If two experiments have the same name, or one has no scale.
+    """
+
+    name: str
+    experiments: tuple[Experiment, ...]
+    eval_episodes: int
+    n_envs: int
+
+    def __post_init__(self) -> None:
+        names = [experiment.name for experiment in self.experiments]
+        for experiment in self.experiments:
+            if names.count(experiment.name) > 1:
+                raise SettingsError(
+                    f"suite {self.name!r} has two experiments {experiment.name!r}; tell them apart "
+                    "by their kwargs"
+                )
+            if experiment.ceiling <= experiment.floor:
+                raise SettingsError(
+                    f"suite {self.name!r}: {experiment.name} has a floor of {experiment.floor} and "
+                    f"a ceiling of {experiment.ceiling}, which has to be higher"
+                )
+
+
+def make_suite(name: str) -> Suite:
+    """The suite of a name.
+
+    Raises:
+        SettingsError: If there is none (with near matches).
+    """
+    if name not in SUITES:
+        raise SettingsError(
+            f"--suite {name}: there is no such suite{near_matches(name, SUITES)}; "
+            f"suites: {', '.join(SUITES)}"
+        )
+    return SUITES[name]()
+
+
+_TASKS: dict[str, tuple[str, ...]] = {
+    "Caption": ("pictures", "graded"),
+    "Code": ("reasoning", "graded"),
+    "DataToText": ("grounded writing", "graded"),
+    "Dialogue": ("conversation", "graded"),
+    "GoodBad": ("basic", "exact"),
+    "KnowledgeGraph": ("reading", "exact"),
+    "Mix": ("many tasks", "graded"),
+    "Moderate": ("judging", "graded"),
+    "QA": ("reading", "exact"),
+    "Risk": ("judging", "graded"),
+    "Sentiment": ("free writing", "graded"),
+    "Story": ("free writing", "graded"),
+    "Summarize": ("grounded writing", "graded"),
+    "Translate": ("grounded writing", "graded"),
+}
+"""The built-in tasks: what each asks for, and whether a text may be right in part."""
+
+
+def smoke() -> Suite:
+    """Does everything run? Less than a minute; the scores say little."""
+    return Suite("smoke", (_task("GoodBad", 2_048),), eval_episodes=16, n_envs=16)
+
+
+def quick() -> Suite:
+    """Six tasks at their easiest level: one agent and five seeds in less than an hour on two cores.
+
+    With a quarter of core's rows and of its tokens, an agent makes as many updates.
+    """
+    names = ("Sentiment", "Story", "Summarize", "QA", "DataToText", "Moderate")
+    return Suite(
+        "quick", tuple(_task(name, 16_384) for name in names), eval_episodes=128, n_envs=32
+    )
+
+
+def core() -> Suite:
+    """Every built-in task at its default level, as long as in ``studies.improvement``."""
+    tasks = tuple(_task(name, 2_048 if name == "GoodBad" else 65_536) for name in _TASKS)
+    return Suite("core", tasks, eval_episodes=256, n_envs=128)
+
+
+def probes() -> Suite:
+    """Every probe at every level: what is the agent able to learn, and what not?
+
+    Raises:
+        SettingsError: If no probe is registered.
+    """
+    found = []
+    for id in textgym.registered_tasks():
+        if not id.startswith(PROBES):
+            continue
+        for level in textgym.make_task(id).levels:
+            task: Any = textgym.make_task(id, level)
+            # One word takes one step, a long text many: all have about as many episodes.
+            steps = 8_192 * min(4, task.max_new_tokens)
+            scale = (float(task.random_reward), float(task.optimum))
+            found.append(Experiment(id, {"level": level}, steps, tuple(task.tags), *scale))
+    if not found:
+        raise SettingsError(
+            f"--suite probes: no task is registered whose id begins with {PROBES!r}; "
+            f"take another suite: {', '.join(name for name in SUITES if name != 'probes')}"
+        )
+    return Suite("probes", tuple(found), eval_episodes=128, n_envs=16)
+
+
+SUITES: dict[str, Callable[[], Suite]] = {
+    "smoke": smoke,
+    "quick": quick,
+    "core": core,
+    "probes": probes,
+}
+"""The suites by name; a probe may be registered until its suite is made."""
+
+
+def _task(name: str, timesteps: int) -> Experiment:
+    return Experiment(f"TextGen/{name}-v0", {"level": 1}, timesteps, _TASKS[name])

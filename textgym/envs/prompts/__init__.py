@@ -1,0 +1,1 @@
+"""Where episodes start: prompts drawn, rendered and checked."""

@@ -1,0 +1,1 @@
+"""Checkpoints: finding their files, and making a complete model of them."""

@@ -1,0 +1,20 @@
+"""The learning rate of a training of known length."""
+
+from __future__ import annotations
+
+import math
+
+
+def warmup_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up, then a cosine down to a twentieth of the peak.
+
+    Args:
+        step: The step that is about to be taken, from 0.
+        steps: Length of the training.
+        warmup: Steps of the warm-up.
+        peak: The highest learning rate.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))

@@ -1,0 +1,1 @@
+"""Training the built-in language model on the texts of the built-in tasks."""

@@ -1,0 +1,1 @@
+"""A discriminator that learns along with the policy, as a reward."""

@@ -1,0 +1,278 @@
+"""The texts of an adversarial reward: how they are encoded, whence real ones come, what is kept.
+
+Prompts and texts come and go as strings here; only :class:`Reading` and :class:`Replay` know ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgym.data.files import read_file
+from textgym.errors import RewardError
+from textgym.registry import TASKS
+from textgym.rewards.adversarial.discriminator import Ids
+from textgym.rewards.references import against_references
+from textgym.tokenization import Tokenizer
+
+Pair = tuple[str, str]
+"""A prompt (empty where there is none) and a text."""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """The part of :class:`textgym.tasks.Task` that gives prompts with right answers."""
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        """A random row."""
+
+    def oracle(self, row: dict[str, Any]) -> str:
+        """A right answer to it."""
+
+
+RealSpec: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | str | Path | Answers | None"
+
+_FILES = (".txt", ".jsonl", ".csv", ".parquet")
+
+
+class Reading:
+    """Texts as the discriminator reads them: ``[prompt] separator text end``.
+
+    The two marks make a sentence that breaks off look different from one that ends.
+
+    Args:
+        tokenizer: What cuts texts into tokens.
+        max_tokens: Tokens of a text that are read, its first; and of a prompt, its last.
+        condition: Whether prompts are read.
+
+    Attributes:
+        separator: Id of the mark before the text.
+        vocabulary: Number of ids, with those of the two marks and of the padding.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, condition: bool) -> None:
+        self.tokenizer = tokenizer
+        self.separator = tokenizer.vocab_size
+        self.vocabulary = tokenizer.vocab_size + 3
+        self._end = tokenizer.vocab_size + 1
+        self._max_tokens = max_tokens
+        self._condition = condition
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[Ids]:
+        """Encode prompts and texts."""
+        return [self._encode(prompt, text) for prompt, text in pairs]
+
+    def _encode(self, prompt: str, text: str) -> Ids:
+        limit = self._max_tokens
+        before = self._ids(prompt)[-limit:] if self._condition else []
+        ids = self._ids(text)
+        # The end of a text that is cut is not seen.
+        ids = ids[:limit] if len(ids) > limit else [*ids, self._end]
+        return (*before, self.separator, *ids)
+
+    def _ids(self, text: str) -> list[int]:
+        # Half of a surrogate pair is no text; it is read as a question mark.
+        return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+class RealTexts(Protocol):
+    """Where real texts come from."""
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        prompts: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[Pair]:
+        """Real texts beside the completions of a call, about as many.
+
+        Args:
+            rng: Source of chance.
+            prompts: The call's N prompts.
+            columns: Its columns.
+        """
+
+
+class ColumnTexts:
+    """The references that come with a batch; one of several, at random.
+
+    Args:
+        column: The column that holds them.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        prompts: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[Pair]:
+        """One for each row that has any.
+
+        Raises:
+            RewardError: If the column is not there.
+        """
+        pairs: list[Pair] = []
+
+        def take(prompt: str, references: list[str]) -> float:
+            pairs.append((prompt, references[int(rng.random() * len(references))]))
+            return 0.0
+
+        against_references(take, prompts, columns, self.column)
+        return pairs
+
+
+class ListTexts:
+    """A fixed list, drawn from with replacement.
+
+    Args:
+        pairs: Prompts and texts.
+    """
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self.pairs = pairs
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        prompts: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[Pair]:
+        """As many as there are prompts."""
+        return [self.pairs[at] for at in rng.integers(len(self.pairs), size=len(prompts)).tolist()]
+
+
+class TaskTexts:
+    """The right answers of a task, on rows of its own.
+
+    Args:
+        task: The task.
+    """
+
+    def __init__(self, task: Answers) -> None:
+        self.task = task
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        prompts: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[Pair]:
+        """As many as there are prompts."""
+        rows = [self.task.sample(rng) for _ in prompts]
+        return [(str(row["prompt"]), self.task.oracle(row)) for row in rows]
+
+
+def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
+    """Find out where real texts come from.
+
+    Args:
+        real: See :class:`textgym.rewards.adversarial.reward.Adversarial`.
+        column: Name of the column that holds references, in a batch and in rows of a list or file.
+        condition: Whether every text needs a prompt.
+
+    Raises:
+        RewardError: If there are no texts, or no prompts although they are needed.
+        DataError: If a file cannot be read.
+    """
+    if real is None:
+        return ColumnTexts(column)
+    if isinstance(real, Answers):
+        return TaskTexts(real)
+    if isinstance(real, str) and real in TASKS:
+        return TaskTexts(TASKS.get(real)())
+    if isinstance(real, str) and not real.lower().endswith(_FILES):
+        raise RewardError(
+            f"adversarial: real={real!r} is neither the id of a task nor a file "
+            f"({', '.join(_FILES)}); a column of the rows is named by column={real!r}, and a text "
+            "stands in a list"
+        )
+    rows = read_file(Path(real).expanduser()) if isinstance(real, str | Path) else real
+    if not isinstance(rows, Sequence) or not rows:
+        raise RewardError(
+            f"adversarial: real={real!r:.80} holds no texts; give a list of strings or rows, a "
+            "file, a Task or its id, or None for the references that come with each batch"
+        )
+    return ListTexts([_pair(row, number, column, condition) for number, row in enumerate(rows)])
+
+
+def _pair(row: Any, number: int, column: str, condition: bool) -> Pair:
+    if isinstance(row, str):
+        if not condition:
+            return "", row
+        raise RewardError(
+            f"adversarial: condition=True reads prompts too, but the real text {number} is a string"
+            f"; give rows with a 'prompt' and a {column!r}, or leave condition out"
+        )
+    text = row.get(column) if isinstance(row, Mapping) else None
+    prompt = row.get("prompt") if isinstance(row, Mapping) else None
+    if not isinstance(text, str) or (condition and not isinstance(prompt, str)):
+        needed = f"a 'prompt' and a {column!r}" if condition else f"a {column!r}"
+        raise RewardError(
+            f"adversarial: the real text {number} is {row!r:.80}; give a string, or a row with "
+            f"{needed}, each a string"
+        )
+    return prompt if isinstance(prompt, str) else "", text
+
+
+class Replay:
+    """The last texts, as token ids, in a ring.
+
+    Args:
+        capacity: Texts that are kept.
+
+    Attributes:
+        fresh: Texts added since `settle` that are still there.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.fresh = 0
+        self._texts: list[Ids] = []
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add(self, texts: Sequence[Ids]) -> None:
+        """Keep some texts; the oldest make room."""
+        for text in texts:
+            if len(self._texts) < self.capacity:
+                self._texts.append(text)
+            else:
+                self._texts[self._next] = text
+            self._next = (self._next + 1) % self.capacity
+        self.fresh = min(self.fresh + len(texts), self.capacity)
+
+    def draw(self, rng: np.random.Generator, count: int, fresh: int) -> list[Ids]:
+        """Draw texts with replacement: `fresh` of the fresh ones, if there are any, and of all."""
+        size = len(self._texts)
+        fresh = fresh if self.fresh else 0
+        newest = (self._next - 1 - rng.integers(max(1, self.fresh), size=fresh)) % size
+        others = rng.integers(size, size=count - fresh)
+        return [self._texts[at] for at in (*newest.tolist(), *others.tolist())]
+
+    def settle(self) -> None:
+        """From now on no text is fresh."""
+        self.fresh = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors."""
+        lengths = torch.tensor([len(text) for text in self._texts], dtype=torch.int64)
+        flat = torch.tensor([index for text in self._texts for index in text], dtype=torch.int32)
+        return {"tokens": flat, "lengths": lengths, "place": torch.tensor([self._next, self.fresh])}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state` of a ring of the same capacity."""
+        flat = state["tokens"].tolist()
+        stops = state["lengths"].cumsum(0).tolist()
+        starts = [0, *stops[:-1]]
+        self._texts = [tuple(flat[at:stop]) for at, stop in zip(starts, stops, strict=False)]
+        self._next, self.fresh = state["place"].tolist()

@@ -1,0 +1,164 @@
+"""Rewards from the edit distance to a reference: word and character error rate, similarity.
+
+The distance is Levenshtein's (insertions, deletions and substitutions cost 1), computed by the
+library rapidfuzz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from textgym.data.messages import reads_texts
+from textgym.data.words import checked_language, split_words
+from textgym.errors import RewardError
+from textgym.rewards.metrics.normalize import checked_ignore, normalize
+from textgym.rewards.references import against_references
+from textgym.rewards.registry import register_reward
+
+
+@register_reward("error_rate")
+@dataclass(frozen=True, eq=False)
+class ErrorRate:
+    """Minus the word or character error rate against the nearest reference.
+
+    The error rate is the edit distance divided by the length of the reference, both in words
+    (WER) or characters (CER). The mean over a batch is therefore the mean of the texts' error
+    rates, each text weighing the same, not the errors of all divided by the words of all. The
+    length of an empty reference is taken for 1.
+
+    Range: (-inf, 0], higher is better: 0 is a perfect text, silence gets -1, and a long wrong text
+    gets less than -1.
+    Needs: the column ``column``.
+    Cost: 8 us a text of 20 words, and grows with the product of the lengths.
+    Gaming: silence is better than a wrong answer, so an unsure policy falls silent; of long
+    references, the frequent words in a likely order.
+
+    Args:
+        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
+            spaces) or ``"character"`` (code points).
+        column: The column of references: a string, or a list of alternatives.
+        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+            ``articles``, ``whitespace``.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.data.words`.
+
+    Raises:
+        RewardError: If an option is unknown, or the column is missing.
+    """
+
+    unit: str = "word"
+    column: str = "reference"
+    ignore: tuple[str, ...] = ()
+    language: str = "auto"
+    _distance: Callable[[Sequence[str], Sequence[str]], int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_unit("error_rate", self.unit)
+        checked_language(self.language, self.name, RewardError)
+        object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
+        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+
+        object.__setattr__(self, "_distance", Levenshtein.distance)
+
+    @property
+    def name(self) -> str:
+        """``"wer"`` or ``"cer"``."""
+        return "wer" if self.unit == "word" else "cer"
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
+        return type(self), (self.unit, self.column, self.ignore, self.language)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        said = self._parts(completion)
+        return -min(
+            self._distance(said, reference) / max(len(reference), 1)
+            for reference in map(self._parts, references)
+        )
+
+    def _parts(self, text: str) -> Sequence[str]:
+        return _parts(text, self.unit, self.ignore, self.language)
+
+
+register_reward("wer", partial(ErrorRate, "word"))
+register_reward("cer", partial(ErrorRate, "character"))
+
+
+@register_reward("edit_similarity")
+@dataclass(frozen=True, eq=False)
+class EditSimilarity:
+    """Normalised Levenshtein similarity to the nearest reference.
+
+    ``1 - distance / length of the longer one``; two empty texts are equal.
+
+    Range: [0, 1], higher is better.
+    Needs: the column ``column``.
+    Cost: 5 us a text of 100 characters.
+    Gaming: in characters, junk of about the right length and the usual letters gets 0.2 to 0.3.
+
+    Args:
+        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
+            spaces) or ``"character"`` (code points).
+        column: The column of references: a string, or a list of alternatives.
+        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+            ``articles``, ``whitespace``.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.data.words`.
+
+    Raises:
+        RewardError: If an option is unknown, or the column is missing.
+    """
+
+    unit: str = "character"
+    column: str = "reference"
+    ignore: tuple[str, ...] = ()
+    language: str = "auto"
+    name: ClassVar[str] = "edit_similarity"
+    _similarity: Callable[[Sequence[str], Sequence[str]], float] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_unit(self.name, self.unit)
+        checked_language(self.language, self.name, RewardError)
+        object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
+        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+
+        object.__setattr__(self, "_similarity", Levenshtein.normalized_similarity)
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
+        return type(self), (self.unit, self.column, self.ignore, self.language)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        said = self._parts(completion)
+        return max(self._similarity(said, self._parts(one)) for one in references)
+
+    def _parts(self, text: str) -> Sequence[str]:
+        return _parts(text, self.unit, self.ignore, self.language)
+
+
+def _parts(text: str, unit: str, ignore: tuple[str, ...], language: str) -> Sequence[str]:
+    if ignore:
+        text = normalize(text, ignore)
+    return split_words(text, language) if unit == "word" else text
+
+
+def _check_unit(name: str, unit: str) -> None:
+    if unit not in ("word", "character"):
+        raise RewardError(f"{name}: unit must be 'word' or 'character', not {unit!r}")

@@ -1,0 +1,197 @@
+"""Rewards for saying exactly the right thing: equality, keywords, patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from textgym.data.messages import reads_texts
+from textgym.data.words import checked_language, has_phrase
+from textgym.errors import RewardError
+from textgym.rewards.metrics.normalize import checked_ignore, normalize
+from textgym.rewards.references import against_references, column_of
+from textgym.rewards.registry import register_reward
+from textgym.rewards.values import excerpt, is_missing, is_whole
+
+
+@register_reward("exact_match")
+@dataclass(frozen=True, eq=False)
+class ExactMatch:
+    """1 if the completion equals a reference, else 0.
+
+    Range: 0 or 1, higher is better.
+    Needs: the column ``column``.
+    Cost: 5 us a text; with all of ``ignore``, 25 us.
+    Gaming: none in the text itself. Where few answers exist, always giving the commonest pays;
+    with articles and punctuation ignored, junk made of them is free.
+
+    Args:
+        column: The column of references: a string, or a list of alternatives.
+        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+            ``articles``, ``whitespace``. The last four together are SQuAD's exact match.
+
+    Raises:
+        RewardError: If ``ignore`` names something else, or the column is missing.
+    """
+
+    column: str = "reference"
+    ignore: tuple[str, ...] = ("whitespace",)
+    name: ClassVar[str] = "exact_match"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    def _score(self, completion: str, references: list[str]) -> float:
+        said = normalize(completion, self.ignore)
+        return float(any(said == normalize(reference, self.ignore) for reference in references))
+
+
+@register_reward("keywords")
+@dataclass(frozen=True, eq=False)
+class Keywords:
+    """The fraction of the keywords that the completion uses, each counted once.
+
+    A keyword may be a phrase. Its forms (plural, past tense) are other words.
+
+    Range: [0, 1], higher is better.
+    Needs: ``keywords``, or else the column ``column`` (a list of strings a row).
+    Cost: 5 us a keyword.
+    Gaming: list the keywords and write nothing else. Combine it with a reward for fluency, or
+    with ``length``.
+
+    Args:
+        keywords: The keywords of every row; None takes each row's own from the column.
+        column: The column of keywords, used if ``keywords`` is None.
+        mode: ``"fraction"``, or 1 for ``"all"`` of them, 1 for ``"any"`` of them.
+        whole_words: Whether ``cat`` must stand on its own and not within ``catalogue``. Marks
+            belong to their letter, and in scripts without spaces every letter stands on its own.
+            Set it to False for languages that join endings to words, such as Korean.
+        ignore_case: Whether ``Cat`` counts.
+        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            :mod:`textgym.data.words`.
+
+    Raises:
+        RewardError: If the mode is unknown, a keyword is empty, or the column is missing.
+    """
+
+    keywords: tuple[str, ...] | None = None
+    column: str = "keywords"
+    mode: str = "fraction"
+    whole_words: bool = True
+    ignore_case: bool = True
+    language: str = "auto"
+    name: ClassVar[str] = "keywords"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("fraction", "all", "any"):
+            raise RewardError(
+                f"{self.name}: mode must be 'fraction', 'all' or 'any', not {self.mode!r}"
+            )
+        checked_language(self.language, self.name, RewardError)
+        if self.keywords is not None:
+            try:
+                object.__setattr__(self, "keywords", self._checked(self.keywords))
+            except TypeError as error:
+                raise RewardError(f"{self.name}: {error}") from None
+            if not self.keywords:
+                raise RewardError(f"{self.name}: keywords= is empty; give at least one, or None")
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without keywords."""
+        if self.keywords is not None:
+            return [self._score(completion, self.keywords) for completion in completions]
+        rewards: list[float | None] = []
+        for completion, value in zip(completions, column_of(columns, self.column), strict=True):
+            keywords = () if is_missing(value) else self._checked(value)
+            rewards.append(self._score(completion, keywords) if keywords else None)
+        return rewards
+
+    def _checked(self, value: Any) -> tuple[str, ...]:
+        """Return keywords without repetition; TypeError if they are no list of words."""
+        if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
+            value = value.tolist()
+        if not isinstance(value, list | tuple) or not all(
+            isinstance(one, str) and one.strip() for one in value
+        ):
+            raise TypeError(f"keywords must be a list of non-empty strings, not {value!r:.80}")
+        folded = (one.casefold() if self.ignore_case else one for one in value)
+        return tuple(dict.fromkeys(" ".join(one.split()) for one in folded))
+
+    def _score(self, completion: str, keywords: tuple[str, ...]) -> float:
+        text = completion.casefold() if self.ignore_case else completion
+        used = sum(self._uses(text, keyword) for keyword in keywords)
+        if self.mode == "fraction":
+            return used / len(keywords)
+        return float(used == len(keywords) if self.mode == "all" else used > 0)
+
+    def _uses(self, text: str, keyword: str) -> bool:
+        if self.whole_words:
+            return has_phrase(text, keyword, self.language)
+        return keyword in " ".join(text.split())
+
+
+@register_reward("regex")
+@dataclass(frozen=True, eq=False)
+class Regex:
+    r"""1 if the completion matches a regular expression of Python's :mod:`re`, else 0.
+
+    A policy writes texts that nobody foresaw, and a pattern like ``(a+)+b`` takes time exponential
+    in the length of some of them; nothing in :mod:`re` can stop it. The limit on the length only
+    bounds patterns of polynomial time (``.*x.*y``). Avoid repetitions within repetitions, or use
+    the possessive and atomic forms ``a++`` and ``(?>...)``.
+
+    Range: 0 or 1, higher is better.
+    Needs: nothing but the text.
+    Cost: 2 us a text and more, as the pattern demands.
+    Gaming: the shortest text that matches, with no sense in it.
+
+    Args:
+        pattern: The pattern; write flags into it, as ``(?i)``.
+        full: Whether the whole text must match, and not only a part of it.
+        max_characters: A longer text gets 0 without being looked at.
+
+    Raises:
+        RewardError: If the pattern does not compile.
+    """
+
+    pattern: str
+    full: bool = False
+    max_characters: int = 10_000
+    name: ClassVar[str] = "regex"
+    _compiled: re.Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.max_characters, 0):
+            raise RewardError(
+                f"{self.name}: max_characters must be an integer >= 0, not "
+                f"{excerpt(self.max_characters)}"
+            )
+        try:
+            object.__setattr__(self, "_compiled", re.compile(self.pattern))
+        except (re.error, TypeError, OverflowError, RecursionError) as error:
+            raise RewardError(
+                f"{self.name}: {self.pattern!r} is no regular expression: {error}"
+            ) from error
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float]:
+        """Return N rewards."""
+        match = self._compiled.fullmatch if self.full else self._compiled.search
+        return [
+            float(len(completion) <= self.max_characters and match(completion) is not None)
+            for completion in completions
+        ]

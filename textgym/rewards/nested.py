@@ -1,0 +1,103 @@
+"""A reward within another one, checked as an environment checks it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError
+from textgym.rewards.registry import RewardFunction, make_reward
+from textgym.rewards.signature import Call
+from textgym.rewards.validation import checked_values, explain
+
+Values = list[float | None]
+"""What a reward says of N texts; None where it does not apply."""
+
+_ROW = re.compile(r"\brow \d")
+_NUMBERED = " (rows are numbered within the call)"
+
+
+class Inner:
+    """A reward within another one: called by its own signature, and checked.
+
+    Args:
+        source: A registered name, or a reward function.
+        outer: The name of the combinator, for errors.
+
+    Attributes:
+        source: As given.
+        name: How terms and errors call it.
+
+    Raises:
+        RewardError: If it is neither, or no such reward.
+        MissingDependencyError: If a named reward needs a library that is not installed.
+    """
+
+    def __init__(self, source: str | RewardFunction, outer: str) -> None:
+        self.source = source
+        try:
+            if isinstance(source, str):
+                self.name, function = source, make_reward(source)
+            elif callable(source):
+                self.name, function = _name_of(source), source
+            else:
+                raise RewardError(
+                    f"takes registered names and reward functions, not {type(source).__name__} "
+                    f"{source!r:.80}"
+                )
+            self._call = Call.of(function)
+        except MissingDependencyError as error:
+            raise MissingDependencyError(f"{outer}: reward {source!r}: {error}") from error
+        except TextGymError as error:
+            raise RewardError(f"{outer}: {error}") from error
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
+    ) -> Values:
+        """Judge N texts; N finite numbers or Nones.
+
+        Raises:
+            RewardError: If it raises, or returns anything else; the message is the second half of
+                a sentence that begins with the outer reward's name.
+        """
+        count = len(completions)
+        if not count:
+            return []
+        texts = list(completions)
+        try:
+            result = self._call(list(prompts), texts, columns)
+            return checked_values(result, texts, None)
+        except RewardError as error:
+            raise RewardError(self._said(str(error))) from error
+        except TaskError as error:
+            raise RewardError(f"has the inner reward {self.name!r}: {error}") from error
+        except Exception as error:
+            reason = f"raised {type(error).__name__}: {error}"
+            # Of the parts of a batch it can be asked only where everything has parts.
+            if all(per_text(values, count) for values in columns.values()):
+                reason = explain(error, self._call, list(prompts), texts, columns, None)
+            raise RewardError(self._said(reason)) from error
+
+    def _said(self, reason: str) -> str:
+        # Only the outermost caller knows the environment's rows.
+        numbered = _ROW.search(reason) is not None and _NUMBERED not in reason
+        return f"has the inner reward {self.name!r}, which {reason}{_NUMBERED * numbered}"
+
+
+def _name_of(function: Any) -> str:
+    # A partial has no name of its own; what it calls has.
+    named = function.func if isinstance(function, partial) else function
+    name = getattr(named, "name", None) or getattr(named, "__name__", None)
+    return name if isinstance(name, str) else type(named).__name__
+
+
+def per_text(values: Any, count: int) -> bool:
+    """Whether this has one value a text; TRL also hands over other things, such as its state."""
+    return (
+        hasattr(values, "__getitem__")
+        and hasattr(values, "__len__")
+        and not isinstance(values, str | bytes | Mapping)
+        and len(values) == count
+    )

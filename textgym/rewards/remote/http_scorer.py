@@ -1,0 +1,180 @@
+"""A reward that another program computes, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from textgym.data.messages import reads_texts
+from textgym.errors import RewardError
+from textgym.rewards.references import column_of
+from textgym.rewards.remote.background import Pending
+from textgym.rewards.remote.requests import Job, RemoteError, UnusableError
+from textgym.rewards.remote.server import Remote, by_options, checked_columns, finite
+from textgym.rewards.values import is_missing, is_whole
+
+
+@dataclass(frozen=True, eq=False)
+class HttpScorer:
+    """What a server answers to the texts: any scorer, in any language, on any machine.
+
+    It POSTs ``{"prompts": [...], "completions": [...], NAME: [...]}``, with one list for each of
+    ``columns`` and no other column, since rows may hold what is nobody else's business. The answer
+    must be ``{"scores": [...]}``: one finite number a text, in the same order. ``null`` is refused,
+    as many programs write it for NaN. Redirects are not followed.
+
+    Time-outs, dropped connections, unusable answers and the statuses 429 and 5xx are tried again,
+    after the server's ``Retry-After`` or an exponential pause. What fails still is an error: it is
+    never a 0. ``on_failure="none"`` is the choice to go on with None for such texts, and
+    ``failures`` counts them; redirects, 401, 403, 404 and 405 are errors even then, as no text
+    could ever succeed.
+
+    Range: the server's.
+    Needs: a server; the columns ``columns``, and a row where one of them is None gets None
+    unsent; the package httpx2 (``textgym[remote]``).
+    Cost: the server's, and 2 to 4 ms a request. The requests of a batch run at the same time, and
+    ``start_scoring`` lets other rewards run beside them.
+    Gaming: the server's.
+
+    Args:
+        url: Where to POST, ``http://`` or ``https://``. It is stored with the reward, so secrets
+            belong into ``headers_env``.
+        columns: The columns to send.
+        batch_size: How many texts a request holds; all of the batch if None.
+        headers_env: For each header to send the environment variable that holds its value, e.g.
+            ``{"Authorization": "SCORER_AUTH"}``. It is read for each batch, kept nowhere, and sent
+            encrypted or to this machine only.
+        timeout: Seconds for one attempt, from the connection to the answer's last byte.
+        limit: Seconds for the whole batch.
+        retries: How often a failed request is sent again.
+        backoff: Seconds before the first retry, doubled for each further one, at most 30.
+        in_flight: How many requests of a batch may be under way at the same time.
+        on_failure: ``"error"``, or ``"none"`` as said above.
+
+    Raises:
+        RewardError: If an option has an impossible value, a column is missing or cannot be written
+            as JSON, or a text has no score in the end.
+        MissingDependencyError: If httpx2 is not installed.
+    """
+
+    url: str = field(repr=False)
+    columns: Sequence[str] = ()
+    batch_size: int | None = None
+    headers_env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 10.0
+    limit: float = 300.0
+    retries: int = 3
+    backoff: float = 0.5
+    in_flight: int = 8
+    on_failure: str = "error"
+    name: ClassVar[str] = "http"
+    _remote: Remote = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", checked_columns(self.name, self.columns))
+        size = self.batch_size
+        if size is not None and not is_whole(size, 1):
+            raise RewardError(
+                f"{self.name}: batch_size must be an integer >= 1 or None, not {size!r}"
+            )
+        remote = Remote(
+            self.name, self.url, self.timeout, self.limit, self.retries, self.backoff,
+            self.in_flight, self.on_failure,
+        )  # fmt: skip
+        object.__setattr__(self, "_remote", remote)
+
+    @property
+    def failures(self) -> int:
+        """How many texts got None because their request failed."""
+        return self._remote.failures
+
+    @reads_texts
+    def start_scoring(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> Pending[list[float | None]]:
+        """Send a batch, and return at once; the result is what the call returns."""
+        named = {name: column_of(columns, name) for name in self.columns}
+        count = len(completions)
+        rows = [i for i in range(count) if not any(is_missing(named[name][i]) for name in named)]
+        size = self.batch_size or max(len(rows), 1)
+        parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+        inputs = {"prompts": prompts, "completions": completions, **named}
+
+        def merge(answers: list[list[float] | None]) -> list[float | None]:
+            values: list[float | None] = [None] * count
+            for part, scores in zip(parts, answers, strict=True):
+                for row, score in zip(part, scores or [], strict=scores is not None):
+                    values[row] = score
+            return values
+
+        jobs = [Job(part, _asking(written(inputs, part), len(part))) for part in parts]
+        return self._remote.start(jobs, self._headers(), merge)
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N scores; None for a row that lacks a column."""
+        return self.start_scoring(prompts, completions, **columns).result()
+
+    def _headers(self) -> dict[str, str]:
+        for header, variable in self.headers_env.items():
+            if not os.environ.get(variable):
+                raise RewardError(
+                    f"needs the environment variable {variable!r} for the header {header!r}; set it"
+                )
+        return {header: os.environ[name] for header, name in self.headers_env.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the options."""
+        return by_options(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HttpScorer:
+        """Return the same object, so that its failures are counted in one place."""
+        return self
+
+
+def written(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:
+    """Write some rows of a batch as one JSON object of lists.
+
+    Raises:
+        RemoteError: If a value cannot be written; the message names its column.
+    """
+    texts = []
+    for name, values in inputs.items():
+        items: list[str] = []
+        for row in rows:
+            try:
+                items.append(json.dumps(values[row], allow_nan=False, default=_plain))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise RemoteError(
+                    f"its {name!r} cannot be written as JSON ({error}); leave that column out of "
+                    "columns=, or make it strings and numbers",
+                    [row],
+                ) from None
+        texts.append(f"{json.dumps(name)}: [{', '.join(items)}]")
+    return f"{{{', '.join(texts)}}}".encode("ascii")
+
+
+def _plain(value: Any) -> Any:
+    tolist: Callable[[], Any] | None = getattr(value, "tolist", None)
+    if tolist is not None:  # NumPy's numbers and arrays, torch's tensors
+        return tolist()
+    raise TypeError(f"{type(value).__name__} is neither text nor number nor a list of them")
+
+
+def _asking(body: bytes, count: int) -> Callable[[], tuple[bytes, Callable[[Any], list[float]]]]:
+    return lambda: (body, partial(_scores, count=count))
+
+
+def _scores(answer: Any, count: int) -> list[float]:
+    scores = answer.get("scores") if isinstance(answer, dict) else None
+    if not isinstance(scores, list):
+        raise UnusableError('JSON that is not {"scores": [...]}')
+    if len(scores) != count:
+        raise UnusableError(f"{len(scores)} scores for {count} texts")
+    return [finite(score) for score in scores]

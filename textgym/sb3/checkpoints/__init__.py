@@ -1,0 +1,1 @@
+"""Saving, loading and resuming a training with Stable-Baselines3."""

@@ -1,0 +1,207 @@
+"""What a language-model policy says to arguments and algorithms that are made for others."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from textgym.errors import SettingsError, near_matches, shown
+from textgym.lm.sampling.draw import Sampling
+
+_READS = (
+    "the language model reads the texts itself; leave it out (an encoder of pictures is "
+    "picture_encoder_class)"
+)
+_CONTINUOUS = "it is for continuous actions, and tokens are discrete; leave it out"
+_RECURRENT = (
+    "LMPolicy has no LSTM of its own; leave it out, or take a recurrent language model as lm"
+)
+# Arguments of other classes in stable-baselines3 and sb3-contrib, and what to do instead: for
+# LMPolicy, for the policies of TopKActions, for LMRolloutBuffer, and for LMReplayBuffer.
+FOR_POLICY = {
+    **{
+        field.name: f"it belongs to sampling: policy_kwargs=dict(sampling=dict({field.name}=...))"
+        for field in fields(Sampling)
+    },
+    "features_extractor_class": _READS,
+    "features_extractor_kwargs": _READS,
+    "share_features_extractor": "actor and critic share the language model; leave it out",
+    "normalize_images": "picture_encoder_class gets pictures as they are; leave it out",
+    "ortho_init": "the weights are those of the checkpoint; leave it out",
+    **dict.fromkeys(
+        ("log_std_init", "full_std", "use_expln", "squash_output", "clip_mean"), _CONTINUOUS
+    ),
+    **dict.fromkeys(
+        ("lstm_hidden_size", "n_lstm_layers", "shared_lstm", "enable_critic_lstm", "lstm_kwargs"),
+        _RECURRENT,
+    ),
+    **dict.fromkeys(
+        ("lr", "learning_rate"), "give the algorithm learning_rate=..., outside of policy_kwargs"
+    ),
+    "n_critics": "there is one critic, a value head on the language model; leave it out",
+    "n_quantiles": "the critic's value is one number; leave it out, or use QRDQN with TopKActions",
+    **dict.fromkeys(
+        ("model", "model_name", "model_path", "pretrained", "checkpoint"),
+        "the language model is given as lm=NAME_OR_PATH",
+    ),
+}
+_SIZE = "the network is that of textgym.sb3.TopKFeatures; give its width as size=64"
+FOR_PROPOSALS = {
+    "use_sde": "it is for DQN (TopKQuantilePolicy: QRDQN); for PPO and A2C give LMPolicy, without "
+    "TopKActions",
+    **dict.fromkeys(
+        ("net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs",
+         "normalize_images"),
+        _SIZE,
+    ),
+    "n_quantiles": "QRDQN takes TopKQuantilePolicy of textgym.sb3.topk.quantile",
+}  # fmt: skip
+FOR_ROLLOUTS = dict.fromkeys(
+    ("optimize_memory_usage", "handle_timeout_termination"),
+    "it is a rollout buffer, for PPO, A2C and TRPO; DQN and QRDQN take "
+    "replay_buffer_class=LMReplayBuffer",
+)
+FOR_REPLAY = {
+    "gae_lambda": "it is a replay buffer, for DQN and QRDQN; PPO, A2C and TRPO take "
+    "rollout_buffer_class=LMRolloutBuffer",
+    "handle_timeout_termination": "a truncation never counts as a termination here; leave it out",
+}
+_ACTOR_CRITIC = "LMPolicy is an actor with a critic, for PPO, A2C and TRPO"
+_BY_VALUES = (
+    f"{_ACTOR_CRITIC}, and has no values of actions, as DQN and QRDQN ask for; wrap the "
+    "environment in textgym.wrappers.TopKActions and use DQN(TopKPolicy, ...) of textgym.sb3"
+)
+_CONTINUOUS_ONLY = (
+    f"{_ACTOR_CRITIC}; SAC, TD3 and their relatives are for continuous actions, and tokens are "
+    "discrete; use one of the three"
+)
+# Parts of other policies that algorithms ask a new policy for.
+_PARTS = {
+    "q_net": _BY_VALUES,
+    "q_net_target": _BY_VALUES,
+    "quantile_net": _BY_VALUES,
+    "quantile_net_target": _BY_VALUES,
+    "lstm_actor": (
+        f"{_ACTOR_CRITIC}, and has no recurrent state, as RecurrentPPO asks for: an observation "
+        "is the whole text; use PPO, with a recurrent language model as lm if you want one"
+    ),
+    "actor": _CONTINUOUS_ONLY,
+    "critic": _CONTINUOUS_ONLY,
+}
+
+
+class WrongAlgorithmError(SettingsError, AttributeError):
+    """An algorithm asks a policy for what only other kinds of policies have."""
+
+
+def refuse_part(name: str) -> None:
+    """Say what to use instead of an algorithm that asks for a part of another kind of policy.
+
+    Raises:
+        WrongAlgorithmError: If `name` is such a part.
+    """
+    if name in _PARTS:
+        raise WrongAlgorithmError(_PARTS[name])
+
+
+def refuse_no_schedule() -> NoReturn:
+    """Refuse an algorithm that makes a policy without a learning rate.
+
+    Raises:
+        SettingsError: Always.
+    """
+    raise SettingsError(
+        f"{_ACTOR_CRITIC}, which give it a lr_schedule; none is given, as by ARS, which draws "
+        "weights at random instead of following gradients: use one of the three"
+    )
+
+
+def refuse_arguments(owner: type, names: Iterable[str], fixes: Mapping[str, str]) -> None:
+    """Refuse arguments that a class does not have.
+
+    Args:
+        owner: The class, with ``**others`` among its arguments.
+        names: What it was given as ``others``.
+        fixes: What to do instead, of those that other classes have.
+
+    Raises:
+        SettingsError: If there are any.
+    """
+    for name in names:
+        fix = fixes.get(name)
+        if fix is None:
+            parameters = inspect.signature(owner).parameters
+            known = [one for one in parameters if one != "others"]
+            near = near_matches(name, known).removeprefix("; ")
+            fix = f"{near} its arguments are {', '.join(known)}".strip()
+        raise SettingsError(f"{owner.__name__} has no argument {name!r}: {fix}")
+
+
+def check_activation(activation: Any, layers: list[int]) -> None:
+    """Check what stands between the hidden layers of the value head.
+
+    Raises:
+        SettingsError: If it is not a class of modules, or there are no hidden layers.
+    """
+    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+        raise SettingsError(
+            f"activation_fn={shown(activation)} is not a class of modules; give one such as "
+            "torch.nn.ReLU"
+        )
+    if activation is not nn.Tanh and not layers:
+        raise SettingsError(
+            f"activation_fn={activation.__name__} would do nothing: it belongs to the hidden "
+            "layers of the value head, and there are none; give them too, as in net_arch=[64], or "
+            "leave it out"
+        )
+
+
+def check_optimizer(kind: Any, arguments: dict[str, Any]) -> None:
+    """Check the class of the optimizer, and that its learning rate is left to the algorithm.
+
+    Raises:
+        SettingsError: If it is not such a class, or the learning rate is among its arguments.
+    """
+    if not callable(kind):
+        raise SettingsError(
+            f"optimizer_class={shown(kind)} is not a class; give one such as torch.optim.Adam"
+        )
+    if "lr" in arguments:
+        raise SettingsError(
+            "optimizer_kwargs has 'lr', but the algorithm sets the learning rate; give "
+            "learning_rate to the algorithm instead"
+        )
+
+
+def once_only(logits: Tensor, truncates: bool, checkpointed: bool) -> None:
+    """Refuse, in the backward pass, second derivatives that would fail or be no numbers.
+
+    Args:
+        logits: What is differentiated.
+        truncates: Whether tokens are excluded from the distribution.
+        checkpointed: Whether the backward pass computes activations again.
+    """
+    if not (truncates or checkpointed):
+        return
+
+    def refuse(_: Tensor) -> None:
+        # That is on in a backward pass with create_graph=True alone.
+        if not torch.is_grad_enabled():
+            return
+        if truncates:
+            raise SettingsError(
+                "derivatives of second order (TRPO's, say) are not defined where tokens are "
+                "excluded; leave top_k, top_p, banned_tokens and required_tokens out of "
+                "sampling"
+            )
+        raise SettingsError(
+            "derivatives of second order (TRPO's, say) cannot be taken through activations that "
+            "are computed again; leave gradient_checkpointing out"
+        )
+
+    logits.register_hook(refuse)  # type: ignore[no-untyped-call]

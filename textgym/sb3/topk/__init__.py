@@ -1,0 +1,1 @@
+"""Policies that choose among a language model's proposals."""

@@ -1,0 +1,177 @@
+"""A DQN policy that improves on a language model's choice among its own proposals.
+
+``DQN`` runs unmodified on it::
+
+    DQN(TopKPolicy, venv, learning_starts=0, exploration_initial_eps=0.0,
+        exploration_final_eps=0.0, replay_buffer_class=LMReplayBuffer, ...)
+
+The policy explores by itself, each row on its own: the algorithm's exploration tosses one coin for
+all rows, and draws uniformly, which between fluent and impossible words is mostly nonsense.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import Tensor, nn
+
+from textgym.errors import SettingsError
+from textgym.sb3.compatibility import FOR_PROPOSALS, WrongAlgorithmError, refuse_arguments
+from textgym.sb3.topk.features import TopKFeatures
+from textgym.tokenization import TINY
+from textgym.wrappers.proposals import fillers
+
+
+class TopKPolicy(DQNPolicy):
+    """Values of a language model's proposals, and a choice that starts from its own.
+
+    A choice is drawn from ``softmax(log_probs + Q / temperature)``: of all distributions, the one
+    with the largest expected value minus ``temperature`` times the KL divergence from the language
+    model's (Todorov 2006; Schulman et al. 2017, https://arxiv.org/abs/1704.06440, equation 2). Q is
+    0 at first, so that the policy starts as the language model. Among the samples of
+    ``SegmentActions`` the log-probabilities count no second time.
+
+    Args:
+        observation_space: That of a wrapper in :mod:`textgym.wrappers`.
+        action_space: Likewise.
+        lr_schedule: Learning rate, set by the algorithm.
+        lm: Name or path of the language model that proposes.
+        size: Width of the network's layers.
+        temperature: How much value one nat is worth. Near 0 the policy is greedy.
+        optimizer_class: The optimizer.
+        optimizer_kwargs: Its arguments other than the learning rate.
+        **others: Refused: arguments of other policies, with what to give instead.
+
+    Raises:
+        SettingsError: If the spaces are others, or the temperature is not above 0.
+        ModelError: If the model cannot be loaded, or its vocabulary is another.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        lm: str = TINY,
+        size: int = 64,
+        temperature: float = 0.05,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        **others: Any,
+    ) -> None:
+        refuse_arguments(TopKPolicy, others, FOR_PROPOSALS)
+        self.temperature = check_temperature(temperature)
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            features_extractor_class=TopKFeatures,
+            features_extractor_kwargs={"lm": lm, "size": size},
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def make_q_net(self) -> QNetwork:
+        """A network whose head all candidates share."""
+        net = super().make_q_net()
+        features = cast(TopKFeatures, net.features_extractor)
+        net.q_net = nn.Sequential(CandidateHead(features.k, features.size))
+        return net.to(self.device)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "quantile_net":
+                raise WrongAlgorithmError(
+                    f"{type(self).__name__} has values without their distribution, which QRDQN "
+                    "asks for; give QRDQN TopKQuantilePolicy of textgym.sb3.topk.quantile"
+                ) from None
+            raise
+
+    def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
+        return choose(self.q_net(obs), obs, self.temperature, deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return constructor_parameters(self)
+
+
+class CandidateHead(nn.Module):
+    """Values of the candidates: that of the text, and what each candidate adds to it.
+
+    All are 0 at first, so that nothing is preferred before anything is known. It is a dueling head
+    (Wang et al. 2016, https://arxiv.org/abs/1511.06581) from which no mean is taken.
+
+    Args:
+        k: Number of candidates.
+        size: Features m of the text, and of each candidate.
+        outputs: Numbers Q for each value.
+    """
+
+    def __init__(self, k: int, size: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.k = k
+        self.value = nn.Linear(size, outputs)
+        self.advantage = nn.Linear(size, outputs, bias=False)
+        for tensor in (self.value.weight, self.value.bias, self.advantage.weight):
+            nn.init.zeros_(tensor)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From features ``[B, (k + 1) * m]`` to values ``[B, Q * k]``, those of a candidate apart.
+
+        QR-DQN views them as ``[B, Q, k]``.
+        """
+        parts = features.view(len(features), self.k + 1, -1)
+        values: Tensor = self.value(parts[:, :1]) + self.advantage(parts[:, 1:])
+        return values.transpose(1, 2).flatten(1)
+
+
+def choose(
+    values: Tensor, obs: dict[str, Tensor], temperature: float, deterministic: bool
+) -> Tensor:
+    """Choose as :class:`TopKPolicy` does; never what only fills up the proposals.
+
+    Args:
+        values: ``[B, k]``.
+        obs: The observations.
+        temperature: See there.
+        deterministic: Take the likeliest choice.
+
+    Returns:
+        ``[B]``.
+    """
+    logits = values / temperature
+    if "outcomes" not in obs:
+        logits = (logits + obs["logprobs"]).masked_fill(fillers(obs["candidates"]), -torch.inf)
+    if deterministic:
+        return logits.argmax(1)
+    return torch.multinomial(torch.softmax(logits, 1), 1)[:, 0]
+
+
+def check_temperature(temperature: float) -> float:
+    """A number above 0.
+
+    Raises:
+        SettingsError: If it is none.
+    """
+    if not 0 < temperature < float("inf"):
+        raise SettingsError(f"temperature={temperature!r} has to be a number above 0")
+    return float(temperature)
+
+
+def constructor_parameters(policy: Any) -> dict[str, Any]:
+    """What a policy is made from, as SB3 saves it."""
+    return {
+        "observation_space": policy.observation_space,
+        "action_space": policy.action_space,
+        "lr_schedule": policy._dummy_schedule,
+        **policy.features_extractor_kwargs,
+        "temperature": policy.temperature,
+        "optimizer_class": policy.optimizer_class,
+        "optimizer_kwargs": policy.optimizer_kwargs,
+    }

@@ -1,0 +1,80 @@
+"""Public caption data: how rows with photographs become prompts, and how captions are judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from textgym.data.rows import Row
+from textgym.errors import DataError
+from textgym.rewards import make_reward
+from textgym.rewards.registry import RewardFunction
+from textgym.tasks.caption.world import QUESTIONS
+
+_COLUMNS = ("captions", "caption", "sentences_raw", "sentences", "text")
+_WORD = re.compile(r"[a-z0-9]+")
+_LONGER = 2
+"""Texts of more than so many times the words of the longest reference are worth nothing."""
+
+
+def prompt_of(question: str) -> str:
+    """The prompt with a question about the picture."""
+    return f"Picture. {question}\nCaption:"
+
+
+def convert(row: Row) -> Row:
+    """A row with prompt and references, if it has a picture and captions; else as it is.
+
+    Raises:
+        DataError: If the column with the captions has none, and the row no prompt of its own.
+    """
+    column = next((name for name in _COLUMNS if row.get(name) is not None), None)
+    if column is None or row.get("image") is None or "scene" in row:
+        return row
+    texts = [f" {' '.join(text.split())}" for text in _captions(row[column]) if text.strip()]
+    if not texts:
+        if "prompt" in row:
+            return row
+        raise DataError(
+            f"a row's column {column!r} holds no caption ({row[column]!r:.60}), and nothing else "
+            "can judge what is written about its picture: take a split that has captions, or make "
+            "rows with a prompt column and pass another reward="
+        )
+    prompt = row.get("prompt", prompt_of(QUESTIONS[0]))
+    return {**row, "prompt": prompt, "reference": texts[0], "references": texts}
+
+
+def _captions(value: Any) -> list[str]:
+    """The texts in a column: one, several, or several with more about each, by name."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # Parquet files give lists as NumPy arrays
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        named = (value.get(name) for name in ("raw", "caption", "text"))
+        return _captions(next((one for one in named if one is not None), []))
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _captions(one)]
+    return []
+
+
+def likeness(completion: str, references: str | list[str]) -> float:
+    """ROUGE-L (Lin 2004), the best over the references; 0 for a text of far more words.
+
+    Raises:
+        MissingDependencyError: If rouge-score (``textgym[metrics]``) is not installed.
+    """
+    texts = [references] if isinstance(references, str) else list(references)
+    words = len(_WORD.findall(completion.lower()))
+    longest = max((len(_WORD.findall(text.lower())) for text in texts), default=0)
+    if not 0 < words <= _LONGER * longest:
+        return 0.0
+    [value] = _rouge()([""], [completion], reference=[texts])
+    return min(float(value or 0.0), 1.0)
+
+
+@cache
+def _rouge() -> RewardFunction:
+    return make_reward("rouge", variant="rougeL")

@@ -1,0 +1,280 @@
+"""Public data-to-text data: how rows of known formats become prompts, and how texts are judged.
+
+Recognised by their columns are ToTTo, E2E NLG, WebNLG and CommonGen, as files and as the Hub has
+them, with small differences between copies allowed for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from textgym.data.rows import Row
+from textgym.data.words import words_of
+from textgym.errors import DataError
+from textgym.tasks.on_topic import on_topic
+
+_CELL = re.compile(r"<cell>\s*(.*?)\s*<", re.DOTALL)
+_SLOT = re.compile(r"\s*([^,\[\]]+?)\s*\[([^\]]*)\]")
+_TAG = re.compile(r"\s*</?\w+>\s*")
+_LIMIT = 2_000
+_LONGER = 4
+"""Texts this many times longer than every reference, and more, are not judged."""
+
+
+def convert(row: Row) -> Row:
+    """A row with prompt, references and values, if the format is known; else the row as it is.
+
+    A prompt that the row has is kept, and so are all columns but those that the format is made of.
+
+    Raises:
+        DataError: On a row of a known format without references, unless it has a prompt of its own
+            (another reward may judge it; it is left as it is). What the record asks for could be
+            looked for in the text, but a list of keywords would earn as much as a sentence.
+    """
+    for name, read, columns in _FORMATS:
+        made = read(row)
+        if made is None:
+            continue
+        header, lines, values, references = made
+        if not references:
+            if "prompt" in row:
+                return row
+            raise DataError(
+                f"this row of {name} has no reference text, and nothing else can judge what is "
+                "written about it: take a split that has references (train or validation), or "
+                "make rows with a prompt column and pass another reward="
+            )
+        kept = {key: row[key] for key in row if key not in columns and key not in _OURS}
+        prompt = row.get("prompt", "\n".join([header, *lines, "Text:"]))
+        texts = [f" {text.strip()}" for text in references]
+        return {
+            **kept, "prompt": prompt, "values": values, "reference": texts[0], "references": texts
+        }  # fmt: skip
+    return row
+
+
+_Made = tuple[str, list[str], list[str], list[str]]
+
+_OURS = frozenset(("references", "reference", "target", "values", "facts"))
+"""Columns that `convert` writes or reads in all formats, or that `judge` reads in our own rows."""
+
+
+def _e2e(row: Row) -> _Made | None:
+    meaning = row.get("meaning_representation", row.get("mr"))
+    if not isinstance(meaning, str):
+        return None
+    pairs = _SLOT.findall(meaning)
+    if not pairs:
+        return None
+    values = [value for _, value in pairs if value.lower() not in ("yes", "no")]
+    lines = [f"{name}: {value}" for name, value in pairs]
+    return "Record: restaurant", lines, values, _texts(row, "human_reference", "ref")
+
+
+def _commongen(row: Row) -> _Made | None:
+    concepts = _strings(row.get("concepts"))
+    joined = row.get("concept_set")  # The data set's own files.
+    if not concepts and isinstance(joined, str):
+        concepts = [one for one in joined.split("#") if one.strip()]
+    if not concepts:
+        return None
+    return f"Concepts: {', '.join(concepts)}", [], concepts, _texts(row, "scene")
+
+
+def _webnlg(row: Row) -> _Made | None:
+    triples = _triples(row)
+    if not triples:
+        return None
+    lines = [f"{_spaced(one)}: {_spaced(verb)}: {_spaced(two)}" for one, verb, two in triples]
+    values = list(dict.fromkeys(_spaced(text) for one, _, two in triples for text in (one, two)))
+    return "Record: facts", lines, values, _texts(row, "lex", "lexicalisations")
+
+
+def _triples(row: Row) -> list[list[str]]:
+    names = ("modified_triple_sets", "modifiedtripleset", "triple_set", "triples")
+    sets = next((row[name] for name in names if row.get(name) is not None), None)
+    if sets is None and not isinstance(row.get("input"), str):
+        sets = row.get("input")
+    found: list[list[str]] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.split("|")]
+            if len(parts) == 3:
+                found.append(parts)
+        elif isinstance(value, Mapping):
+            if {"subject", "object"} <= value.keys():
+                verb = value.get("property", value.get("predicate", ""))
+                found.append([str(value["subject"]), str(verb), str(value["object"])])
+            else:
+                inner = value.get("mtriple_set", list(value.values()))
+                look(inner)
+        elif hasattr(value, "__iter__"):
+            for one in value:
+                look(one)
+
+    look(sets)
+    return [triple for number, triple in enumerate(found) if triple not in found[:number]]
+
+
+def _spaced(text: str) -> str:
+    return text.replace("_", " ").strip('" ')
+
+
+def _totto(row: Row) -> _Made | None:
+    texts = _texts(row, "sentence_annotations")
+    linear = row.get("linearized_input", row.get("subtable_and_metadata_str"))
+    linear = linear if linear is not None else row.get("subtable_and_metadata")
+    if isinstance(linear, str):
+        values = [_TAG.sub(" ", cell).strip() for cell in _CELL.findall(linear)]
+        if not values:
+            return None
+        titles = re.findall(r"<(?:page|section)_title>\s*(.*?)\s*<", linear)
+        return "Record: table", _totto_lines(titles, values), values, texts
+    table, cells = row.get("table"), row.get("highlighted_cells")
+    if table is None or cells is None or not hasattr(cells, "__iter__"):
+        return None
+    values = []
+    for cell in cells:
+        try:
+            value = table[int(cell[0])][int(cell[1])]["value"]
+        except (IndexError, KeyError, TypeError, ValueError):
+            continue  # a cell that the table does not have
+        values.append(str(value))
+    if not values:
+        return None
+    titles = [row.get("table_page_title"), row.get("table_section_title")]
+    return "Record: table", _totto_lines(titles, values), values, texts
+
+
+_FORMATS: tuple[tuple[str, Callable[[Row], _Made | None], frozenset[str]], ...] = (
+    ("E2E NLG", _e2e, frozenset(("meaning_representation", "mr", "human_reference", "ref"))),
+    ("CommonGen", _commongen, frozenset(("concepts", "concept_set", "scene"))),
+    (
+        "WebNLG",
+        _webnlg,
+        frozenset(
+            (
+                "modified_triple_sets",
+                "modifiedtripleset",
+                "original_triple_sets",
+                "originaltriplesets",
+                "lexicalisations",
+                "triple_set",
+                "triples",
+                "input",
+                "lex",
+            )
+        ),
+    ),
+    (
+        "ToTTo",
+        _totto,
+        frozenset(
+            (
+                "table", "highlighted_cells", "sentence_annotations", "linearized_input",
+                "subtable_and_metadata", "subtable_and_metadata_str",
+            )
+        ),
+    ),
+)  # fmt: skip
+"""Name, reader and columns of each known format."""
+
+
+def _totto_lines(titles: Iterable[Any], values: list[str]) -> list[str]:
+    return [*(f"title: {title}" for title in titles if title), *(f"cell: {one}" for one in values)]
+
+
+def _texts(row: Row, *names: str) -> list[str]:
+    """All texts that the format's columns, or the usual ones, hold."""
+    found: list[str] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            for name in ("final_sentence", "text", "lex"):
+                look(_english(value, name))
+        elif hasattr(value, "__iter__"):
+            for one in value:
+                look(one)
+
+    for name in (*names, "references", "target", "reference"):
+        look(row.get(name))
+    return list(dict.fromkeys(text for text in found if text.strip()))
+
+
+def _english(value: Mapping[str, Any], name: str) -> Any:
+    """The texts of one name; the English ones where languages are told (WebNLG has Russian too)."""
+    texts: Any = value.get(name)
+    languages = value.get("lang")
+    if isinstance(languages, str):
+        return None if languages not in ("", "en") else texts
+    if languages is None or isinstance(texts, str) or not hasattr(texts, "__iter__"):
+        return texts
+    english = [text for text, lang in zip(texts, languages, strict=False) if lang in ("", "en")]
+    return english or texts
+
+
+def _strings(value: Any) -> list[str]:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return list(value)
+    return []
+
+
+@cache
+def _scorers() -> tuple[Any, Any]:
+    from textgym.rewards.metrics.overlap import Chrf, Rouge  # the libraries are optional
+
+    return Rouge("rougeL", tokenizer="words"), Chrf()
+
+
+def overlap(completion: str, row: Mapping[str, Any]) -> float:
+    """The mean of ROUGE-L and chrF times the share of the values told, for the best reference.
+
+    The values that a reference does not spell out itself ("yes", an inflected verb) are not asked
+    of a text compared with it, so that every reference scores 1. Lines of the record that are
+    copied as they stand ("food: French") take away their share of the score, which is multiplied by
+    how far the text is `on_topic`.
+    """
+    references = _strings(row.get("references")) or [row["reference"]]
+    longest = max(map(len, references), default=0)
+    text = completion.strip()
+    if not text or not longest or len(text) > min(_LIMIT, _LONGER * longest + 200):
+        return 0.0
+    rouge, chrf = _scorers()
+    values = _strings(row.get("values"))
+    told = words_of(text)
+    best = 0.0
+    for one in references:
+        words = words_of(one)
+        asked = [value for value in values if _tells(words, value)]
+        coverage = sum(_tells(told, value) for value in asked) / len(asked) if asked else 1.0
+        if coverage > best:
+            column: dict[str, Any] = {"reference": [one]}
+            likeness = sum(metric([""], [text], **column)[0] for metric in (rouge, chrf)) / 2
+            best = max(best, coverage * likeness)
+    lines = [line for line in str(row.get("prompt", "")).split("\n") if ": " in line]
+    copied = sum(line in text for line in lines) / len(lines) if lines else 0.0
+    return float(min(1.0, best * (1.0 - copied)) * on_topic(text, references))
+
+
+def _tells(words: Sequence[str], value: str) -> bool:
+    """Whether the words hold those of a value, with other endings perhaps."""
+    return all(
+        any(
+            word == part
+            or (len(part) > 2 and word.startswith(_stem(part)) and len(word) <= len(part) + 4)
+            for word in words
+        )
+        for part in words_of(value)
+    )
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if word[-1] in "ey" else word

@@ -1,0 +1,120 @@
+"""Reads a prompt that a user wrote in the task's format: `Dialogue.adopt`.
+
+What the simulated user was not given to say (a day, how many people, which of several lines) is
+drawn from a hash of the prompt, so that the same prompt has the same goal everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import numpy as np
+
+from textgym.tasks.dialogue.database import (
+    COLUMN,
+    DAY,
+    DAYS,
+    DOMAINS,
+    KIND,
+    NUMBER,
+    NUMBERS,
+    SPOT,
+)
+from textgym.tasks.dialogue.world import Plot
+
+_BOOKING = re.compile(r"(\w+) for (\w+) on (\w+)\.")
+_MINE = r"my \w+ (?:on|for) (\w+)"
+_CANCEL = re.compile(f"Please cancel {_MINE}")
+_CHANGE = re.compile(f"Please change {_MINE} to (\\w+)")
+_FOR = re.compile(rf"\bfor ({'|'.join(NUMBERS)})\b")
+_ON = re.compile(rf"\bon ({'|'.join(DAYS)})\b")
+_INSTEAD = re.compile(f" instead of {_MINE}")
+
+
+def understand(prompt: str) -> dict[str, Any] | None:
+    """The columns of a row for a prompt, or None if it is not in the task's format."""
+    lines = prompt.strip().split("\n")
+    header, _, rest = lines[0].partition(": ")
+    if header not in DOMAINS or len(lines) < 3 or lines[-1] != "Agent:":
+        return None
+    domain, said = DOMAINS[header], lines[-2]
+    table = [line.split(", ") for line in rest.rstrip(".").split(". ")]
+    if not said.startswith("User: ") or any(
+        len(line) != 4 or line[1] not in domain.kinds or line[2] not in domain.spots
+        for line in table
+    ):
+        return None
+    seed = zlib.crc32(prompt.encode("utf-8", "surrogatepass"))
+    plot = Plot(domain, iter(np.random.default_rng(seed).random(32).tolist()).__next__)
+    plot.table = table
+    names = [line[0] for line in table]
+    if lines[1].startswith("Bookings: "):
+        found = _BOOKING.findall(lines[1])
+        plot.start = {name: [number, day] for name, number, day in found if name in names}
+        plot.bookings = dict(plot.start)
+    if not _plan(plot, said):
+        return None
+    row = plot.row()
+    # The user's own words stay.
+    row["stages"][0]["say"] = said.removeprefix("User: ")
+    return {name: value for name, value in row.items() if name != "prompt"}
+
+
+def _plan(plot: Plot, said: str) -> bool:
+    """Give the plot its stage; False if the user's wish is not understood."""
+
+    def mine(what: str) -> str:
+        return next((name for name, booking in plot.bookings.items() if what in booking), "")
+
+    if match := _CANCEL.search(said):
+        old = mine(match[1])
+        if old:
+            plot.give_up(old, "")
+        return bool(old)
+    if match := _CHANGE.search(said):
+        old, new = mine(match[1]), match[2]
+        if not old or new not in NUMBERS + DAYS or new in plot.bookings[old]:
+            return False
+        plot.become(old, new, "")
+        return True
+    instead = _INSTEAD.search(said)
+    wish = said[: instead.start()] if instead else said
+    words = set(re.findall(r"\w+", wish))
+    told = {
+        KIND: words.intersection(plot.domain.kinds),
+        SPOT: words.intersection(plot.domain.spots),
+    }
+    lines = [
+        line
+        for line in plot.table
+        if line[0] not in plot.bookings
+        and all(line[COLUMN[slot]] in values for slot, values in told.items() if values)
+    ]
+    if not lines:
+        return False
+    plot.wanted = lines[int(plot.draw() * len(lines))]
+    if instead:
+        old = mine(instead[1])
+        if old:
+            plot.swap(old, "")
+        return bool(old)
+    number = _ordered(_FOR, wish) or plot.pick(NUMBERS)
+    day = _ordered(_ON, wish) or plot.pick(DAYS)
+    told_slots = [slot for slot, values in told.items() if values]
+    # What tells the wanted line from the others that would do has to be asked for.
+    secret = [
+        slot
+        for slot, values in told.items()
+        if not values and len({line[COLUMN[slot]] for line in lines}) > 1
+    ]
+    for slot, pattern in ((NUMBER, _FOR), (DAY, _ON)):
+        (told_slots if pattern.search(wish) else secret).append(slot)
+    plot.order("", number, day, told_slots, secret)
+    return True
+
+
+def _ordered(pattern: re.Pattern[str], wish: str) -> str:
+    found = pattern.search(wish)
+    return found[1] if found else ""

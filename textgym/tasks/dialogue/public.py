@@ -1,0 +1,130 @@
+"""Public dialogue data: how its rows become prompts, and how a response is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from textgym.data.rows import Row
+from textgym.tasks.on_topic import on_topic
+
+_HISTORIES = (
+    "turns",
+    "dialogue",
+    "dialog",
+    "log",
+    "messages",
+    "utterances",
+    "conversations",
+    "conversation",
+)
+_PAIRS = (("context", "response"), ("history", "response"), ("text", "response"))
+_TEXTS = ("utterance", "text", "content", "value", "transcript")
+_SPEAKERS = ("speaker", "role", "from")
+_AGENTS = frozenset(("system", "agent", "assistant", "wizard", "bot", "gpt", "sys", "1"))
+_RESERVED = frozenset(("turns", "replies"))
+"""Names of columns that the environment gives."""
+
+_LIMIT = 2_000
+_LONGER = 4
+"""Texts this many times longer than the reference, and more, are not judged."""
+
+_Said = tuple[bool, str]
+"""Whether the agent speaks, and what is said."""
+
+
+def convert(row: Row) -> Row:
+    """A row with a conversation up to the agent's last turn, and this as reference.
+
+    A row that has a prompt, or that is not recognised, is returned as it is.
+    """
+    if "prompt" in row:
+        return row
+    for name in _HISTORIES:
+        talk = _talk(row.get(name))
+        while talk and not talk[-1][0]:
+            talk.pop()
+        if len(talk) > 1:
+            return _made(row, talk[:-1], talk[-1][1])
+    for before, after in _PAIRS:
+        history, response = row.get(before), row.get(after)
+        if not isinstance(response, str) or not response.strip():
+            continue
+        if isinstance(history, str):
+            history = history.strip().split("\n")
+        talk = _talk(history, last_is_agent=False)
+        if talk:
+            return _made(row, talk, response)
+    return row
+
+
+def _made(row: Row, talk: Sequence[_Said], response: str) -> Row:
+    lines = [f"{'Agent' if agent else 'User'}: {said}" for agent, said in talk]
+    kept = {name: value for name, value in row.items() if name not in _RESERVED}
+    prompt = "\n".join([*lines, "Agent:"])
+    return {**kept, "prompt": prompt, "reference": f" {' '.join(response.split())}"}
+
+
+def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Said]:
+    """The turns of a conversation; none if this is no conversation.
+
+    Args:
+        value: Columns of speakers and utterances (the Hub's MultiWOZ 2.2), turns as dictionaries
+            (MultiWOZ's own files, chat messages), or plain strings, which take turns.
+        last_is_agent: Whose the last of plain strings is; None: the user begins.
+    """
+    if isinstance(value, Mapping):
+        texts = next((value[name] for name in _TEXTS if name in value), None)
+        speakers = next((value[name] for name in _SPEAKERS if name in value), None)
+        if texts is None or speakers is None or isinstance(texts, str):
+            return []
+        turns: list[Any] = [
+            {"speaker": who, "text": text} for who, text in zip(speakers, texts, strict=False)
+        ]
+    elif hasattr(value, "__iter__") and not isinstance(value, str):
+        turns = list(value)
+    else:
+        return []
+    talk: list[_Said] = []
+    for number, turn in enumerate(turns):
+        if isinstance(turn, Mapping):
+            text = next((turn[name] for name in _TEXTS if isinstance(turn.get(name), str)), "")
+            who = next((turn[name] for name in _SPEAKERS if name in turn), number % 2)
+            # A chat's first message of the system is no turn.
+            if number == 0 and "role" in turn and str(who).lower() == "system":
+                continue
+            agent = str(int(who) if isinstance(who, bool) else who).lower() in _AGENTS
+        elif isinstance(turn, str):
+            text = turn
+            after = len(turns) - number if last_is_agent is False else number + 1
+            agent = after % 2 == 0
+        else:
+            return []
+        if text.strip():
+            talk.append((agent, " ".join(text.split())))
+    return talk
+
+
+@cache
+def _scorers() -> tuple[Any, Any]:
+    from textgym.rewards.metrics.overlap import Bleu, Chrf  # the library behind them is optional
+
+    return Bleu(), Chrf()
+
+
+def overlap(completion: str, reference: str) -> float:
+    """The geometric mean of sentence BLEU and chrF: 1 for the reference, word for word.
+
+    BLEU asks for the words in their order and nothing else, chrF for most of the text; the
+    geometric mean is small where one of them is. It is multiplied by how far the text is
+    `on_topic`.
+    """
+    text, wanted = " ".join(completion[:_LIMIT].split()), " ".join(reference.split())
+    if not text or not wanted or len(completion) > min(_LIMIT, _LONGER * len(wanted) + 100):
+        return 0.0
+    if text == wanted:
+        return 1.0
+    bleu, chrf = _scorers()
+    product = bleu([""], [text], reference=[wanted])[0] * chrf([""], [text], reference=[wanted])[0]
+    return float(min(1.0, product**0.5) * on_topic(text, [wanted]))

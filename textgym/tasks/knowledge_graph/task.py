@@ -1,0 +1,226 @@
+"""Answer questions about a small knowledge graph, and show the path to the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textgym.data.rows import Row
+from textgym.tasks.base import Baseline, Task
+from textgym.tasks.judgement import Judgement, nothing, quoted
+from textgym.tasks.knowledge_graph.baselines import mediocre, related, told, wander
+from textgym.tasks.knowledge_graph.public import convert, judge_public, parse
+from textgym.tasks.knowledge_graph.reader import read, valid_steps
+from textgym.tasks.knowledge_graph.world import write
+from textgym.tasks.qa.public import answers_of
+
+_CONTRADICTED = 0.2
+"""What a path is worth that another answer follows."""
+
+_ANSWER = re.compile(r"\s*Path:([^.]+)\.\s*Answer:\s*([^.,\s]+)\.?\s*").fullmatch
+_LONGEST = 250
+"""Characters; no path of this task has more."""
+
+
+class KnowledgeGraph(Task):
+    """Answer questions about a small knowledge graph, and show the path to the answer.
+
+    ## Description
+
+    The prompt lists facts, as "Ann - mother of - Tom" (Ann is the mother of Tom), and asks for
+    somebody, or for a city, that is one to three facts away. The policy names everyone on the way,
+    from whom the question names to the answer, and then the answer. The questions are of five
+    kinds:
+
+    * "Who is the friend of the mother of Tom?"
+    * "Ann is the mother of X. X is the friend of Y. Who is Y?"
+    * "Where does the teacher of Tom live?"
+    * a rule, such as "If X - mother of - Y and Y - father of - Z, then X - grandmother of - Z.",
+      and a fact to complete with it: "Ann - grandmother of - ?"
+    * the same from the other end: "? - grandmother of - Tom"
+
+    The other facts have other relations, point the other way, are about others, or lead into a
+    blind alley. There is always exactly one path.
+
+    ## Observation Space
+
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
+    written.
+
+    ## Action Space
+
+    ``Discrete(V)``: the next token.
+
+    ## Rewards
+
+    The score, in [0, 1], once at the end, a product, so that no part makes up for another:
+
+        score = valid / max(hops, steps) * named * (1 if the answer is right, else 0.2)
+
+    * ``valid``: steps of the path, from its beginning, that are facts and what the question asks.
+    * ``hops``: steps that are needed; ``steps``: steps that are shown.
+    * ``named``: the share of the path's letters that are in names of the facts.
+    * The answer is right if it is the one, and the path does not end elsewhere.
+
+    Text that is not of the form "Path: Ann, Tom, Lucy. Answer: Lucy." gets 0: an answer without a
+    path, several answers, anything before or after. White space makes no difference, and the last
+    full stop may be missing.
+
+    The ``wander`` baseline walks along any facts: 0.26, 0.19 and 0.17 at levels 1, 2 and 3.
+    ``related``, the strongest, prefers relations that the question names, in any order and
+    direction: 0.83, 0.57 and 0.52.
+
+    ## Starting State
+
+    A prompt of `generate`; the level is the number of hops, and four facts or so are beside the
+    point.
+
+    ``item(0)`` at level 1::
+
+        Facts: Rosa - cousin of - Anna; Rosa - doctor of - Hugo; Ella - friend of - Rosa;
+        Clara - teacher of - Rosa; Rosa - works in - Vienna.
+        Question: Rosa is the cousin of X. Who is X?
+
+        -> Path: Rosa, Anna. Answer: Anna.
+
+    ``item(0)`` at level 2::
+
+        Facts: Sam - brother of - Oscar; Jack - father of - Sam; Jack - brother of - Emma;
+        Jack - lives in - Vienna; Mia - teacher of - Jack; Jack - boss of - Clara.
+        Rule: If X - father of - Y and Y - brother of - Z, then X - father of - Z.
+        Question: Jack - father of - ?
+
+        -> Path: Jack, Sam, Oscar. Answer: Oscar.
+
+    ``item(0)`` at level 3::
+
+        Facts: Sara - mother of - Oscar; Clara - mother of - Emma; Emma - mother of -
+        Hugo; Oscar - works in - Naples; Jane - mother of - Mia; Oscar - father of - Jane;
+        Sara - works in - Madrid.
+        Rule: If X - mother of - Y and Y - father of - Z and Z - mother of - W, then X -
+        ancestor of - W.
+        Question: Sara - ancestor of - ?
+
+        -> Path: Sara, Oscar, Jane, Mia. Answer: Mia.
+
+    The row's other columns are ``triples``, ``start`` (whom the question names), ``steps``
+    (relation, and 1 from head to tail or -1 from tail to head) and ``answers``.
+
+    ## Episode End
+
+    End-of-sequence, or 24 tokens (the oracle needs at most 20): a termination. Completions begin
+    with a line break; a space will do.
+
+    ## Arguments
+
+    ``level``: 1 (default), 2 or 3. ``split``: ``"train"`` or ``"eval"``.
+
+    ## Real data
+
+    ``gym.make("TextGen/KnowledgeGraph-v0", prompts="hf:rmanluo/RoG-webqsp")``, or a file of rows
+    as those of WebQSP and MetaQA have them:
+
+    * ``question``; MetaQA's marks its topic, "what films did [Ann Lee] act in";
+    * ``answer``, ``answers`` or ``a_entity``: a list of strings, or one with bars between them;
+    * ``triples``, ``graph``, ``facts``, ``subgraph`` or ``kg``, if there is one: a list of triples
+      or a text, one fact a line, "head|relation|tail" or "head - relation - tail";
+    * ``q_entity``, ``topic_entity`` or ``topic``, if there is one.
+
+    The prompt shows at most 16 facts: those on a shortest path from the topic to an answer, those
+    next to it, then others, in their own order. The score is F1 between the answers and those
+    listed after "Answer:" (or in the whole text), which "; " divides, once normalised as in SQuAD's
+    evaluation. Where there is a path, half of it is for naming one that the facts allow, no longer
+    than the shortest.
+
+    Prompts written by hand in the form of this task are understood too, with any names and
+    relations.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/KnowledgeGraph-v0"
+    max_prompt_tokens = 120
+    max_new_tokens = 24
+    levels = (1, 2, 3)
+    cheat_ceiling = 0.4
+
+    def generate(self, rng: np.random.Generator) -> Row:
+        """Draw a graph, and a question with as many hops as the level says."""
+        # One call for all the choices of a row: several times faster than a call for each.
+        query = write(self.level, iter(rng.random(90).tolist()).__next__)
+        facts = "; ".join([" - ".join(fact) for fact in query.triples])
+        rule = f"Rule: {query.rule}\n" if query.rule else ""
+        path = query.path
+        return {
+            "prompt": f"Facts: {facts}.\n{rule}Question: {query.question}",
+            "reference": told(path, path[-1]),
+            "triples": query.triples,
+            "start": path[0],
+            "steps": query.steps,
+            "answers": [path[-1]],
+        }
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
+        """How much of the path is right, times whether the answer is."""
+        steps = row.get("steps")
+        if not steps or not isinstance(steps, list):
+            answers = answers_of(row.get("answers"))
+            if answers is None and isinstance(reference := row.get("reference"), str):
+                answers = [parse(reference)[1]]
+            if not answers:
+                return nothing("the row", "it has no answers to compare with")
+            return judge_public(text, row, answers)
+        if len(text) > _LONGEST:
+            return nothing("the text", f"longer than {_LONGEST} characters")
+        found = _ANSWER(text)
+        if not found:
+            return nothing("the text", "not of the form 'Path: A, B. Answer: B.'")
+        answer = found[2]
+        path = [name.strip() for name in found[1].split(",")]
+        valid = valid_steps(path, row["triples"], row["start"], steps)
+        if not valid:
+            return nothing(quoted(path[0]), f"no first step from {row['start']} that is asked for")
+        judgement = Judgement()
+        if valid < len(steps):
+            judgement.note(f"step {valid + 1}", "missing, no fact, or not asked for")
+        taken = len(path) - 1
+        share = valid / max(len(steps), taken)
+        judgement.settle(f"{valid} of {len(steps)} steps", f"right, of {taken} taken", share)
+        what = "names that no fact has"
+        judgement.scale("the path", what, _share_named(path, row["triples"]))
+        if answer not in row["answers"]:
+            return judgement.scale(quoted(answer), "a wrong answer", _CONTRADICTED)
+        if valid == len(steps) and answer != path[valid]:
+            return judgement.scale(quoted(answer), "not where the path ends", _CONTRADICTED)
+        return judgement.note(quoted(answer), "a right answer")
+
+    def convert(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Turn a row of MetaQA or WebQSP into one of this task; see Real data."""
+        return convert(row)
+
+    def adopt(self, row: Row) -> Row:
+        """Read the facts and the question that a user wrote, and find the answers."""
+        if "steps" in row or "answers" in row or (found := read(row["prompt"])) is None:
+            return row
+        return {**found._asdict(), **row}
+
+    def baselines(self) -> dict[str, Baseline]:
+        """``wander`` walks along any facts, ``related`` along those that the question names."""
+        return {"wander": wander, "related": related}
+
+    def document(self, rng: np.random.Generator) -> str:
+        """A graph, a question, and a path and answer that are right less than half of the time."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _share_named(path: Sequence[str], triples: Sequence[Sequence[str]]) -> float:
+    """The share of a path's letters that are in names which the facts have."""
+    names = {name for head, _, tail in triples for name in (head, tail)}
+    size = sum(map(len, path))
+    return sum(len(name) for name in path if name in names) / size if size else 0.0

@@ -1,0 +1,1 @@
+"""Probes: tiny tasks whose best and whose random reward are known in closed form."""

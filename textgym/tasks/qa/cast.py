@@ -1,0 +1,98 @@
+"""The people, places and things of a story that questions are asked about, and its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from textgym.tasks.words import GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
+
+NAMES = (*MEN, *WOMEN)
+PRONOUNS = dict.fromkeys(MEN, "he") | dict.fromkeys(WOMEN, "she")
+TIMES = ("in the morning", "at noon", "in the evening")
+NUMBERS = ("none", "one", "two", "three")
+AN = {thing: f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}" for thing in THINGS}
+
+
+class Plan(NamedTuple):
+    """A story and what is asked about it.
+
+    Attributes:
+        chain: The sentences that matter, in order; an entry may be two that belong together.
+        question: The question.
+        kind: A kind of question of `qa_answers`.
+        about: The people and things that the question names.
+        answer: One word; empty if the story does not tell.
+    """
+
+    chain: list[str]
+    question: str
+    kind: str
+    about: list[str]
+    answer: str
+
+
+class Cast:
+    """Draws names, places and things, none of them twice, and sentences about them."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.draw = draw
+        self._names = list(NAMES)
+        self._places = list(PLACES)
+        self._things = list(THINGS)
+
+    def chance(self, share: float) -> bool:
+        """Whether something happens that happens so often."""
+        return self.draw() < share
+
+    def name(self) -> str:
+        """Somebody new."""
+        return self._names.pop(int(self.draw() * len(self._names)))
+
+    def place(self) -> str:
+        """A new place."""
+        return self._places.pop(int(self.draw() * len(self._places)))
+
+    def thing(self) -> str:
+        """A new thing."""
+        return self._things.pop(int(self.draw() * len(self._things)))
+
+    def go(self, who: str, place: str) -> str:
+        """Somebody goes somewhere."""
+        return f"{who} {GO[int(self.draw() * len(GO))]} to the {place}."
+
+    def take(self, who: str, thing: str) -> str:
+        """Somebody takes a thing."""
+        return f"{who} {TAKE[int(self.draw() * len(TAKE))]} the {thing}."
+
+    def give(self, who: str, thing: str, whom: str) -> str:
+        """Somebody gives a thing to somebody."""
+        luck = self.draw() * 2
+        gave = GIVE[int(luck * len(GIVE)) % len(GIVE)]
+        if luck < 1:
+            return f"{who} {gave} the {thing} to {whom}."
+        return f"{who} {gave} {whom} the {thing}."
+
+    def drop(self, who: str, thing: str) -> str:
+        """Somebody drops a thing."""
+        return f"{who} dropped the {thing}."
+
+    def lies(self, thing: str, place: str) -> str:
+        """A thing lies somewhere."""
+        if self.chance(0.5):
+            return f"There is {AN[thing]} in the {place}."
+        return f"The {thing} is in the {place}."
+
+    def pronoun(self, who: str) -> str:
+        """Somebody who was the subject of the sentence before, as that of the next."""
+        he = PRONOUNS[who]
+        return f"Then {he}" if self.chance(0.6) else he.capitalize()
+
+    def aside(self, who: str) -> str:
+        """A sentence about someone who does not matter."""
+        luck = self.draw()
+        if luck < 0.6:
+            return self.go(who, self.place())
+        if luck < 0.85:
+            return self.take(who, self.thing())
+        return self.lies(self.thing(), self.place())

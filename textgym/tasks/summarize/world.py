@@ -1,0 +1,111 @@
+"""What happens in the stories of the summary task, and what else there is to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from textgym.tasks.summarize.grammar import (
+    AIRS,
+    IDLE,
+    IDLE_AT,
+    PLACES,
+    SCENES,
+    Fact,
+)
+from textgym.tasks.summarize.writer import Draw
+
+_NEXT = {
+    "held": ("lose", "steal", "hide", "break", "sell", "give", "carry"),
+    "broken": ("mend", "sell", "give", "hide"),
+    "gone": ("find",),
+    "broken and gone": ("find",),
+}
+"""What can happen to a thing, by how it is with it."""
+
+
+def _after(state: str, verb: str) -> str:
+    if verb in ("lose", "hide"):
+        return "broken and gone" if state.startswith("broken") else "gone"
+    if verb == "find":
+        return "broken" if state.startswith("broken") else "held"
+    return {"break": "broken", "mend": "held"}.get(verb, state)
+
+
+def _chains(
+    length: int, state: str = "held", done: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """All lines of events in which nothing happens twice."""
+    if len(done) == length:
+        yield done
+        return
+    for verb in _NEXT[state]:
+        if verb not in done:
+            yield from _chains(length, _after(state, verb), (*done, verb))
+
+
+CHAINS = {length: tuple(_chains(length)) for length in (3, 4)}
+
+
+def happen(chain: Sequence[str], thing: str, people: Sequence[str], draw: Draw) -> list[Fact]:
+    """Who does what to the thing, in order; the first of the people has it."""
+    holder = people[0]
+    facts: list[Fact] = []
+    number = int(draw() * len(PLACES))
+    hidden = False
+    for verb in chain:
+        other = people[people.index(holder) - 1 - int(draw() * (len(people) - 1))]
+        number -= 1 + int(draw() * 5)  # another place each time: there are 18
+        place = PLACES[number % len(PLACES)]
+        if verb in ("lose", "break"):
+            facts.append([verb, holder, thing, "", ""])
+        elif verb in ("hide", "carry"):
+            facts.append([verb, holder, thing, "", place])
+        elif verb == "find":
+            # Where it was hidden has been told.
+            facts.append([verb, other, thing, "", "" if hidden else place])
+            holder = other
+        elif verb == "steal":
+            facts.append([verb, other, thing, holder, ""])
+            holder = other
+        elif verb == "mend":
+            facts.append([verb, people[int(draw() * len(people))], thing, "", ""])
+        else:
+            facts.append([verb, holder, thing, other, ""])
+            holder = other
+        hidden = verb == "hide"
+    return facts
+
+
+_IDLE_AT = tuple(IDLE_AT)
+_SIDE = ("find", "lose", "break", "mend")
+_WISHES = ("steal", "hide", "break", "sell")
+
+
+def chatter(thing: str, people: Sequence[str], draw: Draw) -> Fact:
+    """Something that changes nothing: what somebody does, or how something is."""
+    sort = draw()
+    who = people[int(draw() * len(people))]
+    if sort < 0.4:
+        return [IDLE[int(draw() * len(IDLE))], who, "", "", ""]
+    if sort < 0.6:
+        return [_IDLE_AT[int(draw() * 2)], who, "", "", PLACES[int(draw() * len(PLACES))]]
+    if sort < 0.7:
+        return ["like", who, thing, "", ""]
+    air = AIRS[int(draw() * len(AIRS))]
+    if sort < 0.8:
+        return [air, "", SCENES[int(draw() * len(SCENES))], "", ""]
+    if sort < 0.9:
+        return [air, "", "", "", PLACES[int(draw() * len(PLACES))]]
+    return [air, "", thing, "", ""]
+
+
+def aside(side: str, people: Sequence[str], draw: Draw) -> Fact:
+    """What becomes of another thing, which the story is not about."""
+    return [_SIDE[int(draw() * len(_SIDE))], people[int(draw() * len(people))], side, "", ""]
+
+
+def wish(thing: str, people: Sequence[str], chain: Sequence[str], draw: Draw) -> Fact:
+    """What somebody wanted to do, or did not do; nobody is said not to do what is done."""
+    verb = _WISHES[int(draw() * len(_WISHES))]
+    mood = "want" if verb in chain or draw() < 0.5 else "not"
+    return [f"{mood} {verb}", people[int(draw() * len(people))], thing, "", ""]
