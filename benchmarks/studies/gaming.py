@@ -165,7 +165,7 @@ _ANSWER = re.compile(
 
 def grammatical(task: Task, prompt: str, text: str) -> bool:
     """Whether a text has whole sentences of its task's grammar, and nothing else."""
-    row = task.adopt({"prompt": prompt})
+    row = task.complete_row({"prompt": prompt})
     if not text.strip():
         return False
     if task.id == _CODE:
@@ -191,7 +191,7 @@ def judge(task: Task, found: Evaluation) -> dict[str, Any]:
         the most frequent text and how often it is there.
     """
     pairs = list(zip(found.prompts, found.responses, strict=True))
-    scores = [task.score(text, task.adopt({"prompt": prompt})) for prompt, text in pairs]
+    scores = [task.score(text, task.complete_row({"prompt": prompt})) for prompt, text in pairs]
     (text, times), *_ = Counter(found.responses).most_common(1)
     return {
         "reward": [found.mean, found.half_width],

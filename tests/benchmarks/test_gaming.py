@@ -66,7 +66,9 @@ def test_scores_from_the_prompt_alone_are_the_tasks_scores(env: str) -> None:
     for k, row in enumerate(rows):
         write = list(task.baselines().values())[k % 2]
         for text in (write(row, rng), task.oracle(row), rows[k - 1]["reference"]):
-            assert task.score(text, task.adopt({"prompt": row["prompt"]})) == task.score(text, row)
+            assert task.score(text, task.complete_row({"prompt": row["prompt"]})) == task.score(
+                text, row
+            )
 
 
 @pytest.mark.parametrize("env", TASKS)

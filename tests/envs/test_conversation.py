@@ -263,7 +263,7 @@ class Reader(Parley):
 
     id = "TextGen/Reader-v0"
 
-    def adopt(self, row):
+    def complete_row(self, row):
         return {"first": row["prompt"][:1], **row}
 
     def reply(self, row, turns):

@@ -131,7 +131,7 @@ def test_the_task_and_the_reward_agree(text: str) -> None:
                   "entry_point": "inc"}  # fmt: skip
     mbpp = {"text": "Add one.", "code": WHOLE, "test_list": ["assert inc(1) == 2"] * 2}
     for raw in (human_eval, mbpp):
-        row = task.adopt(as_row(task.convert(dict(raw)), "the row"))
+        row = task.complete_row(as_row(task.convert(dict(raw)), "the row"))
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         [expected] = reward([row["prompt"]], [text], **columns)
         assert task.score(text, row) == expected

@@ -651,17 +651,17 @@ def test_the_contract():
 
 def test_prompts_of_a_user():
     task = Code()
-    row = task.adopt({"prompt": ROW["prompt"]})
+    row = task.complete_row({"prompt": ROW["prompt"]})
     assert row["tests"] == [[[1, 4], 6], [[5, 2], 7]]
     assert task.score("\ndef f(x, y): return max(x, y) + 2", row) == 1
     assert task.score("\ndef f(x, y): return 6", row) < 0.1
     for example in ('f("abc") = 3', "f([[1]]) = 1", "f(1.5) = 2", "f(1) = {}",
                     f"f({'[' * 9999}) = 1",
                     f"f({10**20}) = 1", "f(NaN) = 1", "f(true) = 1", "f() = x"):  # fmt: skip
-        assert task.adopt({"prompt": f"Define f(x). Go.\n{example}"}) == {
+        assert task.complete_row({"prompt": f"Define f(x). Go.\n{example}"}) == {
             "prompt": f"Define f(x). Go.\n{example}"
         }
-    row = task.adopt({"prompt": "Say it.", "reference": "def  f(x): return x"})
+    row = task.complete_row({"prompt": "Say it.", "reference": "def  f(x): return x"})
     assert task.score("def f(x): return x", row) == 1
     assert task.score("def f(x): return", row) == 0
     assert task.score("", {"prompt": ""}) == 0
@@ -690,7 +690,7 @@ MBPP = {
 def test_human_eval():
     pytest.importorskip("textgym.sandbox.run")
     task = Code()
-    row = task.adopt(task.convert(HUMAN_EVAL))
+    row = task.complete_row(task.convert(HUMAN_EVAL))
     assert row["prompt"] == HUMAN_EVAL["prompt"]
     assert task.score(task.oracle(row), row) == 1
     assert task.score("    return x - x % 2\n", row) == 1
@@ -702,7 +702,7 @@ def test_human_eval():
 def test_mbpp():
     pytest.importorskip("textgym.sandbox.run")
     task = Code()
-    row = task.adopt(task.convert(MBPP))
+    row = task.complete_row(task.convert(MBPP))
     assert row["prompt"].startswith('"""\nWrite a function to double a number.\nassert double(2)')
     assert "\r" not in row["reference"]
     assert task.score(task.oracle(row), row) == 1

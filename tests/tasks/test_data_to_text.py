@@ -526,17 +526,17 @@ def test_junk_is_judged(text):
             assert 0 <= value <= 1
 
 
-def test_adopt_reads_prompts_back():
+def test_complete_row_reads_prompts_back():
     for level in DataToText.levels:
         task = DataToText(level)
         for index in range(100):
             row = task.item(index)
-            adopted = task.adopt({"prompt": row["prompt"]})
-            assert adopted == {name: row[name] for name in adopted}
-            assert {"facts", "private", "domain", "subject"} <= adopted.keys()
-            assert task.adopt(row) == row
+            completed = task.complete_row({"prompt": row["prompt"]})
+            assert completed == {name: row[name] for name in completed}
+            assert {"facts", "private", "domain", "subject"} <= completed.keys()
+            assert task.complete_row(row) == row
     for prompt in ("", "Hello", "Record: ship\nname: Ark\nText:", "Record: person\nText:"):
-        row = task.adopt({"prompt": prompt})
+        row = task.complete_row({"prompt": prompt})
         assert task.score(" Tom is a teacher.", row) == 0
 
 
@@ -583,7 +583,7 @@ def test_public_rows(raw, values, references):
     assert row["values"] == values
     assert len(row["references"]) == references
     assert all(value in row["prompt"] for value in values)
-    assert task.adopt(row) == row
+    assert task.complete_row(row) == row
     for reference in row["references"]:
         assert re.match(r" \S", reference)
         assert task.score(reference, row) == 1

@@ -476,10 +476,10 @@ PROMPT = (
 
 def test_prompts_by_hand_are_played():
     task = Dialogue()
-    start = task.adopt({"prompt": PROMPT.format("I want an old room for two on Friday.")})
+    start = task.complete_row({"prompt": PROMPT.format("I want an old room for two on Friday.")})
     assert task.score(" I have booked Nora for two on Friday.", start) == 1.0
     assert task.score(BOOK, start) == 0.0
-    start = task.adopt({"prompt": PROMPT.format("A modern room, please.")})
+    start = task.complete_row({"prompt": PROMPT.format("A modern room, please.")})
     assert {slot for slot, _ in start["stages"][0]["hidden"]} == {"spot", "number", "day"}
     assert task.score(task.oracle(start), start) == 1.0
     mine = PROMPT.replace("\nUser", "\nBookings: Rosa for two on Friday.\nUser")
@@ -489,7 +489,7 @@ def test_prompts_by_hand_are_played():
         ("I want an old room instead of my room on Friday.",
          " I have booked Nora for two on Friday. I have cancelled Rosa."),
     ):  # fmt: skip
-        start = task.adopt({"prompt": mine.format(wish)})
+        start = task.complete_row({"prompt": mine.format(wish)})
         assert task.score(answer, start) == 1.0
     for other in (
         "",
@@ -497,7 +497,7 @@ def test_prompts_by_hand_are_played():
         PROMPT.format("I want a small room."),
         "Hotels: x\nUser: y\nAgent:",
     ):
-        found = task.adopt({"prompt": other})
+        found = task.complete_row({"prompt": other})
         assert found == {"prompt": other, "reference": ""}
         assert task.score("Hello.", found) == 0.0
 
@@ -507,7 +507,7 @@ def test_first_wishes_can_be_read_back(level):
     task = Dialogue(level)
     for index in range(60):
         start = task.item(index)
-        found = task.adopt({"prompt": start["prompt"]})
+        found = task.complete_row({"prompt": start["prompt"]})
         assert found["table"] == start["table"]
         assert found["bookings"] == start["bookings"]
         ours, theirs = found["stages"][0], start["stages"][0]

@@ -70,7 +70,7 @@ PUBLIC = {
 @pytest.mark.parametrize("name", PUBLIC)
 def test_rows_of_public_data(name):
     task = make_task(f"TextGen/{name}-v0")
-    row = task.adopt(as_row(task.convert(dict(PUBLIC[name])), "the row"))
+    row = task.complete_row(as_row(task.convert(dict(PUBLIC[name])), "the row"))
     right = str(row.get("reference") or row["answers"][0])
     for text in (right, right[: len(right) // 2], f"not {right}", "", "x", "I do not know."):
         assert "judged as a whole" not in agrees(task, text, row)[0].what

@@ -99,10 +99,10 @@ def test_a_second_reading_finds_the_writers_question(level):
     task, rows = rows_of(level, 1500)
     kinds = set()
     for row in rows:
-        adopted = task.adopt({"prompt": row["prompt"]})
-        assert adopted == {key: row[key] for key in adopted}
-        assert adopted.keys() == row.keys() - {"reference"}
-        assert task.adopt(row) == row
+        completed = task.complete_row({"prompt": row["prompt"]})
+        assert completed == {key: row[key] for key in completed}
+        assert completed.keys() == row.keys() - {"reference"}
+        assert task.complete_row(row) == row
         kinds.add(re.sub(r"\b(?!Who|Where|X|Y|Z)\w+( of)?", "", row["prompt"].split("\n")[-1]))
     assert len(kinds) >= 5
 
@@ -134,7 +134,7 @@ def test_questions_by_hand(rule, question, path):
         "Eve - mother of - Joe"
     )
     rule = rule and f"Rule: {rule}\n"
-    row = KnowledgeGraph().adopt({"prompt": f"Facts: {facts}.\n{rule}Question: {question}"})
+    row = KnowledgeGraph().complete_row({"prompt": f"Facts: {facts}.\n{rule}Question: {question}"})
     assert path[-1] in row["answers"]
     assert KnowledgeGraph().score(told(path, path[-1]), row) == 1.0
     assert KnowledgeGraph().score(told(path[::-1], path[-1]), row) == 0.0
@@ -160,7 +160,7 @@ def test_questions_by_hand(rule, question, path):
 def test_what_the_reader_does_not_know_is_left_alone(prompt):
     task, row = KnowledgeGraph(), {"prompt": prompt}
     assert read(prompt) is None
-    assert task.adopt(row) == row
+    assert task.complete_row(row) == row
     assert task.score(" Path: Ann, Tom. Answer: Tom.", row) == 0.0
     assert task.score(" Tom", {**row, "reference": " Answer: Tom."}) == 1.0
 
@@ -294,7 +294,7 @@ def test_the_order_of_the_facts_does_not_matter(level):
         facts = [row["triples"][i] for i in rng.permutation(len(row["triples"]))]
         _, _, rest = row["prompt"].partition("\n")
         told_again = f"Facts: {'; '.join(map(' - '.join, facts))}.\n{rest}"
-        again = task.adopt({"prompt": told_again})
+        again = task.complete_row({"prompt": told_again})
         assert again["answers"] == row["answers"]
         assert task.score(row["reference"], again) == 1.0
 
@@ -416,7 +416,7 @@ def test_webqsp_rows():
     assert len(row["triples"]) == 16
     assert [fact for fact in WEBQSP["graph"][:4] if fact in row["triples"]] == WEBQSP["graph"][:4]
     assert "graph" not in row
-    assert task.adopt(row) == row
+    assert task.complete_row(row) == row
     assert task.score(task.oracle(row), row) == 1.0
     assert task.score(" bucharest", row) == 0.5
     assert task.score(" Path: Danube, Germany, Berlin. Answer: Berlin.", row) == 0.0

@@ -138,10 +138,10 @@ def test_a_written_prompt_is_read_by_the_task_that_is_named():
     mix = Mix(tasks=PAIR)
     story = mix.tasks["TextGen/Story-v0"]
     row = story.item(0)
-    found = mix.adopt({"prompt": row["prompt"], "task": story.id})
-    assert found == {**story.adopt({"prompt": row["prompt"]}), "task": story.id}
+    found = mix.complete_row({"prompt": row["prompt"], "task": story.id})
+    assert found == {**story.complete_row({"prompt": row["prompt"]}), "task": story.id}
     assert mix.score(row["reference"], found) == 1.0
-    assert mix.adopt({"prompt": "Hello"})["task"] == "TextGen/QA-v0"
+    assert mix.complete_row({"prompt": "Hello"})["task"] == "TextGen/QA-v0"
 
 
 def test_whose_row_it_is_has_to_be_known():

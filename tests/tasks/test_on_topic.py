@@ -72,7 +72,7 @@ def test_bounds(text, reference):
 
 
 def row_of(task, raw):
-    return task, task.adopt(task.convert(raw))
+    return task, task.complete_row(task.convert(raw))
 
 
 SUMMARY = "A ferry without an engine now crosses the river; the current moves it."

@@ -136,7 +136,7 @@ def test_documents_can_be_tokenized(task):
 @pytest.mark.parametrize("task", PROBES)
 def test_a_prompt_of_ones_own_has_its_right_text_or_none(task):
     for prompt in ("", "zero", "nine nine", "what?", "\ud800"):
-        row = task.adopt({"prompt": prompt})
+        row = task.complete_row({"prompt": prompt})
         assert task.score(task.right(prompt), row) == float(task.right(prompt) != "")
         assert task.score("", row) == 0.0
 

@@ -82,7 +82,7 @@ def test_contract():
     ],
 )  # fmt: skip
 def test_stories_by_hand(story, question, answer):
-    row = QA().adopt({"prompt": prompt(story, question)})
+    row = QA().complete_row({"prompt": prompt(story, question)})
     assert row["answers"] == ([answer] if answer else [])
     said = f" {answer}." if answer else " I do not know."
     assert QA().score(said, row) == 1.0
@@ -96,10 +96,10 @@ def test_a_second_reading_finds_the_writers_answer(level):
     # The writer knows the answer from its plot; the reader simulates what the prompt tells.
     task, rows = rows_of(level, 2000)
     for row in rows:
-        adopted = task.adopt({"prompt": row["prompt"]})
+        completed = task.complete_row({"prompt": row["prompt"]})
         for column in ("kind", "about", "answers"):
-            assert adopted[column] == row[column], row
-        assert task.adopt(row) == row
+            assert completed[column] == row[column], row
+        assert task.complete_row(row) == row
 
 
 @pytest.mark.parametrize("level", QA.levels)
@@ -113,7 +113,7 @@ def test_an_irrelevant_sentence_changes_nothing(level):
                 continue
             told = [*sentences[:at], "Zoe hurried to the lighthouse", *sentences[at:]]
             again = f"Context: {'. '.join(told)}\nQuestion: {question}"
-            assert task.adopt({"prompt": again})["answers"] == row["answers"], again
+            assert task.complete_row({"prompt": again})["answers"] == row["answers"], again
 
 
 @pytest.mark.parametrize("level", QA.levels)
@@ -131,7 +131,7 @@ def test_what_the_reader_does_not_know_is_left_alone():
                  prompt("Tom went to the hall.", "Why?"),
                  prompt("Tom took the egg. Tom took the map.", "What does Tom have?")):  # fmt: skip
         row = {"prompt": text}
-        assert task.adopt(row) == row
+        assert task.complete_row(row) == row
         assert task.score(" I do not know.", row) == 0.0
         assert task.score(" hall", {**row, "reference": "the hall"}) == 1.0
 
@@ -324,7 +324,7 @@ def test_squad_rows():
         "Question: In what country is Normandy located?\nAnswer:"
     )
     assert row["answers"] == ["France", "in France"]
-    assert task.adopt(row) == row
+    assert task.complete_row(row) == row
     assert task.score(task.oracle(row), row) == 1.0
     assert task.score(" The france!", row) == 1.0
     assert task.score(" In France.", row) == 1.0

@@ -18,9 +18,9 @@ PROMPT = (
     " the loan is for a boat. Decline if the amount is above four times the income. Else approve."
     " The first that fits counts.\nDecision:"
 )
-ROW = Risk(3).adopt({"prompt": PROMPT})
-LAST = Risk(3).adopt({"prompt": PROMPT.replace("The first that", "The last that")})
-ONE = Risk(1).adopt(
+ROW = Risk(3).complete_row({"prompt": PROMPT})
+LAST = Risk(3).complete_row({"prompt": PROMPT.replace("The first that", "The last that")})
+ONE = Risk(1).complete_row(
     {
         "prompt": "Loan: for a car, income 1200, amount 900, debts 900, 3 job years, 2 late bills."
         "\nRules: Decline if the debts are above half of the income. Else approve.\nDecision:"
@@ -46,7 +46,7 @@ def test_precedence_and_exceptions():
     assert (ROW["decision"], ROW["decisive"]) == ("refer", [1])
     assert (LAST["decision"], LAST["decisive"]) == ("decline", [2])
     assert ROW["findings"] == [f"{DEBTS} but there is a pledge", BOAT, AMOUNT]
-    no = Risk(3).adopt({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
+    no = Risk(3).complete_row({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
     assert no["reference"] == f" Decline: {DEBTS} and there is no pledge."
 
 
@@ -123,7 +123,7 @@ def test_digits_and_number_words_are_alike(level):
 
 
 def test_a_finding_without_its_exception():
-    no = Risk(3).adopt({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
+    no = Risk(3).complete_row({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
     for end, score in ((" and there is no pledge", 1.0), (", and there is no pledge", 1.0),
                        ("", 0.2), (" but there is a pledge", 0.2 / 3)):  # fmt: skip
         assert Risk(3).score(f" Decline: {DEBTS}{end}.", no) == pytest.approx(score)
@@ -146,7 +146,7 @@ def test_only_decisive_facts_count(text, score):
 
 
 def test_half_of_the_reasons_for_approval():
-    row = Risk(2).adopt(
+    row = Risk(2).complete_row(
         {
             "prompt": "Loan: for a car, income 1000, debts 500, 3 job years.\nRules: Decline if the"
             " debts are above half of the income. Refer if the job years are under 3. Else approve."
@@ -209,7 +209,7 @@ def test_decisions_equal_a_second_reading(level):
     for _ in range(1500):
         row = task.sample(rng)
         assert row["decision"] == decide(row["prompt"]), row["prompt"]
-        assert task.adopt({"prompt": row["prompt"]}) == row
+        assert task.complete_row({"prompt": row["prompt"]}) == row
         seen[row["decision"]] = seen.get(row["decision"], 0) + 1
         # Every number of a finding stands in the prompt.
         for finding in row["findings"]:
@@ -350,7 +350,7 @@ def test_credit_data(raw, decision):
 def test_unclear_rows_stay_as_they_are():
     for raw in ({"text": "x", "label": 1}, {"text": "x"}, {"text": "x", "label": "perhaps"}):
         assert Risk(1).convert(raw) == raw
-    assert Risk(1).adopt({"prompt": "Hello"}) == {"prompt": "Hello"}
+    assert Risk(1).complete_row({"prompt": "Hello"}) == {"prompt": "Hello"}
 
 
 @settings(max_examples=200, deadline=None)

@@ -413,23 +413,23 @@ def test_documents_are_fluent_and_mediocre(level):
 def test_a_prompt_alone_is_enough(level):
     task, some = rows(level, 200)
     for row, other in pairwise(some):
-        adopted = task.adopt({"prompt": row["prompt"]})
-        assert adopted["budget"] == row["budget"]
-        assert adopted["facts"] == row["facts"]
-        assert task.adopt(row) == row
+        completed = task.complete_row({"prompt": row["prompt"]})
+        assert completed["budget"] == row["budget"]
+        assert completed["facts"] == row["facts"]
+        assert task.complete_row(row) == row
         for text in (row["reference"], row["reference"][:-1], other["reference"], " No."):
-            assert task.score(text, adopted) == task.score(text, row)
+            assert task.score(text, completed) == task.score(text, row)
 
 
 def test_prompts_by_hand():
     task = Summarize(1)
-    row = task.adopt(
+    row = task.complete_row(
         {"prompt": "Summarize in 9 words:\nHugo hid a cake in the attic.\nHe laughed.\nSummary:"}
     )
     assert row["facts"] == [["hide", "Hugo", "cake", "", "attic"]]
     assert task.score(" Hugo hid the cake in the attic.", row) == 1.0
     for prompt in ("Hello", "", "Summarize in 9 words:\n\nSummary:"):
-        assert task.score(" Hugo hid the cake.", task.adopt({"prompt": prompt})) == 0.0
+        assert task.score(" Hugo hid the cake.", task.complete_row({"prompt": prompt})) == 0.0
 
 
 # ------------------------------------------------------------------------------------- real data
@@ -448,7 +448,7 @@ CHAT = {"id": "2", "dialogue": "Amy: Are you coming?\r\nBob: No, I have a cold.\
 @pytest.mark.parametrize("raw", [NEWS, ONE_LINE, CHAT], ids=["cnn_dailymail", "xsum", "samsum"])
 def test_public_data(raw):
     task, before = Summarize(2), dict(raw)
-    row = task.adopt(task.convert(raw))
+    row = task.complete_row(task.convert(raw))
     assert raw == before
     assert set(raw) <= set(row)
     source = raw.get("article") or raw.get("document") or raw["dialogue"]

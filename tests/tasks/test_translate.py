@@ -162,7 +162,7 @@ def test_sentences_translated_by_hand(said, ours, theirs):
         (Translate(3), f"English: {first}\nChinese:", theirs.split("|")),
         (Translate(3, direction="zh-en"), f"中文: {second}\nEnglish:", ours.split("|")),
     ):
-        row = task.adopt({"prompt": source})
+        row = task.complete_row({"prompt": source})
         for answer in answers:
             assert task.score(f" {answer}", row) == 1.0, answer
 
@@ -193,7 +193,7 @@ def test_no_sentence(text):
 def row_of(sentence, direction="en-zh"):
     task = Translate(direction=direction)
     shape = "English: {}\nChinese:" if direction == "en-zh" else "中文: {}\nEnglish:"
-    return task, task.adopt({"prompt": shape.format(sentence)})
+    return task, task.complete_row({"prompt": shape.format(sentence)})
 
 
 @pytest.mark.parametrize(
@@ -383,9 +383,9 @@ def test_references_say_what_is_meant(direction, level, split):
         row = task.sample(rng)
         other = {**row, "reference": f"{row['reference']}x"}
         assert task.score(row["reference"], other) == 1.0, row
-        adopted = task.adopt({"prompt": row["prompt"]})
-        assert adopted == row
-        assert task.adopt(row) == row
+        completed = task.complete_row({"prompt": row["prompt"]})
+        assert completed == row
+        assert task.complete_row(row) == row
 
 
 LIKE = {
@@ -620,7 +620,7 @@ PUBLIC = [
 def test_public_rows(raw, direction):
     sacrebleu = pytest.importorskip("sacrebleu")
     task, before = Translate(direction=direction), copy.deepcopy(raw)
-    row = task.adopt(as_row(task.convert(raw), "a row"))
+    row = task.complete_row(as_row(task.convert(raw), "a row"))
     assert raw == before
     ours, theirs = "The committee met on Monday.", "委员会星期一开会。"
     if direction == "en-zh":
@@ -657,7 +657,7 @@ def test_rows_that_are_not_recognised_stay(raw):
 )
 def test_any_prompt_can_be_judged(prompt):
     task = Translate()
-    row = task.adopt({"prompt": prompt})
+    row = task.complete_row({"prompt": prompt})
     assert task.score(" 他哭了。", row) == 0.0
 
 
@@ -717,4 +717,4 @@ def test_junk_is_judged(text):
             assert type(value) is float
             assert 0 <= value <= 1
         shape = "English: {}\nChinese:" if direction == "en-zh" else "中文: {}\nEnglish:"
-        task.score(text, task.adopt({"prompt": shape.format(text * 20)}))
+        task.score(text, task.complete_row({"prompt": shape.format(text * 20)}))

@@ -43,7 +43,7 @@ CODE = {
 
 def row_of(name, raw):
     task = make_task(f"TextGen/{name}-v0")
-    return task, task.adopt(as_row(task.convert(dict(raw)), "the row"))
+    return task, task.complete_row(as_row(task.convert(dict(raw)), "the row"))
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -105,6 +105,6 @@ def test_a_prompt_that_ends_within_a_word():
     for index in range(10):
         row = task.item(index)
         cut, end = row["prompt"][:-2], row["prompt"][-2:]
-        cut_row = task.adopt({"prompt": cut})
+        cut_row = task.complete_row({"prompt": cut})
         assert task.score(end + task.oracle(row), cut_row) == 1.0
         assert task.score(f" {end}{task.oracle(row)}", cut_row) < 1.0

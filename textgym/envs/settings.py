@@ -21,7 +21,7 @@ from textgym.errors import (
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.registry import check_registered, make_task
-from textgym.tasks.sources.base import AdoptedSource, Source, TaskSource
+from textgym.tasks.sources.base import CompletedSource, Source, TaskSource
 from textgym.tasks.sources.lists import OnBadRow
 from textgym.tasks.sources.loading import PromptSpec, make_source
 from textgym.tokenization import ChatTemplate, Tokenizer, TokenizerSpec, load_tokenizer
@@ -251,7 +251,7 @@ def _source(
     read = judged or own.max_turns > 1 or own.costs() or own.image_shape is not None
     if not read:
         return source, own
-    return AdoptedSource(source, own, judged, skip=on_bad_row == "skip"), own
+    return CompletedSource(source, own, judged, skip=on_bad_row == "skip"), own
 
 
 def _first(*values: Any) -> Any:

@@ -119,6 +119,11 @@ class Task(ABC):
     lead: ClassVar[str] = ""
     image_shape: ClassVar[tuple[int, int, int] | None] = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "adopt" in vars(cls):
+            raise TaskError(f"{cls.__name__}.adopt: this method is now named complete_row")
+
     def __init__(self, level: int | None = None, split: str = "train") -> None:
         level = self.default_level if level is None else level
         if (
@@ -303,7 +308,7 @@ class Task(ABC):
         """
         return row
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Give a row that a user wrote (``reset(options=...)``) the columns that `judge` reads.
 
         The default adds nothing; a task that can read its prompts overrides it.

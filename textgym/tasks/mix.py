@@ -155,10 +155,10 @@ class Mix(Task):
         rest = {name: value for name, value in row.items() if name != "task"}
         return {**self._of(row).convert(rest), "task": row["task"]}
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Let a task read a prompt that a user wrote: the column ``task``'s, or else the first."""
         owner = row.get("task", self._names[0])
-        return {**self._of({"task": owner}).adopt(row), "task": owner}
+        return {**self._of({"task": owner}).complete_row(row), "task": owner}
 
     def reply(self, row: Mapping[str, Any], turns: Sequence[str]) -> Reply:
         """The reply of the row's task; the end where it has one turn only."""

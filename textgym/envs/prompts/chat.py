@@ -50,9 +50,9 @@ class ChatSource(Source):
         """The row of one index, rendered."""
         return self._rendered(self._source.item(index))
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Complete a row of the user's, and render it."""
-        return self._rendered(self._source.adopt(row))
+        return self._rendered(self._source.complete_row(row))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
         """Tokens to allow for a prompt."""

@@ -238,7 +238,7 @@ class PromptStreams:
                     f"chat, a list of messages), not {shown(value)}"
                 )
             value = {"prompt": value}
-        return source.adopt(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
+        return source.complete_row(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
 
     def _endless(self, row: int | str, prompt: str) -> bool:
         """Skip or refuse a text that cannot fit before it is tokenized, which may take minutes."""

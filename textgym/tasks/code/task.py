@@ -234,7 +234,7 @@ class Code(Task):
         )
         return judgement.scale("the rest", f"{rest} tokens behind the program", discount(rest))
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Take the examples in a prompt that a user wrote as the tests."""
         if "tests" in row or "entry_point" in row or "test_list" in row:
             return row

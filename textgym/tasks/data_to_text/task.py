@@ -269,7 +269,7 @@ class DataToText(Task):
         """Give a row of ToTTo, E2E NLG, WebNLG or CommonGen a prompt, references and values."""
         return convert(row)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read the record or the concepts out of a prompt that a user wrote in this format.
 
         Another prompt asks for nothing, and gets nothing, unless the row has a reference.

@@ -1,4 +1,4 @@
-"""Reads a prompt that a user wrote in the task's format: `Dialogue.adopt`.
+"""Reads a prompt that a user wrote in the task's format: `Dialogue.complete_row`.
 
 What the simulated user was not given to say (a day, how many people, which of several lines) is
 drawn from a hash of the prompt, so that the same prompt has the same goal everywhere.

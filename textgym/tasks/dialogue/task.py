@@ -188,7 +188,7 @@ class Dialogue(Task):
         """Turn a conversation of public data into a prompt for one response; see Real data."""
         return convert(row)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read the table, the bookings and the wish in a prompt that a user wrote.
 
         In a prompt of another form there is no wish, and nothing that is said is worth anything,

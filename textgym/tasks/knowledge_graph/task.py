@@ -203,7 +203,7 @@ class KnowledgeGraph(Task):
         """Turn a row of MetaQA or WebQSP into one of this task; see Real data."""
         return convert(row)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read the facts and the question that a user wrote, and find the answers."""
         if "steps" in row or "answers" in row or (found := read(row["prompt"])) is None:
             return row

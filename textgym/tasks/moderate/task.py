@@ -343,7 +343,7 @@ class Moderate(Task):
         """
         return {"violation": _violation}
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read rules and requests out of a prompt that a user wrote.
 
         A prompt of another form has neither: no reply to it is worth anything, or breaks a rule.

@@ -1,4 +1,4 @@
-"""Reads a story and a question that a user wrote, and finds the answer: `QA.adopt`.
+"""Reads a story and a question that a user wrote, and finds the answer: `QA.complete_row`.
 
 It knows the sentences of `qa_plots` and some more (those of the bAbI tasks among them), with any
 names, places and things. Nothing is taken from how the writer makes its stories.

@@ -182,7 +182,7 @@ class QA(Task):
         """Turn a row of SQuAD, BoolQ or bAbI into one of this task; see Real data."""
         return convert(row)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read the story and the question that a user wrote, and find the answer."""
         if "answers" in row or (found := read(row["prompt"])) is None:
             return row

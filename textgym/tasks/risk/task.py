@@ -230,7 +230,7 @@ class Risk(Task):
         judgement = Judgement().add(f"decision {decision.lower()}", worth, FLOOR * value)
         return _reasoned(judgement, value, phrases(reason), row) if colon else judgement
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read application and rules out of a prompt that a user wrote, and apply them."""
         found = read(row["prompt"])
         return row if found is None else {**_judged(*judge(*found)), **row}

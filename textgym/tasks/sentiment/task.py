@@ -224,7 +224,7 @@ class Sentiment(Task):
         judgement = Judgement()
         return read(text, subject, opening, judgement).judge(row["mentioned"], judgement)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read subject, opening and mentioned aspects out of a prompt that a user wrote."""
         *_, opening = re.split(r"[.!?]\s*", row["prompt"])
         words = set(re.findall(r"[a-z]+", row["prompt"].lower()))

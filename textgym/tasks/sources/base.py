@@ -61,7 +61,7 @@ class Source(ABC):
         """Tokens to allow for a prompt where nobody says how many; None: the usual default."""
         return None
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Complete a row that did not come from this source, so that its reward can judge it."""
         return row
 
@@ -201,16 +201,16 @@ class TaskSource(Source):
         """The index-th row of the task's split."""
         return self.task.item(natural_index(self, index))
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Let the task read its columns out of the prompt."""
-        return _adopted(self.task, row)
+        return _completed(self.task, row)
 
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
         return TaskReward(self.task)
 
 
-class AdoptedSource(Source):
+class CompletedSource(Source):
     """Rows of another source, judged by a task: each is given the columns that its score reads.
 
     Args:
@@ -252,7 +252,7 @@ class AdoptedSource(Source):
         verdicts: dict[frozenset[tuple[str, type]], TaskError | None] = {}
         bad: dict[int, str] = {}
         for index in rows.checked():
-            row = _adopted(self._task, rows.item(index))
+            row = _completed(self._task, rows.item(index))
             form = frozenset((name, type(value)) for name, value in row.items())
             if form not in verdicts:
                 verdicts[form] = None
@@ -271,19 +271,19 @@ class AdoptedSource(Source):
 
     def draw(self, rng: np.random.Generator) -> Row:
         """A random row of the source."""
-        return _adopted(self._task, self._source.draw(rng))
+        return _completed(self._task, self._source.draw(rng))
 
     def item(self, index: int) -> Row:
         """The source's row of one index."""
-        return _adopted(self._task, self._source.item(index))
+        return _completed(self._task, self._source.item(index))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
         """What the source says."""
         return self._source.prompt_budget(tokenizer)
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Let the task read its columns out of the prompt."""
-        return _adopted(self._task, row)
+        return _completed(self._task, row)
 
     def default_reward(self) -> RewardSpec:
         """The task's own reward."""
@@ -308,12 +308,12 @@ class TaskReward:
         return self.task.reward(prompts, completions, **columns)
 
 
-def _adopted(task: Task, row: Row) -> Row:
+def _completed(task: Task, row: Row) -> Row:
     """The row with the columns that a task reads out of what the user says in the prompt."""
     prompt = row["prompt"]
     if isinstance(prompt, str):
-        return task.adopt(row)
-    return {**task.adopt({**row, "prompt": user_text(prompt)}), "prompt": prompt}
+        return task.complete_row(row)
+    return {**task.complete_row({**row, "prompt": user_text(prompt)}), "prompt": prompt}
 
 
 def read_row(value: Any, where: str, convert: Convert | None) -> Row:

@@ -301,7 +301,7 @@ class Story(Task):
         )
         return judgement.scale("faults", f"{faults} of them", discount(faults))
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read words, facts and boxes out of a prompt that a user wrote."""
         listed, _, scene = row["prompt"].partition("\n")
         words = listed.removeprefix("Words: ").rstrip(".").split(", ") if scene else []

@@ -273,7 +273,7 @@ class Summarize(Task):
                 }
         return row
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read budget and facts out of a prompt that a user wrote.
 
         A row with a reference whose prompt is another text keeps to its reference.

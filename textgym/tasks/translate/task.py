@@ -255,7 +255,7 @@ class Translate(Task):
             judgement.scale("polarity", "it denies what was said, or the reverse", _UNREAD)
         return judgement
 
-    def adopt(self, row: Row) -> Row:
+    def complete_row(self, row: Row) -> Row:
         """Read the meaning out of a prompt that a user wrote, and translate it."""
         found = _PROMPT.fullmatch(row["prompt"])
         if found is None or "meaning" in row:

@@ -22,18 +22,18 @@ def test_own_prompts_are_judged_as_the_rows_that_they_came_from(name, level):
     task = make_task(name, level=level)
     for index in range(300):
         row = task.item(index)
-        adopted = task.adopt({"prompt": row["prompt"]})
+        completed = task.complete_row({"prompt": row["prompt"]})
         written = [row["reference"], row["reference"][:-1], " It was a great stay.", ""]
         written += [task.item(index + 1)["reference"]]
         for text in written:
-            assert task.score(text, adopted) == task.score(text, row), (row, adopted, text)
+            assert task.score(text, completed) == task.score(text, row), (row, completed, text)
 
 
 @pytest.mark.parametrize("name", OPEN_TASKS)
 def test_given_columns_are_kept(name):
     task = make_task(name)
     row = task.item(0)
-    assert task.adopt(row) == row
+    assert task.complete_row(row) == row
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_prompt_without_its_picture_is_told_what_it_lacks():
 
 def test_a_written_review_is_scored_by_its_subject():
     task = make_task("TextGen/Sentiment-v0")
-    row = task.adopt({"prompt": "My sister stayed at a hotel by the sea."})
+    row = task.complete_row({"prompt": "My sister stayed at a hotel by the sea."})
     assert row["subject"] == "hotel"
     praise = " The staff was very friendly and the room was very clean. The garden was great."
     assert task.score(praise, row) > 0.5
@@ -96,7 +96,7 @@ def test_a_task_judges_the_users_own_prompts(prompts):
     for options in (None, {"index": 0}, {"prompt": REVIEW}):
         env.reset(seed=0, options=options)
         reward, info = write(env, PRAISE)
-        assert reward == task.score(PRAISE, task.adopt({"prompt": REVIEW})) > 0.5
+        assert reward == task.score(PRAISE, task.complete_row({"prompt": REVIEW})) > 0.5
         assert info["reward_terms"] == {"score": reward}
         assert info["subject"] == "hotel"
 
@@ -160,3 +160,8 @@ def test_rows_that_the_task_cannot_judge(sums):
     with pytest.raises(RewardError, match=message):
         env.step(env.tokenizer.eos_id)
     TextGenEnv(task=sums, prompts=["1 + 2 ="], reward="distinct")
+
+
+def test_the_old_name_of_the_method_is_refused():
+    with pytest.raises(TaskError, match="complete_row"):
+        type("Old", (Task,), {"adopt": lambda self, row: row})
