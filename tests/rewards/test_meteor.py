@@ -1,20 +1,17 @@
 import copy
-import itertools
 import pickle
 import sys
 import types
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import meteor_score
 
 from textgym.data.words import words_and_marks
 from textgym.errors import MissingDependencyError, RewardError
-from textgym.rewards.metrics.meteor import Meteor, _wordnet_synonyms, align, chunks
-from textgym.rewards.metrics.stemming import stemmer
+from textgym.rewards import Meteor
+from textgym.rewards.metrics.normalize import stemmer
 
 GUIDE = (
     "It is a guide to action which ensures that the military always obeys the commands of the party"
@@ -67,17 +64,8 @@ def test_by_hand(said: str, meant: str, matches: int, parts: int) -> None:
     assert score(said, meant) == pytest.approx(by_hand(matches, *sizes, parts))
 
 
-@pytest.mark.parametrize(
-    ("said", "published"),
-    [
-        # The examples that Wikipedia's article on METEOR works out.
-        ("on the mat sat the cat", 0.5),
-        ("the cat sat on the mat", 0.9977),
-        ("the cat was sat on the mat", 0.9654),
-    ],
-)
-def test_as_published(said: str, published: float) -> None:
-    assert score(said, "the cat sat on the mat") == pytest.approx(published, abs=5e-5)
+def test_nltks_example() -> None:
+    assert score(GUIDE, HEED) == pytest.approx(0.6944, abs=5e-5)
 
 
 def test_nothing_in_common_and_nothing_at_all() -> None:
@@ -87,106 +75,65 @@ def test_nothing_in_common_and_nothing_at_all() -> None:
     assert score("", "") == 0
 
 
-def test_nltks_example_with_fewer_crossings() -> None:
-    # NLTK takes the last "that" and the last "the" where the first ones stand in order.
-    assert nltks(GUIDE, HEED) == pytest.approx(0.6944, abs=5e-5)
-    # it is a guide to action | ensures that the military | party | commands: 12 of 18 and 16.
-    assert score(GUIDE, HEED) == pytest.approx(by_hand(12, 18, 16, 4))
+WORDS = ["the", "The", "cat", "cats", "sat", "sits", "on", "Mat.", "running", "runs", "of", "天气"]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
+OPTIONS = [{}, {"alpha": 0.5, "beta": 1.0, "gamma": 0.3}, {"alpha": 1.0, "gamma": 0.0}]
 
 
-WORDS = ["the", "cat", "cats", "sat", "sits", "on", "Mat.", "running", "runs", "of"]
+@settings(deadline=None)
+@given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3), st.sampled_from(OPTIONS))
+def test_equals_nltks(said: str, references: list[str], options: dict) -> None:
+    assert score(said, *references, **options) == nltks(said, *references, **options)
 
 
-@given(
-    st.permutations(WORDS).flatmap(lambda w: st.integers(1, 8).map(lambda k: w[:k])),
-    st.lists(
-        st.permutations(WORDS).flatmap(lambda w: st.integers(1, 8).map(lambda k: w[:k])),
-        min_size=1,
-        max_size=3,
-    ),
-)
-def test_equals_nltks_where_alignments_are_certain(
-    said: list[str], references: list[list[str]]
-) -> None:
-    # One word of each stem on each side, so that there is one alignment only.
-    def alone(words: list[str]) -> str:
-        stem = PorterStemmer().stem
-        return " ".join({stem(word.lower().strip(".")): word for word in words}.values())
-
-    text, meant = alone(said), [alone(one) for one in references]
-    assert score(text, *meant) == pytest.approx(nltks(text, *meant))
-    options = {"alpha": 0.5, "beta": 1.0, "gamma": 0.3}
-    assert score(text, *meant, **options) == pytest.approx(nltks(text, *meant, **options))
-
-
-TEXTS = st.lists(st.sampled_from("abc"), max_size=5)
-
-
-@settings(max_examples=150, deadline=None)
-@given(TEXTS, TEXTS)
-def test_most_words_with_fewest_crossings_by_brute_force(said: list[str], meant: list[str]) -> None:
-    most = (Counter(said) & Counter(meant)).total()
-    edges = [(i, j) for i, a in enumerate(said) for j, b in enumerate(meant) if a == b]
-    costs = [
-        (crossings(pairs), chunks(sorted(pairs)))
-        for pairs in itertools.combinations(edges, most)
-        if len({i for i, _ in pairs}) == len({j for _, j in pairs}) == most
-    ]
-    found = align(said, meant)
-    assert len(found) == most
-    assert all(said[i] == meant[j] for i, j in found)
-    assert (crossings(found), chunks(found)) == min(costs)
-
-
-def crossings(pairs) -> int:
-    return sum((a[0] - b[0]) * (a[1] - b[1]) < 0 for a, b in itertools.combinations(pairs, 2))
-
-
-@given(st.lists(st.sampled_from(WORDS), max_size=30), st.lists(st.sampled_from(WORDS), max_size=30))
-def test_as_many_words_as_nltk_aligns(said: list[str], meant: list[str]) -> None:
-    pairs = align(said, meant, stemmer())
-    assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
-    same = (Counter(said) & Counter(meant)).total()
-    stems = [Counter(map(stemmer(), words)) for words in (said, meant)]
-    assert len(pairs) == (stems[0] & stems[1]).total() >= same
-    # Exact matches come first: none is given up for a match of stems.
-    assert sum(said[i] == meant[j] for i, j in pairs) == same
+@settings(max_examples=100, deadline=None)
+@given(st.text(), st.text())
+def test_equals_nltks_on_any_text(said: str, meant: str) -> None:
+    assert 0 <= score(said, meant) < 1
+    assert score(said, meant) == nltks(said, meant)
 
 
 def test_stages_can_be_left_out_or_given() -> None:
     assert score("cats", "cat") == 0.5
     assert score("cats", "cat", stems=False) == 0
     assert score("automobile", "car") == 0
-    assert score("Automobile", "car", synonyms={"automobile": ["Car"]}) == 0.5
+    # NLTK looks up the synonyms of stems; a dict may name any form.
+    for stems in (True, False):
+        table = {"automobile": ["Car"]}
+        assert score("Automobile", "car", synonyms=table, stems=stems) == 0.5
+    assert score("automobiles", "cars", synonyms={"automobile": ["car"]}) == 0.5
+    assert score("automobiles", "cars", synonyms={"automobile": ["car"]}, stems=False) == 0
     # Each word is used once.
     table = {"automobile": ["car"], "auto": ["car"]}
-    said, meant = ["an", "automobile", "auto"], ["a", "car"]
-    pairs = align(said, meant, None, lambda word: frozenset(table.get(word, [])))
-    assert pairs == [(1, 1)]
+    value = score("an automobile auto", "some car", synonyms=table)
+    assert value == pytest.approx(by_hand(1, 3, 2, 1))
 
 
-def test_wordnet_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wordnet_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lemma:
         def __init__(self, name: str) -> None:
             self.name = lambda: name
 
     class Synset:
-        lemmas = staticmethod(lambda: [Lemma("car"), Lemma("motor_car"), Lemma("Auto")])
+        lemmas = staticmethod(lambda: [Lemma("bus"), Lemma("motor_bus"), Lemma("coach")])
 
     class WordNet:
         ensure_loaded = staticmethod(lambda: None)
-        synsets = staticmethod(lambda word: [Synset()] if word == "automobile" else [])
+        synsets = staticmethod(lambda word: [Synset()] if word == "autobu" else [])
 
     corpus = types.ModuleType("nltk.corpus")
     corpus.wordnet = WordNet()
-    _wordnet_synonyms.cache_clear()
     monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
+    said = ["the autobus", "an autobus", "the autobus"]
+    meant = ["the coach", "the coach", "a motor_bus"]
     for option in ("auto", "wordnet"):
         reward = Meteor(synonyms=option)
         assert reward.uses_synonyms
-        said = ["the automobile", "an automobile", "the automobile"]
-        values = reward([""] * 3, said, reference=["the auto", "the car", "a motor_car"])
-        assert values == pytest.approx([by_hand(2, 2, 2, 1), by_hand(1, 2, 2, 1), 0])
+        assert reward([""] * 3, said, reference=meant) == [
+            meteor_score([words_and_marks(b)], words_and_marks(a), wordnet=WordNet())
+            for a, b in zip(said, meant, strict=True)
+        ]
+    assert reward([""], said[:1], reference=meant[:1]) == pytest.approx([by_hand(2, 2, 2, 1)])
     assert not Meteor(synonyms=None).uses_synonyms
 
 
@@ -197,37 +144,34 @@ def test_without_wordnets_data(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = types.ModuleType("nltk.corpus")
     corpus.wordnet = types.SimpleNamespace(ensure_loaded=missing)
     monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
-    assert not Meteor().uses_synonyms
-    with pytest.raises(RewardError, match=r"run python -m nltk.downloader wordnet once"):
+    reward = Meteor()
+    assert not reward.uses_synonyms
+    assert reward([""], [GUIDE], reference=[HEED]) == [nltks(GUIDE, HEED)]
+    with pytest.raises(RewardError, match=r"synonyms='wordnet'.*nltk.downloader wordnet"):
         Meteor(synonyms="wordnet")
 
 
-def test_without_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", ["nltk.stem.porter", "nltk.translate.meteor_score"])
+def test_without_nltk(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stemmer.cache_clear()
-    monkeypatch.setitem(sys.modules, "nltk.stem.porter", None)
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=r"textgym\[metrics\]"):
         Meteor(synonyms=None)
-    assert score("cat", "cat", stems=False) == 0.5
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"alpha": 1.5}, "alpha must be in"),
-        ({"gamma": -0.1}, "gamma must be in"),
-        ({"beta": float("nan")}, "beta must be a number >= 0"),
-        ({"synonyms": "thesaurus"}, "synonyms must be 'auto'"),
-    ],
+    ("option", "value"),
+    [("alpha", 1.5), ("gamma", -0.1), ("beta", float("nan")), ("synonyms", "thesaurus")],
 )
-def test_impossible_options(options: dict, message: str) -> None:
-    with pytest.raises(RewardError, match=f"^meteor: {message}"):
-        Meteor(**options)
+def test_impossible_options(option: str, value: object) -> None:
+    with pytest.raises(RewardError, match=f"^meteor: {option} .*{value!r}"):
+        Meteor(**{option: value})
 
 
 def test_rows_and_columns() -> None:
     reward = Meteor(synonyms=None)
     assert reward([""] * 3, ["a"] * 3, reference=["a", None, ["b", "a"]]) == [0.5, None, 0.5]
-    with pytest.raises(RewardError, match="needs the column 'reference'"):
+    with pytest.raises(RewardError, match="column 'reference'"):
         reward([""], ["a"])
 
 
@@ -237,14 +181,6 @@ def test_copies() -> None:
         assert twin([""], ["auto"], meant=["car"]) == reward([""], ["auto"], meant=["car"]) == [0.5]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.text(), st.text())
-def test_range_on_any_text(said: str, meant: str) -> None:
-    assert 0 <= score(said, meant) < 1
-
-
 def test_long_junk_takes_no_long_time() -> None:
-    # Many equal words on both sides leave many alignments; the beam bounds them.
-    said, meant = "the of a " * 300, "a the of and " * 60
-    assert 0.5 < score(said, meant) < 1
+    assert 0.5 < score("the of a " * 300, "a the of and " * 60) < 1
     assert 0 <= score("x" * 100_000, "xy" * 50_000) < 1

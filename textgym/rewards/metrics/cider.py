@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, words_of
 from textgym.errors import RewardError
-from textgym.rewards.metrics.stemming import stemmer
+from textgym.rewards.metrics.normalize import stemmer
 from textgym.rewards.references import against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole

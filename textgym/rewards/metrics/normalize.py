@@ -1,31 +1,30 @@
-"""What a comparison of texts may ignore.
-
-Everything works for any script: punctuation is what Unicode calls punctuation or a symbol.
-"""
+"""Differences between texts that a comparison can ignore: case, punctuation, inflection, ..."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from textgym.data.words import WITHOUT_PUNCTUATION
-from textgym.errors import RewardError
+from textgym.errors import RewardError, require
 
 IGNORABLE = ("unicode", "case", "punctuation", "articles", "whitespace")
 # The letter of a decomposed "\u00e0" is not an article.
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b(?![\u0300-\u036f])", re.IGNORECASE)
+_LONGEST_STEMMED = 40
 
 
 def checked_ignore(ignore: Iterable[str], name: str) -> tuple[str, ...]:
-    """Check the differences that a reward is told to ignore.
+    """Check the option ``ignore`` of a reward.
 
     Args:
         ignore: Some of :data:`IGNORABLE`.
-        name: The reward, for the error.
+        name: The reward's name, for the error.
 
     Returns:
-        The same as a tuple.
+        The option as a tuple.
 
     Raises:
         RewardError: If one of them is unknown.
@@ -34,24 +33,24 @@ def checked_ignore(ignore: Iterable[str], name: str) -> tuple[str, ...]:
     for one in chosen:
         if one not in IGNORABLE:
             raise RewardError(
-                f"{name}: ignore= takes some of {', '.join(map(repr, IGNORABLE))}, not {one!r}"
+                f"{name}: ignore must be a subset of {', '.join(map(repr, IGNORABLE))}, not {one!r}"
             )
     return chosen
 
 
 def normalize(text: str, ignore: tuple[str, ...]) -> str:
-    """Remove the differences that are to be ignored.
+    """Normalize a text for comparison, in any script.
 
-    With ``("case", "punctuation", "articles", "whitespace")`` this is the normalisation of the
-    SQuAD evaluation (Rajpurkar et al. 2016), extended to all of Unicode's punctuation.
+    ``("case", "punctuation", "articles", "whitespace")`` is the normalization of the SQuAD
+    evaluation (Rajpurkar et al. 2016), extended to all of Unicode's punctuation and symbols.
 
     Args:
         text: Any text.
-        ignore: ``unicode`` (NFKC), ``case`` (case folding), ``punctuation`` (dropped), ``articles``
-            (a, an, the), ``whitespace`` (runs become one space, none at the ends).
+        ignore: ``unicode`` (NFKC), ``case`` (case folding), ``punctuation`` (removed), ``articles``
+            (a, an, the), ``whitespace`` (collapsed, and stripped at both ends).
 
     Returns:
-        The normalised text.
+        The normalized text.
     """
     if "unicode" in ignore:
         text = unicodedata.normalize("NFKC", text)
@@ -64,3 +63,23 @@ def normalize(text: str, ignore: tuple[str, ...]) -> str:
     if "whitespace" in ignore:
         text = " ".join(text.split())
     return text
+
+
+@lru_cache(maxsize=1)
+def stemmer() -> Callable[[str], str]:
+    """Return NLTK's Porter stemmer for English, with a cache. It needs no NLTK data.
+
+    Returns:
+        A function from a word to its stem. Words of more than 40 letters are returned unchanged.
+
+    Raises:
+        MissingDependencyError: If nltk is not installed.
+    """
+    porter = require("nltk.stem.porter", "metrics").PorterStemmer()
+
+    @lru_cache(maxsize=1 << 16)
+    def stem(word: str) -> str:
+        # Porter's algorithm is quadratic in the length, and a policy may write any "word".
+        return str(porter.stem(word)) if len(word) <= _LONGEST_STEMMED else word
+
+    return stem
