@@ -77,7 +77,7 @@ def test_alternatives_other_columns_and_rows_without_references() -> None:
 
 
 def test_bad_options_and_columns() -> None:
-    with pytest.raises(RewardError, match="^exact_match: ignore .*'spaces'"):
+    with pytest.raises(RewardError, match=r"^exact_match: ignore .*'spaces'"):
         ExactMatch(ignore=("case", "spaces"))
     assert ExactMatch(ignore="case").ignore == ("case",)
     with pytest.raises(RewardError, match=r"needs the column 'reference'.*'label'"):
