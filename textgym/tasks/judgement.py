@@ -1,22 +1,26 @@
-"""How a score comes about: points given and taken, each with its reason.
+"""How a score is composed: points added and deducted, each with its reason.
 
-A task that judges by a `Judgement` has one computation for the score and for its explanation, so
-that the two cannot disagree: `Task.score` returns `Judgement.score`, and `Task.explain` its parts,
-whose points add up to that.
+A task that returns a `Judgement` from `Task.judge` computes its score and its explanation in one
+place, so the two always agree: `Task.score` returns `Judgement.score`, and `Task.explain` returns
+`Judgement.parts`, whose points add up to the score.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+_FAULT_WEIGHT = 1.5
+_WORDS_PER_FAULT = 8
+_CHARACTERS_PER_FAULT = 64
+
 
 class Part(NamedTuple):
-    """One step on the way to a score.
+    """One step in the computation of a score.
 
     Attributes:
-        part: What it is about: words of the text, or something that the text lacks.
-        what: What was found: right, wrong, missing, penalised, and why.
-        points: What the score gained or lost by it; 0 where it only says why there was no gain.
+        part: The subject: words of the text, or something the text lacks.
+        what: The finding: right, wrong, missing or penalized, and why.
+        points: Change of the score; 0 for a remark.
     """
 
     part: str
@@ -25,14 +29,14 @@ class Part(NamedTuple):
 
 
 class Judgement:
-    """A score, and the steps by which it was reached.
+    """A score, and the steps that led to it.
 
-    The score is the number that the steps' arithmetic gives, not a sum of rounded differences: a
-    factor of a half leaves exactly the half.
+    The score is computed directly and is not the sum of the parts' rounded differences: scaling by
+    one half gives exactly one half.
 
     Attributes:
-        score: The score so far, beginning with 0.
-        parts: The steps.
+        score: The current score. Starts at 0.
+        parts: The steps so far.
 
     Example:
         >>> judgement = Judgement().add("the answer", "right", 1.0)
@@ -49,21 +53,21 @@ class Judgement:
         self.parts: list[Part] = []
 
     def add(self, part: str, what: str, points: float) -> Judgement:
-        """Add points; with 0 points, a remark."""
+        """Add points."""
         self.score += points
         self.parts.append(Part(part, what, points))
         return self
 
     def note(self, part: str, what: str) -> Judgement:
-        """Add a remark, which changes nothing."""
+        """Add a remark, which does not change the score."""
         return self.add(part, what, 0.0)
 
     def scale(self, part: str, what: str, factor: float) -> Judgement:
-        """Multiply the score; by 1, nothing happened and nothing is said."""
+        """Multiply the score by a factor. A factor of 1 adds no part."""
         return self.settle(part, what, self.score * factor)
 
     def settle(self, part: str, what: str, score: float) -> Judgement:
-        """Set the score; to what it is, nothing happened and nothing is said."""
+        """Set the score. An unchanged score adds no part."""
         if score != self.score:
             self.parts.append(Part(part, what, score - self.score))
             self.score = score
@@ -71,11 +75,30 @@ class Judgement:
 
 
 def nothing(part: str, what: str) -> Judgement:
-    """A judgement of 0 points."""
+    """A judgement of 0 points with one remark."""
     return Judgement().note(part, what)
 
 
 def quoted(text: str, limit: int = 60) -> str:
-    """A piece of a text for a `Part`: in quotation marks, in one line, and shortened."""
+    """An excerpt of a text for `Part.part`: quoted, on one line, at most `limit` characters."""
     text = text.strip()
     return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
+
+
+def unreadable(sentence: str) -> int:
+    """Number of faults in a sentence that the grammar cannot parse.
+
+    One, plus one per 8 words or 64 characters, whichever is more: longer nonsense costs more, with
+    or without spaces.
+    """
+    words, characters = len(sentence.split(" ")), len(sentence)
+    return 1 + max(words // _WORDS_PER_FAULT, characters // _CHARACTERS_PER_FAULT)
+
+
+def discount(faults: float) -> float:
+    """Factor on a score for faults: ``1 / (1 + 1.5 faults)``.
+
+    One fault leaves 0.4 of the score however good the rest of the text is, two leave 0.25. Tasks
+    with their own grammar count as faults: unreadable sentences, contradictions and repetitions.
+    """
+    return 1.0 / (1.0 + _FAULT_WEIGHT * faults)

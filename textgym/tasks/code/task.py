@@ -17,8 +17,7 @@ from textgym.tasks.code.baselines import Example, examples, fit, guess, mediocre
 from textgym.tasks.code.language import MAX_CHARACTERS, read
 from textgym.tasks.code.mutants import family, telling
 from textgym.tasks.code.writer import plan
-from textgym.tasks.judgement import Judgement, nothing
-from textgym.tasks.penalties import discount
+from textgym.tasks.judgement import Judgement, discount, nothing
 
 _EXAMPLES = 2
 _TESTS = 8

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from textgym.tasks.data_to_text.concepts import concept_grammars, plausible
 from textgym.tasks.data_to_text.grammar import Claim, State, grammar
-from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.penalties import discount, unreadable
+from textgym.tasks.judgement import Judgement, discount, nothing, quoted, unreadable
 from textgym.tasks.words import MEN
 
 MAX_CHARACTERS = 2_000

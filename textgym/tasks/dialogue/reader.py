@@ -26,7 +26,7 @@ from textgym.tasks.dialogue.database import (
     PRICES,
     SPOT,
 )
-from textgym.tasks.penalties import unreadable
+from textgym.tasks.judgement import unreadable
 
 ASK, OFFER, TELL, BOOK, CHANGE, CANCEL, BYE, POLITE, JUNK = (
     "ask", "offer", "tell", "book", "change", "cancel", "bye", "polite", "junk",

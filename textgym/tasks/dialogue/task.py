@@ -14,8 +14,7 @@ from textgym.tasks.dialogue.prompts import understand
 from textgym.tasks.dialogue.public import convert, overlap
 from textgym.tasks.dialogue.user import User
 from textgym.tasks.dialogue.world import draw_row
-from textgym.tasks.judgement import Judgement
-from textgym.tasks.penalties import unreadable
+from textgym.tasks.judgement import Judgement, unreadable
 
 
 class Dialogue(Task):

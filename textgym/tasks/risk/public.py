@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any
 
 from textgym.rewards.registry import RewardFunction
-from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.penalties import discount, unreadable
+from textgym.tasks.judgement import Judgement, discount, nothing, quoted, unreadable
 from textgym.tasks.risk.world import FLOOR, VALUES
 
 LONGEST = 800

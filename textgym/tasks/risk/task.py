@@ -9,8 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.penalties import unreadable
+from textgym.tasks.judgement import Judgement, nothing, quoted, unreadable
 from textgym.tasks.risk.baselines import (
     cautious,
     everything,

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from textgym.tasks.automaton import walk
-from textgym.tasks.judgement import Judgement, quoted
-from textgym.tasks.penalties import unreadable
+from textgym.tasks.judgement import Judgement, quoted, unreadable
 from textgym.tasks.story.grammar import DROP, FEELINGS, grammar
 from textgym.tasks.story.world import NAMES, Event, World
 from textgym.tasks.words import BOXES, GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN

@@ -10,8 +10,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement
-from textgym.tasks.penalties import discount
+from textgym.tasks.judgement import Judgement, discount
 from textgym.tasks.story.baselines import OPENERS, formula, mediocre, ramble
 from textgym.tasks.story.grammar import FEELINGS, HAPPY, SAD
 from textgym.tasks.story.reader import tell

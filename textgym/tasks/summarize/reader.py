@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from textgym.tasks.judgement import Judgement, quoted
-from textgym.tasks.penalties import unreadable
+from textgym.tasks.judgement import Judgement, quoted, unreadable
 from textgym.tasks.summarize.grammar import (
     DID,
     LOOKS,

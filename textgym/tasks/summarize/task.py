@@ -15,9 +15,8 @@ from textgym.data.words import count_words, is_unspaced, words_of
 from textgym.rewards import make_reward
 from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, nothing
+from textgym.tasks.judgement import Judgement, discount, nothing
 from textgym.tasks.on_topic import on_topic
-from textgym.tasks.penalties import discount
 from textgym.tasks.summarize.grammar import PLACE, THINGS, VERB, Fact
 from textgym.tasks.summarize.reader import Told, important, read
 from textgym.tasks.summarize.world import CHAINS, aside, chatter, happen, wish
