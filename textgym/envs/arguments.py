@@ -1,4 +1,4 @@
-"""Checks of the arguments of environments: numbers, flags, names, and sizes that fit in memory.
+"""The arguments of environments, and checks of them: names, numbers, and sizes that fit in memory.
 
 Numbers of numpy (``np.int64(3)``, ``np.True_``, ``np.float32(0.5)``) are accepted wherever the
 number of Python is.
@@ -9,16 +9,29 @@ from __future__ import annotations
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import wraps
 from math import prod
 from numbers import Real
-from typing import Any
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from textgym.envs.prompts.chat import Chat
 from textgym.errors import SettingsError, UnknownArgumentError, near_matches, shown
+from textgym.rewards.combine import RewardSpec
+from textgym.tasks.sources.lists import OnBadRow
+from textgym.tasks.sources.loading import PromptSpec
+from textgym.tokenization import TokenizerSpec
+
+PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
+
+Env = TypeVar("Env")
+Given = TypeVar("Given", bound="Arguments")
+P = ParamSpec("P")
 
 MAX_BUDGET = 2**24
 """Tokens of a prompt, or new tokens, at most: more than any language model reads."""
@@ -33,6 +46,105 @@ _BYTES_PER_TOKEN = 18
 _BYTES_PER_ROW = 4096
 # Where the operating system does not say how much memory there is.
 _UNKNOWN_MEMORY = 2**40
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arguments:
+    """The arguments of an environment, single or batched: the one list of their names and defaults.
+
+    They are documented at :class:`textgym.envs.TextGenEnv`.
+    """
+
+    task: str | None = None
+    prompts: PromptSpec | None = None
+    reward: RewardSpec | None = None
+    tokenizer: TokenizerSpec = None
+    max_prompt_tokens: int | None = None
+    max_new_tokens: int | None = None
+    stop: Sequence[str] | None = None
+    prompt_overflow: PromptOverflow = "error"
+    on_bad_row: OnBadRow = "error"
+    chat: Chat = "auto"
+    stop_at_eos: bool | None = None
+    split: str = "train"
+    eval_share: float | None = None
+    level: int | None = None
+    group_size: int = 1
+    step_reward: RewardSpec | None = None
+    step_reward_gamma: float = 1.0
+    costs: Mapping[str, Any] | None = None
+    render_mode: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchArguments(Arguments):
+    """Those of a batch, documented at :class:`textgym.envs.TextGenVectorEnv`."""
+
+    num_envs: int = field(default=1, kw_only=False)
+    autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP
+    max_episode_steps: int | None = None
+
+
+def takes(
+    kind: Callable[P, Given],
+) -> Callable[[Callable[[Env, Given], None]], Callable[Concatenate[Env, P], None]]:
+    """Give a constructor the fields of a class of arguments as its parameters.
+
+    Args:
+        kind: The class, :class:`Arguments` or :class:`BatchArguments`.
+
+    Returns:
+        A decorator. The constructor that it returns has the signature of `kind`, for type checkers
+        and at run time, and refuses other names with near matches.
+    """
+    parameters = inspect.signature(kind).parameters
+    named = [each.name for each in parameters.values() if each.kind is each.KEYWORD_ONLY]
+
+    def decorate(init: Callable[[Env, Given], None]) -> Callable[Concatenate[Env, P], None]:
+        @wraps(init)
+        def constructor(self: Env, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            unknown = [name for name in kwargs if name not in parameters]
+            refuse_unknown(kwargs.get("task"), unknown, named)
+            init(self, kind(*args, **kwargs))
+
+        own = next(iter(inspect.signature(init).parameters.values()))
+        signature = inspect.Signature([own, *parameters.values()])
+        constructor.__signature__ = signature  # type: ignore[attr-defined]
+        return constructor
+
+    return decorate
+
+
+def refuse_unknown(task: object, unknown: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse keyword arguments that an environment does not have.
+
+    Args:
+        task: The environment's id, for the error; None is ``TextGen-v0``.
+        unknown: Those that it was given.
+        known: Those that it has.
+
+    Raises:
+        UnknownArgumentError: If there are any; the message has near matches and all known names.
+    """
+    if not unknown:
+        return
+    name = task if isinstance(task, str) else "TextGen-v0"
+    given = unknown[0]
+    advice = _ASIDE.get(given) or near_matches(given, known) or ";"
+    raise UnknownArgumentError(
+        f"{name}: there is no argument {shown(given)}{advice} the arguments are {', '.join(known)}"
+    )
+
+
+# Habits from elsewhere, with what is written here instead.
+_ASIDE = {
+    "seed": "; give it to reset(seed=...), or to textgym.sb3.make_vec_env;",
+    "env_kwargs": "; write the arguments themselves (**env_kwargs);",
+    "n_envs": "; here it is gymnasium.make_vec(id, num_envs=...);",
+    "num_envs": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
+    "autoreset_mode": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
+    "max_length": "; write max_prompt_tokens and max_new_tokens;",
+}
 
 
 def whole(
@@ -112,40 +224,6 @@ def choice(name: str, argument: str, value: Any, known: Mapping[str, str] | Iter
     else:
         listed = ", ".join(map(repr, names))
     raise SettingsError(f"{name}: {argument}={shown(value)} is unknown{meant}; use {listed}")
-
-
-def refuse_unknown(task: object, unknown: Mapping[str, Any], takes: Callable[..., Any]) -> None:
-    """Refuse keyword arguments that an environment does not have.
-
-    Args:
-        task: The environment's id, for the error; None is ``TextGen-v0``.
-        unknown: Those that it was given.
-        takes: The constructor, whose named arguments are the known ones.
-
-    Raises:
-        UnknownArgumentError: If there are any; the message has near matches and all known names.
-    """
-    if not unknown:
-        return
-    name = task if isinstance(task, str) else "TextGen-v0"
-    given = next(iter(unknown))
-    parameters = inspect.signature(takes).parameters.values()
-    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    advice = _ASIDE.get(given) or near_matches(given, known) or ";"
-    raise UnknownArgumentError(
-        f"{name}: there is no argument {shown(given)}{advice} the arguments are {', '.join(known)}"
-    )
-
-
-# Habits from elsewhere, with what is written here instead.
-_ASIDE = {
-    "seed": "; give it to reset(seed=...), or to textgym.sb3.make_vec_env;",
-    "env_kwargs": "; write the arguments themselves (**env_kwargs);",
-    "n_envs": "; here it is gymnasium.make_vec(id, num_envs=...);",
-    "num_envs": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
-    "autoreset_mode": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
-    "max_length": "; write max_prompt_tokens and max_new_tokens;",
-}
 
 
 def _integer(value: Any) -> int | None:

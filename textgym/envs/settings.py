@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from textgym.envs.arguments import MAX_BUDGET, choice, flag, fraction, whole
-from textgym.envs.prompts.chat import Chat, ChatSource, OnUserText, chat_template
+from textgym.envs.arguments import (
+    MAX_BUDGET,
+    Arguments,
+    PromptOverflow,
+    choice,
+    flag,
+    fraction,
+    whole,
+)
+from textgym.envs.prompts.chat import ChatSource, OnUserText, chat_template
 from textgym.envs.stopping import StopStrings
 from textgym.errors import (
     RewardError,
@@ -23,10 +31,8 @@ from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.registry import check_registered, make_task
 from textgym.tasks.sources.base import CompletedSource, Source, TaskSource
 from textgym.tasks.sources.lists import OnBadRow
-from textgym.tasks.sources.loading import PromptSpec, make_source
-from textgym.tokenization import ChatTemplate, Tokenizer, TokenizerSpec, load_tokenizer
-
-PromptOverflow: TypeAlias = Literal["error", "left", "right", "skip"]
+from textgym.tasks.sources.loading import make_source
+from textgym.tokenization import ChatTemplate, Tokenizer, load_tokenizer
 
 _OVERFLOWS = {
     "error": "refuse the prompt",
@@ -92,27 +98,7 @@ class Settings:
         return self.max_prompt_tokens + self.max_new_tokens
 
 
-def resolve(
-    *,
-    task: str | None,
-    prompts: PromptSpec | None,
-    reward: RewardSpec | None,
-    tokenizer: TokenizerSpec,
-    max_prompt_tokens: int | None,
-    max_new_tokens: int | None,
-    stop: Sequence[str] | None,
-    prompt_overflow: PromptOverflow,
-    stop_at_eos: bool | None,
-    split: str,
-    level: int | None,
-    step_reward: RewardSpec | None,
-    step_reward_gamma: float,
-    costs: Mapping[str, Any] | None,
-    max_episode_steps: int | None = None,
-    on_bad_row: OnBadRow = "error",
-    eval_share: float | None = None,
-    chat: Chat = "auto",
-) -> Settings:
+def resolve(given: Arguments, max_episode_steps: int | None = None) -> Settings:
     """Check an environment's arguments and turn them into objects.
 
     The arguments are documented at :class:`textgym.envs.TextGenEnv`. What is not given comes from
@@ -121,55 +107,32 @@ def resolve(
     Raises:
         TextGymError: If an argument has an impossible value; the message says which.
     """
-    if task is not None:
-        with naming(task if isinstance(task, str) and len(task) < 200 else "TextGen-v0"):
-            check_registered(task)
-    name = task or "TextGen-v0"
-    if not isinstance(split, str) or split not in SPLITS:
-        raise SettingsError(
-            f"{name}: there is no split {shown(split)}{near_matches(split, SPLITS)}; "
-            f"use one of {list(SPLITS)}"
-        )
-    if stop_at_eos is not None:
-        stop_at_eos = flag(name, "stop_at_eos", stop_at_eos)
-    if level is not None:
-        level = whole(name, "level", level)
-    prompt_overflow = cast(
-        PromptOverflow, choice(name, "prompt_overflow", prompt_overflow, _OVERFLOWS)
-    )
-    on_bad_row = cast(OnBadRow, choice(name, "on_bad_row", on_bad_row, _BAD_ROWS))
-    if eval_share is not None:
-        eval_share = fraction(name, "eval_share", eval_share)
-        if not 0 < eval_share < 1:
-            raise SettingsError(f"{name}: eval_share={eval_share!r} has to be between 0 and 1")
+    if given.task is not None:
+        known = isinstance(given.task, str) and len(given.task) < 200
+        with naming(given.task if known else "TextGen-v0"):
+            check_registered(given.task)
+    name = given.task or "TextGen-v0"
+    given = _checked(name, given)
     with naming(name):
-        source, defaults = _source(
-            task, prompts, split, level, reward is None, on_bad_row, eval_share
-        )
+        source, defaults = _source(given)
     # Budgets, stops and words are the task's wherever it is the task that is played, on its own
     # rows or on a user's; TextGen-v0 keeps its own budgets.
-    if tokenizer is None and defaults is not None and defaults.tokenizer is not None:
-        tokenizer = list(defaults.tokenizer)
-    at_eos = bool(_first(stop_at_eos, defaults and defaults.stop_at_eos, True))
-    with naming(name):
-        words = load_tokenizer(tokenizer, add_eos=at_eos)
-    if at_eos and words.eos_id is None:
-        raise TokenizerError(
-            f"{name}: the tokenizer {words.name!r} has no end-of-sequence token; pass a tokenizer "
-            "that names one (eos_token=...), or stop_at_eos=False"
-        )
-    if stop is not None and (isinstance(stop, str) or not isinstance(stop, Sequence)):
+    at_eos = bool(_first(given.stop_at_eos, defaults and defaults.stop_at_eos, True))
+    words = _tokenizer(name, given, defaults, at_eos)
+    if given.stop is not None and (
+        isinstance(given.stop, str) or not isinstance(given.stop, Sequence)
+    ):
         raise SettingsError(
-            f"{name}: stop={shown(stop)} is not a list; give a list of stop strings"
+            f"{name}: stop={shown(given.stop)} is not a list; give a list of stop strings"
         )
     with naming(name):
-        template = chat_template(name, chat, source, words)
+        template = chat_template(name, given.chat, source, words)
         if template is not None:
             source = ChatSource(source, template)
     conversation = defaults if defaults is not None and defaults.max_turns > 1 else None
     with naming(name):
-        stops = StopStrings(_first(stop, defaults and defaults.stop, ()), words)
-        scored_by = source.default_reward() if reward is None else reward
+        stops = StopStrings(_first(given.stop, defaults and defaults.stop, ()), words)
+        scored_by = source.default_reward() if given.reward is None else given.reward
         prompt_budget = source.prompt_budget(words)
     if conversation is not None and not at_eos and not stops:
         raise SettingsError(
@@ -179,42 +142,42 @@ def resolve(
     if max_episode_steps is not None:
         max_episode_steps = whole(name, "max_episode_steps", max_episode_steps, least=1)
     rewarded = _reward(name, scored_by)
-    shaping = None if step_reward is None else _reward(f"{name}, step_reward", step_reward, False)
+    shaping = None
+    if given.step_reward is not None:
+        shaping = _reward(f"{name}, step_reward", given.step_reward, False)
+    costs = given.costs
     if costs is None and defaults is not None:
         costs = defaults.costs()
         if template is not None:
             costs = {term: OnUserText(cost) for term, cost in costs.items()}
     costed = _costs(name, costs)
     _check_columns(source, [rewarded, shaping, costed], talks=conversation is not None)
+    budgets = {
+        "max_prompt_tokens": _first(
+            given.max_prompt_tokens,
+            defaults and defaults.max_prompt_tokens,
+            prompt_budget,
+            DEFAULT_BUDGET,
+        ),
+        "max_new_tokens": _first(
+            given.max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET
+        ),
+    }
     return Settings(
         name=name,
         source=source,
         tokenizer=words,
         reward=rewarded,
         step_reward=shaping,
-        step_reward_gamma=fraction(name, "step_reward_gamma", step_reward_gamma),
+        step_reward_gamma=fraction(name, "step_reward_gamma", given.step_reward_gamma),
         costs=costed,
-        max_prompt_tokens=_budget(
-            name,
-            "max_prompt_tokens",
-            _first(
-                max_prompt_tokens,
-                defaults and defaults.max_prompt_tokens,
-                prompt_budget,
-                DEFAULT_BUDGET,
-            ),
-        ),
-        max_new_tokens=_budget(
-            name,
-            "max_new_tokens",
-            _first(max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET),
-            least=1,
-        ),
+        max_prompt_tokens=_budget(name, "max_prompt_tokens", budgets["max_prompt_tokens"]),
+        max_new_tokens=_budget(name, "max_new_tokens", budgets["max_new_tokens"], least=1),
         stops=stops,
-        prompt_overflow=prompt_overflow,
+        prompt_overflow=given.prompt_overflow,
         stop_at_eos=at_eos,
-        split=split,
-        on_bad_row=on_bad_row,
+        split=given.split,
+        on_bad_row=given.on_bad_row,
         chat=template,
         max_episode_steps=max_episode_steps,
         conversation=conversation,
@@ -222,36 +185,68 @@ def resolve(
     )
 
 
-def _source(
-    task: str | None,
-    prompts: PromptSpec | None,
-    split: str,
-    level: int | None,
-    judged: bool,
-    on_bad_row: OnBadRow,
-    eval_share: float | None,
-) -> tuple[Source, Task | None]:
-    """Where prompts come from, and the task whose budgets and words are the defaults.
+def _checked(name: str, given: Arguments) -> Arguments:
+    """The arguments, with flags and numbers of numpy as Python's own."""
+    if not isinstance(given.split, str) or given.split not in SPLITS:
+        raise SettingsError(
+            f"{name}: there is no split {shown(given.split)}{near_matches(given.split, SPLITS)}; "
+            f"use one of {list(SPLITS)}"
+        )
+    stop_at_eos, level, share = given.stop_at_eos, given.level, given.eval_share
+    stop_at_eos = None if stop_at_eos is None else flag(name, "stop_at_eos", stop_at_eos)
+    level = None if level is None else whole(name, "level", level)
+    overflow = choice(name, "prompt_overflow", given.prompt_overflow, _OVERFLOWS)
+    on_bad_row = choice(name, "on_bad_row", given.on_bad_row, _BAD_ROWS)
+    if share is not None:
+        share = fraction(name, "eval_share", share)
+        if not 0 < share < 1:
+            raise SettingsError(f"{name}: eval_share={share!r} has to be between 0 and 1")
+    return replace(
+        given,
+        stop_at_eos=stop_at_eos,
+        level=level,
+        prompt_overflow=cast(PromptOverflow, overflow),
+        on_bad_row=cast(OnBadRow, on_bad_row),
+        eval_share=share,
+    )
 
-    `judged` says whether the task's reward is to judge rows that are not its own.
-    """
+
+def _tokenizer(name: str, given: Arguments, defaults: Task | None, at_eos: bool) -> Tokenizer:
+    """The tokenizer that is given, or the task's."""
+    spec = given.tokenizer
+    if spec is None and defaults is not None and defaults.tokenizer is not None:
+        spec = list(defaults.tokenizer)
+    with naming(name):
+        words = load_tokenizer(spec, add_eos=at_eos)
+    if at_eos and words.eos_id is None:
+        raise TokenizerError(
+            f"{name}: the tokenizer {words.name!r} has no end-of-sequence token; pass a tokenizer "
+            "that names one (eos_token=...), or stop_at_eos=False"
+        )
+    return words
+
+
+def _source(given: Arguments) -> tuple[Source, Task | None]:
+    """Where prompts come from, and the task whose budgets and words are the defaults."""
+    task, prompts, split, level = given.task, given.prompts, given.split, given.level
     if prompts is None:
         played = TaskSource(make_task(task or DEFAULT_TASK, level, split))
         return played, played.task if task else None
     own = make_task(task, None, split) if task else None
     convert = own.convert if own else None
     source = make_source(
-        prompts, split, level, convert, on_bad_row=on_bad_row, eval_share=eval_share
+        prompts, split, level, convert, on_bad_row=given.on_bad_row, eval_share=given.eval_share
     )
     if isinstance(source, TaskSource):
         return source, source.task
     if own is None:
         return source, None
+    judged = given.reward is None  # The task's reward judges rows that are not its own.
     # The other side of a conversation, costs and pictures read the same columns as the score.
     read = judged or own.max_turns > 1 or own.costs() or own.image_shape is not None
     if not read:
         return source, own
-    return CompletedSource(source, own, judged, skip=on_bad_row == "skip"), own
+    return CompletedSource(source, own, judged, skip=given.on_bad_row == "skip"), own
 
 
 def _first(*values: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.data.observations import Observation
-from textgym.envs.arguments import check_memory, refuse_unknown, whole
+from textgym.envs.arguments import Arguments, check_memory, takes, whole
 from textgym.envs.batch import TextBatch
 from textgym.envs.observations import observation_space, observe_row
-from textgym.envs.prompts.chat import Chat
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
-from textgym.envs.settings import PromptOverflow, resolve
+from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ActionError, ResetNeededError, SettingsError, shown
-from textgym.rewards.combine import RewardSpec
-from textgym.tasks.sources.lists import OnBadRow
-from textgym.tasks.sources.loading import PromptSpec
-from textgym.tokenization import TokenizerSpec
 from textgym.tokenization.writable import writable_tokens
 
 _ALL = np.zeros(1, dtype=np.intp)
@@ -141,58 +136,17 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     # An instance variable in Gymnasium's own class.
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
-    def __init__(
-        self,
-        *,
-        task: str | None = None,
-        prompts: PromptSpec | None = None,
-        reward: RewardSpec | None = None,
-        tokenizer: TokenizerSpec = None,
-        max_prompt_tokens: int | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] | None = None,
-        prompt_overflow: PromptOverflow = "error",
-        on_bad_row: OnBadRow = "error",
-        chat: Chat = "auto",
-        stop_at_eos: bool | None = None,
-        split: str = "train",
-        eval_share: float | None = None,
-        level: int | None = None,
-        group_size: int = 1,
-        step_reward: RewardSpec | None = None,
-        step_reward_gamma: float = 1.0,
-        costs: Mapping[str, Any] | None = None,
-        render_mode: str | None = None,
-        **unknown: Any,
-    ) -> None:
-        refuse_unknown(task, unknown, type(self).__init__)
-        self.settings = resolve(
-            task=task,
-            prompts=prompts,
-            reward=reward,
-            tokenizer=tokenizer,
-            max_prompt_tokens=max_prompt_tokens,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            prompt_overflow=prompt_overflow,
-            on_bad_row=on_bad_row,
-            chat=chat,
-            stop_at_eos=stop_at_eos,
-            split=split,
-            eval_share=eval_share,
-            level=level,
-            step_reward=step_reward,
-            step_reward_gamma=step_reward_gamma,
-            costs=costs,
-        )
+    @takes(Arguments)
+    def __init__(self, given: Arguments) -> None:
+        self.settings = resolve(given)
         name = self.settings.name
-        if whole(name, "group_size", group_size, least=1) != 1:
+        if whole(name, "group_size", given.group_size, least=1) != 1:
             raise SettingsError(
-                f"{name}: group_size={shown(group_size)} needs a batch; use "
+                f"{name}: group_size={shown(given.group_size)} needs a batch; use "
                 "gymnasium.make_vec(..., num_envs=N), or group_size=1 here"
             )
         self.tokenizer = self.settings.tokenizer
-        self.render_mode = check_render_mode(name, render_mode)
+        self.render_mode = check_render_mode(name, given.render_mode)
         check_memory(name, 1, self.settings.width, self.settings.image_shape)
         size = self.tokenizer.vocab_size
         self.observation_space = observation_space(self.settings)

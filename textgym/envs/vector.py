@@ -12,21 +12,16 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym.data.observations import Observation
-from textgym.envs.arguments import MAX_ROWS, check_memory, known_mode, refuse_unknown, whole
+from textgym.envs.arguments import MAX_ROWS, BatchArguments, check_memory, known_mode, takes, whole
 from textgym.envs.batch import TextBatch
 from textgym.envs.infos import add_infos
 from textgym.envs.observations import observation_space, observe, observe_row
-from textgym.envs.prompts.chat import Chat
 from textgym.envs.prompts.drawing import check_options
 from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
-from textgym.envs.settings import PromptOverflow, resolve
+from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ResetNeededError, SettingsError, shown
-from textgym.rewards.combine import RewardSpec
-from textgym.tasks.sources.lists import OnBadRow
-from textgym.tasks.sources.loading import PromptSpec
-from textgym.tokenization import TokenizerSpec
 from textgym.tokenization.writable import writable_tokens
 
 Actions = NDArray[np.integer[Any]]
@@ -64,57 +59,12 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
     # An instance variable in Gymnasium's own class.
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        task: str | None = None,
-        prompts: PromptSpec | None = None,
-        reward: RewardSpec | None = None,
-        tokenizer: TokenizerSpec = None,
-        max_prompt_tokens: int | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] | None = None,
-        prompt_overflow: PromptOverflow = "error",
-        on_bad_row: OnBadRow = "error",
-        chat: Chat = "auto",
-        stop_at_eos: bool | None = None,
-        split: str = "train",
-        eval_share: float | None = None,
-        level: int | None = None,
-        group_size: int = 1,
-        step_reward: RewardSpec | None = None,
-        step_reward_gamma: float = 1.0,
-        costs: Mapping[str, Any] | None = None,
-        render_mode: str | None = None,
-        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **unknown: Any,
-    ) -> None:
-        refuse_unknown(task, unknown, type(self).__init__)
-        self.settings = resolve(
-            task=task,
-            prompts=prompts,
-            reward=reward,
-            tokenizer=tokenizer,
-            max_prompt_tokens=max_prompt_tokens,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            prompt_overflow=prompt_overflow,
-            on_bad_row=on_bad_row,
-            chat=chat,
-            stop_at_eos=stop_at_eos,
-            split=split,
-            eval_share=eval_share,
-            level=level,
-            step_reward=step_reward,
-            step_reward_gamma=step_reward_gamma,
-            costs=costs,
-            max_episode_steps=max_episode_steps,
-        )
+    @takes(BatchArguments)
+    def __init__(self, given: BatchArguments) -> None:
+        self.settings = resolve(given, given.max_episode_steps)
         name = self.settings.name
-        num_envs = whole(name, "num_envs", num_envs, least=1, most=MAX_ROWS)
-        group_size = whole(name, "group_size", group_size, least=1)
+        num_envs = whole(name, "num_envs", given.num_envs, least=1, most=MAX_ROWS)
+        group_size = whole(name, "group_size", given.group_size, least=1)
         if num_envs % group_size:
             raise SettingsError(
                 f"{name}: group_size={shown(group_size)} does not divide num_envs={num_envs}"
@@ -122,8 +72,8 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         check_memory(name, num_envs, self.settings.width, self.settings.image_shape)
         self.tokenizer = self.settings.tokenizer
         self.num_envs = num_envs
-        self.render_mode = check_render_mode(name, render_mode)
-        self.autoreset_mode = known_mode(name, autoreset_mode)
+        self.render_mode = check_render_mode(name, given.render_mode)
+        self.autoreset_mode = known_mode(name, given.autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         size = self.tokenizer.vocab_size
         self.single_observation_space = observation_space(self.settings)
