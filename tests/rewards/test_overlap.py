@@ -211,18 +211,18 @@ def test_ter_can_leave_chinese_to_sacrebleu() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bleu", {"tokenize": "words"}, "sacrebleu does not take .*KeyError"),
-        ("bleu", {"smooth_method": "exq"}, "sacrebleu does not take .*Unknown smooth_method"),
-        ("bleu", {"max_ngram_order": 0}, "max_ngram_order must be at least 1, not 0"),
-        ("chrf", {"char_order": 0}, "char_order must be at least 1, not 0"),
-        ("rouge", {"variant": "rougeX"}, "variant must be one of"),
-        ("rouge", {"measure": "f1"}, "measure must be 'fmeasure', .* not 'f1'"),
-        ("rouge", {"tokenizer": "bpe"}, "tokenizer must be 'auto', 'rouge' or 'words', not"),
-        ("rouge", {"tokenizer": "words", "stemmer": True}, "stemmer=True needs tokenizer='rouge'"),
+        ("bleu", {"tokenize": "words"}, "'tokenize': 'words'.*KeyError"),
+        ("bleu", {"smooth_method": "exq"}, "'smooth_method': 'exq'.*Unknown smooth_method"),
+        ("bleu", {"max_ngram_order": 0}, "max_ngram_order .*not 0"),
+        ("chrf", {"char_order": 0}, "char_order .*not 0"),
+        ("rouge", {"variant": "rougeX"}, "variant .*not 'rougeX'"),
+        ("rouge", {"measure": "f1"}, "measure .*not 'f1'"),
+        ("rouge", {"tokenizer": "bpe"}, "tokenizer .*not 'bpe'"),
+        ("rouge", {"tokenizer": "words", "stemmer": True}, "stemmer=True .*tokenizer='rouge'"),
     ],
 )
 def test_options_that_the_libraries_do_not_take(name: str, options: dict, message: str) -> None:
-    with pytest.raises(RewardError, match=f"^{name}: {message}"):
+    with pytest.raises(RewardError, match=f"^{name}: .*{message}"):
         make_reward(name, **options)
 
 

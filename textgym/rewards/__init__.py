@@ -58,9 +58,10 @@ from textgym.rewards.metrics.intent import Intent
 from textgym.rewards.metrics.length import Distinct, Length, Repetition
 from textgym.rewards.metrics.matching import ExactMatch, Keywords, Regex
 from textgym.rewards.metrics.meteor import Meteor
-from textgym.rewards.metrics.overlap import Bleu, Chrf, Rouge, Ter
 from textgym.rewards.metrics.parent import Parent
+from textgym.rewards.metrics.rouge import Rouge
 from textgym.rewards.metrics.synthetic import Dates, IncreasingNumbers
+from textgym.rewards.metrics.translation import Bleu, Chrf, Ter
 from textgym.rewards.normalization import Normalize
 from textgym.rewards.registry import (
     RewardFunction,

@@ -229,7 +229,7 @@ def _strings(value: Any) -> list[str]:
 
 @cache
 def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards.metrics.overlap import Chrf, Rouge  # the libraries are optional
+    from textgym.rewards import Chrf, Rouge  # the libraries are optional
 
     return Rouge("rougeL", tokenizer="words"), Chrf()
 

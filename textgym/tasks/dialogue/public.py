@@ -108,7 +108,7 @@ def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Said]:
 
 @cache
 def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards.metrics.overlap import Bleu, Chrf  # the library behind them is optional
+    from textgym.rewards import Bleu, Chrf  # the library behind them is optional
 
     return Bleu(), Chrf()
 

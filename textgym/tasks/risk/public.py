@@ -66,7 +66,7 @@ def _likeness(reason: str, wanted: str) -> float:
 @cache
 def _scorers() -> tuple[RewardFunction, RewardFunction]:
     # They need sacrebleu, which rows of our own do not.
-    from textgym.rewards.metrics.overlap import Bleu, Chrf
+    from textgym.rewards import Bleu, Chrf
 
     return Bleu(), Chrf()
 

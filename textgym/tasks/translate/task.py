@@ -380,7 +380,7 @@ def _closeness(text: list[str], wanted: list[str]) -> float:
 @cache
 def _chrf_reward() -> Any:
     # Judged by sacrebleu, which not everybody has: the sentences of the grammar need no library.
-    from textgym.rewards.metrics.overlap import Chrf
+    from textgym.rewards import Chrf
 
     return Chrf()
 
