@@ -1,4 +1,4 @@
-"""Captions against scenes: by hand, by brute force, and by a decoder of the pixels themselves."""
+"""The caption task: scores by hand and by brute force, and scenes decoded from their pixels."""
 
 import io
 import zlib
@@ -90,7 +90,7 @@ BOTTOM = {"scene": [{**ROWS[1]["scene"][0], "row": 2, "column": 1}]}
         ("at the lower centre", 1),
         ("in the middle of the bottom row", 1),
         ("at the bottom in the middle", 1),
-        # The row comes first where nothing stands between, and an adjective has its noun.
+        # The row comes first if no word separates them, and an adjective has a noun.
         ("in the middle bottom", 0),
         ("in the centre lower", 0),
         ("lower in the middle", 0),
@@ -103,7 +103,7 @@ def test_places_are_said_in_the_order_of_english(place, score):
 
 
 @pytest.mark.parametrize(
-    ("level", "text", "told", "faults"),
+    ("level", "text", "coverage", "faults"),
     [
         (1, "", 0, 0),
         (1, "There is a shape.", 0, 0),
@@ -156,11 +156,11 @@ def test_places_are_said_in_the_order_of_english(place, score):
         (3, "There are three big red circles above a small blue square.", 1, 4),
     ],
 )  # fmt: skip
-def test_scores_by_hand(level, text, told, faults):
-    assert Caption(level).score(" " + text, ROWS[level]) == pytest.approx(told**2 / 2**faults)
+def test_scores_by_hand(level, text, coverage, faults):
+    assert Caption(level).score(" " + text, ROWS[level]) == pytest.approx(coverage**2 / 2**faults)
 
 
-# --- An independent truth for all sentences of two forms -----------------------------------------
+# --- An independent score for all sentences of two forms -----------------------------------------
 
 CELLS = {
     "at the top left": {0}, "at the top": {0, 1, 2}, "at the top right": {2},
@@ -196,7 +196,7 @@ HOLDS = {
 
 
 def test_all_sentences_about_two_things():
-    """Both ways to match the things are tried, and the better one counts."""
+    """Both matches of the objects are tried, and the better one counts."""
     rng = np.random.default_rng(0)
     sentences = list(product(LOOKS, HOLDS, LOOKS))
     for _ in range(60):
@@ -228,12 +228,12 @@ PALETTE = {
 
 
 def see(picture):
-    """The things in a picture, told from the widths of their lines."""
+    """The objects in a picture, decoded from the widths of their lines."""
     found = []
     for cell in range(9):
         y, x = cell // 3 * 12, cell % 3 * 12
         part = picture[:, y : y + 12, x : x + 12].astype(int)
-        mask = (part != part[:, 11:, 11:]).any(axis=0)  # this corner is always left free
+        mask = (part != part[:, 11:, 11:]).any(axis=0)  # this corner is always background
         if not mask.any():
             continue
         pixels = part[:, mask]
@@ -270,7 +270,7 @@ def test_the_picture_holds_the_scene(level):
         assert pictures.setdefault(plain, task.identity(start)) == task.identity(start)
 
 
-def test_every_thing_looks_different():
+def test_all_kinds_of_objects_look_different():
     looks = {
         Caption().image(row(thing(*look, 4))).tobytes() for look in product(SIZES, COLOURS, SHAPES)
     }
@@ -281,8 +281,8 @@ def test_every_thing_looks_different():
 @pytest.mark.parametrize(
     "change", [{"shape": "star"}, {"row": 3}, {"row": -1}, {"column": "left"}, {"size": None}]
 )
-def test_things_that_cannot_be_drawn(change):
-    with pytest.raises(TaskError, match="cannot be drawn"):
+def test_objects_that_cannot_be_drawn(change):
+    with pytest.raises(TaskError, match=r"^scene: "):
         Caption().image(row({**thing("big", "red", "circle", 0), **change}))
 
 
@@ -309,9 +309,9 @@ def test_own_captions(level):
         start = task.sample(rng)
         assert task.score(start["reference"], start) == 1.0
         assert len(start["reference"].split()) <= 30
-        reading = read(start["reference"])
-        assert reading.slips == 0
-        assert len(reading.things) == level
+        claims = read(start["reference"])
+        assert claims.faults == 0
+        assert len(claims.objects) == level
         cells = [(one["row"], one["column"]) for one in start["scene"]]
         assert len(set(cells)) == level
         assert cells == sorted(cells)
@@ -319,7 +319,7 @@ def test_own_captions(level):
 
 @pytest.mark.parametrize("level", Caption.levels)
 def test_each_false_word_costs(level):
-    """Any word of the scene's exchanged for another of its kind, which makes it false."""
+    """Replace a word of the scene by another of its kind, which makes the caption false."""
     task, rng = Caption(level), np.random.default_rng(level)
     checked = 0
     for _ in range(400):
@@ -340,8 +340,8 @@ def test_each_false_word_costs(level):
 
 
 @pytest.mark.parametrize("level", Caption.levels)
-def test_a_guess_is_worth_less_than_silence(level):
-    """What one does not see is better left out: on average over what it may be."""
+def test_a_guess_scores_less_than_silence(level):
+    """Averaged over its possible values, an unseen attribute is better left out."""
     task = Caption(level)
     before = "There is a" if level == 1 else "There is a small"
     after = "." if level == 1 else " left of a big white cross."
@@ -353,20 +353,18 @@ def test_a_guess_is_worth_less_than_silence(level):
     def mean(text, scenes):
         return np.mean([task.score(f" {text}", row(*scene, *rest)) for scene in scenes])
 
+    guess = f"{before} red circle{here}{after}"
     colours = [[thing("small", colour, "circle", 0)] for colour in COLOURS]
-    told = mean(f"{before} red circle{here}{after}", colours)
-    assert told < mean(f"{before} circle{here}{after}", colours)
+    assert mean(guess, colours) < mean(f"{before} circle{here}{after}", colours)
     shapes = [[thing("small", "red", shape, 0)] for shape in SHAPES]
-    told = mean(f"{before} red circle{here}{after}", shapes)
-    assert told < mean(f"{before} red thing{here}{after}", shapes)
+    assert mean(guess, shapes) < mean(f"{before} red thing{here}{after}", shapes)
     if level > 1:
-        sizes = [[thing(size, "red", "circle", 0)] for size in SIZES]
-        told = mean(f"There is a big red circle{after}", sizes)
-        assert told < mean(f"There is a red circle{after}", sizes)
+        guess, silence = f"There is a big red circle{after}", f"There is a red circle{after}"
+        scenes = [[thing(size, "red", "circle", 0)] for size in SIZES]
     else:
-        cells = [[thing("big", "red", "circle", cell)] for cell in range(9)]
-        told = mean("There is a red circle in the middle.", cells)
-        assert told < mean("There is a red circle.", cells)
+        guess, silence = "There is a red circle in the middle.", "There is a red circle."
+        scenes = [[thing("big", "red", "circle", cell)] for cell in range(9)]
+    assert mean(guess, scenes) < mean(silence, scenes)
 
 
 @pytest.mark.parametrize("level", Caption.levels)
@@ -427,9 +425,9 @@ def test_junk_is_judged(text):
             assert value == Caption(level).score(junk, start)
 
 
-def test_more_things_than_can_be_matched():
+def test_too_many_objects_to_match():
     five = row(*(thing("big", "red", "circle", cell) for cell in range(5)))
-    with pytest.raises(TaskError, match="up to 4 things"):
+    with pytest.raises(TaskError, match="scene: 5 objects"):
         Caption(3).score(" A red circle.", five)
 
 
@@ -478,7 +476,7 @@ def test_convert_leaves_other_rows():
         assert Caption().convert(other) == other
     own = {"image": "a.png", "caption": "A cat.", "prompt": "Say:"}
     assert Caption().convert(own)["prompt"] == "Say:"
-    with pytest.raises(DataError, match="no caption"):
+    with pytest.raises(DataError, match="column 'caption'"):
         Caption().convert({"image": "a.png", "caption": []})
 
 
@@ -496,8 +494,8 @@ def test_all_forms_of_a_picture_are_the_same(tmp_path):
         assert (picture == np.array([200, 100, 50]).reshape(3, 1, 1)).all()
 
 
-def test_a_picture_keeps_its_sides():
-    """Red on the left, green at the bottom: no axis is exchanged or turned."""
+def test_pictures_keep_their_orientation():
+    """Red on the left, green at the bottom: no axis is swapped or flipped."""
     pytest.importorskip("PIL")
     array = np.zeros((72, 144, 3), dtype=np.uint8)
     array[:, :72, 0] = 250
@@ -525,20 +523,20 @@ def test_a_picture_keeps_its_sides():
         None,
     ],
 )
-def test_what_is_no_picture(image):
+def test_invalid_pictures(image):
     pytest.importorskip("PIL")
     with pytest.raises(TaskError):
         Caption().image({"prompt": "", "image": image})
 
 
 def test_broken_and_huge_pictures():
-    with pytest.raises(TaskError, match="cannot be read"):
-        Caption().image({"image": photograph("PNG", (500, 500))[:200]})
-    with pytest.raises(TaskError, match="cannot be read"):  # read by Pillow, but not trusted
-        Caption().image({"image": photograph("PCX")})
+    # Truncated, and a format that Pillow reads but `Caption` does not accept.
+    for image in (photograph("PNG", (500, 500))[:200], photograph("PCX")):
+        with pytest.raises(TaskError, match="image: cannot be read"):
+            Caption().image({"image": image})
     header = photograph("PNG", (1, 1))
     for size in (8_000, 12_000, 60_000):  # over the limit, over Pillow's warning, over its error
         large = header[:16] + size.to_bytes(4) * 2 + header[24:]
         crc = zlib.crc32(large[12:29]).to_bytes(4)
-        with pytest.raises(TaskError, match="smaller"):
+        with pytest.raises(TaskError, match="image: too large"):
             Caption().image({"image": large[:29] + crc + large[33:]})

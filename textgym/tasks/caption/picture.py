@@ -1,4 +1,4 @@
-"""The pictures of the caption task: scenes drawn, and photographs brought to their size."""
+"""Pictures: drawing scenes, and resizing photographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textgym.errors import TaskError, require
 from textgym.tasks.caption.world import GRID, Object
 
 CELL = 12
-"""Pixels on a side of a cell."""
+"""Pixels per side of a cell."""
 SIDE = GRID * CELL
 
 COLOURS = {
@@ -26,10 +26,9 @@ COLOURS = {
     "purple": (170, 60, 220),
     "white": (245, 245, 245),
 }
-"""The colours' red, green and blue. The background is grey and darker than any of them."""
+"""RGB values. The grey background is darker than any of them."""
 
-# How the things look: eleven pixels or seven, in the middle of a cell as far as may be. Each is a
-# condition on how far a pixel lies to the right of the middle (x) and below it (y), of n pixels.
+# Whether a pixel belongs to a shape: x to the right of its centre and y below it, n pixels wide.
 _SHAPES: dict[str, Callable[[float, float, int], bool]] = {
     "circle": lambda x, y, n: x * x + y * y <= n * n / 4 + 0.2,
     "square": lambda x, y, n: True,
@@ -40,9 +39,9 @@ _SHAPES: dict[str, Callable[[float, float, int], bool]] = {
 _SIZES = {"big": 11, "small": 7}
 
 _PIXELS = 50_000_000
-"""Pixels of the largest photograph that is decoded."""
+"""The largest photograph that is decoded."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow reads by itself; for others, such as EPS, it would start other programs."""
+"""Formats that Pillow decodes itself; for others, such as EPS, it starts external programs."""
 
 
 def _mask(shape: str, size: int) -> NDArray[np.bool_]:
@@ -59,17 +58,17 @@ _PAINT = {name: np.array(rgb, dtype=np.uint8).reshape(3, 1, 1) for name, rgb in 
 
 
 def draw_scene(scene: list[Object], shade: int) -> NDArray[np.uint8]:
-    """Draw the things of a scene on a grey ground.
+    """Draw a scene on a grey background.
 
     Args:
-        scene: The things, each in a cell of its own.
-        shade: How light the ground is, in 0 to 255.
+        scene: The objects, in different cells.
+        shade: Lightness of the background, 0 to 255.
 
     Returns:
         uint8, RGB, ``[3, 36, 36]``.
 
     Raises:
-        TaskError: On a thing that cannot be drawn.
+        TaskError: If an object cannot be drawn.
     """
     picture = np.full((3, SIDE, SIDE), shade, dtype=np.uint8)
     for thing in scene:
@@ -80,26 +79,26 @@ def draw_scene(scene: list[Object], shade: int) -> NDArray[np.uint8]:
             np.copyto(cell, _PAINT[thing["colour"]], where=mask)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(
-                f"a scene's things have a shape ({', '.join(_SHAPES)}), a colour "
-                f"({', '.join(COLOURS)}), a size (small, big), a row and a column (0 to "
-                f"{GRID - 1}); this one cannot be drawn: {thing!r}"
+                f"scene: an object cannot be drawn: {thing!r}; it needs a shape "
+                f"({', '.join(_SHAPES)}), a colour ({', '.join(COLOURS)}), a size (small, big), a "
+                f"row and a column (0 to {GRID - 1})"
             ) from error
     return picture
 
 
 def load_picture(source: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Bring somebody's picture to a size.
+    """Load a picture and resize it.
 
     Args:
-        source: A path, the bytes of a file, a dictionary with ``"bytes"`` or ``"path"`` (as Hugging
-            Face datasets have it), a Pillow image, or a uint8 array ``[H, W, 3]``.
+        source: A path, the bytes of a file, a dictionary with ``"bytes"`` or ``"path"`` (the form
+            of Hugging Face datasets), a Pillow image, or a uint8 array ``[H, W, 3]``.
         shape: ``(3, height, width)``.
 
     Returns:
         uint8, RGB, ``[3, height, width]``.
 
     Raises:
-        TaskError: If it is none of these, cannot be read, or is too large.
+        TaskError: If `source` has another type, cannot be decoded, or is too large.
         MissingDependencyError: Without Pillow (``textgym[render]``).
     """
     pillow = require("PIL.Image", "render")
@@ -112,26 +111,26 @@ def load_picture(source: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
             image = _open(source, pillow)
             if image.width * image.height > _PIXELS:
                 raise TaskError(
-                    f"a picture has {image.width} x {image.height} pixels, the limit is "
-                    f"{_PIXELS:,}: make it smaller first"
+                    f"image: too large ({image.width} x {image.height} pixels; the limit is "
+                    f"{_PIXELS:,} in all): resize it first"
                 )
             image = image.convert("RGB")
             if image.size != (shape[2], shape[1]):
                 image = image.resize((shape[2], shape[1]), pillow.Resampling.BILINEAR)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
-        raise TaskError(f"a picture is too large ({error}): make it smaller first") from error
+        raise TaskError(f"image: too large ({error}): resize it first") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, TaskError):
             raise
         raise TaskError(
-            f"a picture cannot be read ({type(error).__name__}: {error}): give the path or the "
-            f"bytes of a whole file in one of the formats {', '.join(_FORMATS)}"
+            f"image: cannot be read ({type(error).__name__}: {error}): pass the path or the bytes "
+            f"of a complete file in one of the formats {', '.join(_FORMATS)}"
         ) from error
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
 def _open(source: Any, pillow: Any) -> Any:
-    """A Pillow image of the source, not decoded yet."""
+    """Open the source as a Pillow image, without decoding it."""
     if isinstance(source, bytes | bytearray):
         return pillow.open(io.BytesIO(source), formats=_FORMATS)
     if isinstance(source, str | os.PathLike):
@@ -148,8 +147,8 @@ def _open(source: Any, pillow: Any) -> Any:
         return pillow.fromarray(source)
     kind = type(source).__name__
     if isinstance(source, np.ndarray):
-        kind = f"{source.dtype} array of the shape {source.shape}"
+        kind = f"{source.dtype} array of shape {source.shape}"
     raise TaskError(
-        f"row['image'] is to be a path, the bytes of a file, a dictionary with 'bytes' or 'path', "
-        f"a Pillow image ({', '.join(_FORMATS)}) or a uint8 array [height, width, 3], not: {kind}"
+        f"image: {kind}; expected a path, the bytes of a file, a dictionary with 'bytes' or "
+        f"'path', a Pillow image ({', '.join(_FORMATS)}) or a uint8 array [height, width, 3]"
     )

@@ -1,4 +1,4 @@
-"""Public caption data: how rows with photographs become prompts, and how captions are judged."""
+"""Public caption data: conversion of rows with photographs, and their scorer."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from textgym.tasks.caption.world import QUESTIONS
 _COLUMNS = ("captions", "caption", "sentences_raw", "sentences", "text")
 _WORD = re.compile(r"[a-z0-9]+")
 _LONGER = 2
-"""Texts of more than so many times the words of the longest reference are worth nothing."""
+"""Texts with more than this many times the words of the longest reference score 0."""
 
 
 def prompt_of(question: str) -> str:
-    """The prompt with a question about the picture."""
+    """The prompt for a question about the picture."""
     return f"Picture. {question}\nCaption:"
 
 
 def convert(row: Row) -> Row:
-    """A row with prompt and references, if it has a picture and captions; else as it is.
+    """Add a prompt and references to a row with a picture and captions; return others unchanged.
 
     Raises:
-        DataError: If the column with the captions has none, and the row no prompt of its own.
+        DataError: If the caption column is empty and the row has no prompt.
     """
     column = next((name for name in _COLUMNS if row.get(name) is not None), None)
     if column is None or row.get("image") is None or "scene" in row:
@@ -38,18 +38,17 @@ def convert(row: Row) -> Row:
         if "prompt" in row:
             return row
         raise DataError(
-            f"a row's column {column!r} holds no caption ({row[column]!r:.60}), and nothing else "
-            "can judge what is written about its picture: take a split that has captions, or make "
-            "rows with a prompt column and pass another reward="
+            f"column {column!r} holds no caption ({row[column]!r:.60}), so its picture cannot be "
+            "scored: use a split that has captions, or add a prompt column and pass another reward="
         )
     prompt = row.get("prompt", prompt_of(QUESTIONS[0]))
     return {**row, "prompt": prompt, "reference": texts[0], "references": texts}
 
 
 def _captions(value: Any) -> list[str]:
-    """The texts in a column: one, several, or several with more about each, by name."""
+    """The texts in a column: a string, a list, or dictionaries with a text each."""
     if hasattr(value, "tolist"):
-        value = value.tolist()  # Parquet files give lists as NumPy arrays
+        value = value.tolist()  # Parquet files store lists as NumPy arrays
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
@@ -61,7 +60,7 @@ def _captions(value: Any) -> list[str]:
 
 
 def likeness(completion: str, references: str | list[str]) -> float:
-    """ROUGE-L (Lin 2004), the best over the references; 0 for a text of far more words.
+    """ROUGE-L (Lin 2004), the maximum over the references; 0 for a much longer text.
 
     Raises:
         MissingDependencyError: If rouge-score (``textgym[metrics]``) is not installed.

@@ -1,7 +1,7 @@
-"""Reads a caption: which things it names, and what it claims about them.
+"""Parses a caption into claims about objects.
 
-A sentence is a string of chunks (`textgym.tasks.caption.chunks`), a letter each, so that the
-grammar of clauses is a regular expression over letters. Reading looks at no picture.
+A sentence is a sequence of phrases (`textgym.tasks.caption.phrases`) with a letter each, so the
+grammar of clauses is a regular expression over letters. The picture is not consulted.
 """
 
 from __future__ import annotations
@@ -10,113 +10,118 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from textgym.tasks.caption.chunks import Meaning, Noun, Place, chunks
+from textgym.tasks.caption.phrases import Meaning, Noun, Place, split_phrases
 
-SLIPS = 2
-"""What a sentence outside the grammar counts, so that one is more than half of the score."""
-WORDS_PER_SLIP = 8
-LETTERS_PER_WORD = 6
-"""Such a sentence is one slip more per this many words, or letters of them."""
+_UNREADABLE = 2
+"""Faults of a sentence outside the grammar: one such sentence costs more than half of the score."""
+_WORDS_PER_FAULT = 8
+_LETTERS_PER_WORD = 6
+"""A longer sentence outside the grammar has one more fault per 8 words, or 6 letters per word."""
 LIMIT = 400
-"""Characters of the longest text that is worth reading."""
+"""Longer texts (in characters) are not parsed."""
 
-Look = tuple[str, str]
-"""What is said of how a thing looks: ``("colour", "red")``."""
+Attribute = tuple[str, str]
+"""A name and a value, such as ``("colour", "red")``."""
 Relation = tuple[int, str, int]
-"""A thing, how it stands to another (left, above or near), and the other."""
+"""An object, its relation (left, above or near) to another, and the other."""
 
 
-class Thing(NamedTuple):
-    """What is said of a thing that a caption names."""
+class ClaimedObject(NamedTuple):
+    """The claims about one object that a caption names."""
 
-    looks: frozenset[Look]
+    attributes: frozenset[Attribute]
     places: tuple[Place, ...]
 
 
-class Reading(NamedTuple):
-    """What a caption claims.
+class Claims(NamedTuple):
+    """The claims of a caption.
 
     Attributes:
-        things: What is claimed of each thing that is named.
-        relations: How things stand to each other, each told once.
-        totals: How many things there are said to be in all.
-        slips: Faults whatever the picture shows: sentences outside the grammar, clauses, and
-            parts of them, that say nothing new, and things of which nothing is said.
+        objects: The objects that are named.
+        relations: Relations between them, without repetition.
+        totals: Claims about the number of objects in the picture.
+        faults: Faults that do not depend on the picture: sentences outside the grammar, clauses and
+            parts of clauses that say nothing new, and objects without any claim.
     """
 
-    things: tuple[Thing, ...]
+    objects: tuple[ClaimedObject, ...]
     relations: tuple[Relation, ...]
     totals: tuple[int, ...]
-    slips: int
+    faults: int
 
 
-# What stands beside a thing: a place, or relations to another thing. What follows an "and" is not
-# beside the thing before it if "there is" or "is" comes next: "..., and at the top is ...".
-_BESIDE = "(?:L|R(?:AR)?[NP])"
-_NEXT = f"(?:W?{_BESIDE}|AW?{_BESIDE}(?!A?[TI]))"
-_IS = f"I(?:{_BESIDE}|J|N)(?:(?:A?{_BESIDE}|AJ)(?!A?[TI]))*"
+# The complement of a noun: a place, or relations to another object. After an "and" the complement
+# belongs to the next noun if "there is" or "is" follows: "..., and at the top is ...".
+_COMPLEMENT = "(?:L|R(?:AR)?[NP])"
+_NEXT = f"(?:W?{_COMPLEMENT}|AW?{_COMPLEMENT}(?!A?[TI]))"
+_IS = f"I(?:{_COMPLEMENT}|J|N)(?:(?:A?{_COMPLEMENT}|AJ)(?!A?[TI]))*"
 _CLAUSE = re.compile(
-    f"{_BESIDE}(?:A?[TI]N{_BESIDE}*|AN{_BESIDE}*(?!I))"  # At the top (there) is a circle
+    f"{_COMPLEMENT}(?:A?[TI]N{_COMPLEMENT}*|AN{_COMPLEMENT}*(?!I))"  # At the top is a circle
     f"|TN{_NEXT}*"  # There is a circle at the top
     f"|N(?:AN)+{_IS}"  # A circle and a square are at the top
     f"|N{_NEXT}*(?:{_IS})?"  # A circle at the top is red
     f"|P{_IS}"  # It is at the top
 )
 _ITS = re.compile(r" (?:to|on|at) its (left|right)\b")
+_MIRRORED = {"right": "left", "below": "above"}
+"""Relations that are stored with their arguments exchanged."""
 
 
 @lru_cache(maxsize=10_000)
-def read(text: str) -> Reading:
-    """Read a caption of one or more sentences; a full stop at the end may be left out."""
-    teller = _Teller()
+def read(text: str) -> Claims:
+    """Parse a caption of one or more sentences; the last full stop is optional."""
+    parser = _Parser()
     line, _, after = text.strip().partition("\n")
-    slips = _outside(after) if after else 0
+    faults = _unreadable(after) if after else 0
     line = line.lower().replace("\u2019", "'").replace("'s ", " is ")
     if " its " in line:
         line = _ITS.sub(r" to the \1 of it", line)
     for sentence in line.removesuffix(".").split("."):
         words = sentence.split()
-        told = teller.sentence(chunks(" ".join(words)))
-        slips += told if told >= 0 else _outside(sentence)
-    return teller.reading(slips)
+        found = parser.sentence(split_phrases(" ".join(words)))
+        faults += _unreadable(sentence) if found is None else found
+    return parser.claims(faults)
 
 
-def _outside(text: str) -> int:
-    """The slips of what is outside the grammar."""
-    size = max(len(text.split()), len(text) // LETTERS_PER_WORD)
-    return SLIPS + size // WORDS_PER_SLIP
+def _unreadable(text: str) -> int:
+    """The faults of text outside the grammar."""
+    size = max(len(text.split()), len(text) // _LETTERS_PER_WORD)
+    return _UNREADABLE + size // _WORDS_PER_FAULT
 
 
-class _Teller:
-    """What a caption has said so far."""
+class _Parser:
+    """Collects claims sentence by sentence, and resolves references to earlier objects."""
 
     def __init__(self) -> None:
-        self.looks: list[set[Look]] = []
+        self.attributes: list[set[Attribute]] = []
         self.places: list[list[Place]] = []
         self.relations: list[Relation] = []
         self.totals: list[int] = []
-        self.mentions: list[list[int]] = []  # which things each noun so far spoke of
+        self.mentions: list[list[int]] = []  # the objects of each noun so far
         self.subject: list[int] = []
-        self.said = 0  # how much, so that one sees whether a clause says anything new
-        self.repeated = 0  # places, relations and adjectives that were known before
+        self.size = 0  # the number of claims, which shows whether a clause adds any
+        self.repeated = 0  # places, relations and adjectives that were claimed before
 
-    def reading(self, slips: int) -> Reading:
-        things = tuple(map(Thing, map(frozenset, self.looks), map(tuple, self.places)))
-        if not all(self.looks):
-            related = {thing for one, _, other in self.relations for thing in (one, other)}
-            for number, thing in enumerate(things):
-                slips += not thing.looks and not thing.places and number not in related
-        return Reading(things, tuple(self.relations), tuple(self.totals), slips)
+    def claims(self, faults: int) -> Claims:
+        objects = tuple(
+            map(ClaimedObject, map(frozenset, self.attributes), map(tuple, self.places))
+        )
+        if not all(self.attributes):
+            related = {number for one, _, other in self.relations for number in (one, other)}
+            for number, thing in enumerate(objects):
+                faults += not thing.attributes and not thing.places and number not in related
+        return Claims(objects, tuple(self.relations), tuple(self.totals), faults)
 
-    def sentence(self, words: list[tuple[str, Meaning]]) -> int:
-        """Take in a sentence.
+    def sentence(self, words: list[tuple[str, Meaning]]) -> int | None:
+        """Add the claims of a sentence.
 
         Returns:
-            How many clauses, and parts of them, say nothing new; -1 for what is not English.
+            The number of clauses, and parts of clauses, that add nothing; None for a sentence
+            outside the grammar.
         """
         letters = "".join([letter for letter, _ in words])
-        if not self.looks and letters.startswith("PIN") and words[0][1] == "it":
-            # "It is a red circle", before anything else: "this is".
+        if not self.attributes and letters.startswith("PIN") and words[0][1] == "it":
+            # "It is a red circle" as the first sentence: "this is".
             words = [("T", "it is"), *words[2:]]
             letters = f"T{letters[2:]}"
         clauses: list[tuple[int, int]] = []
@@ -128,19 +133,19 @@ class _Teller:
             if end == size or letters[end] != "A":
                 break
         if not clauses or clauses[-1][1] != size:
-            return -1
+            return None
         idle = 0
         for begin, end in clauses:
-            before, repeated = self.said, self.repeated
+            before, repeated = self.size, self.repeated
             if not self.clause(words[begin:end]):
-                return -1
-            idle += max(self.said == before, self.repeated - repeated)
+                return None
+            idle += max(self.size == before, self.repeated - repeated)
         return idle
 
     def clause(self, words: list[tuple[str, Meaning]]) -> bool:
-        """Take in a clause; False if nobody knows what a pronoun stands for."""
+        """Add the claims of a clause; False if a pronoun has no referent."""
         subject: list[int] = []
-        ahead: list[tuple[str, Place | list[int]]] = []  # told before the subject is
+        pending: list[tuple[str, Place | list[int]]] = []  # complements before their subject
         sides: list[str] = []
         verb = False
         for letter, meaning in words:
@@ -150,110 +155,105 @@ class _Teller:
                 sides.append(str(meaning))
             elif letter == "N" or letter == "P":
                 if not isinstance(meaning, Noun):
-                    things = self.pronoun(str(meaning), subject)
-                    if not things:
+                    objects = self.pronoun(str(meaning), subject)
+                    if not objects:
                         return False
                 elif verb and subject and not sides:
-                    for look in meaning.looks:  # "it is a red circle"
-                        self.look(subject, look)
+                    for attribute in meaning.attributes:  # "it is a red circle"
+                        self.describe(subject, attribute)
                     continue
                 else:
-                    things = self.resolve(meaning)
-                self.mentions.append(things)
+                    objects = self.resolve(meaning)
+                self.mentions.append(objects)
                 if sides:
-                    told = [(side, things) for side in sides]
-                    sides = []
                     if subject:
-                        self.relate(subject, told)
+                        self.relate(subject, sides, objects)
                     else:
-                        ahead += told
+                        pending += [(side, objects) for side in sides]
+                    sides = []
                     continue
-                self.repeated += bool(things) and set(things) <= set(subject)
-                subject = subject + things
-                for name, what in ahead:
-                    if isinstance(what, Place):
-                        self.place(subject, what)
+                self.repeated += bool(objects) and set(objects) <= set(subject)
+                subject = subject + objects
+                for side, other in pending:
+                    if isinstance(other, Place):
+                        self.place(subject, other)
                     else:
-                        self.relate(subject, [(name, what)])
-                ahead = []
+                        self.relate(subject, [side], other)
+                pending = []
             elif isinstance(meaning, Place):
                 if subject:
                     self.place(subject, meaning)
                 else:
-                    ahead.append(("", meaning))
+                    pending.append(("", meaning))
             elif letter == "J":
-                before = self.said
-                self.look(subject, (str(meaning[0]), str(meaning[1])))
-                self.repeated += self.said == before
+                before = self.size
+                self.describe(subject, (str(meaning[0]), str(meaning[1])))
+                self.repeated += self.size == before
         self.subject = subject
         return True
 
     def resolve(self, noun: Noun) -> list[int]:
-        """The things that a noun speaks of: new ones, unless it is "the", and some fit."""
-        if noun.known:
+        """The objects of a noun: matching earlier ones after "the", otherwise new ones."""
+        if noun.definite:
             fits = [
                 number
-                for number, looks in enumerate(self.looks)
+                for number, attributes in enumerate(self.attributes)
                 if not any(
-                    kind == name and what != value
-                    for kind, what in looks
-                    for name, value in noun.looks
+                    kind == name and known != value
+                    for kind, known in attributes
+                    for name, value in noun.attributes
                 )
             ]
             if len(fits) >= noun.number:
                 fits = fits if noun.number > 1 else fits[-1:]
-                for look in noun.looks:
-                    self.look(fits, look)
+                for attribute in noun.attributes:
+                    self.describe(fits, attribute)
                 return fits
-        if noun.number > 1 and not noun.looks:
+        if noun.number > 1 and not noun.attributes:
             self.totals.append(noun.number)
-            self.said += 1
+            self.size += 1
             return []
-        first = len(self.looks)
+        first = len(self.attributes)
         for _ in range(noun.number):
-            self.looks.append(set(noun.looks))
+            self.attributes.append(set(noun.attributes))
             self.places.append([])
-        self.said += 1
+        self.size += 1
         return list(range(first, first + noun.number))
 
     def pronoun(self, word: str, subject: list[int]) -> list[int]:
-        """What it or they stand for; nothing if that is not to be known."""
+        """The referents of "it" or "they"; empty if there are none."""
         single = word == "it"
         if not subject and self.subject and (len(self.subject) == 1) == single:
-            return self.subject  # it goes on about the same; "... above it" is about another
-        for things in reversed(self.mentions):
-            if (len(things) == 1) == single and things and not set(things) & set(subject):
-                return things
-        others = [thing for thing in range(len(self.looks)) if thing not in subject]
+            return self.subject  # a new clause keeps its subject; "... above it" has another
+        for objects in reversed(self.mentions):
+            if (len(objects) == 1) == single and objects and not set(objects) & set(subject):
+                return objects
+        others = [number for number in range(len(self.attributes)) if number not in subject]
         return others if not single and len(others) > 1 else []
 
-    def look(self, things: list[int], look: Look) -> None:
-        for thing in things:
-            if look not in self.looks[thing]:
-                self.looks[thing].add(look)
-                self.said += 1
+    def describe(self, objects: list[int], attribute: Attribute) -> None:
+        for number in objects:
+            if attribute not in self.attributes[number]:
+                self.attributes[number].add(attribute)
+                self.size += 1
 
-    def place(self, things: list[int], place: Place) -> None:
-        before = self.said
-        for thing in things:
-            if place not in self.places[thing]:
-                self.places[thing].append(place)
-                self.said += 1
-        self.repeated += self.said == before
+    def place(self, objects: list[int], place: Place) -> None:
+        before = self.size
+        for number in objects:
+            if place not in self.places[number]:
+                self.places[number].append(place)
+                self.size += 1
+        self.repeated += self.size == before
 
-    def relate(self, things: list[int], told: list[tuple[str, list[int]]]) -> None:
-        for side, others in told:
-            before = self.said
-            name = _SAME.get(side, side)
-            for one in things:
+    def relate(self, objects: list[int], sides: list[str], others: list[int]) -> None:
+        for side in sides:
+            before = self.size
+            name = _MIRRORED.get(side, side)
+            for one in objects:
                 for other in others:
-                    turned = name != side or (side == "near" and other < one)
-                    relation = (other, name, one) if turned else (one, name, other)
+                    mirrored = name != side or (side == "near" and other < one)
+                    relation = (other, name, one) if mirrored else (one, name, other)
                     if relation not in self.relations:
                         self.relations.append(relation)
-                        self.said += 1
-            self.repeated += self.said == before
-
-
-_SAME = {"right": "left", "below": "above"}
-"""Relations that are told the other way round."""
+                        self.size += 1
+            self.repeated += self.size == before

@@ -1,4 +1,4 @@
-"""Say what is in a picture: every claim of a caption is checked against the scene."""
+"""Describe a picture; every claim of the caption is checked against the scene."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textgym.tasks.base import Baseline, Task
 from textgym.tasks.caption.picture import draw_scene, load_picture
 from textgym.tasks.caption.public import convert, likeness, prompt_of
 from textgym.tasks.caption.reader import LIMIT, read
-from textgym.tasks.caption.truth import judge
+from textgym.tasks.caption.scoring import judge
 from textgym.tasks.caption.world import (
     COLOURS,
     GRID,
@@ -24,42 +24,41 @@ from textgym.tasks.caption.world import (
     SIZES,
     Object,
     cell_of,
-    describe,
 )
+from textgym.tasks.caption.writer import describe
 from textgym.tasks.judgement import Judgement, nothing
 
 _CELLS = GRID**2
 _KINDS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 _PAIRS = 0.3
-"""How many of the scenes of level 3 have two things alike."""
+"""The share of level 3 scenes with two identical objects."""
 _SAME_SHAPE = 0.4
-"""How many of the others have one shape in three colours."""
+"""The share of the other level 3 scenes with one shape in three colours."""
 _SHADES = 64
-"""Shades of the ground, all darker than any colour."""
+"""Shades of the background, all darker than any colour."""
 
 
 class Caption(Task):
-    """Say what is in a picture.
+    """Describe a picture.
 
     ## Description
 
-    Beside the tokens the policy sees a picture: a grid of 3 x 3 cells of 12 x 12 pixels, on a grey
-    ground, with one to three things in it. Each is a circle, square, triangle, cross or diamond, in
-    one of six colours, small or big. The prompt is a question that says nothing about it. The
-    policy answers with a sentence or two.
+    The observation includes a picture: a grid of 3 x 3 cells of 12 x 12 pixels on a grey
+    background, with one to three objects. Each is a circle, square, triangle, cross or diamond, in
+    one of six colours, small or big. The prompt is a generic question. The policy answers with a
+    sentence or two.
 
-    A reader of the task's own makes claims of the caption: what things there are, which shape,
-    colour and size each has, in which place of the picture it is, and how it stands to the others.
-    So it does not matter how a thing is told: "Two big red circles are above a small blue square",
-    "There are two large red circles and a small blue square below them" and "A small blue square is
-    in the middle. Above it are two big red circles." are the same. "The" and pronouns speak of what
-    was named before, "it" of one thing and "they" of several; "a" and "another" are something new.
+    A parser extracts the claims of the caption: the objects, the shape, colour and size of each,
+    its place in the picture, and its relations to the others. The wording does not matter: "Two big
+    red circles are above a small blue square", "There are two large red circles and a small blue
+    square below them" and "A small blue square is in the middle. Above it are two big red circles."
+    are equivalent. "The" and pronouns refer to objects named before, "it" to one and "they" to
+    several; "a" and "another" introduce new ones.
 
     ## Observation Space
 
     ``Dict(tokens=Box(...), image=Box(0, 255, (3, 36, 36), uint8))``: the tokens are ``Box(-1, V-1,
-    (max_prompt_tokens + max_new_tokens,), int32)``, ids, -1 where nothing is written; the image is
-    red, green and blue, by rows from the top.
+    (max_prompt_tokens + max_new_tokens,), int32)``, ids padded with -1; the image is RGB.
 
     ## Action Space
 
@@ -67,38 +66,38 @@ class Caption(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end, a product, so that no part makes up for another:
+    The score in [0, 1], at the end of the episode:
 
-        score = told ** 2 / 2 ** faults
+        score = coverage ** 2 / 2 ** faults
 
-    * ``told``: the share of the scene's parts that true claims tell. A thing has three parts at
-      level 1, its colour, shape and place, and four above, with its size. A cell tells the place
-      ("top left"), and above level 1 so does a relation (left, right, above, below) to another
-      thing. It is half told by what leaves several cells ("in the top row", "at the top" for a
-      thing in a corner) and by "next to". "At the top" is the whole place of what is in the middle
-      of the top row. "A shape" tells nothing.
-    * ``faults``: claims that are false; all that is said of things that are not there, the second
-      time that a thing is named as if it were new among them; clauses, places and relations that
-      tell nothing new; two for each sentence outside the grammar (of which nothing counts), and one
-      more for every eight words of it. So "red or blue" and both of two colours cost half the score
-      and more, and what follows the answer three quarters.
+    * ``coverage``: the share of the scene's attributes that true claims describe. An object has
+      three at level 1 (colour, shape and place) and four above (also size). A cell ("top left"),
+      and above level 1 a relation (left, right, above, below) to another object, counts in full for
+      the place. An area of several cells ("in the top row", "at the top" for an object in a corner)
+      and "next to" count half. "At the top" names the middle cell of the top row exactly. "A shape"
+      describes nothing.
+    * ``faults``: false claims; all claims about objects that do not exist, including an object that
+      is introduced twice; clauses, places and relations that repeat earlier ones; and two for each
+      sentence outside the grammar (whose claims are ignored), plus one for every eight words of it.
+      "Red or blue", or two colours for one object, cost at least half of the score, and text after
+      the answer three quarters.
 
-    The things of the caption are matched with those of the scene in the way that is best for it. A
-    guess is worth less, on average, than to leave out what one does not see. A text of more than
-    400 characters is worth nothing.
+    Claimed objects are matched with those of the scene to the caption's best score. On average a
+    guess scores less than leaving out an unseen attribute. Texts of more than 400 characters score
+    0.
 
-    Baselines, by level: ``blind`` says what might be there (0.03, 0.02, 0.01). ``vague`` names the
-    right shapes alone, and ``colours`` the colours (0.11, 0.06, 0.06). ``placeless`` says all that
-    is there, and not where (0.44, 0.56, 0.56). Documents for a language model are captions with the
-    prompt before them: of the grammar they tell all, of the picture nothing, so that a model
-    trained on them begins where ``blind`` is.
+    Baselines, by level: ``blind`` describes a random scene (0.03, 0.02, 0.01). ``vague`` names only
+    the right shapes, and ``colours`` only the colours (0.11, 0.06, 0.06). ``placeless`` describes
+    everything but the places (0.44, 0.56, 0.56). Documents for language models are prompts with
+    captions: they teach the grammar but nothing about pictures, so that a model trained on them
+    starts at the level of ``blind``.
 
     ## Starting State
 
-    A picture, by level: (1) one big thing, (2) two things, small or big, (3) three things: two of
-    them alike in three scenes of ten, and all of one shape, in different colours, in four of ten
-    others. The shade of the ground is drawn with the scene. Which scenes belong to the eval split
-    does not depend on the question.
+    A picture, by level: (1) one big object, (2) two objects, small or big, (3) three objects: two
+    of them identical in 30 % of the scenes, all of one shape in different colours in 40 % of the
+    others. The shade of the background is random. The question does not affect which scenes belong
+    to the eval split.
 
     ``item(0)`` at level 1, with a big green square in the middle of the top row::
 
@@ -123,9 +122,9 @@ class Caption(Task):
 
         -> Two small yellow crosses are under a small blue diamond.
 
-    The row's other columns are ``scene`` (a list of things with ``shape``, ``colour``, ``size``,
-    ``row`` and ``column``, from 0 at the top left) and ``shade`` (of the ground, 0 to 63). A row of
-    one's own may have up to four things.
+    The row's other columns are ``scene`` (a list of objects with ``shape``, ``colour``, ``size``,
+    ``row`` and ``column``, from 0 at the top left) and ``shade`` (of the background, 0 to 63). A
+    user's row may have up to four objects.
 
     ## Episode End
 
@@ -140,11 +139,11 @@ class Caption(Task):
     ``prompts="hf:..."`` or a file, with the columns ``image`` and ``caption``, ``captions``,
     ``sentences``, ``sentences_raw`` or ``text``, as COCO, Flickr30k and most caption data on the
     Hugging Face Hub have them: a text, a list of texts, or dictionaries with ``raw``. All captions
-    are kept as ``references``. A row without a ``scene`` is judged by ROUGE-L against the likest
-    reference (rouge-score, ``textgym[metrics]``), and gets 0 above twice the words of the longest.
+    are kept as ``references``. A row without a ``scene`` is scored by ROUGE-L against the closest
+    reference (rouge-score, ``textgym[metrics]``), and 0 above twice the words of the longest.
 
     ``image`` may be a path, the bytes of a file, a dictionary with ``bytes`` or ``path``, a Pillow
-    image or a uint8 array ``[H, W, 3]``. Pillow (``textgym[render]``) brings it to 36 x 36 pixels,
+    image or a uint8 array ``[H, W, 3]``. Pillow (``textgym[render]``) resizes it to 36 x 36 pixels,
     and reads BMP, GIF, JPEG, PNG, PPM, TIFF and WebP files of up to 50 million pixels.
 
     ## Version History
@@ -160,8 +159,8 @@ class Caption(Task):
     image_shape = (3, 36, 36)
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw a scene, and a caption that says all that is to be said of it."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        """Draw a scene and a complete caption."""
+        # One call for all random numbers of a row is several times faster than one call each.
         draw = iter(rng.random(24).tolist()).__next__
         question = QUESTIONS[int(draw() * len(QUESTIONS))]
         shade = int(draw() * _SHADES)
@@ -202,7 +201,7 @@ class Caption(Task):
         }
 
     def identity(self, row: Mapping[str, Any]) -> str:
-        """The scene alone: the same things under another question are no other start."""
+        """The scene, without the question."""
         scene = row.get("scene")
         if scene is None:
             return super().identity(row)
@@ -212,10 +211,7 @@ class Caption(Task):
         )
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """How much of the scene the true claims tell, halved for each falsehood.
-
-        A row without a scene is judged by ROUGE-L against its references.
-        """
+        """The squared coverage of the scene, halved for each fault; ROUGE-L without a scene."""
         scene = row.get("scene")
         if scene is None:
             references = row.get("references")
@@ -226,13 +222,13 @@ class Caption(Task):
         return judge(read(text), scene, self.level > 1)
 
     def image(self, row: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The scene, drawn; of a row without one the picture in its column ``image``.
+        """Draw the scene, or load the picture in the column ``image``.
 
         Returns:
             uint8, RGB, ``[3, 36, 36]``.
 
         Raises:
-            TaskError: If there is no picture, or it cannot be read or drawn.
+            TaskError: If the row has no picture, or it cannot be read or drawn.
             MissingDependencyError: If the picture needs Pillow (``textgym[render]``).
         """
         scene = row.get("scene")
@@ -240,17 +236,17 @@ class Caption(Task):
             return draw_scene(scene, row.get("shade") or 0)
         if row.get("image") is None:
             raise TaskError(
-                f"{self.id}: the row has neither a scene nor an image: give it a column 'image' (a "
-                "path, bytes, a Pillow image or a uint8 array), or a column 'scene'"
+                f"{self.id}: the row has neither a scene nor an image: add a column 'image' (a "
+                "path, bytes, a Pillow image or a uint8 array) or a column 'scene'"
             )
         return load_picture(row["image"], self.image_shape)
 
     def convert(self, row: dict[str, Any]) -> Row:
-        """Bring rows with pictures and captions, such as COCO's, into this task's form."""
+        """Convert rows with pictures and captions, such as COCO's."""
         return convert(row)
 
     def baselines(self) -> dict[str, Baseline]:
-        """``blind`` does not look; the others do, but ``vague`` sees shapes alone, and so on."""
+        """``blind`` ignores the picture; the others leave out attributes or places."""
         return {
             "blind": lambda row, rng: str(self.generate(rng)["reference"]),
             "vague": lambda row, rng: _names(row, "shape"),
@@ -259,18 +255,18 @@ class Caption(Task):
         }
 
 
-def _names(row: Row, *looks: str) -> str:
-    """What is there, with some of its looks, and not where."""
+def _names(row: Row, *attributes: str) -> str:
+    """The objects of the scene with some of their attributes, without places."""
+    noun = [] if "shape" in attributes else ["shape"]
     things = [
-        " ".join(["a", *(thing[look] for look in looks), *(["shape"] * ("shape" not in looks))])
-        for thing in row["scene"]
+        " ".join(["a", *(thing[name] for name in attributes), *noun]) for thing in row["scene"]
     ]
     return f" There is {' and '.join(things)}."
 
 
-def _three(kinds: list[tuple[str, str]], same: bool, luck: float) -> list[tuple[str, str]]:
-    """Three different kinds, all of one shape if `same`."""
-    if same:
+def _three(kinds: list[tuple[str, str]], same_shape: bool, luck: float) -> list[tuple[str, str]]:
+    """Extend one or two pairs of colour and shape to three different ones."""
+    if same_shape:
         colour, shape = kinds[0]
         number = COLOURS.index(colour)
         steps = (1, 2) if luck < 0.5 else (2, 4) if luck < 0.75 else (3, 5)

@@ -1,18 +1,17 @@
-"""What a picture of the caption task can hold, and a fluent sentence or two about it."""
+"""Scenes: the objects that a picture can hold, and the geometry of its cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 Object = dict[str, Any]
-"""A thing in a picture: ``shape``, ``colour``, ``size`` and its cell, ``row`` and ``column``."""
+"""An object in a picture: ``shape``, ``colour``, ``size`` and its cell, ``row`` and ``column``."""
 
 SHAPES = ("circle", "square", "triangle", "cross", "diamond")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SIZES = ("small", "big")
 GRID = 3
-"""Cells a side; row 0 is the top, column 0 the left."""
+"""Cells per side; row 0 is at the top, column 0 on the left."""
 
 QUESTIONS = (
     "What do you see?",
@@ -23,31 +22,12 @@ QUESTIONS = (
 )
 
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
-"""Relations, and the step (rows, columns) that leads that way."""
+"""Relations, each with its unit step (rows, columns)."""
 INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-_PHRASES = {
-    "left": ("left of", "to the left of"),
-    "right": ("right of", "to the right of"),
-    "above": ("above", "above"),
-    "below": ("below", "under"),
-}
-
-# How each cell is called; the first name is the shortest.
-PLACES = (
-    ("at the top left", "in the top left corner", "in the upper left"),
-    ("at the top", "in the top middle"),
-    ("at the top right", "in the top right corner", "in the upper right"),
-    ("on the left", "on the left side"),
-    ("in the middle", "in the centre"),
-    ("on the right", "on the right side"),
-    ("at the bottom left", "in the bottom left corner", "in the lower left"),
-    ("at the bottom", "in the bottom middle"),
-    ("at the bottom right", "in the bottom right corner", "in the lower right"),
-)
 
 
 def _directions(a: int, b: int) -> tuple[str, ...]:
-    """How a person would say that cell a lies from cell b: by the longer way, or by either."""
+    """The relations of cell `a` to cell `b`: along the longer axis, or both axes if equal."""
     rows, columns = a // GRID - b // GRID, a % GRID - b % GRID
     return tuple(
         name
@@ -57,7 +37,7 @@ def _directions(a: int, b: int) -> tuple[str, ...]:
 
 
 RELATIONS = [[_directions(a, b) for b in range(GRID**2)] for a in range(GRID**2)]
-"""By two cells: the relations in which the first stands to the second."""
+"""``RELATIONS[a][b]`` holds the relations of cell a to cell b."""
 
 GROUPS = [
     (a, b, c, name)
@@ -68,106 +48,9 @@ GROUPS = [
     for name in RELATIONS[a][c]
     if name in RELATIONS[b][c]
 ]
-"""Cells of two alike and of a third, and a relation in which both stand to it."""
-
-_ONE: tuple[str, ...] = (
-    " There is {a} {at_a}.",
-    " {A} is {at_a}.",
-    " {At_a}, there is {a}.",
-    " {At_a} is {a}.",
-    " I see {a} {at_a}.",
-    " The picture shows {a} {at_a}.",
-    " {A} {at_a}.",
-    " There is {a}. It is {at_a}.",
-)
-_TWO: tuple[str, ...] = (
-    " There is {a} {a_b} {b}.",
-    " {A} is {a_b} {b}.",
-    " {A_b} {b}, there is {a}.",
-    " I see {a} {a_b} {b}.",
-    " The picture shows {a} {a_b} {b}.",
-    " There is {a} and {b} {b_a} it.",
-    " There is {a}. {B} is {b_a} it.",
-    " {A} is {at_a} and {b} is {at_b}.",
-    " There is {a} {at_a} and {b} {at_b}.",
-    " {A} {at_a} and {b} {at_b}.",
-)
-_THREE: tuple[str, ...] = (
-    " There is {a} {a_b} {b}. {C} is {c_b} the {the_b}.",
-    " {A} is {a_b} {b}. {C} is {c_a} the {the_a}.",
-    " {A} is {a_b} {b}, and {c} is {c_b} the {the_b}.",
-    " I see {a} {a_b} {b} and {c} {at_c}.",
-    " There is {a} {a_b} {b}, and {at_c} is {c}.",
-    " {A} is {at_a}, {b} is {at_b} and {c} is {at_c}.",
-    " There is {a} {at_a}, {b} {at_b} and {c} {at_c}.",
-)
-_PAIR: tuple[str, ...] = (
-    " There are two {as_} {a_c} {c}.",
-    " Two {as_} are {a_c} {c}.",
-    " {C} is {c_a} two {as_}.",
-    " I see two {as_} and {c} {c_a} them.",
-    " There are two {as_}. {C} is {c_a} them.",
-    " There is {c} {c_a} two {as_}.",
-    " {A_c} {c}, there are two {as_}.",
-)
+"""``(a, b, c, relation)`` where cells a and b have the same relation to cell c."""
 
 
 def cell_of(thing: Object) -> int:
-    """The number of a thing's cell, by rows."""
+    """The index of an object's cell, in row-major order."""
     return int(thing["row"]) * GRID + int(thing["column"])
-
-
-def describe(scene: Sequence[Object], level: int, draw: Callable[[], float]) -> str:
-    """A caption that says all that the task asks for.
-
-    Args:
-        scene: One to three things. Three of which the first two are alike are told as a pair, where
-            they stand in one relation to the third.
-        level: At level 1 sizes are not told.
-        draw: Gives numbers in [0, 1).
-    """
-    cells = [cell_of(thing) for thing in scene]
-    small = len(cells) > 2  # room for short names alone
-    words: dict[str, str] = {}
-    for name, thing, cell in zip("abc", scene, cells, strict=False):
-        names = PLACES[cell]
-        kind = f"{thing['colour']} {thing['shape']}"
-        words["the_" + name] = kind
-        words[name] = f"a {kind}" if level == 1 else f"a {thing['size']} {kind}"
-        words["at_" + name] = names[0 if small else int(draw() * len(names))]
-    if len(cells) == 1:
-        forms = _ONE
-    elif len(cells) == 2:
-        forms = _TWO
-        _relate(words, "a", "b", RELATIONS[cells[0]][cells[1]], draw)
-    elif _alike(scene):
-        shared = [
-            name for name in RELATIONS[cells[0]][cells[2]] if name in RELATIONS[cells[1]][cells[2]]
-        ]
-        forms = _PAIR if shared else _THREE[-2:]
-        words["as_"] = f"{words['a'][2:]}{'es' if words['a'][-1] == 's' else 's'}"
-        if shared:
-            _relate(words, "a", "c", shared, draw)
-    else:
-        forms = _THREE
-        for one, other in ("ab", "cb", "ca"):
-            known = RELATIONS[cells["abc".index(one)]][cells["abc".index(other)]]
-            _relate(words, one, other, known, draw)
-    for name in list(words):
-        text = words[name]
-        words[name[0].upper() + name[1:]] = text[0].upper() + text[1:]
-    return forms[int(draw() * len(forms))].format_map(words)
-
-
-def _alike(scene: Sequence[Object]) -> bool:
-    return all(scene[0][name] == scene[1][name] for name in ("shape", "colour", "size"))
-
-
-def _relate(
-    words: dict[str, str], one: str, other: str, known: Sequence[str], draw: Callable[[], float]
-) -> None:
-    """Put both ways of a relation into the words of a caption."""
-    relation = known[int(draw() * len(known))]
-    number = int(draw() * 2)
-    words[f"{one}_{other}"] = _PHRASES[relation][number]
-    words[f"{other}_{one}"] = _PHRASES[INVERSE[relation]][number]

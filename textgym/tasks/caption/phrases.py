@@ -1,8 +1,7 @@
-"""The chunks that captions are made of, such as "a big red circle" and "to the left of".
+"""The phrases of a caption, such as "a big red circle" and "to the left of".
 
-Each chunk is of a kind that one letter stands for: N a noun phrase, L a place in the picture, R a
-relation, T "there is", I "is", W "which is", P a pronoun, J an adjective, A "and" or a comma, and X
-whatever is none of these.
+The kind of a phrase is one letter: N a noun phrase, L a place in the picture, R a relation, T
+"there is", I "is", W "which is", P a pronoun, J an adjective, A "and" or a comma, X anything else.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from textgym.tasks.caption.world import COLOURS, GRID, SHAPES
 
 
 class Noun(NamedTuple):
-    """What a noun phrase says; empty strings where it does not.
+    """The meaning of a noun phrase.
 
     Attributes:
-        known: It speaks of something that was named before ("the").
-        number: Of how many things it speaks.
-        looks: Pairs of ``"shape"``, ``"colour"`` or ``"size"`` and what it is.
+        definite: It refers to something mentioned before ("the").
+        number: How many objects it names.
+        attributes: Pairs of ``"shape"``, ``"colour"`` or ``"size"`` and a value.
     """
 
-    known: bool
+    definite: bool
     number: int
-    looks: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, str], ...]
 
 
 class Place(NamedTuple):
-    """Where something is said to be.
+    """The meaning of a place.
 
     Attributes:
-        cells: Numbers of the cells for which it is true.
-        exact: The cell of which one says so for want of a closer name ("at the top" is the middle
-            of the top row), or -1.
+        cells: The cells for which it is true.
+        exact: The cell that has no more precise name ("at the top" is the middle of the top row),
+            or -1.
     """
 
     cells: frozenset[int]
@@ -55,7 +54,7 @@ _PLURALS = {name + ("es" if name[-1] in "sx" else "s"): shape for name, shape in
 _NUMBERS = {"a": 1, "an": 1, "one": 1, "another": 1, "two": 2, "three": 3, "four": 4}
 _NUMBERS |= {"1": 1, "2": 2, "3": 3, "4": 4}
 _ARTICLES = frozenset(("a", "an", "another"))
-_KNOWN = frozenset(("the", "this", "that", "these", "those"))
+_DEFINITE = frozenset(("the", "this", "that", "these", "those"))
 _ROWS = {"top": 0, "upper": 0, "bottom": 2, "lower": 2}
 _COLUMNS = {"left": 0, "right": 2}
 _MIDDLE = dict.fromkeys(("middle", "centre", "center"), 1)
@@ -68,7 +67,7 @@ _SIDES |= {"left": "left", "right": "right"}
 
 
 def _any(words: Iterable[str]) -> str:
-    """A pattern of alternatives, the longest first."""
+    """A pattern of alternatives, longest first."""
     return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
 
 
@@ -81,7 +80,7 @@ _ADJECTIVE_ALONE = re.compile(rf"\b(?:upper|lower)\b(?![ -]{_any(_COLUMNS)}\b|.*
 _ADJECTIVE = _any({**_SIZES, **_COLOURS})
 _PICTURE = "(?:the|this) (?:picture|image|grid|scene|frame|drawing)"
 _PARTS = {
-    "N": rf"(?:{_any(_KNOWN)} (?:{_any(_NUMBERS.keys() - _ARTICLES)} )?|{_any(_NUMBERS)} )?"
+    "N": rf"(?:{_any(_DEFINITE)} (?:{_any(_NUMBERS.keys() - _ARTICLES)} )?|{_any(_NUMBERS)} )?"
     rf"(?:{_ADJECTIVE} (?:, )?){{0,3}}"
     rf"{_any({**_SHAPES, **_PLURALS})}",
     "R": r"(?:(?:just|right|directly) )?(?:above|over|below|under|beneath|underneath)"
@@ -102,52 +101,52 @@ _PARTS = {
     "A": "(?:[,;:] )?(?:and|with|while|but)(?: also)?|[,;:]",
 }
 _KINDS = {kind: re.compile(part) for kind, part in _PARTS.items()}
-_CHUNK = re.compile(rf"(?:{'|'.join(_PARTS.values())})(?!\S)|\S+")
+_PHRASE = re.compile(rf"(?:{'|'.join(_PARTS.values())})(?!\S)|\S+")
 
 
-def chunks(sentence: str) -> list[tuple[str, Meaning]]:
-    """The kinds and meanings of a sentence's chunks.
+def split_phrases(sentence: str) -> list[tuple[str, Meaning]]:
+    """Split a sentence into phrases, each with its kind and meaning.
 
     Args:
         sentence: In lower case, with single spaces, without the full stop.
     """
     for mark in ",;:":
         sentence = sentence.replace(mark, f" {mark}")
-    return [_understand(chunk) for chunk in _CHUNK.findall(sentence)]
+    return [_parse(phrase) for phrase in _PHRASE.findall(sentence)]
 
 
 @lru_cache(maxsize=30_000)
-def _understand(chunk: str) -> tuple[str, Meaning]:
+def _parse(phrase: str) -> tuple[str, Meaning]:
     for kind, pattern in _KINDS.items():
-        if pattern.fullmatch(chunk):
-            reader = _READERS.get(kind)
-            meaning = reader(chunk) if reader else chunk
-            return ("X", chunk) if meaning is None else (kind, meaning)
-    return "X", chunk
+        if pattern.fullmatch(phrase):
+            parser = _PARSERS.get(kind)
+            meaning = parser(phrase) if parser else phrase
+            return ("X", phrase) if meaning is None else (kind, meaning)
+    return "X", phrase
 
 
 def _noun(text: str) -> Noun | None:
-    """A noun phrase; None if it says two things at once, or counts wrongly."""
+    """Parse a noun phrase; None if it contradicts itself or its number is wrong."""
     text = text.replace("plus sign", "cross")
     *words, name = text.replace(",", "").split()
     plural = name in _PLURALS
-    known = bool(words) and words[0] in _KNOWN
+    definite = bool(words) and words[0] in _DEFINITE
     counts = [_NUMBERS[word] for word in words if word in _NUMBERS]
     count = counts[0] if counts else 2 if plural else 1
     colours = [_COLOURS[word] for word in words if word in _COLOURS]
     sizes = [_SIZES[word] for word in words if word in _SIZES]
     if len(colours) > 1 or len(sizes) > 1 or plural != (count > 1):
         return None
-    looks = [("colour", colour) for colour in colours] + [("size", size) for size in sizes]
+    attributes = [("colour", colour) for colour in colours] + [("size", size) for size in sizes]
     shape = _PLURALS[name] if plural else _SHAPES[name]
-    return Noun(known, count, tuple([("shape", shape), *looks] if shape else looks))
+    return Noun(definite, count, tuple([("shape", shape), *attributes] if shape else attributes))
 
 
 def _place(text: str) -> Place | None:
-    """A place; None if there is none of the name ("the left right")."""
+    """Parse a place; None if the words name no cell ("the left right")."""
     words = re.findall(rf"\b{_AREA}\b", text)
     if _SIDE_BY_SIDE.search(text) and not (words[0] in _ROWS and words[1] in _COLUMNS):
-        return None  # "bottom middle", and not "middle bottom"
+        return None  # "bottom middle" is English, "middle bottom" is not
     if _ADJECTIVE_ALONE.search(text):
         return None
     line = re.search("row|column", text)
@@ -179,4 +178,4 @@ def _adjective(text: str) -> tuple[str, str]:
     return ("colour", _COLOURS[text]) if text in _COLOURS else ("size", _SIZES[text])
 
 
-_READERS = {"N": _noun, "L": _place, "R": _relation, "J": _adjective}
+_PARSERS = {"N": _noun, "L": _place, "R": _relation, "J": _adjective}
