@@ -172,7 +172,7 @@ def grammatical(task: Task, prompt: str, text: str) -> bool:
         program, rest = code_language.read(text)
         return program is not None and not rest
     if task.id == _QA:
-        unknown = text.startswith(" ") and qa_answers.abstains(qa_answers.plain(text))
+        unknown = text.startswith(" ") and qa_answers.abstains(qa_answers.capitalized(text))
         return unknown or bool(_ANSWER.fullmatch(text))
     if task.id == _SENTIMENT:
         return sentiment_reader.read(text, row["subject"], row["opening"]).slips == 0

@@ -1,4 +1,4 @@
-"""Question answering: stories answered by hand and by a second reading, and attempts to cheat."""
+"""The QA task: stories answered by hand and by the reader, scores, attacks and public data."""
 
 from collections import Counter
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from textgym.data.rows import as_row
 from textgym.tasks.qa.answers import ABSTENTIONS, KINDS
-from textgym.tasks.qa.cast import NAMES
 from textgym.tasks.qa.public import convert
 from textgym.tasks.qa.reader import read
 from textgym.tasks.qa.task import QA
+from textgym.tasks.qa.world import NAMES
 from textgym.tasks.words import PLACES, THINGS
 from textgym.testing import check_task
 
@@ -92,8 +92,8 @@ def test_stories_by_hand(story, question, answer):
 
 
 @pytest.mark.parametrize("level", QA.levels)
-def test_a_second_reading_finds_the_writers_answer(level):
-    # The writer knows the answer from its plot; the reader simulates what the prompt tells.
+def test_the_reader_finds_the_writers_answer(level):
+    # The writer knows the answer from its plot; the reader simulates the story.
     task, rows = rows_of(level, 2000)
     for row in rows:
         completed = task.complete_row({"prompt": row["prompt"]})
@@ -111,21 +111,21 @@ def test_an_irrelevant_sentence_changes_nothing(level):
         for at in (0, len(sentences) - 1):
             if sentences[at].startswith(("He ", "She ", "Then ")):
                 continue
-            told = [*sentences[:at], "Zoe hurried to the lighthouse", *sentences[at:]]
-            again = f"Context: {'. '.join(told)}\nQuestion: {question}"
+            longer = [*sentences[:at], "Zoe hurried to the lighthouse", *sentences[at:]]
+            again = f"Context: {'. '.join(longer)}\nQuestion: {question}"
             assert task.complete_row({"prompt": again})["answers"] == row["answers"], again
 
 
 @pytest.mark.parametrize("level", QA.levels)
-def test_where_a_thing_is_asks_for_a_place(level):
-    # "Where is the egg?" - "Jack has it." would be fair: no question of the task is so.
+def test_questions_about_things_ask_for_a_place(level):
+    # "Jack has it." would be a fair answer to "Where is the egg?".
     _, rows = rows_of(level, 1000)
     asked = [row["prompt"].split("\n")[1] for row in rows if row["kind"] == "where"]
     assert any("In which place is the " in question for question in asked)
     assert not any("Where is the " in question for question in asked)
 
 
-def test_what_the_reader_does_not_know_is_left_alone():
+def test_unknown_prompts_are_left_alone():
     task = QA()
     for text in ("Hello", prompt("Once upon a time.", "Who?"), prompt("Tom sang.", "Where is Tom?"),
                  prompt("Tom went to the hall.", "Why?"),
@@ -249,7 +249,7 @@ def test_attacks(level):
         (3, {"recent": (0.19, 0.28), "lookup": (0.26, 0.37), "abstain": (0.21, 0.29)}),
     ],
 )
-def test_baselines_get_what_the_page_says(level, bands):
+def test_documented_baseline_scores(level, bands):
     task, rows = rows_of(level, 1500)
     for name, write in task.baselines().items():
         rng = np.random.default_rng(0)
@@ -263,9 +263,9 @@ def test_questions_are_balanced(level):
     _, rows = rows_of(level, 2000)
     open_rows = [row for row in rows if not row["answers"]]
     assert 0.15 < len(open_rows) / len(rows) < 0.25
-    told = Counter(row["answers"][0] for row in rows if row["kind"] == "is" and row["answers"])
-    assert 0.75 < told["yes"] / told["no"] < 1.33
-    # What cannot be told does not show in that nobody has heard of it.
+    counts = Counter(row["answers"][0] for row in rows if row["kind"] == "is" and row["answers"])
+    assert 0.75 < counts["yes"] / counts["no"] < 1.33
+    # Unanswerable questions do not give themselves away by unknown names.
     named = [
         all(one.split()[-1] in row["prompt"].partition("\n")[0] for one in row["about"])
         for row in open_rows
@@ -377,7 +377,7 @@ def test_answers_with_something_else_in_them():
      "\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e\u0e21\u0e2b\u0e32\u0e19\u0e04\u0e23"],  # Thai
 )  # fmt: skip
 def test_answers_in_scripts_without_spaces(answer):
-    """An answer that is one character short is worth nearly half, as long ones in English are."""
+    """An answer that lacks one character gets nearly half, as a long one in English."""
     row = {"prompt": "?", "answers": [answer]}
     assert QA().score(answer, row) == 1.0
     assert QA().score(f" {answer}\u3002", row) == 1.0
@@ -442,7 +442,7 @@ def test_other_rows():
 
 
 def f1(said, answer):
-    """Token F1 once more: words are crossed out in pairs."""
+    """Token F1, implemented independently."""
     left, common = list(answer), 0
     for word in said:
         if word in left:
@@ -465,7 +465,7 @@ def test_public_scores_are_exact_match_and_f1(said, answers):
     assert QA().score(f" The {' '.join(said).upper()}!", row) == pytest.approx(expected)
 
 
-def test_abstentions_are_told_from_answers():
+def test_abstentions_differ_from_answers():
     for text in ABSTENTIONS:
         for said in (f" {text}", f" {text}.", text.lower()):
             assert QA().score(said, OPEN) == 1.0

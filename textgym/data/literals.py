@@ -1,4 +1,4 @@
-"""Lists and dictionaries that a CSV file holds as text."""
+"""Lists and dictionaries from columns of CSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 _LONGEST = 100_000
 """Characters; a longer text is one."""
+
+
+def from_array(value: Any) -> Any:
+    """A NumPy array or scalar, as Parquet files hold lists and numbers, as a Python object."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def from_literal(value: Any) -> Any:

@@ -1,9 +1,8 @@
-"""What counts as an answer: the forms of right ones, and of saying that one does not know.
+"""The accepted forms of answers and abstentions.
 
-The forms are written out, so that nothing else is one: no second answer, no words in another order,
-nothing before or after. What makes no difference is folded first: a last full stop (but see
-`_STOPPED`), "isn't" and "is not", straight and curly apostrophes, "at the" and "in the", digits and
-number words.
+All forms are enumerated, so a second answer, another word order or extra words are wrong.
+Insignificant differences are normalised first: a final full stop (but see `_NEEDS_STOP`), "isn't"
+and "is not", straight and curly apostrophes, "at the" and "in the", digits and number words.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from textgym.tasks.qa.cast import AN, NUMBERS, PRONOUNS
+from textgym.tasks.qa.world import AN, NUMBERS, PRONOUNS
 
 ABSTENTIONS = (
     "I do not know", "I don't know", "I cannot tell", "I can't tell", "I cannot say",
@@ -24,8 +23,8 @@ ABSTENTIONS = (
     "It is unanswerable", "Cannot be answered", "It cannot be answered",
     "Not enough information",
 )  # fmt: skip
-LONGEST = 120
-"""Characters; no accepted form has more."""
+_MAX_CHARACTERS = 120
+"""No accepted form is longer."""
 
 
 def _he(who: str) -> str:
@@ -152,20 +151,17 @@ KINDS: dict[str, Callable[[Sequence[str], str], tuple[str, ...]]] = {
 """The forms of a right answer by kind of question, the whole sentence first."""
 
 
-def spoken(form: str) -> str:
+def completion_of(form: str) -> str:
     """A form as a completion: a space, a capital letter, a full stop."""
     return f" {form[0].upper()}{form[1:].removesuffix('.')}."
 
 
-def plain(completion: str) -> str:
-    """What was said, without white space around it, and with a capital letter.
-
-    A text that is too long to be an answer gives an empty string.
-    """
-    if len(completion) > LONGEST:
+def capitalized(completion: str) -> str:
+    """The text without surrounding white space, with a capital letter; empty if it is too long."""
+    if len(completion) > _MAX_CHARACTERS:
         return ""
-    said = completion.strip()
-    return said[:1].upper() + said[1:]
+    text = completion.strip()
+    return text[:1].upper() + text[1:]
 
 
 _CONTRACTIONS = (
@@ -178,43 +174,43 @@ _DIGITS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     )
 }
-_STOPPED = frozenset(("has", "holds", "count"))
-"""Kinds whose sentences need their full stop: "Ann has the vase" is its own words in the order of
-the alphabet, which the task contract takes for a cheat."""
+_NEEDS_STOP = frozenset(("has", "holds", "count"))
+"""Kinds whose sentences need a full stop: the words of "Ann has the vase" are in alphabetical
+order, and sorted words have to score 0 (see `textgym.testing.check_task`)."""
 
 _NUMBER = re.compile(rf"\b(?:{'|'.join(_DIGITS)})\b", re.IGNORECASE)
 
 
-def _fold(said: str) -> str:
-    """Without a last full stop, and without contractions."""
-    said = said.removesuffix(".").replace("\u2019", "'")
-    if "'" in said or "an not " in said:
+def _normalize(text: str) -> str:
+    """The text without a final full stop and without contractions."""
+    text = text.removesuffix(".").replace("\u2019", "'")
+    if "'" in text or "an not " in text:
         for short, full in _CONTRACTIONS:
-            said = said.replace(short, full)
-    return said
+            text = text.replace(short, full)
+    return text
 
 
-_ABSTAINING = frozenset(_fold(text).lower() for text in ABSTENTIONS)
+_NORMALIZED_ABSTENTIONS = frozenset(_normalize(text).lower() for text in ABSTENTIONS)
 
 
-def abstains(said: str) -> bool:
-    """Whether what `plain` returned says that one does not know."""
-    return _fold(said).lower() in _ABSTAINING
+def abstains(text: str) -> bool:
+    """Whether a text, as `capitalized` returns it, is an abstention."""
+    return _normalize(text).lower() in _NORMALIZED_ABSTENTIONS
 
 
-def _in_digits(said: str) -> str:
-    return _NUMBER.sub(lambda found: _DIGITS[found[0].lower()], said)
+def _in_digits(text: str) -> str:
+    return _NUMBER.sub(lambda found: _DIGITS[found[0].lower()], text)
 
 
-def is_right(said: str, kind: str, about: Sequence[str], answer: str) -> bool:
-    """Whether what `plain` returned is a form of the right answer."""
+def is_right(text: str, kind: str, about: Sequence[str], answer: str) -> bool:
+    """Whether a text, as `capitalized` returns it, is a form of the right answer."""
     forms: Sequence[str] = KINDS[kind](about, answer)
-    if kind in _STOPPED and not said.endswith("."):
+    if kind in _NEEDS_STOP and not text.endswith("."):
         forms = [form for form in forms if not form.endswith(".")]
     forms = [form[0].upper() + form[1:].removesuffix(".") for form in forms]
-    said = _fold(said)
-    if said in forms:
+    text = _normalize(text)
+    if text in forms:
         return True
     if kind == "count":
-        return _in_digits(said) in [_in_digits(form) for form in forms]
-    return re.sub(r"\bat the ", "in the ", re.sub("^At the ", "In the ", said)) in forms
+        return _in_digits(text) in [_in_digits(form) for form in forms]
+    return re.sub(r"\bat the ", "in the ", re.sub("^At the ", "In the ", text)) in forms

@@ -1,4 +1,4 @@
-"""Answers without understanding: baselines of question answering, and its documents."""
+"""Baselines that match words, and the mediocre answers of documents."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.qa.answers import ABSTENTIONS, KINDS, spoken
-from textgym.tasks.qa.cast import NAMES, NUMBERS
+from textgym.tasks.qa.answers import ABSTENTIONS, KINDS, completion_of
+from textgym.tasks.qa.world import NAMES, NUMBERS
 from textgym.tasks.words import PLACES, THINGS
 
 _WORD = re.compile(r"\w+")
@@ -29,7 +29,7 @@ def _story(row: Row) -> str:
 
 
 def _candidates(text: str, row: Row) -> list[str]:
-    """What a text names that could answer the question, in order."""
+    """The words of a text that could answer the question, in order."""
     kind = row["kind"]
     if kind == "is":
         return ["yes"] if row["about"][1] in text else ["no"]
@@ -39,40 +39,40 @@ def _candidates(text: str, row: Row) -> list[str]:
     return [word for word in _WORD.findall(text) if word in _SORTS[kind] and word not in asked]
 
 
-def _say(row: Row, answer: str, luck: float) -> str:
-    """An answer as a sentence, or shorter."""
+def _phrase(row: Row, answer: str, luck: float) -> str:
+    """An answer as a sentence, or in a shorter form."""
     forms = KINDS[row["kind"]](row["about"], answer)
-    return spoken(forms[0 if luck < 0.5 else int((luck * 2 - 1) * len(forms))])
+    return completion_of(forms[0 if luck < 0.5 else int((luck * 2 - 1) * len(forms))])
 
 
 def recent(row: Row, rng: np.random.Generator) -> str:
     """The last place, person or thing that the story names."""
     named = _candidates(_story(row), row)
-    return _say(row, named[-1], 0.0) if named else spoken(ABSTENTIONS[0])
+    return _phrase(row, named[-1], 0.0) if named else completion_of(ABSTENTIONS[0])
 
 
 def lookup(row: Row, rng: np.random.Generator) -> str:
-    """What the last sentence says that names the same person or thing."""
+    """The answer of the last sentence that names the same person or thing."""
     key = row["about"][0].rpartition(" ")[2]
     for sentence in reversed(_story(row).split(". ")):
         if key in _WORD.findall(sentence):
             named = _candidates(sentence, row)
-            return _say(row, named[-1], 0.0) if named else spoken(ABSTENTIONS[0])
-    return spoken(ABSTENTIONS[0])
+            return _phrase(row, named[-1], 0.0) if named else completion_of(ABSTENTIONS[0])
+    return completion_of(ABSTENTIONS[0])
 
 
 def abstain(row: Row, rng: np.random.Generator) -> str:
-    """Never an answer."""
-    return spoken(ABSTENTIONS[0])
+    """Abstain from every question."""
+    return completion_of(ABSTENTIONS[0])
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
-    """Now and then the right answer; else a guess, none, two of them, or one about someone else."""
+    """The right answer in about a third of the calls; otherwise an error or an abstention."""
     luck, form, which, other = rng.random(4).tolist()
     answers = row["answers"]
-    unknown = spoken(ABSTENTIONS[0 if form < 0.7 else int(which * len(ABSTENTIONS))])
+    unknown = completion_of(ABSTENTIONS[0 if form < 0.7 else int(which * len(ABSTENTIONS))])
     if luck < 0.35:
-        return _say(row, answers[0], form) if answers else unknown
+        return _phrase(row, answers[0], form) if answers else unknown
     if luck < 0.48:
         return unknown
     named = _candidates(_story(row), row)
@@ -83,9 +83,9 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     else:
         guess = named[-1] if luck < 0.7 else named[int(which * len(named))]
     if luck < 0.92:
-        return _say(row, guess, form)
+        return _phrase(row, guess, form)
     if luck < 0.96:
-        return spoken(f"{guess} or {named[int(other * len(named))]}")
+        return completion_of(f"{guess} or {named[int(other * len(named))]}")
     names = [word for word in _WORD.findall(_story(row)) if word in _NAMES]
     about = [names[int(other * len(names))] if names else "he", *row["about"][1:]]
-    return _say({**row, "about": about}, guess, 0.0)
+    return _phrase({**row, "about": about}, guess, 0.0)

@@ -1,7 +1,7 @@
-"""Reads a story and a question that a user wrote, and finds the answer: `QA.complete_row`.
+"""Parses a story and a question that a user wrote, and answers it: `QA.complete_row`.
 
-It knows the sentences of `qa_plots` and some more (those of the bAbI tasks among them), with any
-names, places and things. Nothing is taken from how the writer makes its stories.
+It knows the sentences of the writer's stories and some more (including those of the bAbI tasks),
+with any names, places and things. It shares no code with the writer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from textgym.tasks.qa.cast import NUMBERS, PRONOUNS, TIMES
+from textgym.tasks.qa.world import NUMBERS, PRONOUNS, TIMES
 
 _SENTENCE = re.compile(r"[^.!?]+[.!?]")
 _OPENER = re.compile(r"(?:(?:Then|Soon|Later|At last|Afterwards|After that),? )?(.*)")
@@ -52,8 +52,8 @@ _QUESTIONS = [
 ]
 
 
-class Reading(NamedTuple):
-    """What a question asks, in the columns of a row, and the answer; empty if it is not told."""
+class AnsweredQuestion(NamedTuple):
+    """A question in the columns of a row, and its answer; empty if the story leaves it open."""
 
     kind: str
     about: list[str]
@@ -61,15 +61,15 @@ class Reading(NamedTuple):
 
 
 class UnreadableError(Exception):
-    """A sentence or question that the reader does not know, or that has no one answer."""
+    """A sentence or question that the reader does not know, or that has several answers."""
 
 
 class _World:
-    """Who and what is where, as far as it was told. Things are named with "the"."""
+    """The known places of people and things. The names of things begin with "the"."""
 
     def __init__(self) -> None:
         self.places: dict[str, str] = {}
-        self.holders: dict[str, str] = {}  # "nobody" of what lies about
+        self.holders: dict[str, str] = {}  # "nobody" after a thing was dropped
         self.excluded: dict[str, set[str]] = {}
         self.possible: dict[str, set[str]] = {}
         self.times: dict[tuple[str, str], str] = {}
@@ -86,7 +86,7 @@ class _World:
         self.possible.pop(who, None)
 
     def together(self, one: str, other: str) -> None:
-        """The two meet: if it is known where one is, it is known where the other is."""
+        """Two people or things meet: a known place of one is the place of both."""
         for who, whom in ((one, other), (other, one)):
             if self.where(who) and not self.where(whom):
                 self.put(whom, self.where(who))
@@ -176,16 +176,16 @@ def _only(answers: set[str], needed: bool = False) -> str:
     return answers.pop() if answers else ""
 
 
-def read(prompt: str) -> Reading | None:
-    """Read a prompt ``Context: ... Question: ...``; None if it is not of sentences known here."""
+def read(prompt: str) -> AnsweredQuestion | None:
+    """Read a prompt ``Context: ... Question: ...``; None if a sentence is unknown."""
     found = re.fullmatch(r"Context: (.*)\nQuestion: (.*)\nAnswer:", prompt, re.DOTALL)
     if not found:
         return None
     world = _World()
-    subjects: dict[str, str] = {}  # whom he and she stand for
+    subjects: dict[str, str] = {}  # the referents of he and she
     try:
         for sentence in _SENTENCE.findall(found[1]):
-            event, words = _understand(sentence.strip()[:-1])
+            event, words = _parse(sentence.strip()[:-1])
             who = 1 if event == "then" else 0
             words[who] = subjects.get(words[who].lower(), words[who])
             if event not in ("lie", "then"):
@@ -197,18 +197,18 @@ def read(prompt: str) -> Reading | None:
                 words = list(asked.groups())
                 about = words[:1] if kind in ("was", "then") else words
                 kind_of_row = "was" if kind == "then" else kind
-                return Reading(kind_of_row, about, world.answer(kind, words))
+                return AnsweredQuestion(kind_of_row, about, world.answer(kind, words))
     except UnreadableError:
         pass
     return None
 
 
-def _understand(sentence: str) -> tuple[str, list[str]]:
+def _parse(sentence: str) -> tuple[str, list[str]]:
     bare = _OPENER.fullmatch(sentence)
     assert bare is not None
     for event, pattern in _PATTERNS:
         timed = event == "then"
         text = sentence[:1].lower() + sentence[1:] if timed else bare[1]
-        if told := pattern.fullmatch(text):
-            return event, list(told.groups())
+        if found := pattern.fullmatch(text):
+            return event, list(found.groups())
     raise UnreadableError

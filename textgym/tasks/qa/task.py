@@ -1,4 +1,4 @@
-"""Answer a question about a short story, or say that the story does not tell."""
+"""Answer a question about a short story, or abstain."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.qa.answers import ABSTENTIONS, KINDS, abstains, is_right, plain, spoken
+from textgym.tasks.qa.answers import (
+    ABSTENTIONS,
+    KINDS,
+    abstains,
+    capitalized,
+    completion_of,
+    is_right,
+)
 from textgym.tasks.qa.baselines import abstain, lookup, mediocre, recent
 from textgym.tasks.qa.public import answers_of, convert, judge_public
 from textgym.tasks.qa.reader import read
 from textgym.tasks.qa.writer import write
 
 _ABSTENTION = 0.1
-"""What an abstention earns where there is an answer: less than a guess among nine."""
+"""The score of an abstention where there is an answer: less than a guess among nine."""
 
 
 class QA(Task):
-    """Answer a question about a short story, or say that the story does not tell.
+    """Answer a question about a short story, or abstain.
 
     ## Description
 
-    The prompt is a story of up to eight sentences, in which people go about, take things, give and
-    drop them, and a question. The policy answers in a word or a sentence. About a fifth of the
-    questions cannot be answered from the story, though nearly always the people and things that
-    they name are in it: then "I do not know." is right.
+    The prompt is a story of up to eight sentences, in which people move, take, give and drop
+    things, and a question. The policy answers with a word or a sentence. About a fifth of the
+    questions are unanswerable, although the story nearly always mentions the people and things that
+    they name; "I do not know." is then right.
 
-    Things go where their holder goes. Whoever gives something and whoever is given it are in the
-    same place, and so are a thing that lies somewhere and whoever takes it.
+    Things move with their holder. The giver and the receiver of a thing are in the same place, and
+    so are a thing and whoever takes it.
 
     ## Observation Space
 
-    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
-    written.
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, padded with -1.
 
     ## Action Space
 
@@ -44,34 +50,33 @@ class QA(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end:
+    The score in [0, 1], at the end of the episode:
 
     * the right answer: 1;
-    * an abstention, if there is an answer: 0.1; if there is none: 1;
+    * an abstention: 1 for an unanswerable question, else 0.1;
     * anything else: 0.
 
-    An answer is right in any of the forms of `textgym.tasks.qa.answers`: " kitchen", " The
-    kitchen.", " At the kitchen.", " Tom is in the kitchen.", " He's in the kitchen". The last full
-    stop may be missing, but not of a sentence that says who has what. A second answer, another
-    subject, or a word before or after is wrong; so is who has a thing where its place is asked for.
-    So it pays to answer as soon as an answer is more than one time in ten right, and never to be
-    silent.
+    The forms of a right answer are those of `textgym.tasks.qa.answers`: " kitchen", " The
+    kitchen.", " At the kitchen.", " Tom is in the kitchen.", " He's in the kitchen". The final full
+    stop is optional, except in a sentence about who has what. A second answer, another subject, or
+    extra words are wrong; so is the holder of a thing whose place is asked for. Answering pays off
+    if the answer is right with a probability above 0.1.
 
-    The ``abstain`` baseline, which never answers, gets 0.28 (0.25 at level 3); ``recent``, which
-    says what was named last, 0.20, 0.13 and 0.24 at levels 1, 2 and 3. ``lookup``, the strongest,
-    takes the last sentence that names the person or thing in question: 0.94, 0.30 and 0.32. One
-    sentence is all that level 1 asks for.
+    The ``abstain`` baseline gets 0.28 (0.25 at level 3); ``recent``, which repeats the last
+    candidate of the story, 0.20, 0.13 and 0.24 at levels 1, 2 and 3. ``lookup``, the strongest,
+    answers from the last sentence that names the person or thing in question: 0.94, 0.30 and 0.32.
+    Level 1 needs no more than one sentence.
 
     ## Starting State
 
     A prompt of `generate`, by level:
 
-    1. One sentence holds the answer: where someone or something is, who has, gave or was given
+    1. One sentence contains the answer: where someone or something is, who has, gave or received
        what, yes or no.
-    2. Two: what is carried along, given on or dropped, where someone was before, what is left in
-       someone's hands, who must be where something is.
-    3. Three and more, or a way to tell them that has to be understood: "he" and "she", times of the
-       day in another order, "no longer", "in the hall or in the barn", counting.
+    2. Two sentences: things carried along, passed on or dropped, previous places, remaining
+       possessions, places that follow from a meeting.
+    3. Three or more sentences, or harder language: pronouns, times of the day out of order, "no
+       longer", "in the hall or in the barn", counting.
 
     ``item(0)`` at level 1::
 
@@ -101,8 +106,8 @@ class QA(Task):
 
         -> I do not know.
 
-    The row's other columns are ``kind`` (of question), ``about`` (what it names) and ``answers``
-    (one word, or none).
+    The row's other columns are ``kind`` (of question), ``about`` (the people and things it names)
+    and ``answers`` (a list of one word, or empty).
 
     ## Episode End
 
@@ -119,20 +124,20 @@ class QA(Task):
     formats:
 
     * SQuAD v1 and v2: ``context``, ``question``, ``answers`` = ``{"text": [...], "answer_start":
-      [...]}``; no text means that there is no answer;
+      [...]}``; an empty list marks an unanswerable question;
     * ``context``, ``passage`` or ``story``, ``question``, and ``answer`` or ``answers``: a string,
-      a list of strings, or a bool (BoolQ, bAbI with one row a question);
-    * the hub's ``babi_qa``, whose ``story`` holds lists, or is a list of lines: the last question
-      of a story.
+      a list of strings, or a bool (BoolQ, bAbI with one row per question);
+    * the Hub's ``babi_qa``, whose ``story`` is a mapping of lists or a list of lines: the last
+      question of a story.
 
     The prompt has the same form, ``Context: ... Question: ... Answer:``. The score is the mean of
-    exact match and token F1, the best over the answers, normalised as in SQuAD's evaluation
+    exact match and token F1, maximum over the answers, normalised as in SQuAD's evaluation
     (Rajpurkar et al. 2016); in scripts without spaces each character is a token, as in CMRC's.
-    An answer that is denied, or one of two, gets at most 0.4. Of an unanswerable question only an
-    abstention is right, and silence is none. Contexts are long: set ``max_prompt_tokens``.
+    An answer that is negated, or one of two, gets at most 0.4. An unanswerable question takes an
+    abstention; an empty text scores 0. Contexts are long: set ``max_prompt_tokens``.
 
-    Prompts written by hand in the form of this task are understood too, with any names, places and
-    things, as long as their sentences are of the kinds of the stories here.
+    Prompts written by hand in the form of this task are answered too, with any names, places and
+    things, if their sentences are of the kinds of the stories here.
 
     ## Version History
 
@@ -147,53 +152,54 @@ class QA(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a story and a question about it."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        # One call for all random numbers of a row is several times faster than one call each.
         story, plan = write(self.level, iter(rng.random(64).tolist()).__next__)
         answer = plan.answer
         form = KINDS[plan.kind](plan.about, answer)[0] if answer else ABSTENTIONS[0]
         return {
             "prompt": f"Context: {story}\nQuestion: {plan.question}\nAnswer:",
-            "reference": spoken(form),
+            "reference": completion_of(form),
             "kind": plan.kind,
             "about": plan.about,
             "answers": [answer] if answer else [],
         }
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """1 for the right answer, 0 for a wrong one, a little for none where there is one."""
+        """1 for a right answer, 0 for a wrong one, 0.1 for a needless abstention."""
         answers, kind, about = row.get("answers"), row.get("kind"), row.get("about")
         if answers is None or about is None or kind not in KINDS:
             answers = answers_of(row.get("reference") if answers is None else answers)
             if answers is None:
                 return nothing("the row", "it has no answers to compare with")
             return judge_public(text, answers, _ABSTENTION)
-        said, shown = plain(text), quoted(text)
+        answer, shown = capitalized(text), quoted(text)
         if not answers:
-            if abstains(said):
-                return Judgement().add(shown, "right: the story does not say", 1.0)
-            return nothing(shown, "wrong: the story does not say")
-        if is_right(said, kind, about, answers[0]):
+            if abstains(answer):
+                return Judgement().add(shown, "right: the question is unanswerable", 1.0)
+            return nothing(shown, "wrong: the question is unanswerable")
+        if is_right(answer, kind, about, answers[0]):
             return Judgement().add(shown, "the right answer", 1.0)
-        if abstains(said):
-            return Judgement().add(shown, f"the story does say: {answers[0]}", _ABSTENTION)
+        if abstains(answer):
+            what = f"an abstention, though the answer is {answers[0]!r}"
+            return Judgement().add(shown, what, _ABSTENTION)
         return nothing(shown, f"not a form of the right answer, which is {answers[0]!r}")
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Turn a row of SQuAD, BoolQ or bAbI into one of this task; see Real data."""
+        """Convert a row of SQuAD, BoolQ or bAbI; see Real data."""
         return convert(row)
 
     def complete_row(self, row: Row) -> Row:
-        """Read the story and the question that a user wrote, and find the answer."""
+        """Answer a story and a question that a user wrote."""
         if "answers" in row or (found := read(row["prompt"])) is None:
             return row
         answers = [found.answer] if found.answer else []
         return {"kind": found.kind, "about": found.about, "answers": answers, **row}
 
     def baselines(self) -> dict[str, Baseline]:
-        """``recent`` says what was named last, ``lookup`` looks for one sentence, ``abstain``."""
+        """``recent`` repeats the last candidate, ``lookup`` uses one sentence, ``abstain``."""
         return {"recent": recent, "lookup": lookup, "abstain": abstain}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A story, a question, and an answer that is right less than half of the time."""
+        """A story, a question, and an answer that is right in less than half of the documents."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)

@@ -1,310 +1,98 @@
-"""The plots of the stories that questions are asked about, each around one question.
-
-What cannot be told is meant to look like what can: the people and things of an unanswerable
-question are nearly always in the story too.
-
-Whoever gives something, and whoever is given it, are in the same place, and so are a thing that
-lies somewhere and whoever takes it: no plot here leaves a place open that follows from this.
-
-"Where is the egg?" could be answered by "Tom has it.", so that the questions ask for the place.
-"""
+"""The people, places and things of a story, and sentences about them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from textgym.tasks.qa.cast import NUMBERS, TIMES, Cast, Plan
+from textgym.tasks.words import GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
 
-UNANSWERABLE = 0.2
-"""The share of questions that the story leaves open."""
-
-
-# ------------------------------------------------------------------------------ one fact
-
-
-def _where(cast: Cast) -> Plan:
-    who, before, place = cast.name(), cast.place(), cast.place()
-    chain = [cast.go(who, before)] if cast.chance(0.5) else []
-    chain.append(cast.go(who, place) if chain or cast.chance(0.6) else f"{who} is in the {place}.")
-    return Plan(chain, f"Where is {who}?", "where", [who], place)
+NAMES = (*MEN, *WOMEN)
+PRONOUNS = dict.fromkeys(MEN, "he") | dict.fromkeys(WOMEN, "she")
+TIMES = ("in the morning", "at noon", "in the evening")
+NUMBERS = ("none", "one", "two", "three")
+AN = {thing: f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}" for thing in THINGS}
 
 
-def _lies(cast: Cast) -> Plan:
-    thing, place = cast.thing(), cast.place()
-    chain = [cast.lies(thing, place)]
-    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
+class Plan(NamedTuple):
+    """A story with a question.
+
+    Attributes:
+        chain: The relevant sentences, in order; an entry may be two that belong together.
+        question: The question.
+        kind: A kind of question of `textgym.tasks.qa.answers`.
+        about: The people and things that the question names.
+        answer: One word; empty if the question is unanswerable.
+    """
+
+    chain: list[str]
+    question: str
+    kind: str
+    about: list[str]
+    answer: str
 
 
-def _has(cast: Cast) -> Plan:
-    who, thing = cast.name(), cast.thing()
-    return Plan([cast.take(who, thing)], f"Who has the {thing}?", "has", [f"the {thing}"], who)
+class Cast:
+    """Draws names, places and things without replacement, and sentences about them."""
 
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.draw = draw
+        self._names = list(NAMES)
+        self._places = list(PLACES)
+        self._things = list(THINGS)
 
-def _gave(cast: Cast) -> Plan:
-    who, whom, thing = cast.name(), cast.name(), cast.thing()
-    return _ask_gift([cast.give(who, thing, whom)], cast, who, whom, thing)
+    def chance(self, share: float) -> bool:
+        """True with probability `share`."""
+        return self.draw() < share
 
+    def name(self) -> str:
+        """A new name."""
+        return self._names.pop(int(self.draw() * len(self._names)))
 
-def _ask_gift(chain: list[str], cast: Cast, who: str, whom: str, thing: str) -> Plan:
-    the = f"the {thing}"
-    part = int(cast.draw() * 3)
-    if part == 0:
-        return Plan(chain, f"Who gave {the} to {whom}?", "giver", [the, whom], who)
-    if part == 1:
-        return Plan(chain, f"Who did {who} give {the} to?", "receiver", [who, the], whom)
-    return Plan(chain, f"What did {who} give to {whom}?", "gift", [who, whom], thing)
+    def place(self) -> str:
+        """A new place."""
+        return self._places.pop(int(self.draw() * len(self._places)))
 
+    def thing(self) -> str:
+        """A new thing."""
+        return self._things.pop(int(self.draw() * len(self._things)))
 
-def _is(cast: Cast) -> Plan:
-    who, before, place = cast.name(), cast.place(), cast.place()
-    chain = [cast.go(who, before), cast.go(who, place)]
-    return _ask_is(chain, cast, who, place, before)
+    def go(self, who: str, place: str) -> str:
+        """`who` goes to a place."""
+        return f"{who} {GO[int(self.draw() * len(GO))]} to the {place}."
 
+    def take(self, who: str, thing: str) -> str:
+        """`who` takes a thing."""
+        return f"{who} {TAKE[int(self.draw() * len(TAKE))]} the {thing}."
 
-def _ask_is(chain: list[str], cast: Cast, what: str, place: str, other: str) -> Plan:
-    if cast.chance(0.5):
-        return Plan(chain, f"Is {what} in the {place}?", "is", [what, place], "yes")
-    return Plan(chain, f"Is {what} in the {other}?", "is", [what, other], "no")
+    def give(self, who: str, thing: str, whom: str) -> str:
+        """`who` gives a thing to `whom`."""
+        luck = self.draw() * 2
+        gave = GIVE[int(luck * len(GIVE)) % len(GIVE)]
+        if luck < 1:
+            return f"{who} {gave} the {thing} to {whom}."
+        return f"{who} {gave} {whom} the {thing}."
 
+    def drop(self, who: str, thing: str) -> str:
+        """`who` drops a thing."""
+        return f"{who} dropped the {thing}."
 
-def _nowhere(cast: Cast) -> Plan:
-    """Somebody, or what somebody has, who is at no place that is told."""
-    who, whom, thing = cast.name(), cast.name(), cast.thing()
-    chain = [cast.take(who, thing)] if cast.chance(0.5) else [cast.give(whom, thing, who)]
-    luck = cast.draw()
-    if luck < 0.4:
-        return Plan(chain, f"Where is {who}?", "where", [who], "")
-    if luck < 0.8:
-        return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], "")
-    place = cast.place()
-    chain.insert(0, cast.go(cast.name(), place))
-    return Plan(chain, f"Is {who} in the {place}?", "is", [who, place], "")
+    def lies(self, thing: str, place: str) -> str:
+        """A thing lies in a place."""
+        if self.chance(0.5):
+            return f"There is {AN[thing]} in the {place}."
+        return f"The {thing} is in the {place}."
 
+    def pronoun(self, who: str) -> str:
+        """A pronoun for the subject of the previous sentence."""
+        he = PRONOUNS[who]
+        return f"Then {he}" if self.chance(0.6) else he.capitalize()
 
-def _not_given(cast: Cast) -> Plan:
-    """A gift that was another one."""
-    who, whom, thing = cast.name(), cast.name(), cast.thing()
-    chain = [cast.give(who, thing, whom)]
-    if cast.chance(0.5):
-        return Plan(chain, f"What did {whom} give to {who}?", "gift", [whom, who], "")
-    other = cast.thing()
-    chain.insert(0, cast.lies(other, cast.place()))
-    the = f"the {other}"
-    return Plan(chain, f"Who gave {the} to {whom}?", "giver", [the, whom], "")
-
-
-# ------------------------------------------------------------------------------ two facts
-
-
-def _carry(cast: Cast) -> tuple[list[str], str, str, str]:
-    """Somebody has a thing and goes about: the story, the thing, where it is and is not."""
-    who, thing, before, place = cast.name(), cast.thing(), cast.place(), cast.place()
-    luck = cast.draw()
-    if luck < 0.3:
-        chain = [cast.go(who, before), cast.take(who, thing), cast.go(who, place)]
-    elif luck < 0.5:
-        chain = [cast.go(who, before), cast.go(who, place), cast.take(who, thing)]
-    elif luck < 0.7:
-        chain = [cast.take(who, thing), cast.go(who, before), cast.go(who, place)]
-    else:
-        chain = [cast.take(who, thing), cast.go(who, place), cast.drop(who, thing)]
-        chain.append(cast.go(who, before))
-    return chain, thing, place, before
-
-
-def _carried(cast: Cast) -> Plan:
-    chain, thing, place, _ = _carry(cast)
-    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
-
-
-def _is_carried(cast: Cast) -> Plan:
-    chain, thing, place, before = _carry(cast)
-    return _ask_is(chain, cast, f"the {thing}", place, before)
-
-
-def _has_now(cast: Cast) -> Plan:
-    who, whom, thing = cast.name(), cast.name(), cast.thing()
-    chain, holder = [cast.take(who, thing)], whom
-    if cast.chance(0.7):
-        chain.append(cast.give(who, thing, whom))
-        chain.append(cast.go(who, cast.place()))
-    else:
-        chain += [cast.drop(who, thing), cast.go(whom, cast.place())]
-        holder = "nobody"
-    return Plan(chain, f"Who has the {thing}?", "has", [f"the {thing}"], holder)
-
-
-def _was(cast: Cast) -> Plan:
-    who, places = cast.name(), [cast.place(), cast.place(), cast.place()]
-    chain = [cast.go(who, place) for place in places]
-    number = 1 + int(cast.draw() * 2)
-    question = f"Where was {who} before the {places[number]}?"
-    return Plan(chain, question, "was", [who], places[number - 1])
-
-
-def _holds(cast: Cast) -> Plan:
-    who, thing, other = cast.name(), cast.thing(), cast.thing()
-    chain = [cast.take(who, thing), cast.take(who, other)]
-    if cast.chance(0.5):
-        chain.reverse()
-    gone = cast.drop(who, other) if cast.chance(0.5) else cast.give(who, other, cast.name())
-    return Plan([*chain, gone], f"What does {who} have?", "holds", [who], thing)
-
-
-def _met(cast: Cast) -> Plan:
-    """A place that follows from who or what is there too."""
-    who, thing, place = cast.name(), cast.thing(), cast.place()
-    if cast.chance(0.5):
-        chain = [cast.lies(thing, place), cast.take(who, thing)]
-        return Plan(chain, f"Where is {who}?", "where", [who], place)
-    whom = cast.name()
-    chain = [cast.go(who, place), cast.give(who, thing, whom), cast.go(who, cast.place())]
-    return Plan(chain, f"Where is {whom}?", "where", [whom], place)
-
-
-def _given_away(cast: Cast) -> Plan:
-    """A thing that somebody has who is nowhere; the giver went on alone."""
-    who, whom, thing = cast.name(), cast.name(), cast.thing()
-    chain = [cast.take(who, thing), cast.give(who, thing, whom), cast.go(who, cast.place())]
-    if cast.chance(0.3):
-        return Plan(chain, f"Where is {whom}?", "where", [whom], "")
-    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], "")
-
-
-def _not_before(cast: Cast) -> Plan:
-    who, first, second = cast.name(), cast.place(), cast.place()
-    chain = [cast.go(who, first), cast.go(who, second)]
-    return Plan(chain, f"Where was {who} before the {first}?", "was", [who], "")
-
-
-# ------------------------------------------------------------------------------ three and more
-
-
-def _given(cast: Cast) -> Plan:
-    who, whom, thing, place = cast.name(), cast.name(), cast.thing(), cast.place()
-    chain = [cast.take(who, thing), cast.give(who, thing, whom), cast.go(whom, place)]
-    if cast.chance(0.5):
-        chain.insert(0, cast.go(who, cast.place()))
-    chain.insert(len(chain) - int(cast.draw() * 2), cast.go(who, cast.place()))
-    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
-
-
-def _was_carried(cast: Cast) -> Plan:
-    who, thing, places = cast.name(), cast.thing(), [cast.place(), cast.place(), cast.place()]
-    chain = [cast.go(who, place) for place in places]
-    chain.insert(int(cast.draw() * 2), cast.take(who, thing))
-    number = 1 + int(cast.draw() * 2)
-    question = f"Where was the {thing} before the {places[number]}?"
-    return Plan(chain, question, "was", [f"the {thing}"], places[number - 1])
-
-
-def _pronouns(cast: Cast) -> Plan:
-    """Two people of whom each goes and takes, told with he and she."""
-    people, things, places = [], [], []
-    chain = []
-    for _ in range(2):
-        who, thing, place = cast.name(), cast.thing(), cast.place()
-        if cast.chance(0.5):
-            chain.append(f"{cast.take(who, thing)} {cast.go(cast.pronoun(who), place)}")
-        else:
-            chain.append(f"{cast.go(who, place)} {cast.take(cast.pronoun(who), thing)}")
-        people.append(who)
-        things.append(thing)
-        places.append(place)
-    one = int(cast.draw() * 2)
-    thing, place = things[one], places[one]
-    if cast.chance(0.5):
-        place = cast.place()
-        chain.append(cast.go(people[one], place))
-    if cast.chance(0.25):
-        return _ask_is(chain, cast, f"the {thing}", place, places[1 - one])
-    return Plan(chain, f"In which place is the {thing}?", "where", [f"the {thing}"], place)
-
-
-def _at_time(cast: Cast) -> Plan:
-    """Where somebody was at different times, not told in their order."""
-    who, other = cast.name(), cast.name()
-    first = int(cast.draw() * 3)
-    second = (first + 1 + int(cast.draw() * 2)) % 3
-    chain, answer = [], ""
-    for one, number in ((who, first), (who, second), (other, second), (other, 3 - first - second)):
-        place, time = cast.place(), TIMES[number]
-        answer = answer or place
-        chain.append(f"{time.capitalize()}, {one} was in the {place}.")
-    chain.insert(int(cast.draw() * 4), chain.pop(0))
-    if cast.chance(UNANSWERABLE):
-        # Only the other one is said to have been somewhere at the third time.
-        first, answer = 3 - first - second, ""
-    return Plan(chain, f"Where was {who} {TIMES[first]}?", "was", [who], answer)
-
-
-def _not(cast: Cast) -> Plan:
-    """Where somebody is not."""
-    who, place, other = cast.name(), cast.place(), cast.place()
-    no = "no longer" if cast.chance(0.5) else "not"
-    if cast.chance(0.5):
-        chain = [cast.go(who, place), f"{who} is no longer in the {place}."]
-        chain.insert(int(cast.draw() * 2), cast.go(cast.name(), other))
-        luck = cast.draw()
-        if luck < 0.5:
-            return Plan(chain, f"Is {who} in the {place}?", "is", [who, place], "no")
-        if luck < 0.75:
-            return Plan(chain, f"Is {who} in the {other}?", "is", [who, other], "")
-        return Plan(chain, f"Where is {who}?", "where", [who], "")
-    chain = [f"{who} is {no} in the {other}.", cast.go(who, place)]
-    if cast.chance(0.7):
-        return Plan(chain, f"Is {who} in the {place}?", "is", [who, place], "yes")
-    return Plan(chain, f"Where is {who}?", "where", [who], place)
-
-
-def _either(cast: Cast) -> Plan:
-    """Somebody who is in one of two places."""
-    who, one, two, three = cast.name(), cast.place(), cast.place(), cast.place()
-    chain = [cast.go(cast.name(), three), f"{who} is in the {one} or in the {two}."]
-    luck = cast.draw()
-    if luck < 0.55:
-        wrong, right = (one, two) if cast.chance(0.5) else (two, one)
-        chain.append(f"{who} is not in the {wrong}.")
-        return Plan(chain, f"Where is {who}?", "where", [who], right)
-    if luck < 0.7:
-        return Plan(chain, f"Is {who} in the {three}?", "is", [who, three], "no")
-    if luck < 0.85:
-        return Plan(chain, f"Is {who} in the {one}?", "is", [who, one], "")
-    return Plan(chain, f"Where is {who}?", "where", [who], "")
-
-
-def _count(cast: Cast) -> Plan:
-    who, things = cast.name(), [cast.thing(), cast.thing(), cast.thing()]
-    number = 1 + int(cast.draw() * 3)
-    chain = [cast.take(who, thing) for thing in things[:number]]
-    for thing in things[: int(cast.draw() * number)]:
-        gone = cast.drop(who, thing) if cast.chance(0.5) else cast.give(who, thing, cast.name())
-        # After it was taken, and not always in the end.
-        at = 1 + next(i for i, told in enumerate(chain) if told.endswith(f" the {thing}."))
-        chain.insert(at + int(cast.draw() * (len(chain) + 1 - at)), gone)
-        number -= 1
-    return Plan(chain, f"How many things does {who} have?", "count", [who], NUMBERS[number])
-
-
-def _not_carried_before(cast: Cast) -> Plan:
-    who, thing, first, second = cast.name(), cast.thing(), cast.place(), cast.place()
-    chain = [cast.go(who, first), cast.take(who, thing), cast.go(who, second)]
-    question = f"Where was the {thing} before the {first}?"
-    return Plan(chain, question, "was", [f"the {thing}"], "")
-
-
-Plots = tuple[Callable[[Cast], Plan], ...]
-
-# By level: questions that are answered (the last three of level 3 now and then are not), and
-# questions that are not.
-PLOTS: dict[int, tuple[Plots, Plots]] = {
-    1: ((_where, _where, _lies, _has, _gave, _gave, _is), (_nowhere, _nowhere, _not_given)),
-    2: (
-        (_carried, _carried, _carried, _is_carried, _has_now, _was, _holds, _met),
-        (_given_away, _given_away, _not_before, _nowhere),
-    ),
-    3: (
-        (_given, _given, _was_carried, _pronouns, _pronouns, _count, _at_time, _not, _either),
-        (_given_away, _not_carried_before),
-    ),
-}
+    def aside(self, who: str) -> str:
+        """A sentence about an irrelevant person."""
+        luck = self.draw()
+        if luck < 0.6:
+            return self.go(who, self.place())
+        if luck < 0.85:
+            return self.take(who, self.thing())
+        return self.lies(self.thing(), self.place())
