@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -19,6 +19,29 @@ from agents.running.tuned import told, tuned_settings
 from textgym.errors import RewardError, TextGymError
 
 SettingsT = TypeVar("SettingsT")
+
+ALIASES = {
+    # Stable-Baselines3 and its zoo.
+    "learning-rate": "lr",
+    "total-timesteps": "steps",
+    "n-timesteps": "steps",
+    "n-eval-episodes": "eval-episodes",
+    # Gymnasium and CleanRL.
+    "env-id": "env",
+    "num-envs": "n-envs",
+    # TRL.
+    "model-name-or-path": "lm",
+    "output-dir": "out",
+    "reward-funcs": "reward",
+    "max-prompt-length": "max-prompt-tokens",
+    "max-completion-length": "max-new-tokens",
+    "num-generations": "group-size",
+    "num-ppo-epochs": "n-epochs",
+    "num-mini-batches": "minibatches",
+    "cliprange": "clip-range",
+    "beta": "kl-coef",
+}
+"""Flags as users of other libraries write them, and their names here: only the same settings."""
 
 
 def parse(
@@ -32,9 +55,34 @@ def parse(
         doc: The head of the help page.
         args: The words of the command line; None takes the process's own.
     """
+    words = sys.argv[1:] if args is None else args
     return tyro.cli(
-        type(defaults), default=defaults, args=args, description=doc, prog=f"python -m {module}"
+        type(defaults),
+        default=defaults,
+        args=_without_aliases(words, defaults),
+        description=f"{doc or ''}\n{_other_spellings(defaults)}",
+        prog=f"python -m {module}",
     )
+
+
+def check_flags(module: str, defaults: object, doc: str | None) -> None:
+    """Answer --help and wrong flags now: the imports that an agent needs take several seconds.
+
+    A file whose classes have bases from torch or Stable-Baselines3 calls this behind its settings
+    and before it imports these. `command_line` then reads the flags again.
+
+    Args:
+        module: As for `parse`, like the others.
+        defaults: The agent's settings.
+        doc: The head of the help page.
+
+    Raises:
+        SystemExit: After --help, and with code 2 after a wrong flag or value.
+    """
+    try:
+        parse(module, defaults, doc)
+    except TextGymError as error:
+        _refuse(module, error)
 
 
 def command_line(
@@ -44,7 +92,7 @@ def command_line(
     main: Callable[[SettingsT], object],
     args: Sequence[str] | None = None,
 ) -> None:
-    """Read the command line and run; what textgym refuses is told without a traceback.
+    """Read the command line and run; errors of textgym are printed without a traceback.
 
     Args:
         module: As for `parse`, like `doc` and `args`; ``agents.NAME`` has the tuned settings in
@@ -68,11 +116,35 @@ def command_line(
             settings = _tuned(module, settings, defaults, doc, args)
         main(settings)
     except TextGymError as error:
-        print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(module, error)
     except KeyboardInterrupt:
         print(f"python -m {module}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _aliases(defaults: Any) -> dict[str, str]:
+    """The aliases of the settings that an agent has."""
+    names = {field.name.replace("_", "-") for field in dataclasses.fields(defaults)}
+    return {alias: name for alias, name in ALIASES.items() if name in names and alias not in names}
+
+
+def _without_aliases(words: Sequence[str], defaults: Any) -> list[str]:
+    """The words of a command line, with the flags' own names."""
+    aliases = _aliases(defaults)
+    own = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        alias = flag.removeprefix("--").replace("_", "-")
+        if flag.startswith("--") and alias in aliases:
+            word = f"--{aliases[alias]}{equals}{value}"
+        own.append(word)
+    return own
+
+
+def _other_spellings(defaults: Any) -> str:
+    """The line of the help page about aliases."""
+    pairs = [f"--{alias} (--{name})" for alias, name in _aliases(defaults).items()]
+    return f"Other spellings of flags: {', '.join(pairs)}; and _ for -." if pairs else ""
 
 
 def _tuned(
@@ -89,6 +161,11 @@ def _tuned(
     if line:
         print(line)
     return settings
+
+
+def _refuse(module: str, error: TextGymError) -> NoReturn:
+    print(f"python -m {module}: {error}{_place(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _place(error: TextGymError) -> str:

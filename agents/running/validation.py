@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from textgym.errors import SettingsError
 
 
@@ -72,6 +70,8 @@ def unknown_device(device: str) -> None:
     """
     if device == "auto":
         return
+    import torch
+
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tokenizers
-import torch
-from stable_baselines3.common.vec_env import VecEnv
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from textgym.lm.loading.files import no_progress_bars
 from textgym.tokenization import TINY, WordTokenizer
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 WORD_MODELS = "word-models"
 """Folder of the models that are made here."""
@@ -68,6 +68,11 @@ def write_word_model(words: WordTokenizer, width: int, seed: int, folder: Path) 
         seed: Seed of the weights. Global random state is not touched.
         folder: The folder of the checkpoint.
     """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from textgym.lm.loading.files import no_progress_bars
+
     vocabulary = {word: index for index, word in enumerate(words.words)}
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=""))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.running import run as common
+from agents.running import experiment as common
 from agents.running.report import TrainingLog
 
 

@@ -16,7 +16,7 @@ import pytest
 from stable_baselines3 import A2C, DQN, PPO
 
 from agents import random_tokens
-from agents.running import report
+from agents.running import experiment, report
 from agents.running import run as common
 from tests.agents.runs import (
     ARGUMENTS,
@@ -124,7 +124,7 @@ def test_ctrl_c_in_the_last_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was learned is saved by then, and there is no traceback."""
-    evaluate, calls = common.evaluate, []
+    evaluate, calls = experiment.evaluate, []
 
     def second(*args: Any) -> Any:
         calls.append(args)
@@ -132,7 +132,7 @@ def test_ctrl_c_in_the_last_evaluation(
             raise KeyboardInterrupt
         return evaluate(*args)
 
-    monkeypatch.setattr(common, "evaluate", second)
+    monkeypatch.setattr(experiment, "evaluate", second)
     with pytest.raises(SystemExit) as caught:
         start("ppo", tmp_path, steps=32)
     assert caught.value.code == 130
@@ -190,7 +190,7 @@ def test_more_steps(
         command("ppo", "--resume", str(folder))
     assert not (folder / "curve.png").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(common, "plot", report.plot)
+        patch.setattr(experiment, "plot", report.plot)
         command("ppo", "--resume", str(folder), "--steps", str(STEPS))
     assert (folder / "curve.png").stat().st_size > 1000, "drawn from what was restored"
     assert progress(folder) == progress(whole())

@@ -17,8 +17,7 @@ import yaml
 import textgym
 from agents import ppo
 from agents.running import command_line as cli
-from agents.running import run as common
-from agents.running import tuned
+from agents.running import experiment, tuned
 from agents.running.run import RunSettings
 from agents.running.tuned import NOT_TUNED, tuned_settings
 from benchmarks.studies.candidates import load_candidate, named_agents
@@ -258,7 +257,7 @@ def test_the_record_and_a_resumed_run(
 ) -> None:
     """A run goes on with the settings that it was started with, whatever the file says by then."""
     files(ppo=GOODBAD)
-    monkeypatch.setattr(common, "plot", lambda *_, **__: None)
+    monkeypatch.setattr(experiment, "plot", lambda *_, **__: None)
     short = ["--n-envs=4", "--n-steps=4", "--eval-episodes=2", "--threads=1", "--device=cpu"]
     started = ["--env", "TextGen/GoodBad-v0", "--steps=16", "--out", str(tmp_path), *short]
     cli.command_line("agents.ppo", ppo.Settings(), None, ppo.main, started)

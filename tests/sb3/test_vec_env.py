@@ -314,3 +314,19 @@ def venv_batch(n_envs):
         "TextGen-v0", n_envs, prompts=PROMPTS, tokenizer=WORDS, reward=reward,
         max_prompt_tokens=4, max_new_tokens=5, autoreset_mode="SameStep",
     )  # fmt: skip
+
+
+def test_the_rows_that_episodes_started_from_can_be_read():
+    venv = make(
+        2, prompts=[{"prompt": "w1 w2", "reference": "w3"}, {"prompt": "w3", "reference": "w4"}]
+    )
+    venv.reset()
+    for _ in range(12):
+        rows = venv.rows
+        assert [row["prompt"] for row in rows] == [i["prompt"] for i in venv.unwrapped.reset_infos]
+        assert venv.get_attr("rows") == rows
+        assert [row["reference"] for row in rows] == [
+            {"w1 w2": "w3", "w3": "w4"}[row["prompt"]] for row in rows
+        ]
+        rows[0]["prompt"] = "changed"
+        venv.step(np.zeros(2, int))

@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym.data.observations import Observation
+from textgym.data.rows import Row
 from textgym.envs.arguments import MAX_ROWS, BatchArguments, check_memory, known_mode, takes, whole
 from textgym.envs.batch import TextBatch
 from textgym.envs.infos import add_infos
@@ -200,6 +201,15 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         if self.render_mode == "human":
             self._show()
         return result
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The row (prompt and columns) that each episode under way started from, N dictionaries.
+
+        After ``step`` under SAME_STEP these are the rows of the episodes that have just begun. The
+        dictionaries are copies; their values are not.
+        """
+        return tuple(dict(row) for row in self._batch.rows)
 
     def get_state(self) -> State:
         """Everything that the environment's future depends on, episodes under way included.

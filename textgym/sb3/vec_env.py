@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 import textgym.envs  # noqa: F401  # registers the environment ids
+from textgym.data.rows import Row
 from textgym.errors import SettingsError, shown
 from textgym.sb3.spaces import compared
 from textgym.wrappers.nesting import attribute, layers
@@ -152,6 +153,11 @@ class TextVecEnv(VecEnv):
     def tokenizer(self) -> Any:
         """The environment's tokenizer."""
         return self.envs.unwrapped.tokenizer  # type: ignore[attr-defined]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The row (prompt and columns) that each episode under way started from, N dictionaries."""
+        return list(attribute(self.envs, "rows"))
 
     def seed(self, seed: int | Sequence[int] | None = None) -> list[int | None]:
         """Seed the streams of prompts; the next :meth:`reset` uses the seeds.

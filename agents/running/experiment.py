@@ -1,0 +1,161 @@
+"""One run: evaluation, training, evaluation, and the files in the run's folder.
+
+What is written is listed in :mod:`agents.running.run`, whose `run` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.running.environments import make_env
+from agents.running.evaluation import Agent, evaluate
+from agents.running.held_out import EvalPrompts, eval_prompts
+from agents.running.logs import open_logger
+from agents.running.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
+from agents.running.resuming import Saver
+from agents.running.run import RunSettings
+from agents.running.run_record import check_run, new_folder, write_record
+from agents.running.validation import unknown_device
+from agents.running.word_model import WORD_MODELS
+from textgym.errors import SettingsError
+from textgym.sb3 import LMPolicy, keep_kl_coef
+from textgym.storage.files import replacing_folder
+from textgym.storage.lock import locked
+
+
+def experiment(
+    name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]
+) -> Path:
+    """Evaluate, train, evaluate again, and write everything down; see `agents.running.run.run`."""
+    if settings.eval_episodes < 2:
+        raise SettingsError(
+            f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
+        )
+    unknown_device(settings.device)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {settings.out}: no folder can be made there: {error}") from None
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if settings.resume is not None:
+        check_run(settings.resume, settings, name)
+    console = Console()
+    venv = StepCounter(
+        make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)
+    )
+    judged_on = eval_prompts(settings, venv)
+    agent = make_agent(venv, settings.seed)
+    log = TrainingLog(settings.steps)
+    saver = Saver(agent, settings, log)
+    folder = settings.resume or new_folder(settings, name)
+    with locked(folder):
+        return _run_in_folder(folder, name, settings, agent, venv, judged_on, saver, console)
+
+
+def _run_in_folder(
+    folder: Path,
+    name: str,
+    settings: RunSettings,
+    agent: Any,
+    venv: StepCounter,
+    judged_on: EvalPrompts,
+    saver: Saver,
+    console: Console,
+) -> Path:
+    """The part of `experiment` that uses the folder, which is locked."""
+    saved = saver.open(folder)
+    write_record(folder, name, settings)
+    logger = open_logger(folder, saved, resumes=settings.resume is not None)
+    if hasattr(agent, "set_logger"):
+        agent.set_logger(logger)
+
+    policy = getattr(agent, "policy", None)
+    if isinstance(policy, LMPolicy):
+        console.print(f"language model: {_origin(policy)}", soft_wrap=True)
+    with closing(logger):
+        if saved is None:
+            if settings.resume is not None:
+                console.print(f"{folder}: nothing was saved yet, so the run begins anew")
+            before = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{judged_on.key}/reward", before.mean)
+            logger.dump(0)
+        else:
+            before = saved.before
+            console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
+        console.print(f"{settings.env_id}: reward before training {before} ({judged_on})")
+        interrupted = saver.learn(before, console)
+        if interrupted:
+            console.print("Interrupted: evaluating and saving what was learned so far.")
+        if isinstance(agent, OnPolicyAlgorithm):
+            keep_kl_coef(agent)
+        # Now: Ctrl-C in the evaluation does not lose it.
+        if hasattr(agent, "save"):
+            with replacing_folder(folder) as scratch:
+                agent.save(str(scratch / "model"))
+        if isinstance(policy, LMPolicy):
+            policy.lm.save_pretrained(folder / "lm")
+        # An agent that learns from a file counts its tokens itself.
+        steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
+        trained = getattr(agent, "learns", True)
+        after = before
+        if trained:
+            after = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{judged_on.key}/reward", after.mean)
+            logger.dump(steps)
+
+    plot(
+        folder / "curve.png",
+        f"{name} on {settings.env_id}",
+        steps,
+        saver.log,
+        before,
+        after,
+        prompts=str(judged_on),
+    )
+    write_samples(folder, before, after)
+    results = {
+        "steps": steps,
+        "seconds": round(saver.seconds, 1),
+        "interrupted": interrupted,
+        "eval_split": judged_on.split if judged_on.held_out else None,
+        f"{judged_on.key}_before": before.summary(),
+        f"{judged_on.key}_after": after.summary(),
+        # What "auto" came to.
+        **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
+    }
+    write_record(folder, name, settings, results)
+
+    side_by_side(console, before, after)
+    models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
+    rewards = f"before {before}, after {after}" if trained else str(before)
+    console.print(
+        f"reward {rewards} "
+        f"(mean of {len(after.returns)} {judged_on}, 95% confidence interval)\n"
+        f"{steps:,} tokens in {saver.seconds:.0f} s\n"
+        f"curve:  {folder / 'curve.png'}\n"
+        f"{models}"
+        f"logs:   tensorboard --logdir {folder}"
+        + (f"\nresume: {advice}" if interrupted and (advice := saver.advice(name)) else ""),
+        soft_wrap=True,
+    )
+    return folder
+
+
+def _origin(policy: LMPolicy) -> str:
+    """Name a policy's language model, and say so if it has learned nothing yet."""
+    lm = policy.lm
+    if Path(lm.name).parent.name != WORD_MODELS:
+        return lm.name
+    return (
+        f"a small GPT-2 with random weights, made for the environment's {lm.vocab_size} words\n"
+        f"({lm.name})"
+    )
