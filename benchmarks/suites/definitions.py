@@ -4,9 +4,9 @@ A suite is a list of experiments; an experiment is an environment and a budget o
 floor is the expected return of uniformly random tokens, its ceiling the oracle's: on this scale
 0 is what chance gets and 1 is the best there is.
 
-Floors of the built-in tasks are constants here, since they are known: 0.00 ± 0.00 on 200 prompts of
-every task in open text (``python -m benchmarks.tasks --rows 200``, docs/tasks.md), and in closed
-form for GoodBad, whose reward is +1 or -1. Probes know their own, in closed form too.
+Tags, floor and ceiling are attributes of the task's class. The floors are known: 0.00 ± 0.00 on
+200 prompts of every task in open text (``python -m benchmarks.tasks --rows 200``, docs/tasks.md),
+and in closed form for GoodBad, whose reward is +1 or -1, and for the probes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import textgym
 from textgym.errors import SettingsError, near_matches
+from textgym.tasks import make_task
+from textgym.tasks.registry import built_in_tasks
 
 PROBES = "TextGen/Probe-"
 """How the ids of probes begin."""
@@ -30,7 +31,7 @@ class Experiment:
         id: The environment's id, a registered task's.
         kwargs: Arguments of the environment, as JSON knows them: the level above all.
         timesteps: Length of the training in environment steps, which are tokens.
-        tags: What the task asks of an agent.
+        tags: What the task requires of an agent.
         floor: Expected return of uniformly random tokens.
         ceiling: Return of the oracle.
     """
@@ -96,28 +97,9 @@ def make_suite(name: str) -> Suite:
     return SUITES[name]()
 
 
-_TASKS: dict[str, tuple[str, ...]] = {
-    "Caption": ("pictures", "graded"),
-    "Code": ("reasoning", "graded"),
-    "DataToText": ("grounded writing", "graded"),
-    "Dialogue": ("conversation", "graded"),
-    "GoodBad": ("basic", "exact"),
-    "KnowledgeGraph": ("reading", "exact"),
-    "Mix": ("many tasks", "graded"),
-    "Moderate": ("judging", "graded"),
-    "QA": ("reading", "exact"),
-    "Risk": ("judging", "graded"),
-    "Sentiment": ("free writing", "graded"),
-    "Story": ("free writing", "graded"),
-    "Summarize": ("grounded writing", "graded"),
-    "Translate": ("grounded writing", "graded"),
-}
-"""The built-in tasks: what each asks for, and whether a text may be right in part."""
-
-
 def smoke() -> Suite:
     """Does everything run? Less than a minute; the scores say little."""
-    return Suite("smoke", (_task("GoodBad", 2_048),), eval_episodes=16, n_envs=16)
+    return Suite("smoke", (_experiment("TextGen/GoodBad-v0"),), eval_episodes=16, n_envs=16)
 
 
 def quick() -> Suite:
@@ -126,38 +108,25 @@ def quick() -> Suite:
     With a quarter of core's rows and of its tokens, an agent makes as many updates.
     """
     names = ("Sentiment", "Story", "Summarize", "QA", "DataToText", "Moderate")
-    return Suite(
-        "quick", tuple(_task(name, 16_384) for name in names), eval_episodes=128, n_envs=32
-    )
+    tasks = tuple(_experiment(f"TextGen/{name}-v0", 16_384) for name in names)
+    return Suite("quick", tasks, eval_episodes=128, n_envs=32)
 
 
 def core() -> Suite:
     """Every built-in task at its default level, as long as in ``studies.improvement``."""
-    tasks = tuple(_task(name, 2_048 if name == "GoodBad" else 65_536) for name in _TASKS)
-    return Suite("core", tasks, eval_episodes=256, n_envs=128)
+    names = [id for id in built_in_tasks() if not id.startswith(PROBES)]
+    return Suite("core", tuple(map(_experiment, names)), eval_episodes=256, n_envs=128)
 
 
 def probes() -> Suite:
-    """Every probe at every level: what is the agent able to learn, and what not?
-
-    Raises:
-        SettingsError: If no probe is registered.
-    """
+    """Every probe at every level: which abilities does the agent have?"""
     found = []
-    for id in textgym.registered_tasks():
-        if not id.startswith(PROBES):
-            continue
-        for level in textgym.make_task(id).levels:
-            task: Any = textgym.make_task(id, level)
-            # One word takes one step, a long text many: all have about as many episodes.
-            steps = 8_192 * min(4, task.max_new_tokens)
-            scale = (float(task.random_reward), float(task.optimum))
-            found.append(Experiment(id, {"level": level}, steps, tuple(task.tags), *scale))
-    if not found:
-        raise SettingsError(
-            f"--suite probes: no task is registered whose id begins with {PROBES!r}; "
-            f"take another suite: {', '.join(name for name in SUITES if name != 'probes')}"
-        )
+    for id in built_in_tasks():
+        if id.startswith(PROBES):
+            for level in make_task(id).levels:
+                # One word takes one step, a long text many: all have about as many episodes.
+                steps = 8_192 * min(4, make_task(id, level).max_new_tokens)
+                found.append(_experiment(id, steps, level))
     return Suite("probes", tuple(found), eval_episodes=128, n_envs=16)
 
 
@@ -167,8 +136,13 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "core": core,
     "probes": probes,
 }
-"""The suites by name; a probe may be registered until its suite is made."""
+"""The suites by name."""
 
 
-def _task(name: str, timesteps: int) -> Experiment:
-    return Experiment(f"TextGen/{name}-v0", {"level": 1}, timesteps, _TASKS[name])
+def _experiment(id: str, timesteps: int | None = None, level: int | None = None) -> Experiment:
+    """A task's experiment, with the tags and the scale that its class gives."""
+    task = make_task(id, level)
+    if timesteps is None:  # Where there are few words there is little to learn.
+        timesteps = 65_536 if task.tokenizer is None else 2_048
+    kwargs = {"level": task.level}
+    return Experiment(id, kwargs, timesteps, task.tags, task.floor, task.ceiling)

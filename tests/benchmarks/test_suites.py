@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,14 @@ from textgym.errors import SettingsError
 from textgym.registry import TASKS
 from textgym.tasks import make_task, registered_tasks
 from textgym.tasks.good_bad.task import GoodBad
-from textgym.tasks.probes.rewards import Noise, Scale
-from textgym.tasks.probes.words import Conditional
+from textgym.tasks.registry import built_in_tasks
 from textgym.tokenization import TINY_DIR
 
-PROBES = [Conditional, Noise, Scale]
 
+class Own(GoodBad):
+    """A task of a user's own."""
 
-@pytest.fixture
-def probes() -> Iterator[None]:
-    """Three probes are registered, whichever else are."""
-    with TASKS.restored():
-        for id in set(registered_tasks()) - {probe.id for probe in PROBES}:
-            if "/Probe-" in id:
-                TASKS.remove(id)
-        yield
+    id = "TextGen/Probe-Own-v0"
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "core"])
@@ -45,28 +38,29 @@ def test_experiments_name_what_can_be_made(name: str) -> None:
         assert len(experiment.tags) == 2
 
 
-def test_core_has_every_task_that_is_no_probe_at_its_default_level() -> None:
+def test_core_has_every_task_except_probes_at_its_default_level() -> None:
     found = {each.id: each.kwargs["level"] for each in make_suite("core").experiments}
-    tasks = [id for id in registered_tasks() if "/Probe-" not in id]
+    tasks = [id for id in built_in_tasks() if "/Probe-" not in id]
     assert found == {id: make_task(id).default_level for id in tasks}
 
 
-@pytest.mark.usefixtures("probes")
-def test_probes_are_those_that_are_registered_with_their_own_scale() -> None:
+def test_probes_have_all_levels_and_their_own_scale() -> None:
     found = {each.name: each for each in make_suite("probes").experiments}
-    assert len(found) == sum(len(probe.levels) for probe in PROBES)
+    probes = [make_task(id) for id in built_in_tasks() if "/Probe-" in id]
+    assert len(found) == sum(len(probe.levels) for probe in probes)
     scales = {name: (each.floor, each.ceiling) for name, each in found.items()}
     assert scales["TextGen/Probe-Scale-v0 level=3"] == (1250.0, 10_000.0)
     assert scales["TextGen/Probe-Conditional-v0 level=1"] == (1 / 8, 1.0)
     assert found["TextGen/Probe-Noise-v0 level=2"].tags == ("noise",)
 
 
-def test_no_probes_is_an_error_that_says_so() -> None:
+@pytest.mark.parametrize("name", SUITES)
+def test_a_registered_task_changes_no_suite(name: str) -> None:
+    before = make_suite(name)
     with TASKS.restored():
-        for id in set(registered_tasks()) - {GoodBad.id}:
-            TASKS.remove(id)
-        with pytest.raises(SettingsError, match=r"'TextGen/Probe-'.*smoke, quick, core"):
-            make_suite("probes")
+        TASKS.add(Own.id, Own)
+        assert Own.id in registered_tasks()
+        assert make_suite(name) == before
 
 
 def test_a_mistyped_suite_gets_near_matches() -> None:

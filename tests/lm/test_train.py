@@ -21,6 +21,7 @@ from textgym.pretrain.train import (
     loss_of,
     train,
 )
+from textgym.registry import TASKS
 from textgym.tasks import make_task
 from textgym.tokenization import load_tokenizer
 
@@ -70,6 +71,16 @@ def test_card_names_the_settings_and_every_task(finished):
     assert "--steps 6" in card
     for task in training.training_tasks("eval"):
         assert f"| {task} |" in card
+
+
+def test_a_registered_task_changes_no_document():
+    class Own(type(make_task("TextGen/QA-v0"))):
+        id = "TextGen/Own-v0"
+
+    before = training.documents(1, 0, 0, 8)
+    with TASKS.restored():
+        TASKS.add(Own.id, Own)
+        assert training.documents(1, 0, 0, 8) == before
 
 
 @pytest.mark.usefixtures("no_card")

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from textgym.errors import DataError, RewardError, naming
 from textgym.rewards.combine import RewardSum
-from textgym.rewards.registry import RewardFunction, make_reward
+from textgym.rewards.registry import RewardFunction, make_reward, reward_name
 from textgym.storage.files import replacing
 
 SYNTAX = (
@@ -141,8 +141,7 @@ def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
     with naming(repr(spec)):
         function = make_reward(name, **options)
     # Options may make another reward of it: rouge becomes rouge2.
-    own = getattr(function, "name", None) if options else None
-    return own if isinstance(own, str) else name, function, number
+    return reward_name(function, default=name) if options else name, function, number
 
 
 def _import(module: str) -> None:

@@ -37,8 +37,9 @@ from textgym.errors import SettingsError
 from textgym.lm.schedule import warmup_cosine
 from textgym.lm.training_state import claim, resume, save_state
 from textgym.pretrain.card import write_card
-from textgym.tasks import Task, make_task, registered_tasks
+from textgym.tasks import Task, make_task
 from textgym.tasks.mix import Mix
+from textgym.tasks.registry import built_in_tasks
 from textgym.tokenization import TINY_DIR, Tokenizer, load_tokenizer
 
 EOS = "<|endoftext|>"
@@ -83,8 +84,8 @@ class TrainSettings:
 
 
 def training_tasks(split: str) -> list[Task]:
-    """Every registered task in open text, in each of its forms; mixtures of them are left out."""
-    tasks = [make_task(name) for name in registered_tasks() if name != Mix.id]
+    """Every built-in task in open text, in each of its forms; mixtures of them are left out."""
+    tasks = [make_task(name) for name in built_in_tasks() if name != Mix.id]
     return [form for task in tasks if task.tokenizer is None for form in task.variants(split)]
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 
 from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError, shown
-from textgym.rewards.registry import RewardFunction, make_reward
+from textgym.rewards.registry import RewardFunction, make_reward, reward_name
 from textgym.rewards.signature import Call
 from textgym.rewards.validation import Rows, checked_values, explain, row_number
 from textgym.rewards.values import excerpt, finite_number
@@ -247,13 +246,7 @@ class RewardSum:
         )
 
     def _name_of(self, key: Any) -> str:
-        if isinstance(key, str):
-            name = key
-        else:
-            # A partial has no name of its own; what it calls has.
-            named = key.func if isinstance(key, partial) else key
-            given = getattr(named, "name", None) or getattr(named, "__name__", None)
-            name = given if isinstance(given, str) else type(named).__name__
+        name = reward_name(key)
         unique, copies = name, 1
         while unique in self.terms:
             copies += 1

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from textgym.rewards.registry import RewardFunction
+from textgym.rewards.registry import RewardFunction, reward_name
 from textgym.rewards.signature import Call
 
 
@@ -25,9 +24,7 @@ class MessageReward:
     def __init__(self, function: RewardFunction) -> None:
         self.function = function
         self.reward_call = Call.of(function, messages=True)
-        named = function.func if isinstance(function, partial) else function
-        given = getattr(named, "name", None) or getattr(named, "__name__", None)
-        self.name = self.__name__ = given if isinstance(given, str) else type(named).__name__
+        self.name = self.__name__ = reward_name(function)
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any

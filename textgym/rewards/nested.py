@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from textgym.errors import MissingDependencyError, RewardError, TaskError, TextGymError
-from textgym.rewards.registry import RewardFunction, make_reward
+from textgym.rewards.registry import RewardFunction, make_reward, reward_name
 from textgym.rewards.signature import Call
 from textgym.rewards.validation import checked_values, explain
 
@@ -41,7 +40,7 @@ class Inner:
             if isinstance(source, str):
                 self.name, function = source, make_reward(source)
             elif callable(source):
-                self.name, function = _name_of(source), source
+                self.name, function = reward_name(source), source
             else:
                 raise RewardError(
                     f"takes registered names and reward functions, not {type(source).__name__} "
@@ -84,13 +83,6 @@ class Inner:
         # Only the outermost caller knows the environment's rows.
         numbered = _ROW.search(reason) is not None and _NUMBERED not in reason
         return f"has the inner reward {self.name!r}, which {reason}{_NUMBERED * numbered}"
-
-
-def _name_of(function: Any) -> str:
-    # A partial has no name of its own; what it calls has.
-    named = function.func if isinstance(function, partial) else function
-    name = getattr(named, "name", None) or getattr(named, "__name__", None)
-    return name if isinstance(name, str) else type(named).__name__
 
 
 def per_text(values: Any, count: int) -> bool:

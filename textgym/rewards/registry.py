@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from textgym.errors import RewardError, TextGymError
@@ -119,6 +120,22 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
     if not callable(reward):
         raise RewardError(f"the factory of the reward {name!r} returned {reward!r}, not a function")
     return reward
+
+
+def reward_name(reward: Any, default: str | None = None) -> str:
+    """The name of a reward: its own ``name``, the function's, or its class's.
+
+    A `functools.partial` has the name of the function that it calls.
+
+    Args:
+        reward: A registered name, or a reward function.
+        default: The name of a function that has none; None: its class's.
+    """
+    if isinstance(reward, str):
+        return reward
+    function = reward.func if isinstance(reward, partial) else reward
+    name = getattr(function, "name", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else default or type(function).__name__
 
 
 def registered_rewards() -> list[str]:

@@ -81,6 +81,11 @@ class Task(ABC):
 
     Attributes:
         id: Name of the task and of its environment, such as ``"TextGen/Sentiment-v0"``.
+        tags: What the task requires of an agent ("reading"), and whether scores between 0 and 1
+            are possible ("graded") or not ("exact"): for tables and reports.
+        scored_by: What the score measures, in a phrase in Markdown: for tables.
+        floor: Expected return of uniformly random tokens.
+        ceiling: Return of the best policy.
         max_prompt_tokens: No prompt has more tokens.
         max_new_tokens: Tokens that the policy may write; every oracle fits, eos included. In a
             conversation the other side's tokens count too.
@@ -105,6 +110,10 @@ class Task(ABC):
     """
 
     id: ClassVar[str]
+    tags: ClassVar[tuple[str, ...]] = ()
+    scored_by: ClassVar[str] = ""
+    floor: float = 0.0
+    ceiling: float = 1.0
     max_prompt_tokens: int
     max_new_tokens: int
     stop: ClassVar[tuple[str, ...]] = ()

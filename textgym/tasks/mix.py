@@ -14,7 +14,7 @@ from textgym.tasks.base import Baseline, Reply, Task
 from textgym.tasks.judgement import Judgement
 from textgym.tasks.registry import make_task
 
-_BUILT_IN = (
+_MEMBERS = (
     "Code",
     "DataToText",
     "Dialogue",
@@ -27,7 +27,7 @@ _BUILT_IN = (
     "Summarize",
     "Translate",
 )
-"""The built-in tasks in open text: what a user registers never changes the default mixture."""
+"""The tasks of ``TextGen/Mix-v0``, named so that another task never changes its episodes."""
 
 
 class Mix(Task):
@@ -75,6 +75,8 @@ class Mix(Task):
     """
 
     id = "TextGen/Mix-v0"
+    tags = ("many tasks", "graded")
+    scored_by = "the task's own score; `info['task']` has its id"
     max_prompt_tokens = 128
     max_new_tokens = 112
     levels = (1, 2, 3)
@@ -116,7 +118,7 @@ class Mix(Task):
     @classmethod
     def built_in(cls) -> list[str]:
         """The tasks that are mixed by default."""
-        return [f"TextGen/{name}-v0" for name in _BUILT_IN]
+        return [f"TextGen/{name}-v0" for name in _MEMBERS]
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a task, and a row of it, of either split."""

@@ -61,6 +61,11 @@ def registered_tasks() -> list[str]:
     return TASKS.names()
 
 
+def built_in_tasks() -> list[str]:
+    """The ids of the package's own tasks, sorted, whatever else is registered."""
+    return sorted(_BUILT_IN)
+
+
 def make_task(id: str, level: int | None = None, split: str = "train") -> Task:
     """Build a task by its id.
 

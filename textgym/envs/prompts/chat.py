@@ -11,7 +11,7 @@ from textgym.data.messages import is_conversation
 from textgym.data.rows import Row, user_text
 from textgym.errors import DataError, SettingsError, TextGymError
 from textgym.rewards.combine import RewardSpec
-from textgym.rewards.registry import RewardFunction
+from textgym.rewards.registry import RewardFunction, reward_name
 from textgym.rewards.signature import Call
 from textgym.tasks.sources.base import FiniteSource, Source, TaskReward, TaskSource
 from textgym.tokenization import ChatTemplate, Message, Tokenizer
@@ -90,7 +90,7 @@ class OnUserText:
     """
 
     def __init__(self, function: RewardFunction) -> None:
-        self.name = getattr(function, "name", None) or getattr(function, "__name__", "score")
+        self.name = reward_name(function)
         self._function = function
         self._call = Call.of(function)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from textgym.rewards.registry import RewardFunction
+from textgym.rewards.registry import RewardFunction, reward_name
 from textgym.rewards.signature import Call
 
 T = TypeVar("T")
@@ -107,10 +107,7 @@ class Background:
     def __post_init__(self) -> None:
         function: Any = self.function
         object.__setattr__(self, "_call", Call.of(function))
-        named = function.func if isinstance(function, partial) else function
-        given = getattr(named, "name", None) or getattr(named, "__name__", None)
-        name = given if isinstance(given, str) else type(named).__name__
-        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "name", reward_name(function))
 
     def start_scoring(
         self, prompts: list[str], completions: list[str], **columns: Any

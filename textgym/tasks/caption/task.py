@@ -152,6 +152,10 @@ class Caption(Task):
     """
 
     id = "TextGen/Caption-v0"
+    tags = ("pictures", "graded")
+    scored_by = (
+        "every claim checked against the scene, and the share of the scene that is described"
+    )
     max_prompt_tokens = 16
     max_new_tokens = 48
     levels = (1, 2, 3)

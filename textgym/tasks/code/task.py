@@ -146,6 +146,8 @@ class Code(Task):
     """
 
     id = "TextGen/Code-v0"
+    tags = ("reasoning", "graded")
+    scored_by = "the share of hidden tests that pass"
     max_prompt_tokens = 128
     max_new_tokens = 56
     levels = (1, 2, 3)

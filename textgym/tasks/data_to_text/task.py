@@ -183,6 +183,8 @@ class DataToText(Task):
     """
 
     id = "TextGen/DataToText-v0"
+    tags = ("grounded writing", "graded")
+    scored_by = "precision times coverage of the facts that the text states"
     max_prompt_tokens = 80
     max_new_tokens = 72
     levels = (1, 2, 3)

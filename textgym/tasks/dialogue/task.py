@@ -147,6 +147,8 @@ class Dialogue(Task):
     """
 
     id = "TextGen/Dialogue-v0"
+    tags = ("conversation", "graded")
+    scored_by = "the state of the bookings and the number of turns; each turn's progress"
     max_prompt_tokens = 96
     max_new_tokens = 112
     max_turns = 6

@@ -144,6 +144,8 @@ class KnowledgeGraph(Task):
     """
 
     id = "TextGen/KnowledgeGraph-v0"
+    tags = ("reading", "exact")
+    scored_by = "a valid path times the right answer"
     max_prompt_tokens = 120
     max_new_tokens = 24
     levels = (1, 2, 3)

@@ -177,6 +177,8 @@ class Moderate(Task):
     """
 
     id = "TextGen/Moderate-v0"
+    tags = ("judging", "graded")
+    scored_by = 'help; broken rules are `info["cost"]`'
     max_prompt_tokens = 112
     max_new_tokens = 48
     levels = (1, 2, 3)

@@ -41,7 +41,7 @@ class Probe(Task):
         lengths: `max_new_tokens` by level, from level 1 on; empty where it is always the same.
     """
 
-    tags: ClassVar[tuple[str, ...]]
+    scored_by = "a probe of one ability, whose optimum is known in closed form"
     tokenizer: ClassVar[tuple[str, ...]]
     lengths: ClassVar[tuple[int, ...]] = ()
     max_prompt_tokens = 1
@@ -54,6 +54,7 @@ class Probe(Task):
         super().__init__(level, split)
         if self.lengths:
             self.max_new_tokens = self.lengths[self.level - 1]
+        self.floor, self.ceiling = float(self.random_reward), float(self.optimum)
 
     @abstractmethod
     def right(self, prompt: str) -> str:

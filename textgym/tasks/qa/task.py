@@ -145,6 +145,8 @@ class QA(Task):
     """
 
     id = "TextGen/QA-v0"
+    tags = ("reading", "exact")
+    scored_by = "the right answer, or that there is none"
     max_prompt_tokens = 88
     max_new_tokens = 20
     levels = (1, 2, 3)

@@ -170,6 +170,8 @@ class Risk(Task):
     """
 
     id = "TextGen/Risk-v0"
+    tags = ("judging", "graded")
+    scored_by = "cost-sensitive accuracy times a reason that the facts support"
     max_prompt_tokens = 96
     max_new_tokens = 56
     levels = (1, 2, 3)

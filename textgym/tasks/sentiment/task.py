@@ -144,6 +144,11 @@ class Sentiment(Task):
     """
 
     id = "TextGen/Sentiment-v0"
+    tags = ("free writing", "graded")
+    scored_by = (
+        'how positive the review is; polarity is composed ("not bad", "X, but Y"), and '
+        "only grammatical sentences on new aspects count"
+    )
     max_prompt_tokens = 48
     max_new_tokens = 64
     levels = (1, 2, 3)

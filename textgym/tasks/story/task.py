@@ -185,6 +185,11 @@ class Story(Task):
     """
 
     id = "TextGen/Story-v0"
+    tags = ("free writing", "graded")
+    scored_by = (
+        "events that are possible (a checker tracks who is where and has what) and use "
+        "three given words"
+    )
     max_prompt_tokens = 56
     max_new_tokens = 64
     levels = (1, 2, 3)

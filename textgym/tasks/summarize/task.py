@@ -165,6 +165,8 @@ class Summarize(Task):
     """
 
     id = "TextGen/Summarize-v0"
+    tags = ("grounded writing", "graded")
+    scored_by = "the facts that matter, read back from the summary; inventions and overlength cost"
     max_prompt_tokens = 112
     max_new_tokens = 48
     levels = (1, 2, 3)

@@ -173,6 +173,8 @@ class Translate(Task):
     """
 
     id = "TextGen/Translate-v0"
+    tags = ("grounded writing", "graded")
+    scored_by = "the meaning, parsed back; the eval split combines words in new ways"
     max_prompt_tokens = 80
     max_new_tokens = 72
     levels = (1, 2, 3)
