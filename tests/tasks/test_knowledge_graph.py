@@ -1,4 +1,4 @@
-"""The knowledge graph task: paths by brute force, scores by hand, and attempts to cheat."""
+"""The knowledge graph task: paths by brute force, scores by hand, attacks and public data."""
 
 import re
 from itertools import permutations
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import document_scores
 from textgym.data.rows import as_row
 from textgym.tasks.knowledge_graph.reader import paths, read, valid_steps
 from textgym.tasks.knowledge_graph.task import KnowledgeGraph
@@ -20,7 +21,7 @@ def rows_of(level, count=400, seed=0):
     return task, [task.sample(rng) for _ in range(count)]
 
 
-def told(path, answer):
+def completion(path, answer):
     return f" Path: {', '.join(path)}. Answer: {answer}."
 
 
@@ -33,7 +34,7 @@ def test_contract():
 
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
-def test_there_is_one_path_by_brute_force(level):
+def test_brute_force_finds_one_path(level):
     _, rows = rows_of(level, 150)
     for row in rows:
         facts = {tuple(fact) for fact in row["triples"]}
@@ -55,7 +56,7 @@ def test_there_is_one_path_by_brute_force(level):
 
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
-def test_there_is_one_path_even_if_friends_are_friends_of_each_other(level):
+def test_there_is_one_path_even_if_relations_are_mutual(level):
     _, rows = rows_of(level, 1500)
     mutual = {"friend of": "friend of", "cousin of": "cousin of", "sister of": "sibling",
               "brother of": "sibling"}  # fmt: skip
@@ -94,8 +95,8 @@ def test_families_are_possible(level):
 
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
-def test_a_second_reading_finds_the_writers_question(level):
-    # The writer makes the steps together with the question; the reader reads them off the prompt.
+def test_the_reader_finds_the_writers_question(level):
+    # The writer makes the steps together with the question; the reader parses the prompt.
     task, rows = rows_of(level, 1500)
     kinds = set()
     for row in rows:
@@ -136,9 +137,9 @@ def test_questions_by_hand(rule, question, path):
     rule = rule and f"Rule: {rule}\n"
     row = KnowledgeGraph().complete_row({"prompt": f"Facts: {facts}.\n{rule}Question: {question}"})
     assert path[-1] in row["answers"]
-    assert KnowledgeGraph().score(told(path, path[-1]), row) == 1.0
-    assert KnowledgeGraph().score(told(path[::-1], path[-1]), row) == 0.0
-    assert KnowledgeGraph().score(told(path[:1], path[-1]), row) == 0.0
+    assert KnowledgeGraph().score(completion(path, path[-1]), row) == 1.0
+    assert KnowledgeGraph().score(completion(path[::-1], path[-1]), row) == 0.0
+    assert KnowledgeGraph().score(completion(path[:1], path[-1]), row) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_questions_by_hand(rule, question, path):
         "Question: Tom - child of - ?",
     ],
 )
-def test_what_the_reader_does_not_know_is_left_alone(prompt):
+def test_unknown_prompts_are_left_alone(prompt):
     task, row = KnowledgeGraph(), {"prompt": prompt}
     assert read(prompt) is None
     assert task.complete_row(row) == row
@@ -226,7 +227,7 @@ JUNK = "walrus trombone quasar parsnip glacier velcro marzipan sprocket lagoon o
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        # The right answer, one right step of two, and the share of the letters that name somebody.
+        # The right answer, one right step of two, and the share of letters in known names.
         (["Ann", "Tom", "Ben"], 1 / 2),
         (["Ann", "Tom", "Zoe"], 1 / 2 * 6 / 9),
         (["Ann", "Tom", JUNK], 1 / 2 * 6 / (6 + len(JUNK))),
@@ -235,19 +236,19 @@ JUNK = "walrus trombone quasar parsnip glacier velcro marzipan sprocket lagoon o
         ([JUNK, "Tom", "Lucy"], 0),
     ],
 )
-def test_what_names_nobody_takes_its_share(path, expected):
-    assert KnowledgeGraph().score(told(path, "Lucy"), ROW) == pytest.approx(expected)
+def test_unknown_names_take_their_share(path, expected):
+    assert KnowledgeGraph().score(completion(path, "Lucy"), ROW) == pytest.approx(expected)
 
 
-def test_an_answer_has_to_be_where_the_path_ends():
+def test_the_answer_has_to_be_the_end_of_the_path():
     row = {**ROW, "triples": [*ROW["triples"], ["Ben", "friend of", "Sam"]],
            "answers": ["Lucy", "Sam"]}  # fmt: skip
     assert paths(row["triples"], "Ann", row["steps"]) == [["Ann", "Tom", "Lucy"],
                                                           ["Ann", "Ben", "Sam"]]  # fmt: skip
     for path in (["Ann", "Tom", "Lucy"], ["Ann", "Ben", "Sam"]):
-        assert KnowledgeGraph().score(told(path, path[-1]), row) == 1.0
+        assert KnowledgeGraph().score(completion(path, path[-1]), row) == 1.0
         other = {"Lucy": "Sam", "Sam": "Lucy"}[path[-1]]
-        assert KnowledgeGraph().score(told(path, other), row) == 0.2
+        assert KnowledgeGraph().score(completion(path, other), row) == 0.2
 
 
 names = st.sampled_from(["Ann", "Tom", "Ben", "Lucy", "Eve", "Rome", "Max", "Sam"])
@@ -256,13 +257,13 @@ names = st.sampled_from(["Ann", "Tom", "Ben", "Lucy", "Eve", "Rome", "Max", "Sam
 @settings(max_examples=300, deadline=None)
 @given(st.lists(names, min_size=1, max_size=5), names)
 def test_scores_are_the_formula(path, answer):
-    # The same once more, in one expression over the one right path and the one blind alley.
+    # The formula, written out for the one right path and the one dead end.
     prefix = 0
     if path[0] == "Ann" and path[1:2] in (["Tom"], ["Ben"]):
         prefix = 2 if path[1:3] == ["Tom", "Lucy"] else 1
     right = answer == "Lucy"
     expected = prefix / max(2, len(path) - 1) * (1 if right else 0.2)
-    assert KnowledgeGraph().score(told(path, answer), ROW) == pytest.approx(expected)
+    assert KnowledgeGraph().score(completion(path, answer), ROW) == pytest.approx(expected)
     assert valid_steps(path, ROW["triples"], "Ann", ROW["steps"]) == prefix
 
 
@@ -271,19 +272,19 @@ def test_every_corruption_lowers_the_score(level):
     task, rows = rows_of(level, 60)
     for row in rows:
         path, answer = path_of(row), row["answers"][0]
-        assert task.score(told(path, answer), row) == 1.0
+        assert task.score(completion(path, answer), row) == 1.0
         everyone = {name for head, _, tail in row["triples"] for name in (head, tail)}
         for other in sorted(everyone):
             if other != answer:
-                assert task.score(told(path, other), row) == 0.2
+                assert task.score(completion(path, other), row) == 0.2
             for at in range(len(path)):
                 changed = [*path[:at], other, *path[at + 1 :]]
-                assert changed == path or task.score(told(changed, answer), row) < 0.7
+                assert changed == path or task.score(completion(changed, answer), row) < 0.7
                 longer = [*path[:at], other, *path[at:]]
-                assert task.score(told(longer, answer), row) < 0.8
-            assert task.score(told([*path, other], answer), row) < 0.8
+                assert task.score(completion(longer, answer), row) < 0.8
+            assert task.score(completion([*path, other], answer), row) < 0.8
         for at in range(len(path)):
-            assert task.score(told(path[:at] + path[at + 1 :], answer), row) < 0.7
+            assert task.score(completion(path[:at] + path[at + 1 :], answer), row) < 0.7
 
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
@@ -293,8 +294,8 @@ def test_the_order_of_the_facts_does_not_matter(level):
     for row in rows:
         facts = [row["triples"][i] for i in rng.permutation(len(row["triples"]))]
         _, _, rest = row["prompt"].partition("\n")
-        told_again = f"Facts: {'; '.join(map(' - '.join, facts))}.\n{rest}"
-        again = task.complete_row({"prompt": told_again})
+        shuffled = f"Facts: {'; '.join(map(' - '.join, facts))}.\n{rest}"
+        again = task.complete_row({"prompt": shuffled})
         assert again["answers"] == row["answers"]
         assert task.score(row["reference"], again) == 1.0
 
@@ -310,16 +311,16 @@ def test_attacks(level):
         return np.mean([task.score(attack(row), row) for row in rows])
 
     assert mean(lambda row: f" Answer: {', '.join(everyone(row))}.") == 0
-    assert mean(lambda row: told(everyone(row), ", ".join(everyone(row)))) == 0
-    # Everyone in the path, from the start, and a guess of the answer.
-    assert mean(lambda row: told([row["start"], *everyone(row)], everyone(row)[0])) < 0.05
-    assert mean(lambda row: told([row["start"]], row["answers"][0])) == 0
+    assert mean(lambda row: completion(everyone(row), ", ".join(everyone(row)))) == 0
+    # All names as the path, and a guess of the answer.
+    assert mean(lambda row: completion([row["start"], *everyone(row)], everyone(row)[0])) < 0.05
+    assert mean(lambda row: completion([row["start"]], row["answers"][0])) == 0
     assert mean(lambda row: " " + row["prompt"].partition(".")[0] + ".") == 0
     # Each of the names that the first fact of the prompt has.
     for at in (0, 2):
         end = [row["triples"][0][at] for row in rows]
         values = [
-            task.score(told([row["start"], one], one), row)
+            task.score(completion([row["start"], one], one), row)
             for row, one in zip(rows, end, strict=True)
         ]
         assert np.mean(values) < 0.25
@@ -333,7 +334,7 @@ def test_attacks(level):
         (3, {"wander": (0.12, 0.22), "related": (0.45, 0.57)}),
     ],
 )
-def test_baselines_get_what_the_page_says(level, bands):
+def test_documented_baseline_scores(level, bands):
     task, rows = rows_of(level, 1200)
     for name, write in task.baselines().items():
         rng = np.random.default_rng(0)
@@ -344,25 +345,13 @@ def test_baselines_get_what_the_page_says(level, bands):
 
 @pytest.mark.parametrize("level", KnowledgeGraph.levels)
 def test_documents_are_mediocre(level):
-    kept = []
-
-    class Keep(KnowledgeGraph):
-        def sample(self, rng):
-            kept.append(super().sample(rng))
-            return kept[-1]
-
-    task, rng = Keep(level), np.random.default_rng(level)
-    scores = []
-    for _ in range(500):
-        document = task.document(rng)
-        assert document.startswith(kept[-1]["prompt"] + "\n")
-        scores.append(task.score(document[len(kept[-1]["prompt"]) :], kept[-1]))
+    scores = document_scores(KnowledgeGraph(level), 500, "\n")
     assert 0.35 < np.mean(scores) < 0.6
     assert np.std(scores) > 0.3
 
 
-def test_rules_follow_from_what_the_words_mean():
-    # A check by generation and sex: what a rule concludes has the sum of its steps.
+def test_rules_follow_from_the_meaning_of_their_words():
+    # By generation and sex: the head of a rule has the sum of its body's steps.
     up = {"mother of": 1, "father of": 1, "sister of": 0, "brother of": 0, "aunt of": 1,
           "uncle of": 1, "grandmother of": 2, "grandfather of": 2}  # fmt: skip
     women = {"mother of", "sister of", "aunt of", "grandmother of"}
@@ -370,7 +359,7 @@ def test_rules_follow_from_what_the_words_mean():
         if rule.head == "ancestor of":
             assert all(up[one] == 1 for one in rule.body)
             continue
-        assert not rule.turned
+        assert not rule.inverted
         assert sum(up[one] for one in rule.body) == up[rule.head], rule
         assert (rule.body[0] in women) == (rule.head in women), rule
 
@@ -425,14 +414,14 @@ def test_webqsp_rows():
     )
     # A detour along facts: two hops are needed, four are shown.
     detour = ["Danube", "Germany", "Danube", "Romania", "Bucharest"]
-    assert task.score(told(detour, "Bucharest"), row) == pytest.approx(0.5 + 0.5 * 2 / 4)
+    assert task.score(completion(detour, "Bucharest"), row) == pytest.approx(0.5 + 0.5 * 2 / 4)
     assert task.score(" Bucharest, Berlin", row) == pytest.approx(0.5 * 2 / 3)
     assert task.score(row["prompt"], row) == 0.0
     assert task.score("", row) == 0.0
 
 
 def test_rows_with_numpy_columns():
-    # Parquet files give lists as arrays, whose truth value is an error if they have two elements.
+    # Parquet files store lists as arrays, which have no truth value if they have two elements.
     def array(items):
         made = np.empty(len(items), dtype=object)
         made[:] = items
@@ -476,7 +465,7 @@ def test_metaqa_rows():
     )
 
 
-def test_names_that_hold_the_marks_of_the_format():
+def test_names_that_contain_separators():
     task = KnowledgeGraph()
     row = task.convert(
         {

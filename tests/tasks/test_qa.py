@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import document_scores
 from textgym.data.rows import as_row
 from textgym.tasks.qa.answers import ABSTENTIONS, KINDS
 from textgym.tasks.qa.public import convert
@@ -275,19 +276,7 @@ def test_questions_are_balanced(level):
 
 @pytest.mark.parametrize("level", QA.levels)
 def test_documents_are_mediocre(level):
-    kept = []
-
-    class Keep(QA):
-        def sample(self, rng):
-            kept.append(super().sample(rng))
-            return kept[-1]
-
-    task, rng = Keep(level), np.random.default_rng(level)
-    scores = []
-    for _ in range(600):
-        document = task.document(rng)
-        assert document.startswith(kept[-1]["prompt"] + " ")
-        scores.append(task.score(document[len(kept[-1]["prompt"]) :], kept[-1]))
+    scores = document_scores(QA(level), 600, " ")
     assert 0.3 < np.mean(scores) < 0.6
     assert {0.0, 0.1, 1.0} == set(scores)
 

@@ -1,19 +1,15 @@
-"""Answers without understanding: the baselines of the knowledge graph task, and its documents."""
+"""Baselines that walk through the graph, and the mediocre completions of documents."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from textgym.data.rows import Row
-
-
-def told(path: list[str], answer: str) -> str:
-    """A path and an answer in the form of the task."""
-    return f"\nPath: {', '.join(path)}. Answer: {answer}."
+from textgym.tasks.knowledge_graph.writer import completion
 
 
 def _walk(row: Row, path: list[str], luck: list[float], related: bool) -> list[str]:
-    """Go on along facts, back and forth, never to where one was before."""
+    """Extend a path along facts in either direction, without repetition."""
     wanted = {relation for relation, _ in row["steps"]}
     path = list(path)
     while len(path) <= len(row["steps"]):
@@ -34,17 +30,17 @@ def _walk(row: Row, path: list[str], luck: list[float], related: bool) -> list[s
 def wander(row: Row, rng: np.random.Generator) -> str:
     """A walk from the start along any facts."""
     path = _walk(row, [row["start"]], rng.random(4).tolist(), related=False)
-    return told(path, path[-1])
+    return completion(path, path[-1])
 
 
 def related(row: Row, rng: np.random.Generator) -> str:
-    """A walk that prefers the relations which the question needs, in any order and direction."""
+    """A walk that prefers the relations of the question, in any order and direction."""
     path = _walk(row, [row["start"]], rng.random(4).tolist(), related=True)
-    return told(path, path[-1])
+    return completion(path, path[-1])
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
-    """Now and then the right path and answer; else lapses in either."""
+    """The right completion in a quarter of the calls; otherwise a wrong path or answer."""
     luck, which, *more = rng.random(6).tolist()
     answer = row["answers"][0]
     text = str(row["reference"])
@@ -52,19 +48,19 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     if luck < 0.25:
         return text
     if luck < 0.5:
-        # Off the path after some steps.
+        # The path is left after some steps.
         path = _walk(row, right[: 1 + int(which * (len(right) - 1))], more, related=more[0] < 0.5)
-        return told(path, path[-1])
+        return completion(path, path[-1])
     if luck < 0.7:
         path = _walk(row, [row["start"]], more, related=False)
-        return told(path, path[-1])
+        return completion(path, path[-1])
     everyone = sorted({name for head, _, tail in row["triples"] for name in (head, tail)})
     other = everyone[int(which * len(everyone))]
     if luck < 0.8:
-        return told(right, other)
+        return completion(right, other)
     if luck < 0.88 and len(right) > 2:
         del right[1 + int(which * (len(right) - 2))]
-        return told(right, answer)
+        return completion(right, answer)
     if luck < 0.94:
-        return told([*right, other], answer)
+        return completion([*right, other], answer)
     return f"\nAnswer: {answer}."

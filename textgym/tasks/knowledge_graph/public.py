@@ -1,4 +1,4 @@
-"""Public questions over knowledge graphs: how rows are read, and how answers to them are judged."""
+"""Public questions over knowledge graphs: conversion of their rows, and their scorer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from textgym.data.literals import from_array
 from textgym.rewards.metrics.normalize import normalize
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa.public import answers_of
@@ -17,15 +18,15 @@ _GRAPHS = ("triples", "graph", "facts", "subgraph", "kg")
 _ANSWERS = ("answers", "answer", "a_entity")
 _TOPICS = ("q_entity", "topic_entity", "topic")
 _MOST_FACTS = 16
-_LONGEST = 4_000
-"""Characters; no longer text is read."""
+_MAX_CHARACTERS = 4_000
+"""Longer texts score 0."""
 _TURN = re.compile(r"\.\s+Answer:")
 
 _Triple = list[str]
 
 
 def convert(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of public data with a prompt, a reference and answers; any other as it is."""
+    """Add a prompt, a reference and answers to a row of public data; return others unchanged."""
     question = row.get("question")
     if "prompt" in row or not isinstance(question, str):
         return row
@@ -46,7 +47,7 @@ def convert(row: dict[str, Any]) -> dict[str, Any]:
     prompt = f"Question: {asked}"
     if facts:
         prompt = f"Facts: {'; '.join(' - '.join(fact) for fact in facts)}.\n{prompt}"
-    # Names that hold the marks of the format cannot be told apart in a path: none is asked for.
+    # Names that contain the separators of the format make a path ambiguous.
     if any(", " in name or ". " in name for name in path):
         path = []
     reference = f"Answer: {'; '.join(answers).removesuffix('.')}."
@@ -63,15 +64,13 @@ def convert(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _triples(graph: Any) -> list[_Triple]:
-    """Facts of three strings each, whether lists, or texts with bars or dashes between."""
-    if hasattr(graph, "tolist"):
-        graph = graph.tolist()
+    """The facts of a list of triples, or of a text with "|" or " - " between their parts."""
+    graph = from_array(graph)
     if isinstance(graph, str):
         graph = re.split(r"[\n;]", graph)
     found: dict[tuple[str, ...], None] = {}
     for fact in graph if isinstance(graph, Sequence) else ():
-        if hasattr(fact, "tolist"):
-            fact = fact.tolist()
+        fact = from_array(fact)
         if isinstance(fact, str):
             fact = fact.split("|") if "|" in fact else fact.split(" - ")
         elif isinstance(fact, Mapping):
@@ -94,7 +93,7 @@ def _topics(row: Mapping[str, Any], question: str, triples: list[_Triple]) -> li
 
 
 def _shortest(triples: list[_Triple], topics: list[str], answers: set[str]) -> list[str]:
-    """A shortest path from a topic to an answer along facts in any direction; empty if none."""
+    """A shortest path from a topic to an answer along facts in any direction, or empty."""
     near: dict[str, list[str]] = {}
     for head, _, tail in triples:
         near.setdefault(head, []).append(tail)
@@ -116,7 +115,7 @@ def _shortest(triples: list[_Triple], topics: list[str], answers: set[str]) -> l
 
 
 def _near(triples: list[_Triple], names: list[str]) -> list[_Triple]:
-    """Facts for the prompt: those that link the names to each other, to others, and the rest."""
+    """Facts for the prompt: first links between the names, then links to others, then the rest."""
     known = set(names)
     links = {link for pair in pairwise(names) for link in (pair, pair[::-1])}
 
@@ -128,7 +127,7 @@ def _near(triples: list[_Triple], names: list[str]) -> list[_Triple]:
 
 
 def parse(text: str) -> tuple[list[str], str]:
-    """The path and the answer that a text states: ``Path: A, B. Answer: B.`` or only the answer."""
+    """The path and the answer of a text: ``Path: A, B. Answer: B.`` or only the answer."""
     text = text.strip()
     path: list[str] = []
     if text.startswith("Path:"):
@@ -139,15 +138,15 @@ def parse(text: str) -> tuple[list[str], str]:
 
 
 def judge_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]) -> Judgement:
-    """F1 of the set of answers; half of it for a path to one of them, where there is one."""
-    if len(completion) > _LONGEST:
-        return nothing("the text", f"longer than {_LONGEST} characters")
-    path, said = parse(completion)
-    wanted = {normalize(answer, _IGNORED) for answer in answers} - {""}
-    listed = _listed(said, wanted)
+    """F1 of the set of answers; half of it is for a path to one of them, where one exists."""
+    if len(completion) > _MAX_CHARACTERS:
+        return nothing("the text", f"longer than {_MAX_CHARACTERS} characters")
+    path, answer = parse(completion)
+    wanted = {normalize(one, _IGNORED) for one in answers} - {""}
+    listed = _listed(answer, wanted)
     found = len(wanted & set(listed))
     if not found:
-        return nothing(quoted(said), "not an answer")
+        return nothing(quoted(answer), "not an answer")
     f1 = 2 * found / (len(listed) + len(wanted))
     what = f"right, of {len(listed)} listed: F1"
     judgement = Judgement().add(f"{found} of {len(wanted)} answers", what, f1)
@@ -158,18 +157,19 @@ def judge_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]
     return judgement.scale("the path", f"{validity:.2f} of it is right", 0.5 + 0.5 * validity)
 
 
-def _listed(said: str, wanted: set[str]) -> list[str]:
-    """What is listed; a mark that is part of a right answer does not divide."""
-    whole = normalize(said, _IGNORED)
+def _listed(text: str, wanted: set[str]) -> list[str]:
+    """The normalised items of a list; a right answer is not divided at its own punctuation."""
+    whole = normalize(text, _IGNORED)
     if whole in wanted:
         return [whole]
-    parts = re.split(r"[;|\n]", said)
+    parts = re.split(r"[;|\n]", text)
     if len(parts) == 1:
-        parts = re.split(r", (?:and )?| and ", said)
+        parts = re.split(r", (?:and )?| and ", text)
     return [one for part in parts if (one := normalize(part, _IGNORED))]
 
 
 def _validity(path: list[str], row: Mapping[str, Any], wanted: set[str], hops: int) -> float:
+    """1 for a shortest path along facts to an answer, less for a longer or invalid one."""
     if not path or path[0] != row.get("start"):
         return 0.0
     links = {(head, tail) for head, _, tail in row["triples"]}

@@ -1,7 +1,6 @@
-"""Reads prompts of the knowledge graph task, and walks through graphs.
+"""Parses prompts, and searches graphs for paths.
 
-Nothing here is taken from how `knowledge_graph_writer` makes its questions: the paths are found by
-a search through the facts.
+It shares no code with the writer: paths are found by a search through the facts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _MISSING = re.compile(r"(\w+|\?) - ([\w ]+?) - (\w+|\?)\.?")
 
 
 class Question(NamedTuple):
-    """What a prompt asks, in the columns of a row."""
+    """A prompt's question in the columns of a row."""
 
     triples: list[list[str]]
     start: str
@@ -31,7 +30,7 @@ class Question(NamedTuple):
 def paths(
     triples: Sequence[Sequence[str]], start: str, steps: Sequence[Sequence[Any]]
 ) -> list[list[str]]:
-    """All ways from the start through the graph by the given steps."""
+    """All paths from the start along the given steps."""
     found = [[start]]
     for relation, way in steps:
         found = [
@@ -50,7 +49,7 @@ def valid_steps(
     start: str,
     steps: Sequence[Sequence[Any]],
 ) -> int:
-    """How many steps of a path, from its beginning, are the wanted ones and facts."""
+    """The number of leading steps of a path that are facts and the given steps."""
     if path[0] != start:
         return 0
     for number, (relation, way) in enumerate(steps):
@@ -63,50 +62,51 @@ def valid_steps(
 
 
 def read(prompt: str) -> Question | None:
-    """Read a prompt; None if it is of another form, or has no answer."""
+    """Read a prompt; None if it has another form or no answer."""
     found = _PROMPT.fullmatch(prompt.strip())
     if not found:
         return None
     triples = [list(fact.groups()) for fact in _FACT.finditer(found[1].replace("; ", ";"))]
-    asked = _asked(found[3].strip(), found[2] or "")
-    if asked is None:
+    route = _route_of(found[3].strip(), found[2] or "")
+    if route is None:
         return None
-    start, steps = asked
+    start, steps = route
     answers = list(dict.fromkeys(path[-1] for path in paths(triples, start, steps)))
     return Question(triples, start, steps, answers) if answers else None
 
 
-def _asked(question: str, rule: str) -> tuple[str, list[list[Any]]] | None:
-    if said := _NESTED.fullmatch(question):
-        return said[2], _back(said[1])
-    if said := _WHERE.fullmatch(question):
-        return said[2], [*_back(said[1]), [f"{said[3]}s in", 1]]
-    if said := _FOLLOW.fullmatch(question):
-        links = re.findall(r"(\w+) is the (\w+ of) (\w)\. ", said[1])
+def _route_of(question: str, rule: str) -> tuple[str, list[list[Any]]] | None:
+    """The start and the steps that a question asks for."""
+    if found := _NESTED.fullmatch(question):
+        return found[2], _backwards(found[1])
+    if found := _WHERE.fullmatch(question):
+        return found[2], [*_backwards(found[1]), [f"{found[3]}s in", 1]]
+    if found := _FOLLOW.fullmatch(question):
+        links = re.findall(r"(\w+) is the (\w+ of) (\w)\. ", found[1])
         conditions = [(head, relation, tail) for head, relation, tail in links]
-        steps = _route(conditions, links[0][0], said[2])
+        steps = _route(conditions, links[0][0], found[2])
         return None if steps is None else (links[0][0], steps)
-    said = _MISSING.fullmatch(question)
+    found = _MISSING.fullmatch(question)
     body, _, head = rule.partition(", then ")
-    concluded = _CONDITION.search(head)
-    if not said or not concluded or said[2] != concluded[2] or (said[1] == "?") == (said[3] == "?"):
+    implied = _CONDITION.search(head)
+    if not found or not implied or found[2] != implied[2] or (found[1] == "?") == (found[3] == "?"):
         return None
     conditions = [(one[1], one[2], one[3]) for one in _CONDITION.finditer(body)]
-    first, last = concluded[1], concluded[3]
-    start = said[1]
+    first, last = implied[1], implied[3]
+    start = found[1]
     if start == "?":
-        first, last, start = last, first, said[3]
+        first, last, start = last, first, found[3]
     route = _route(conditions, first, last)
     return None if route is None else (start, route)
 
 
-def _back(phrase: str) -> list[list[Any]]:
-    """The steps of "the friend of the mother of", said of somebody."""
+def _backwards(phrase: str) -> list[list[Any]]:
+    """The steps of a phrase such as "the friend of the mother of"."""
     return [[relation, -1] for relation in re.findall(r"the (\w+ of) ", phrase)[::-1]]
 
 
 def _route(conditions: list[tuple[str, str, str]], first: str, last: str) -> list[list[Any]] | None:
-    """The steps from one variable to another, along conditions none of which is used twice."""
+    """The steps from one variable to another, using each condition at most once."""
     if first == last:
         return []
     for number, (head, relation, tail) in enumerate(conditions):

@@ -1,4 +1,4 @@
-"""Answer questions about a small knowledge graph, and show the path to the answer."""
+"""Answer a question about a small knowledge graph with the path to the answer."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.knowledge_graph.baselines import mediocre, related, told, wander
+from textgym.tasks.knowledge_graph.baselines import mediocre, related, wander
 from textgym.tasks.knowledge_graph.public import convert, judge_public, parse
 from textgym.tasks.knowledge_graph.reader import read, valid_steps
-from textgym.tasks.knowledge_graph.world import write
+from textgym.tasks.knowledge_graph.writer import completion, write
 from textgym.tasks.qa.public import answers_of
 
-_CONTRADICTED = 0.2
-"""What a path is worth that another answer follows."""
+_WRONG_ANSWER = 0.2
+"""The factor for a wrong answer after a path."""
 
 _ANSWER = re.compile(r"\s*Path:([^.]+)\.\s*Answer:\s*([^.,\s]+)\.?\s*").fullmatch
-_LONGEST = 250
-"""Characters; no path of this task has more."""
+_MAX_CHARACTERS = 250
+"""No completion of this task is longer."""
 
 
 class KnowledgeGraph(Task):
-    """Answer questions about a small knowledge graph, and show the path to the answer.
+    """Answer a question about a small knowledge graph with the path to the answer.
 
     ## Description
 
-    The prompt lists facts, as "Ann - mother of - Tom" (Ann is the mother of Tom), and asks for
-    somebody, or for a city, that is one to three facts away. The policy names everyone on the way,
-    from whom the question names to the answer, and then the answer. The questions are of five
-    kinds:
+    The prompt lists facts such as "Ann - mother of - Tom" (Ann is the mother of Tom), and asks for
+    a person or a city that is one to three facts away. The policy writes the path, from the person
+    in the question to the answer, and then the answer. There are five kinds of questions:
 
     * "Who is the friend of the mother of Tom?"
     * "Ann is the mother of X. X is the friend of Y. Who is Y?"
@@ -42,13 +41,12 @@ class KnowledgeGraph(Task):
       and a fact to complete with it: "Ann - grandmother of - ?"
     * the same from the other end: "? - grandmother of - Tom"
 
-    The other facts have other relations, point the other way, are about others, or lead into a
-    blind alley. There is always exactly one path.
+    The other facts have other relations, the opposite direction or other people, or lead into a
+    dead end. There is always exactly one path.
 
     ## Observation Space
 
-    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
-    written.
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, padded with -1.
 
     ## Action Space
 
@@ -56,18 +54,18 @@ class KnowledgeGraph(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end, a product, so that no part makes up for another:
+    The score in [0, 1], at the end of the episode:
 
         score = valid / max(hops, steps) * named * (1 if the answer is right, else 0.2)
 
-    * ``valid``: steps of the path, from its beginning, that are facts and what the question asks.
-    * ``hops``: steps that are needed; ``steps``: steps that are shown.
-    * ``named``: the share of the path's letters that are in names of the facts.
-    * The answer is right if it is the one, and the path does not end elsewhere.
+    * ``valid``: leading steps of the path that are facts and follow the question.
+    * ``hops``: steps of the right path; ``steps``: steps of the path in the text.
+    * ``named``: the share of the path's letters that belong to names in the facts.
+    * A right answer is also the end of the path, if the path is right.
 
-    Text that is not of the form "Path: Ann, Tom, Lucy. Answer: Lucy." gets 0: an answer without a
-    path, several answers, anything before or after. White space makes no difference, and the last
-    full stop may be missing.
+    Text in another form than "Path: Ann, Tom, Lucy. Answer: Lucy." gets 0: an answer without a
+    path, several answers, anything before or after. White space is ignored, and the final full stop
+    is optional.
 
     The ``wander`` baseline walks along any facts: 0.26, 0.19 and 0.17 at levels 1, 2 and 3.
     ``related``, the strongest, prefers relations that the question names, in any order and
@@ -75,8 +73,7 @@ class KnowledgeGraph(Task):
 
     ## Starting State
 
-    A prompt of `generate`; the level is the number of hops, and four facts or so are beside the
-    point.
+    A prompt of `generate`; the level is the number of hops. About four facts are irrelevant.
 
     ``item(0)`` at level 1::
 
@@ -106,13 +103,13 @@ class KnowledgeGraph(Task):
 
         -> Path: Sara, Oscar, Jane, Mia. Answer: Mia.
 
-    The row's other columns are ``triples``, ``start`` (whom the question names), ``steps``
+    The row's other columns are ``triples``, ``start`` (the person in the question), ``steps``
     (relation, and 1 from head to tail or -1 from tail to head) and ``answers``.
 
     ## Episode End
 
     End-of-sequence, or 24 tokens (the oracle needs at most 20): a termination. Completions begin
-    with a line break; a space will do.
+    with a line break; a space is accepted too.
 
     ## Arguments
 
@@ -120,23 +117,21 @@ class KnowledgeGraph(Task):
 
     ## Real data
 
-    ``gym.make("TextGen/KnowledgeGraph-v0", prompts="hf:rmanluo/RoG-webqsp")``, or a file of rows
-    as those of WebQSP and MetaQA have them:
+    ``gym.make("TextGen/KnowledgeGraph-v0", prompts="hf:rmanluo/RoG-webqsp")``, or a file of rows in
+    the formats of WebQSP and MetaQA:
 
     * ``question``; MetaQA's marks its topic, "what films did [Ann Lee] act in";
-    * ``answer``, ``answers`` or ``a_entity``: a list of strings, or one with bars between them;
-    * ``triples``, ``graph``, ``facts``, ``subgraph`` or ``kg``, if there is one: a list of triples
-      or a text, one fact a line, "head|relation|tail" or "head - relation - tail";
-    * ``q_entity``, ``topic_entity`` or ``topic``, if there is one.
+    * ``answer``, ``answers`` or ``a_entity``: a list of strings, or a string divided by "|";
+    * optionally ``triples``, ``graph``, ``facts``, ``subgraph`` or ``kg``: a list of triples, or a
+      text with one fact per line, "head|relation|tail" or "head - relation - tail";
+    * optionally ``q_entity``, ``topic_entity`` or ``topic``.
 
-    The prompt shows at most 16 facts: those on a shortest path from the topic to an answer, those
-    next to it, then others, in their own order. The score is F1 between the answers and those
-    listed after "Answer:" (or in the whole text), which "; " divides, once normalised as in SQuAD's
-    evaluation. Where there is a path, half of it is for naming one that the facts allow, no longer
-    than the shortest.
+    The prompt shows at most 16 facts: those on a shortest path from the topic to an answer, their
+    neighbours, then others, in their original order. The score is the F1 of the answers listed
+    after "Answer:" (or in the whole text), divided by "; " and normalised as in SQuAD's evaluation.
+    Where a path exists, half of the score is for a valid path that is as short as possible.
 
-    Prompts written by hand in the form of this task are understood too, with any names and
-    relations.
+    Prompts written by hand in the form of this task are answered too, with any names and relations.
 
     ## Version History
 
@@ -152,15 +147,15 @@ class KnowledgeGraph(Task):
     cheat_ceiling = 0.4
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw a graph, and a question with as many hops as the level says."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        """Draw a graph and a question; the level is the number of hops."""
+        # One call for all random numbers of a row is several times faster than one call each.
         query = write(self.level, iter(rng.random(90).tolist()).__next__)
         facts = "; ".join([" - ".join(fact) for fact in query.triples])
         rule = f"Rule: {query.rule}\n" if query.rule else ""
         path = query.path
         return {
             "prompt": f"Facts: {facts}.\n{rule}Question: {query.question}",
-            "reference": told(path, path[-1]),
+            "reference": completion(path, path[-1]),
             "triples": query.triples,
             "start": path[0],
             "steps": query.steps,
@@ -168,7 +163,7 @@ class KnowledgeGraph(Task):
         }
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """How much of the path is right, times whether the answer is."""
+        """The share of right steps, times 0.2 if the answer is wrong."""
         steps = row.get("steps")
         if not steps or not isinstance(steps, list):
             answers = answers_of(row.get("answers"))
@@ -177,8 +172,8 @@ class KnowledgeGraph(Task):
             if not answers:
                 return nothing("the row", "it has no answers to compare with")
             return judge_public(text, row, answers)
-        if len(text) > _LONGEST:
-            return nothing("the text", f"longer than {_LONGEST} characters")
+        if len(text) > _MAX_CHARACTERS:
+            return nothing("the text", f"longer than {_MAX_CHARACTERS} characters")
         found = _ANSWER(text)
         if not found:
             return nothing("the text", "not of the form 'Path: A, B. Answer: B.'")
@@ -186,27 +181,27 @@ class KnowledgeGraph(Task):
         path = [name.strip() for name in found[1].split(",")]
         valid = valid_steps(path, row["triples"], row["start"], steps)
         if not valid:
-            return nothing(quoted(path[0]), f"no first step from {row['start']} that is asked for")
+            return nothing(quoted(path[0]), f"the first step from {row['start']} is wrong")
         judgement = Judgement()
         if valid < len(steps):
-            judgement.note(f"step {valid + 1}", "missing, no fact, or not asked for")
+            judgement.note(f"step {valid + 1}", "missing, not a fact, or not in the question")
         taken = len(path) - 1
         share = valid / max(len(steps), taken)
         judgement.settle(f"{valid} of {len(steps)} steps", f"right, of {taken} taken", share)
-        what = "names that no fact has"
+        what = "names that are not in the facts"
         judgement.scale("the path", what, _share_named(path, row["triples"]))
         if answer not in row["answers"]:
-            return judgement.scale(quoted(answer), "a wrong answer", _CONTRADICTED)
+            return judgement.scale(quoted(answer), "a wrong answer", _WRONG_ANSWER)
         if valid == len(steps) and answer != path[valid]:
-            return judgement.scale(quoted(answer), "not where the path ends", _CONTRADICTED)
+            return judgement.scale(quoted(answer), "not the end of the path", _WRONG_ANSWER)
         return judgement.note(quoted(answer), "a right answer")
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Turn a row of MetaQA or WebQSP into one of this task; see Real data."""
+        """Convert a row of MetaQA or WebQSP; see Real data."""
         return convert(row)
 
     def complete_row(self, row: Row) -> Row:
-        """Read the facts and the question that a user wrote, and find the answers."""
+        """Answer the question of a prompt that a user wrote."""
         if "steps" in row or "answers" in row or (found := read(row["prompt"])) is None:
             return row
         return {**found._asdict(), **row}
@@ -216,13 +211,13 @@ class KnowledgeGraph(Task):
         return {"wander": wander, "related": related}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A graph, a question, and a path and answer that are right less than half of the time."""
+        """A graph, a question and a completion; fewer than half of them are right."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
 
 
 def _share_named(path: Sequence[str], triples: Sequence[Sequence[str]]) -> float:
-    """The share of a path's letters that are in names which the facts have."""
+    """The share of a path's letters that belong to names in the facts."""
     names = {name for head, _, tail in triples for name in (head, tail)}
     size = sum(map(len, path))
     return sum(len(name) for name in path if name in names) / size if size else 0.0
