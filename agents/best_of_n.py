@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.lm import LMAgent
 from agents.running.command_line import command_line
+from agents.running.lm_agent import LMAgent
 from agents.running.planning import Batches, Planner, Plans, PlanSettings, batch_of
 from agents.running.run import run
 from agents.running.word_model import starting_model
@@ -155,7 +155,7 @@ class BestOfN(LMAgent):
         at_once: So many are written side by side.
         batches: Other environments that `predict` may be asked about; their arguments, other than
             the split, are those of `env`.
-        **others: See :class:`agents.lm.LMAgent`.
+        **others: See :class:`agents.running.lm_agent.LMAgent`.
 
     Raises:
         SettingsError: As :class:`Candidates` does, or if `n` or `at_once` is below 1.

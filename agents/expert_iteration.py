@@ -30,8 +30,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.lm import LMAgent
 from agents.running.command_line import command_line
+from agents.running.lm_agent import LMAgent
 from agents.running.planning import batch_of, rows_behind
 from agents.running.run import run
 from agents.running.supervised import Recorder, Text, gradient_step
@@ -110,7 +110,7 @@ class ExpertIteration(LMAgent):
         n_epochs: Passes over the texts that are kept.
         batch_size: Texts per gradient step.
         max_grad_norm: Gradients are scaled down to this norm.
-        **others: See :class:`agents.lm.LMAgent`.
+        **others: See :class:`agents.running.lm_agent.LMAgent`.
 
     Raises:
         SettingsError: If a number is impossible, or the environment is not one of texts.

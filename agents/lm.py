@@ -13,18 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.running.command_line import command_line
+from agents.running.lm_agent import LMAgent
 from agents.running.run import RunSettings, run
 from agents.running.word_model import starting_model
 from textgym.sb3 import LMPolicy
-
-Self = TypeVar("Self", bound="LMAgent")
 
 
 @dataclass
@@ -42,94 +39,6 @@ class Settings(RunSettings):
     """Only so many of the likeliest tokens are possible. Default: all."""
     top_p: float | None = None
     """Only the likeliest tokens are possible, as many as reach this probability. Default: all."""
-
-
-class LMAgent(BaseAlgorithm):
-    """A language model with the interface of Stable-Baselines3, ``save`` and ``load`` included.
-
-    It takes no part in checkpoints: there is no training that could be resumed.
-
-    Args:
-        policy: :class:`textgym.sb3.LMPolicy`.
-        env: The environment; None if it is only to predict.
-        learning_rate: For those that learn.
-        greedy: Take the likeliest token, whatever `predict` is asked for.
-        policy_kwargs: Arguments of the policy, such as ``dict(lm=..., sampling=...)``.
-        tensorboard_log: As SB3's.
-        verbose: As SB3's.
-        seed: Seed of sampling and of the environment's prompts.
-        device: Device of the model.
-        _init_setup_model: Load the language model; False while a saved agent is loaded.
-
-    Attributes:
-        learns: Whether `learn` does anything; a run evaluates an agent only once if not.
-    """
-
-    policy: LMPolicy
-    learns = False
-
-    def __init__(
-        self,
-        policy: type[LMPolicy] = LMPolicy,
-        env: VecEnv | None = None,
-        learning_rate: float | Schedule = 5e-4,
-        greedy: bool = False,
-        policy_kwargs: dict[str, Any] | None = None,
-        tensorboard_log: str | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: str = "auto",
-        _init_setup_model: bool = True,
-    ) -> None:
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            policy_kwargs=policy_kwargs,
-            tensorboard_log=tensorboard_log,
-            verbose=verbose,
-            device=device,
-            support_multi_env=True,
-            seed=seed,
-        )
-        self.greedy = greedy
-        if _init_setup_model:
-            self._setup_model()
-
-    def _setup_model(self) -> None:
-        self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
-        policy: Any = self.policy_class(
-            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
-        )
-        self.policy = policy.to(self.device)
-
-    def learn(
-        self: Self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str = "lm",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Self:
-        """Do nothing: there is nothing to learn, and no environment step is taken."""
-        return self
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, Any]:
-        """Write one token behind each of the N texts, int64 ``[N]``."""
-        return self.policy.predict(
-            observation, state, episode_start, deterministic=deterministic or self.greedy
-        )
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.optimizer"], []
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> LMAgent:

@@ -58,8 +58,8 @@ from textgym.lm.kl import KLPenalty
 from textgym.lm.sampling.decision import Decision
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+from textgym.rollouts.fragments import FragmentStore
 from textgym.sb3 import LMPolicy
-from textgym.sb3.fragments import FragmentStore
 
 Floats = NDArray[np.float32]
 Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None

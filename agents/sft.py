@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.lm import LMAgent
 from agents.oracle import Oracle
 from agents.running.command_line import command_line
+from agents.running.lm_agent import LMAgent
 from agents.running.planning import Plans, batch_of
 from agents.running.run import run
 from agents.running.supervised import Recorder, Text, gradient_step
@@ -133,7 +133,7 @@ class SFT(LMAgent):
         batch_size: Texts per gradient step.
         max_grad_norm: Gradients are scaled down to this norm.
         data: A file of demonstrations to learn instead.
-        **others: See :class:`agents.lm.LMAgent`.
+        **others: See :class:`agents.running.lm_agent.LMAgent`.
     """
 
     learns = True

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from textgym.rollouts import collect
+
 EVAL_SEED = 1_000_000
 """Seed of the evaluation prompts: the same before and after training, for every training seed."""
 
@@ -90,28 +92,15 @@ def evaluate(
     for start in range(0, episodes, batch):
         rows = min(batch, episodes - start)
         venv: Any = make_venv(rows, EVAL_SEED + start)
-        # Prompt k is the same however many are written at a time.
+        # Prompt k is the same whatever the batch size is.
         venv.seed([EVAL_SEED + start + row for row in range(rows)])
-        obs: Any = venv.reset()
-        result.prompts += [info["prompt"] for info in venv.unwrapped.reset_infos]
-        state, episode_start = None, np.ones(rows, dtype=np.bool_)
-        final: list[dict[str, Any] | None] = [None] * rows
-        costs = np.zeros(rows)
-        while not all(final):
-            actions, state = agent.predict(obs, state, episode_start, deterministic=False)
-            obs, _, episode_start, infos = venv.step(actions)
-            costs += [
-                0.0 if over else info.get("cost", 0.0)
-                for over, info in zip(final, infos, strict=True)
-            ]
-            for row in np.flatnonzero(episode_start):
-                final[row] = final[row] or infos[row]
+        written = collect(venv, agent)
         venv.close()
-        for info, cost in zip(final, costs.tolist(), strict=True):
-            assert info is not None
+        result.prompts += written.prompts
+        result.responses += written.responses
+        for info, cost in zip(written.infos, written.sums(written.costs).tolist(), strict=True):
+            # VecMonitor sums the rewards in float32.
+            result.returns.append(round(float(info["episode"]["r"]), 6))
             if "cost" in info:
                 result.costs.append(round(cost, 6))
-            # A step limit of the user's own ends an episode without a verdict on its text.
-            result.responses.append(info.get("response", ""))
-            result.returns.append(round(float(info["episode"]["r"]), 6))  # It was a float32.
     return result

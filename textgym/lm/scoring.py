@@ -58,6 +58,29 @@ class SequenceBatch(NamedTuple):
         images = None if self.images is None else self.images.to(device)
         return SequenceBatch(*texts, kept, images)
 
+    def take(self, texts: Tensor, decisions: Tensor) -> SequenceBatch:
+        """Some of the texts, and some of the decisions in them.
+
+        Args:
+            texts: ``[r]`` int64, the texts, in the order that they are to have.
+            decisions: ``[n]`` int64, the decisions, in the order that they are to have. All of them
+                are in `texts`.
+
+        Returns:
+            The batch, as wide as its longest observation.
+        """
+        numbers = torch.empty(len(self.tokens), dtype=torch.long, device=self.tokens.device)
+        numbers[texts] = torch.arange(len(texts), device=texts.device)
+        positions = self.positions[decisions]
+        width = int(positions.max()) + 1 if len(positions) else 0
+        return SequenceBatch(
+            self.tokens[texts, :width],
+            numbers[self.rows[decisions]],
+            positions,
+            None if self.kept is None else self.kept.take(decisions),
+            None if self.images is None else self.images[texts],
+        )
+
     def observations(self, first: int, stop: int) -> Tensor:
         """The observations of some decisions ``[stop - first, W]``, padded on the right with -1."""
         texts = self.tokens[self.rows[first:stop]]

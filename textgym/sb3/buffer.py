@@ -30,8 +30,8 @@ from textgym.lm.kl import KLPenalty
 from textgym.lm.sampling.decision import Decision
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch
+from textgym.rollouts.fragments import FragmentStore, Ints
 from textgym.sb3.compatibility import FOR_ROLLOUTS, refuse_arguments
-from textgym.sb3.fragments import FragmentStore, Ints
 from textgym.sb3.unfinished import Unfinished, finished
 
 # Decisions that the reference model scores at once.

@@ -34,8 +34,8 @@ from textgym.errors import SettingsError, require
 from textgym.lm.sampling.decision import Decision
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import MAX_LOGITS, SequenceBatch
+from textgym.rollouts.fragments import Ints
 from textgym.sb3.buffer import LMRolloutBuffer
-from textgym.sb3.fragments import Ints
 from textgym.sb3.policy import LMPolicy
 
 require("sb3_contrib", "contrib")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from textgym.lm.sampling.kept_sets import KeptSets
-from textgym.sb3.fragments import Ints
+from textgym.rollouts.fragments import Ints
 
 Bools = NDArray[np.bool_]
 

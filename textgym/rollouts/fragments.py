@@ -1,7 +1,8 @@
 """The texts of a rollout, each token stored once.
 
-Observations of an episode are prefixes of one another, so the longest one holds them all. A
-*fragment* is the part of an episode that lies in one rollout.
+Observations of an episode are prefixes of one another, so the longest one contains them all. A
+*fragment* is the part of an episode that lies in one rollout; in a rollout of whole episodes, a
+fragment is an episode.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ Ints: TypeAlias = NDArray[np.int64]
 
 
 class FragmentStore:
-    """Takes observations step by step, and keeps one text a fragment.
+    """Takes observations step by step, and stores one text per fragment.
 
     Args:
         rows: Number of environments N.
         width: Longest text L.
-        image_shape: ``(3, H, W)`` of the picture beside each text, if there is one.
+        image_shape: ``(3, H, W)`` of the picture before each text, if there is one.
 
     Attributes:
         tokens: ``[F, L]`` int32, the longest observation of each fragment, padded with -1.
         images: ``[F, 3, H, W]`` uint8, the picture of each; None where there are none.
+        current: ``[N]``, the fragment that each row is adding to; -1 for none.
     """
 
     def __init__(self, rows: int, width: int, image_shape: tuple[int, ...] | None = None) -> None:
@@ -32,7 +34,7 @@ class FragmentStore:
         self._images: NDArray[np.uint8] | None = None
         if image_shape is not None:
             self._images = np.zeros((2 * rows, *image_shape), dtype=np.uint8)
-        self._current = np.full(rows, -1, dtype=np.int64)
+        self.current: Ints = np.full(rows, -1, dtype=np.int64)
         self._count = 0
 
     @property
@@ -46,9 +48,9 @@ class FragmentStore:
         return None if self._images is None else self._images[: self._count]
 
     def clear(self) -> None:
-        """Forget all fragments."""
+        """Remove all fragments."""
         self._count = 0
-        self._current[:] = -1
+        self.current[:] = -1
 
     def start_with(
         self,
@@ -56,12 +58,12 @@ class FragmentStore:
         images: NDArray[np.uint8] | None,
         current: Ints,
     ) -> None:
-        """Forget all fragments but some, which get new numbers.
+        """Replace all fragments by some that were saved.
 
         Args:
             tokens: Their texts ``[F, L]``.
             images: Their pictures ``[F, 3, H, W]``, if there are any.
-            current: ``[N]``, the fragment that each row goes on with; -1 for none.
+            current: ``[N]``, the fragment that each row continues; -1 for none.
         """
         self.clear()
         self._make_room(len(tokens))
@@ -69,7 +71,14 @@ class FragmentStore:
         self.tokens[:] = tokens
         if self._images is not None and images is not None:
             self._images[: self._count] = images
-        self._current[:] = current
+        self.current[:] = current
+
+    def keep(self, fragments: Ints) -> None:
+        """Remove all fragments but these (in rising order), which are numbered from 0 again."""
+        numbers = np.full(self._count + 1, -1, dtype=np.int64)  # The last one is for "none".
+        numbers[fragments] = np.arange(len(fragments))
+        images = None if self.images is None else self.images[fragments]
+        self.start_with(self.tokens[fragments], images, numbers[self.current])
 
     def add(
         self,
@@ -79,8 +88,8 @@ class FragmentStore:
     ) -> tuple[Ints, Ints]:
         """Add one step.
 
-        A row goes on with its fragment if its text only grew; else it starts a new one. So
-        environments that rewrite their text are stored right too, only less compactly.
+        A row continues its fragment if its text only grew; otherwise it starts a new one. So
+        environments that rewrite their text are stored correctly too, only less compactly.
 
         Args:
             observations: ``[N, L]``.
@@ -90,22 +99,22 @@ class FragmentStore:
         Returns:
             The fragment of each row and the length of its observation, both ``[N]``.
         """
-        before = self._store[self._current]
+        before = self._store[self.current]
         grew = ((before == observations) | (before < 0)).all(1)
-        new = starts | ~grew | (self._current < 0)
+        new = starts | ~grew | (self.current < 0)
         if self._images is not None and images is not None:
-            new |= (self._images[self._current] != images).any((1, 2, 3))
+            new |= (self._images[self.current] != images).any((1, 2, 3))
         if new.any():
             self._open(new)
-        self._store[self._current] = observations
+        self._store[self.current] = observations
         if self._images is not None and images is not None:
-            self._images[self._current] = images
-        return self._current.copy(), (observations >= 0).sum(1)
+            self._images[self.current] = images
+        return self.current.copy(), (observations >= 0).sum(1)
 
     def _open(self, new: NDArray[np.bool_]) -> None:
         stop = self._count + int(new.sum())
         self._make_room(stop)
-        self._current[new] = np.arange(self._count, stop)
+        self.current[new] = np.arange(self._count, stop)
         self._count = stop
 
     def _make_room(self, count: int) -> None:

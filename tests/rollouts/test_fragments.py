@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgym.sb3.fragments import FragmentStore
+from textgym.rollouts.fragments import FragmentStore
 
 WIDTH = 6
 
