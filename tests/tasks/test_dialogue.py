@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.envs import TextGenEnv
-from textgym.tasks.dialogue.database import DAYS, DOMAINS, NUMBERS
+from textgym.tasks.dialogue.world import DAYS, DOMAINS, NUMBERS
 from textgym.tasks.dialogue.public import overlap
 from textgym.tasks.dialogue.reader import Act, read
 from textgym.tasks.dialogue.task import Dialogue
@@ -77,10 +77,10 @@ def test_contract():
          [Act("ask", slot="number"), Act("ask", slot="day"), Act("ask", slot="spot")]),
         (" What kind of room would you like?", [Act("ask", slot="kind")]),
         (" How about Rosa? I recommend Anna.", [Act("offer", "Rosa"), Act("offer", "Anna")]),
-        (" It costs 40.", [Act("tell", "it", "price", "40")]),
+        (" It costs 40.", [Act("state", "it", "price", "40")]),
         (" The price is 40. Rosa is near the harbour.",
-         [Act("tell", "it", "price", "40"), Act("tell", "Rosa", "spot", "harbour")]),
-        (" It is old. Goodbye.\n", [Act("tell", "it", "kind", "old"), Act("bye")]),
+         [Act("state", "it", "price", "40"), Act("state", "Rosa", "spot", "harbour")]),
+        (" It is old. Goodbye.\n", [Act("state", "it", "kind", "old"), Act("bye")]),
         (" Certainly. Rosa Rosa.", [Act("polite"), Act("junk", faults=1)]),
         (" I've moved Rosa to Monday for two.",
          [Act("change", "Rosa", number="two", day="Monday")]),
@@ -90,12 +90,12 @@ def test_contract():
         (" Certainly, I'll change it to two people and I've cancelled Anna.",
          [Act("change", "it", number="two"), Act("cancel", "Anna")]),
         (" That's 40. It's near the harbour. That costs 40.",
-         [Act("tell", "it", "price", "40"), Act("tell", "it", "spot", "harbour"),
-          Act("tell", "it", "price", "40")]),
+         [Act("state", "it", "price", "40"), Act("state", "it", "spot", "harbour"),
+          Act("state", "it", "price", "40")]),
         (" You're welcome.", [Act("polite")]),
     ],
 )  # fmt: skip
-def test_what_a_clerk_means(turn, acts):
+def test_acts_of_a_turn(turn, acts):
     assert list(read("Hotels", turn)) == acts
 
 
@@ -112,28 +112,31 @@ def test_what_a_clerk_means(turn, acts):
         " Your room at Rosa is now booked for {} {} {}.",
     ],
 )
-def test_a_booking_is_understood_in_either_order(turn):
+def test_bookings_are_parsed_in_either_order(turn):
     act = Act("book", "Rosa", number="two", day="Friday")
     for number in ("two", "two people"):
         day_first = turn.format("Friday", "for", number)
-        for said in (
+        for text in (
             turn.format(number, "on", "Friday"),
             turn.format(number, "for", "Friday"),
             day_first,
             day_first.replace("for Friday", "on Friday"),
         ):
-            assert list(read("Hotels", said)) == [act], said
-            assert Dialogue().score(said, TOLD) == 1
+            assert list(read("Hotels", text)) == [act], text
+            assert Dialogue().score(text, TOLD) == 1
 
 
-def test_wordings_that_a_reviewer_tried():
+def test_variants_of_wording():
     start = Dialogue(1).item(0)
     _, second = start["reference"].split("\n")
-    for said in (" I've booked Emma for two on Monday.", " I have booked Emma for Monday for two."):
-        assert Dialogue(1).score(f"{said}\n{second}", start) == 1
-        assert Dialogue(1).score(f"{said}\n That's 95.", start) == 1
-        assert Dialogue(1).score(said.replace("two", "three") + f"\n{second}", start) == 0
-    # "It" is what was offered last; without an offer, it is nothing.
+    for first in (
+        " I've booked Emma for two on Monday.",
+        " I have booked Emma for Monday for two.",
+    ):
+        assert Dialogue(1).score(f"{first}\n{second}", start) == 1
+        assert Dialogue(1).score(f"{first}\n That's 95.", start) == 1
+        assert Dialogue(1).score(first.replace("two", "three") + f"\n{second}", start) == 0
+    # "It" refers to the last offer, and to nothing without one.
     booked = " It's booked for Friday for two."
     assert Dialogue().score(f" How about Rosa?\n{booked}", TOLD) == 1 / 2
     assert Dialogue().score(booked, TOLD) == 0
@@ -155,8 +158,8 @@ def test_wordings_that_a_reviewer_tried():
      " On which day and Rosa?", " On which day and and near what?", BOOK * 9,
      " I have booked Rosa\nfor two on Friday.", " \ud800."],
 )  # fmt: skip
-def test_what_nobody_understands(turn):
-    assert read("Hotels", turn)[-1].deed == "junk"
+def test_nonsense(turn):
+    assert read("Hotels", turn)[-1].type == "junk"
 
 
 @pytest.mark.parametrize(
@@ -167,13 +170,13 @@ def test_what_nobody_understands(turn):
         (TOLD, [" Rosa is booked on Friday for two."], 1),
         (TOLD, [" I have booked Rosa for three on Friday."], 0),
         (TOLD, [" I have booked Anna for two on Friday."], 0),
-        # Too much: another booking is there, and a fault would not be all.
+        # Another booking exists, which scores 0.
         (TOLD, [" I have booked Anna for two on Friday.", BOOK], 0),
-        # Mended in a second turn: half the pace, one fault.
+        # Corrected in a second turn: twice the turns, one fault.
         (TOLD, [" I have booked Rosa for three on Friday.", " I have changed it to two."], 0.4 / 2),
         (TOLD, [" I have booked Anna for two on Friday.",
                 " I have cancelled Anna and booked Rosa for two on Friday."], 0.4 / 2),
-        # Twice is a fault; so is nonsense beside the right thing, or an untrue word.
+        # A second booking is a fault; so is additional nonsense or a false statement.
         (TOLD, [BOOK * 2], 0.4),
         (TOLD, [BOOK + " x"], 0.4),
         (TOLD, [BOOK + " It costs 60."], 0.4),
@@ -182,16 +185,16 @@ def test_what_nobody_understands(turn):
         (TOLD, [BOOK + " x" * 10], 0.4**2),
         (TOLD, [BOOK + " x" * 30], 0.4**4),
         (TOLD, [BOOK + " " + "x" * 130], 0.4**3),
-        # Words that say nothing, in a turn that does something: said twice, asked in vain.
+        # Redundant acts in a turn with progress: repetitions and needless questions.
         (TOLD, [BOOK + " It costs 40. It costs 40."], 0.4),
         (TOLD, [BOOK + " For how many?"], 0.4),
         (TOLD, [BOOK + " Certainly. Thank you."], 1),
         (TOLD, [BOOK + " Certainly. Certainly. Certainly. Certainly."], 0.4**2),
         (HIDES, [" Near what and on which day? On which day?", BOOK], 0.4),
-        # Two turns for what takes one; a question does no harm but that.
+        # Two turns instead of one; a needless question has no other effect.
         (TOLD, [" On which day?", BOOK], 1 / 2),
         (TOLD, [" Nonsense", BOOK], 0.4 / 2),
-        # An offer against what was said is a fault; one that suits is none.
+        # An offer against the request is a fault, a suitable one is not.
         (TOLD, [" How about Nora?", BOOK], 0.4 / 2),
         (TOLD, [" How about Rosa?", BOOK], 1 / 2),
         (ASKS, [BOOK, " It costs 40."], 1),
@@ -200,17 +203,17 @@ def test_what_nobody_understands(turn):
         (ASKS, [BOOK], 1 / 2),
         (ASKS, [BOOK, " Goodbye."], 1 / 2),
         (ASKS, [BOOK, " Certainly.", " The price is 40."], 2 / 3),
-        # Nobody has asked yet.
+        # The user has not asked yet.
         (ASKS, [BOOK + " It costs 40."], 1 / 2),
         (HIDES, [" Near what and on which day?", BOOK], 1),
         (HIDES, [" On which day? How about Rosa?", BOOK], 1),
-        (HIDES, [" On which day? How about Anna?", BOOK], 0.4),  # a guess in the end
+        (HIDES, [" On which day? How about Anna?", BOOK], 0.4),  # a guess after all
         (HIDES, [BOOK], 0.4),
-        # Asked and booked in one breath: a guess all the same.
+        # Asked and booked in one turn: still a guess.
         (HIDES, [" Near what and on which day?" + BOOK], 0.4),
         (ASKS, [BOOK, " It costs 40. It costs 60."], 0.4 / 2),
         (ASKS, [BOOK, " It costs 60. It costs 40."], 0.4 / 2),
-        # Offers one after the other, until one is taken.
+        # Several offers in a turn, until one is accepted.
         (HIDES, [" How about Anna? How about Rosa? On which day?", BOOK], 0.4),
         (HIDES, [" On which day?", " Near what?", BOOK], 2 / 3),
         (REBOOKS, [" I have cancelled Anna.", BOOK], 1),
@@ -219,7 +222,7 @@ def test_what_nobody_understands(turn):
         (REBOOKS, [" I have cancelled Nora and cancelled Anna."], 0),
         (REBOOKS, [" I have cancelled Anna.", BOOK[:-7] + "Sunday."], 0.4 / 2),
         (REBOOKS, [" I have changed Nora to three."], 0),
-        # Patience ends after three turns that bring nothing.
+        # The user leaves after three turns without progress.
         (TOLD, ["", " ", " Certainly.", BOOK], 0),
     ],
 )  # fmt: skip
@@ -230,52 +233,52 @@ def test_scores_by_hand(start, turns, expected):
         assert task.score("\n".join(turns), start) == pytest.approx(expected)
 
 
-def test_a_script_that_goes_on_is_punished():
+def test_turns_after_the_end_are_faults():
     assert Dialogue().score(BOOK + "\n Goodbye.", TOLD) == 0.4
     assert Dialogue().score("\n".join([BOOK] * 50), TOLD) < 1e-9
 
 
-def test_what_the_user_says():
+def test_replies():
     task = Dialogue()
 
-    def said(start, *turns):
+    def reply(start, *turns):
         return task.reply(start, turns).text.removeprefix("\nUser: ").removesuffix("\nAgent:")
 
-    assert said(HIDES, " On which day?") == "On Friday."
-    assert said(HIDES, " On which day and near what?") == "On Friday. Near it."
-    assert said(HIDES, " On which day?", " On which day?") == "I told you."
-    assert said(HIDES, " How many people?") == "I told you."
-    assert said(HIDES, " How about Anna?") == "No, not Anna."
-    assert said(HIDES, " How about Rosa?") == "Yes, please."
-    assert said(HIDES, " Colourless green ideas.") == "Sorry?"
-    assert said(HIDES, " I have booked Nora for two on Friday.") == "No, not Nora."
-    assert said(TOLD, " I have booked Rosa for five on Friday.") == "That is wrong."
-    assert said(ASKS, BOOK) == "What does it cost?"
-    assert said(REBOOKS, " How about Rosa?") == "No, thank you."
-    assert said(REBOOKS, " What kind of room?") == "I do not mind."
+    assert reply(HIDES, " On which day?") == "On Friday."
+    assert reply(HIDES, " On which day and near what?") == "On Friday. Near it."
+    assert reply(HIDES, " On which day?", " On which day?") == "I told you."
+    assert reply(HIDES, " How many people?") == "I told you."
+    assert reply(HIDES, " How about Anna?") == "No, not Anna."
+    assert reply(HIDES, " How about Rosa?") == "Yes, please."
+    assert reply(HIDES, " Colourless green ideas.") == "Sorry?"
+    assert reply(HIDES, " I have booked Nora for two on Friday.") == "No, not Nora."
+    assert reply(TOLD, " I have booked Rosa for five on Friday.") == "That is wrong."
+    assert reply(ASKS, BOOK) == "What does it cost?"
+    assert reply(REBOOKS, " How about Rosa?") == "No, thank you."
+    assert reply(REBOOKS, " What kind of room?") == "I do not mind."
     assert task.reply(TOLD, [BOOK]).done
     assert task.reply(TOLD, [" Goodbye."]).done
     assert not task.reply(TOLD, ["", ""]).done
     assert task.reply(TOLD, ["", "", ""]).done
 
 
-def test_turns_are_paid_once():
+def test_turn_rewards_are_given_once():
     task = Dialogue()
     turns = [" On which day?", " On which day?", " How about Rosa?", BOOK]
-    paid = [task.reply(HIDES, turns[: number + 1]).reward for number in range(4)]
-    assert paid == pytest.approx([0.1, 0, 0.1, 0.1])
-    # A wrong answer is no wish fulfilled.
+    rewards = [task.reply(HIDES, turns[: number + 1]).reward for number in range(4)]
+    assert rewards == pytest.approx([0.1, 0, 0.1, 0.1])
+    # A wrong answer does not complete the stage.
     assert task.reply(ASKS, [BOOK, " It costs 60."]).reward == 0
     assert task.reply(ASKS, [BOOK, " It costs 40."]).reward == pytest.approx(0.1)
 
 
 def bound(start):
-    """The most that turns can pay: for each slot kept back, and each wish."""
+    """The maximum sum of turn rewards: for each withheld slot and each stage."""
     return 0.1 * sum(1 + len(one["hidden"]) for one in start["stages"])
 
 
 def played(task, start, turns):
-    """Turn rewards, by their number, until the user leaves."""
+    """The turn rewards until the user leaves."""
     rewards = []
     for number in range(min(len(turns), task.max_turns)):
         reply = task.reply(start, turns[: number + 1])
@@ -286,7 +289,7 @@ def played(task, start, turns):
 
 
 @pytest.mark.parametrize("level", Dialogue.levels)
-def test_the_oracle_earns_all_there_is_and_fits(level):
+def test_the_oracle_earns_all_turn_rewards_and_fits(level):
     task, tokenizer = Dialogue(level), load_tokenizer(None)
     for index in range(150):
         start = task.item(index)
@@ -295,7 +298,7 @@ def test_the_oracle_earns_all_there_is_and_fits(level):
         assert len(rewards) == len(turns) == start["fewest"]
         assert sum(rewards) == pytest.approx(bound(start))
         assert task.score("", {**start, "turns": turns}) == 1.0
-        # No part of it is enough.
+        # No part of the script is enough.
         for cut in range(len(turns)):
             assert task.score("\n".join(turns[:cut]), start) <= 0.5
         texts = [turn + task.reply(start, turns[: n + 1]).text for n, turn in enumerate(turns)]
@@ -323,17 +326,17 @@ turns_of = st.lists(st.one_of(sentences, st.lists(sentences, max_size=3).map("".
 @given(st.sampled_from([TOLD, ASKS, HIDES, REBOOKS]), turns_of)
 def test_nothing_beats_the_oracle(start, turns):
     task = Dialogue()
-    kept = copy.deepcopy(start)
+    before = copy.deepcopy(start)
     rewards = played(task, start, turns)
     value = task.score("", {**start, "turns": turns[: len(rewards)]})
     assert 0 <= value <= 1
     assert all(reward >= 0 for reward in rewards)
     assert sum(rewards) <= bound(start) + 1e-9
     if value == 1.0:
-        # Then it was as short, and asked for what it booked.
+        # The script was equally short, and asked for all slots.
         assert len(rewards) == start["fewest"]
         assert sum(rewards) == pytest.approx(bound(start))
-    assert start == kept
+    assert start == before
     assert task.reply(start, turns) == task.reply(start, list(turns))
 
 
@@ -418,21 +421,15 @@ def test_baselines_and_documents_are_mediocre(level, hasty):
     assert hasty[0] < means["hasty"] < hasty[1]
     assert means["everything"] < 0.08
 
-    starts = []
-
-    class Keep(Dialogue):
-        def sample(self, rng):
-            starts.append(super().sample(rng))
-            return starts[-1]
-
     scores, tokenizer = [], load_tokenizer(None)
     for seed in range(400):
-        prompt, texts = Keep(level).conversation(np.random.default_rng([level, seed]))
+        # A conversation draws its row first, so that the same seed gives the row.
+        start = task.sample(np.random.default_rng([level, seed]))
+        prompt, texts = task.conversation(np.random.default_rng([level, seed]))
         clerk, user = texts[::2], texts[1::2]
         assert len(clerk) == len(user) + 1 <= task.max_turns
-        heard = [task.reply(starts[-1], clerk[: n + 1]).text for n in range(len(clerk) - 1)]
-        assert user == heard
-        scores.append(task.score("", {**starts[-1], "turns": clerk}))
+        assert user == [task.reply(start, clerk[: n + 1]).text for n in range(len(clerk) - 1)]
+        scores.append(task.score("", {**start, "turns": clerk}))
         if seed < 100:
             text = task.document(np.random.default_rng([level, seed]))
             assert text == prompt + "".join(texts)
@@ -441,18 +438,18 @@ def test_baselines_and_documents_are_mediocre(level, hasty):
     assert np.std(scores) > 0.25
 
 
-def test_prompts_say_what_the_row_knows():
+def test_prompts_agree_with_their_rows():
     for level in Dialogue.levels:
         for index in range(100):
             start = Dialogue(level).item(index)
             first = start["stages"][0]
-            table, *middle, said, last = start["prompt"].split("\n")
-            assert (said, last) == (f"User: {first['say']}", "Agent:")
+            table, *middle, request, last = start["prompt"].split("\n")
+            assert (request, last) == (f"User: {first['say']}", "Agent:")
             assert table == f"{start['domain']}: " + " ".join(
                 ", ".join(line) + "." for line in start["table"]
             )
             assert len(middle) == bool(start["bookings"])
-            # One line alone has what the user asks for.
+            # Exactly one line matches the request.
             domain = DOMAINS[start["domain"]]
             wishes = [one for one in start["stages"] if "kind" in one["told"] or one["hidden"]]
             for one in wishes:
@@ -503,7 +500,7 @@ def test_prompts_by_hand_are_played():
 
 
 @pytest.mark.parametrize("level", Dialogue.levels)
-def test_first_wishes_can_be_read_back(level):
+def test_first_requests_can_be_read_back(level):
     task = Dialogue(level)
     for index in range(60):
         start = task.item(index)
@@ -556,7 +553,7 @@ def test_public_rows(public):
     assert task.reply(made, ["x"]).done
 
 
-def test_what_is_not_recognised_is_left_alone():
+def test_other_rows_are_left_alone():
     for other in ({"prompt": "x", "turns": TALK}, {"a": 1}, {"dialog": ["one"]}, {"turns": 3},
                   {"dialog": [1, 2]}, {"text": "x", "response": ""}):  # fmt: skip
         assert Dialogue().convert(other) == other

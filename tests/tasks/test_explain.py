@@ -117,7 +117,7 @@ def test_what_is_missing_is_shown(name):
 
 def test_faults_in_a_conversation_have_a_turn():
     said = remarks("Dialogue", lambda oracle: f" Colourless green ideas sleep.\n{oracle}")
-    assert said["turn 1"] == "nobody understands it"
+    assert said["turn 1"] == "nonsense"
     assert said["the turns"].startswith("3, where 2")
     task = make_task("TextGen/Dialogue-v0")
     row = task.item(0)

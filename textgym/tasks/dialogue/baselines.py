@@ -1,4 +1,4 @@
-"""Clerks who do not listen well: the baselines, and the author of documents."""
+"""Inattentive clerks: the baselines, and the clerk of documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.dialogue.database import (
+from textgym.tasks.dialogue.user import User
+from textgym.tasks.dialogue.world import (
     COLUMN,
     DAY,
     DAYS,
@@ -18,8 +19,7 @@ from textgym.tasks.dialogue.database import (
     SPOT,
     Draw,
 )
-from textgym.tasks.dialogue.user import User
-from textgym.tasks.dialogue.world import question, tell
+from textgym.tasks.dialogue.writer import question, statement
 
 _POLITE = (" Certainly.", " Of course.", " Thank you.", " Very well.")
 
@@ -29,34 +29,34 @@ def _pick(words: Any, draw: Draw) -> Any:
 
 
 def hasty(row: Row, rng: np.random.Generator) -> str:
-    """Hears one thing of several, asks for nothing, and tells the price of what is booked."""
+    """Use one stated attribute, ask nothing, and state the price of the booking."""
     draw = iter(rng.random(16).tolist()).__next__
     first = row["stages"][0]
-    told = first["told"]
+    stated = first["told"]
     names = [line[0] for line in row["table"]]
     booked = {name: (number, day) for name, number, day in row["bookings"]}
     goal = {name: (number, day) for name, number, day in first["goal"]}
     costs = {line[0]: f" It costs {line[3]}." for line in row["table"]}
-    if not first["name"]:  # somebody wants to cancel something
+    if not first["name"]:  # a cancellation
         return f" I have cancelled {_pick(list(booked), draw)}."
     number, day = goal[first["name"]]
-    number = number if NUMBER in told else _pick(NUMBERS, draw)
-    day = day if DAY in told else _pick(DAYS, draw)
+    number = number if NUMBER in stated else _pick(NUMBERS, draw)
+    day = day if DAY in stated else _pick(DAYS, draw)
     if first["name"] in booked:
         name = _pick(list(booked), draw)
         new = day if booked[first["name"]][1] != day else number
         return f" I have changed {name} to {new}."
-    heard = [slot for slot in (KIND, SPOT) if slot in told]
+    attributes = [slot for slot in (KIND, SPOT) if slot in stated]
     name = _pick(names, draw)
-    if heard:
-        column = COLUMN[_pick(heard, draw)]
+    if attributes:
+        column = COLUMN[_pick(attributes, draw)]
         value = next(line for line in row["table"] if line[0] == first["name"])[column]
         name = _pick([line[0] for line in row["table"] if line[column] == value], draw)
     return f" I have booked {name} for {number} on {day}.\n{costs[name]}"
 
 
 def everything(row: Row, rng: np.random.Generator) -> str:
-    """Books all there is, a turn each, for as many and on the day that the user says."""
+    """Book every line, one per turn, for the stated number and day."""
     draw = iter(rng.random(4).tolist()).__next__
     first = row["stages"][0]
     goal = {name: (number, day) for name, number, day in first["goal"]}
@@ -66,14 +66,14 @@ def everything(row: Row, rng: np.random.Generator) -> str:
     return "\n".join([f" I have booked {line[0]} for {number} on {day}." for line in row["table"]])
 
 
-def proper(user: User, draw: Draw) -> str:
-    """What a good clerk says next, whatever has happened."""
+def attentive(user: User, draw: Draw) -> str:
+    """The next turn of a good clerk in any state of the conversation."""
     domain = DOMAINS[user.header]
     if user.pending:
         return question(domain, list(user.pending), draw)
     if user.ask:
-        said = tell(domain, user.ask, user.table[user.name][COLUMN[user.ask]])
-        return said if user.it == user.name else said.replace(" It", f" {user.name}", 1)
+        turn = statement(domain, user.ask, user.table[user.name][COLUMN[user.ask]])
+        return turn if user.it == user.name else turn.replace(" It", f" {user.name}", 1)
     clauses = [f"cancelled {name}" for name in user.bookings if name not in user.goal]
     for name, (number, day) in user.goal.items():
         if name not in user.bookings:
@@ -86,23 +86,24 @@ def proper(user: User, draw: Draw) -> str:
 
 
 def mediocre(user: User, draw: Draw) -> str:
-    """What a clerk says next who does not always listen."""
-    said = proper(user, draw)
+    """The next turn of a clerk who makes mistakes."""
+    turn = attentive(user, draw)
     luck = draw()
     if luck < 0.03:
         return str(_pick(_POLITE, draw))
     if luck < 0.06 and user.turns:
         return " You are welcome. Goodbye."
     if luck < 0.12 and not user.pending:
-        slots = [slot for slot in (NUMBER, DAY) if slot in user.told] or [DAY]
+        slots = [slot for slot in (NUMBER, DAY) if slot in user.stated] or [DAY]
         return question(DOMAINS[user.header], [_pick(slots, draw)], draw)
-    said = _inquire(user, draw, said) if user.pending else _mishear(user, draw, said)
-    if draw() < 0.1 and said.startswith(" I have"):
-        return f" {_pick(('Certainly', 'Of course', 'Very well'), draw)},{said}"
-    return said
+    turn = _inquire(user, draw, turn) if user.pending else _mishear(user, draw, turn)
+    if draw() < 0.1 and turn.startswith(" I have"):
+        return f" {_pick(('Certainly', 'Of course', 'Very well'), draw)},{turn}"
+    return turn
 
 
-def _inquire(user: User, draw: Draw, said: str) -> str:
+def _inquire(user: User, draw: Draw, turn: str) -> str:
+    """Replace a question by an offer, an incomplete question or a guess, in half of the calls."""
     luck = draw()
     pending = list(user.pending)
     if luck < 0.2 and (KIND in pending or SPOT in pending):
@@ -112,53 +113,53 @@ def _inquire(user: User, draw: Draw, said: str) -> str:
     if luck < 0.5:
         free = [name for name in user.table if name not in user.bookings] or list(user.table)
         number, day = user.goal[user.name]
-        number = number if NUMBER in user.told else _pick(NUMBERS, draw)
-        day = day if DAY in user.told else _pick(DAYS, draw)
+        number = number if NUMBER in user.stated else _pick(NUMBERS, draw)
+        day = day if DAY in user.stated else _pick(DAYS, draw)
         return f" I have booked {_pick(free, draw)} for {number} on {day}."
-    return said
+    return turn
 
 
-def _mishear(user: User, draw: Draw, said: str) -> str:
-    """A sentence with one word of it exchanged, now and then."""
-    lapse = draw()
-    if lapse > 0.5:
-        return said
-    words = said[:-1].split(" ")
+def _mishear(user: User, draw: Draw, turn: str) -> str:
+    """Replace one value of a turn by another, in half of the calls."""
+    luck = draw()
+    if luck > 0.5:
+        return turn
+    words = turn[:-1].split(" ")
     values: tuple[Any, ...] = (list(user.table), NUMBERS, DAYS)
     values += ([line[3] for line in user.table.values()],)
     if user.ask:
         values += ([line[2] for line in user.table.values()],)
     places = [at for at, word in enumerate(words) if any(word in some for some in values)]
     if not places:
-        return said
-    if lapse < 0.05 and "booked" in words and " for " in said:
-        return said[: said.index(" for ")] + "."
-    # Which of several lines is meant takes more than hearing.
+        return turn
+    if luck < 0.05 and "booked" in words and " for " in turn:
+        return turn[: turn.index(" for ")] + "."
+    # The name, which has to be inferred from the table, is mistaken most often.
     at = places[0] if draw() < 0.4 else _pick(places, draw)
     some = next(some for some in values if words[at] in some)
     words[at] = _pick(some, draw)
     return f"{' '.join(words)}."
 
 
-_LONGEST = 400
-"""Characters after which a clerk of a document takes leave."""
+_MAX_CHARACTERS = 400
+"""The clerk of a document says goodbye after this many characters."""
 
 
 def converse(row: Row, draw: Draw, turns: int) -> list[str]:
-    """A conversation with a mediocre clerk: what clerk and user say, in turn, clerk first and last.
+    """A conversation with a mediocre clerk: alternating turns, the clerk's first and last.
 
     Args:
         row: The row.
-        draw: The next random number.
-        turns: The clerk's turns, at most.
+        draw: Returns the next random number.
+        turns: The maximum number of the clerk's turns.
     """
     user = User(row)
     texts: list[str] = []
     while True:
         length = len(row["prompt"]) + sum(map(len, texts))
-        said = mediocre(user, draw) if length < _LONGEST else " Goodbye."
-        reply = user.hear(said)
-        texts.append(said)
+        turn = mediocre(user, draw) if length < _MAX_CHARACTERS else " Goodbye."
+        reply = user.respond(turn)
+        texts.append(turn)
         if reply.done or user.turns == turns:
             return texts
         texts.append(reply.text)

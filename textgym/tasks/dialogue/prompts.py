@@ -1,7 +1,7 @@
-"""Reads a prompt that a user wrote in the task's format: `Dialogue.complete_row`.
+"""Parses a prompt that a user wrote in the task's format: `Dialogue.complete_row`.
 
-What the simulated user was not given to say (a day, how many people, which of several lines) is
-drawn from a hash of the prompt, so that the same prompt has the same goal everywhere.
+Slots that the prompt leaves open (a day, a number of people, one of several lines) are drawn from a
+hash of the prompt, so the same prompt has the same goal everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.tasks.dialogue.database import (
+from textgym.tasks.dialogue.world import (
     COLUMN,
     DAY,
     DAYS,
@@ -22,7 +22,7 @@ from textgym.tasks.dialogue.database import (
     NUMBERS,
     SPOT,
 )
-from textgym.tasks.dialogue.world import Plot
+from textgym.tasks.dialogue.writer import Plot
 
 _BOOKING = re.compile(r"(\w+) for (\w+) on (\w+)\.")
 _MINE = r"my \w+ (?:on|for) (\w+)"
@@ -33,15 +33,15 @@ _ON = re.compile(rf"\bon ({'|'.join(DAYS)})\b")
 _INSTEAD = re.compile(f" instead of {_MINE}")
 
 
-def understand(prompt: str) -> dict[str, Any] | None:
+def read_prompt(prompt: str) -> dict[str, Any] | None:
     """The columns of a row for a prompt, or None if it is not in the task's format."""
     lines = prompt.strip().split("\n")
     header, _, rest = lines[0].partition(": ")
     if header not in DOMAINS or len(lines) < 3 or lines[-1] != "Agent:":
         return None
-    domain, said = DOMAINS[header], lines[-2]
+    domain, request = DOMAINS[header], lines[-2]
     table = [line.split(", ") for line in rest.rstrip(".").split(". ")]
-    if not said.startswith("User: ") or any(
+    if not request.startswith("User: ") or any(
         len(line) != 4 or line[1] not in domain.kinds or line[2] not in domain.spots
         for line in table
     ):
@@ -54,35 +54,34 @@ def understand(prompt: str) -> dict[str, Any] | None:
         found = _BOOKING.findall(lines[1])
         plot.start = {name: [number, day] for name, number, day in found if name in names}
         plot.bookings = dict(plot.start)
-    if not _plan(plot, said):
+    if not _add_stage(plot, request):
         return None
     row = plot.row()
-    # The user's own words stay.
-    row["stages"][0]["say"] = said.removeprefix("User: ")
+    row["stages"][0]["say"] = request.removeprefix("User: ")
     return {name: value for name, value in row.items() if name != "prompt"}
 
 
-def _plan(plot: Plot, said: str) -> bool:
-    """Give the plot its stage; False if the user's wish is not understood."""
+def _add_stage(plot: Plot, request: str) -> bool:
+    """Add the stage of a request; False if it cannot be parsed."""
 
-    def mine(what: str) -> str:
-        return next((name for name, booking in plot.bookings.items() if what in booking), "")
+    def booking_of(value: str) -> str:
+        return next((name for name, booking in plot.bookings.items() if value in booking), "")
 
-    if match := _CANCEL.search(said):
-        old = mine(match[1])
+    if match := _CANCEL.search(request):
+        old = booking_of(match[1])
         if old:
-            plot.give_up(old, "")
+            plot.cancel(old, "")
         return bool(old)
-    if match := _CHANGE.search(said):
-        old, new = mine(match[1]), match[2]
+    if match := _CHANGE.search(request):
+        old, new = booking_of(match[1]), match[2]
         if not old or new not in NUMBERS + DAYS or new in plot.bookings[old]:
             return False
-        plot.become(old, new, "")
+        plot.change_to(old, new, "")
         return True
-    instead = _INSTEAD.search(said)
-    wish = said[: instead.start()] if instead else said
+    instead = _INSTEAD.search(request)
+    wish = request[: instead.start()] if instead else request
     words = set(re.findall(r"\w+", wish))
-    told = {
+    named = {
         KIND: words.intersection(plot.domain.kinds),
         SPOT: words.intersection(plot.domain.spots),
     }
@@ -90,31 +89,31 @@ def _plan(plot: Plot, said: str) -> bool:
         line
         for line in plot.table
         if line[0] not in plot.bookings
-        and all(line[COLUMN[slot]] in values for slot, values in told.items() if values)
+        and all(line[COLUMN[slot]] in values for slot, values in named.items() if values)
     ]
     if not lines:
         return False
     plot.wanted = lines[int(plot.draw() * len(lines))]
     if instead:
-        old = mine(instead[1])
+        old = booking_of(instead[1])
         if old:
             plot.swap(old, "")
         return bool(old)
-    number = _ordered(_FOR, wish) or plot.pick(NUMBERS)
-    day = _ordered(_ON, wish) or plot.pick(DAYS)
-    told_slots = [slot for slot, values in told.items() if values]
-    # What tells the wanted line from the others that would do has to be asked for.
+    number = _first(_FOR, wish) or plot.pick(NUMBERS)
+    day = _first(_ON, wish) or plot.pick(DAYS)
+    named_slots = [slot for slot, values in named.items() if values]
+    # An attribute that distinguishes the lines in question has to be asked for.
     secret = [
         slot
-        for slot, values in told.items()
+        for slot, values in named.items()
         if not values and len({line[COLUMN[slot]] for line in lines}) > 1
     ]
     for slot, pattern in ((NUMBER, _FOR), (DAY, _ON)):
-        (told_slots if pattern.search(wish) else secret).append(slot)
-    plot.order("", number, day, told_slots, secret)
+        (named_slots if pattern.search(wish) else secret).append(slot)
+    plot.order("", number, day, named_slots, secret)
     return True
 
 
-def _ordered(pattern: re.Pattern[str], wish: str) -> str:
+def _first(pattern: re.Pattern[str], wish: str) -> str:
     found = pattern.search(wish)
     return found[1] if found else ""

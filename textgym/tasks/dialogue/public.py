@@ -1,4 +1,4 @@
-"""Public dialogue data: how its rows become prompts, and how a response is judged."""
+"""Public dialogue data: conversion of its rows, and the scorer of responses."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _TEXTS = ("utterance", "text", "content", "value", "transcript")
 _SPEAKERS = ("speaker", "role", "from")
 _AGENTS = frozenset(("system", "agent", "assistant", "wizard", "bot", "gpt", "sys", "1"))
 _RESERVED = frozenset(("turns", "replies"))
-"""Names of columns that the environment gives."""
+"""Columns that the environment adds."""
 
-_LIMIT = 2_000
-_LONGER = 4
-"""Texts this many times longer than the reference, and more, are not judged."""
+_MAX_CHARACTERS = 2_000
+_MAX_RATIO = 4
+"""Texts longer than this many times the reference (plus 100 characters) score 0."""
 
-_Said = tuple[bool, str]
-"""Whether the agent speaks, and what is said."""
+_Utterance = tuple[bool, str]
+"""Whether the agent is the speaker, and the text."""
 
 
 def convert(row: Row) -> Row:
-    """A row with a conversation up to the agent's last turn, and this as reference.
+    """Add a prompt, the conversation up to the agent's last turn, and that turn as the reference.
 
-    A row that has a prompt, or that is not recognised, is returned as it is.
+    Rows with a prompt, and rows of unknown form, are returned unchanged.
     """
     if "prompt" in row:
         return row
@@ -59,20 +59,20 @@ def convert(row: Row) -> Row:
     return row
 
 
-def _made(row: Row, talk: Sequence[_Said], response: str) -> Row:
-    lines = [f"{'Agent' if agent else 'User'}: {said}" for agent, said in talk]
+def _made(row: Row, talk: Sequence[_Utterance], response: str) -> Row:
+    lines = [f"{'Agent' if agent else 'User'}: {text}" for agent, text in talk]
     kept = {name: value for name, value in row.items() if name not in _RESERVED}
     prompt = "\n".join([*lines, "Agent:"])
     return {**kept, "prompt": prompt, "reference": f" {' '.join(response.split())}"}
 
 
-def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Said]:
-    """The turns of a conversation; none if this is no conversation.
+def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Utterance]:
+    """The turns of a conversation; empty for another value.
 
     Args:
         value: Columns of speakers and utterances (the Hub's MultiWOZ 2.2), turns as dictionaries
-            (MultiWOZ's own files, chat messages), or plain strings, which take turns.
-        last_is_agent: Whose the last of plain strings is; None: the user begins.
+            (MultiWOZ's own files, chat messages), or strings of alternating speakers.
+        last_is_agent: Whether the agent wrote the last string; None: the user wrote the first.
     """
     if isinstance(value, Mapping):
         texts = next((value[name] for name in _TEXTS if name in value), None)
@@ -86,12 +86,12 @@ def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Said]:
         turns = list(value)
     else:
         return []
-    talk: list[_Said] = []
+    talk: list[_Utterance] = []
     for number, turn in enumerate(turns):
         if isinstance(turn, Mapping):
             text = next((turn[name] for name in _TEXTS if isinstance(turn.get(name), str)), "")
             who = next((turn[name] for name in _SPEAKERS if name in turn), number % 2)
-            # A chat's first message of the system is no turn.
+            # Skip a chat's system prompt.
             if number == 0 and "role" in turn and str(who).lower() == "system":
                 continue
             agent = str(int(who) if isinstance(who, bool) else who).lower() in _AGENTS
@@ -108,20 +108,20 @@ def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Said]:
 
 @cache
 def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards import Bleu, Chrf  # the library behind them is optional
+    from textgym.rewards import Bleu, Chrf  # an optional dependency
 
     return Bleu(), Chrf()
 
 
 def overlap(completion: str, reference: str) -> float:
-    """The geometric mean of sentence BLEU and chrF: 1 for the reference, word for word.
+    """The geometric mean of sentence BLEU and chrF, times the `on_topic` factor.
 
-    BLEU asks for the words in their order and nothing else, chrF for most of the text; the
-    geometric mean is small where one of them is. It is multiplied by how far the text is
-    `on_topic`.
+    BLEU measures precision and word order, chrF also recall; the geometric mean is small if either
+    is small. The reference itself scores 1.
     """
-    text, wanted = " ".join(completion[:_LIMIT].split()), " ".join(reference.split())
-    if not text or not wanted or len(completion) > min(_LIMIT, _LONGER * len(wanted) + 100):
+    text, wanted = " ".join(completion[:_MAX_CHARACTERS].split()), " ".join(reference.split())
+    limit = min(_MAX_CHARACTERS, _MAX_RATIO * len(wanted) + 100)
+    if not text or not wanted or len(completion) > limit:
         return 0.0
     if text == wanted:
         return 1.0

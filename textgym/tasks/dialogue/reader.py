@@ -1,8 +1,8 @@
-"""Understands a clerk: the acts of one turn.
+"""Parses a turn of the clerk into dialogue acts.
 
-A sentence is cut into clauses. In a clause every name, number, day, price and attribute is replaced
-by its class, and what is left has to be one of the phrases below, in which ``(a|b|)`` are
-alternatives. So a clause is read with one dictionary look-up.
+A sentence is split into clauses. In a clause every name, number, day, price and attribute is
+replaced by its class, and the result is looked up in a dictionary of the phrases below, where
+``(a|b|)`` are alternatives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from textgym.tasks.dialogue.database import (
+from textgym.tasks.dialogue.world import (
     ASK_DAY,
     ASK_NUMBER,
     DAY,
@@ -28,25 +28,25 @@ from textgym.tasks.dialogue.database import (
 )
 from textgym.tasks.judgement import unreadable
 
-ASK, OFFER, TELL, BOOK, CHANGE, CANCEL, BYE, POLITE, JUNK = (
-    "ask", "offer", "tell", "book", "change", "cancel", "bye", "polite", "junk",
+ASK, OFFER, STATE, BOOK, CHANGE, CANCEL, BYE, POLITE, JUNK = (
+    "ask", "offer", "state", "book", "change", "cancel", "bye", "polite", "junk",
 )  # fmt: skip
 
 
 class Act(NamedTuple):
-    """What one clause does.
+    """The dialogue act of a clause.
 
     Attributes:
-        deed: One of the constants above.
-        name: Whom it is about: a name, "it", or "" for nobody.
-        slot: The slot that is asked for or told.
-        value: The value that is told.
-        number: How many people; "" if the clause does not say.
-        day: Which day; "" if the clause does not say.
-        faults: What nonsense costs: one fault, and more if it is long.
+        type: One of the constants above.
+        name: The name that it is about, "it", or "".
+        slot: The slot that is asked for or stated.
+        value: The value that is stated.
+        number: The number of people, or "".
+        day: The day, or "".
+        faults: The faults of nonsense: one, and more for long text.
     """
 
-    deed: str
+    type: str
     name: str = ""
     slot: str = ""
     value: str = ""
@@ -59,11 +59,11 @@ def _nonsense(text: str) -> Act:
     return Act(JUNK, faults=unreadable(text))
 
 
-LONGEST = 240
-"""Characters of a turn; a longer one is not understood."""
+_MAX_CHARACTERS = 240
+"""Longer turns are nonsense."""
 
-_MOST = 6
-"""Sentences of a turn; so are more."""
+_MAX_SENTENCES = 6
+"""Further sentences of a turn are nonsense."""
 
 _SENTENCE = re.compile(r" ([A-Z0-9][^.?!\n]*)([.?!])")
 _CHOICE = re.compile(r"\(([^()]*)\)")
@@ -108,7 +108,7 @@ _STATEMENTS = {
         "all right",
     ),
 }
-_TELL_PRICE = ("N (costs|is) P", "it (costs|is) P", "(the|its) price (|of N )is P", "P")
+_STATE_PRICE = ("N (costs|is) P", "it (costs|is) P", "(the|its) price (|of N )is P", "P")
 _OFFERS = (
     "(how|what) about N",
     "is N (fine|all right)",
@@ -122,13 +122,13 @@ _COURTESY = ("certainly", "of course", "yes", "sorry", "very well", "all right",
 
 
 def _options(phrase: str) -> list[str]:
-    """All readings of a phrase with alternatives, which may stand in one another."""
+    """All expansions of a phrase with nested alternatives."""
     inner = _CHOICE.search(phrase)
     if inner is None:
         return [" ".join(phrase.split())]
     start, end = inner.span()
     rests = [phrase[:start] + choice + phrase[end:] for choice in inner[1].split("|")]
-    return list(dict.fromkeys(read for rest in rests for read in _options(rest)))
+    return list(dict.fromkeys(option for rest in rests for option in _options(rest)))
 
 
 class _Language(NamedTuple):
@@ -136,9 +136,9 @@ class _Language(NamedTuple):
 
     Attributes:
         classes: The class of each word that is a value.
-        statements: The deed (and for a telling the slot) of each clause of a statement.
+        statements: The type of act and the slot (or "") of each clause.
         offers: Questions that offer something.
-        questions: The slot that each question asks for.
+        questions: The slot of each question.
     """
 
     classes: dict[str, str]
@@ -160,19 +160,19 @@ def _language(header: str) -> _Language:
     )
     statements: dict[str, tuple[str, str]] = {}
     for slot, phrases in (
-        (KIND, domain.tell_kind),
-        (SPOT, domain.tell_spot),
-        (PRICE, _TELL_PRICE),
+        (KIND, domain.state_kind),
+        (SPOT, domain.state_spot),
+        (PRICE, _STATE_PRICE),
     ):
         for phrase in phrases:
-            for read in _options(phrase.replace("{noun}", domain.noun)):
-                statements[read] = TELL, slot
-                if read.startswith("N "):
-                    statements[f"it {read[2:]}"] = TELL, slot
-    for deed, phrases in _STATEMENTS.items():
+            for option in _options(phrase.replace("{noun}", domain.noun)):
+                statements[option] = STATE, slot
+                if option.startswith("N "):
+                    statements[f"it {option[2:]}"] = STATE, slot
+    for act, phrases in _STATEMENTS.items():
         for phrase in phrases:
-            for read in _options(phrase.replace("{noun}", domain.noun)):
-                statements[read] = deed, ""
+            for option in _options(phrase.replace("{noun}", domain.noun)):
+                statements[option] = act, ""
     questions = {}
     for slot, phrases in (
         (KIND, domain.ask_kind),
@@ -181,25 +181,24 @@ def _language(header: str) -> _Language:
         (DAY, ASK_DAY),
     ):
         for phrase in phrases:
-            for read in _options(_ASKED.replace("X", phrase)):
-                questions[read] = slot
-    offers = frozenset(read for phrase in _OFFERS for read in _options(phrase))
+            for option in _options(_ASKED.replace("X", phrase)):
+                questions[option] = slot
+    offers = frozenset(option for phrase in _OFFERS for option in _options(phrase))
     return _Language(classes, statements, offers, questions)
 
 
 def read(header: str, turn: str) -> tuple[Act, ...]:
-    """What a turn does, clause by clause.
+    """The dialogue acts of a turn, one per clause.
 
     Args:
         header: The domain.
-        turn: What the clerk said: sentences with a space before each. White space around the whole
-            does not count.
+        turn: Sentences, separated by single spaces; surrounding white space is ignored.
     """
     text = f" {turn.strip()}"
-    return _read(header, text) if len(text) <= LONGEST else (_nonsense(text),)
+    return _read(header, text) if len(text) <= _MAX_CHARACTERS else (_nonsense(text),)
 
 
-@lru_cache(maxsize=8192)  # an environment and its score hear the same turns
+@lru_cache(maxsize=8192)  # an environment and its score read the same turns
 def _read(header: str, text: str) -> tuple[Act, ...]:
     language = _language(header)
     if "'" in text:
@@ -207,14 +206,11 @@ def _read(header: str, text: str) -> tuple[Act, ...]:
     acts: list[Act] = []
     end = 0
     for number, match in enumerate(_SENTENCE.finditer(text)):
-        if match.start() != end or number == _MOST:
+        if match.start() != end or number == _MAX_SENTENCES:
             break
         end = match.end()
-        said, mark = match.groups()
-        if mark == "?":
-            acts += _question(language, said)
-        else:
-            acts += _statement(language, said)
+        sentence, mark = match.groups()
+        acts += (_question if mark == "?" else _statement)(language, sentence)
     if end != len(text) or not acts:
         acts.append(_nonsense(text[end:]))
     return tuple(acts)
@@ -224,30 +220,32 @@ def _in_full(short: re.Match[str]) -> str:
     return f"{short[1]} is" if short[1] else f"{short[2]} {_IN_FULL[short[3]]}"
 
 
-def _small(said: str) -> str:
-    """A sentence without its capital, unless that belongs to a name."""
-    first = said.partition(" ")[0]
-    return said if first in NAMES or first in DAYS else said[0].lower() + said[1:]
+def _uncapitalized(sentence: str) -> str:
+    """A sentence without its capital, unless it begins with a name."""
+    first = sentence.partition(" ")[0]
+    if first in NAMES or first in DAYS:
+        return sentence
+    return sentence[0].lower() + sentence[1:]
 
 
-def _question(language: _Language, said: str) -> list[Act]:
-    said = _small(said)
-    first, *others = _QUESTIONS.split(said)
+def _question(language: _Language, sentence: str) -> list[Act]:
+    sentence = _uncapitalized(sentence)
+    first, *others = _QUESTIONS.split(sentence)
     slots = [language.questions.get(part) for part in (first, *others)]
     if None not in slots and not any(part.startswith("and ") for part in others):
         return [Act(ASK, slot=slot) for slot in slots if slot]
-    phrase, values = _classify(language, said.split(" "))
+    phrase, values = _classify(language, sentence.split(" "))
     if phrase in language.offers:
         return [Act(OFFER, values["N"])]
-    return [_nonsense(said)]
+    return [_nonsense(sentence)]
 
 
-def _statement(language: _Language, said: str) -> list[Act]:
-    said = _small(said)
-    start, comma, rest = said.partition(", ")
+def _statement(language: _Language, sentence: str) -> list[Act]:
+    sentence = _uncapitalized(sentence)
+    start, comma, rest = sentence.partition(", ")
     if comma and start in _COURTESY and rest:
-        said = rest if rest[0] != "I" else "i" + rest[1:]
-    clauses = said.split(" and ")
+        sentence = rest if rest[0] != "I" else "i" + rest[1:]
+    clauses = sentence.split(" and ")
     acts: list[Act] = []
     promised = False
     for number, clause in enumerate(clauses):
@@ -257,10 +255,10 @@ def _statement(language: _Language, said: str) -> list[Act]:
             promised = words[1:2] == ["will"]
             if promised:
                 del words[1]
-        if promised:  # "I will book" does it, as "I have booked" does
+        if promised:  # "I will book" counts as "I have booked"
             verb = words[0] in ("i", "we")
             if len(words) == verb or words[verb] not in _PROMISES:
-                return [_nonsense(said)]
+                return [_nonsense(sentence)]
             words[verb] = _PROMISES[words[verb]]
         active = ""
         for subject in _SUBJECTS:
@@ -270,20 +268,20 @@ def _statement(language: _Language, said: str) -> list[Act]:
         if active in _ACTIVE:
             words = words[len(subject) :]
         elif not number and words[0] in _ACTIVE:
-            return [_nonsense(said)]  # "Booked Rosa" wants a subject
+            return [_nonsense(sentence)]  # "Booked Rosa" lacks a subject
         phrase, values = _classify(language, words)
         found = language.statements.get(phrase)
         if found is None:
-            return [_nonsense(said)]
-        deed, slot = found
-        if deed == TELL:
+            return [_nonsense(sentence)]
+        act, slot = found
+        if act == STATE:
             value = values[{KIND: "A", SPOT: "B", PRICE: "P"}[slot]]
-            acts.append(Act(TELL, values.get("N", "it"), slot, value))
-        elif deed in (BYE, POLITE):
-            acts.append(Act(deed))
+            acts.append(Act(STATE, values.get("N", "it"), slot, value))
+        elif act in (BYE, POLITE):
+            acts.append(Act(act))
         else:
             name = values.get("N", "it")
-            acts.append(Act(deed, name, "", "", values.get("#", ""), values.get("D", "")))
+            acts.append(Act(act, name, "", "", values.get("#", ""), values.get("D", "")))
     return acts
 
 
@@ -299,7 +297,7 @@ _ACTIVE = frozenset(("booked", "reserved", "cancelled", "changed", "moved"))
 
 
 def _classify(language: _Language, words: list[str]) -> tuple[str, dict[str, str]]:
-    """A clause with classes for values, and the values by class."""
+    """Replace values by their classes; returns the phrase, and the values by class."""
     classes = language.classes
     values: dict[str, str] = {}
     phrase = []

@@ -1,4 +1,4 @@
-"""Serve customers over several turns: find, ask, book, change and cancel, against a user."""
+"""Take bookings in a conversation with a simulated user."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Reply, Task
 from textgym.tasks.dialogue.baselines import converse, everything, hasty
-from textgym.tasks.dialogue.prompts import understand
+from textgym.tasks.dialogue.prompts import read_prompt
 from textgym.tasks.dialogue.public import convert, overlap
 from textgym.tasks.dialogue.user import User
-from textgym.tasks.dialogue.world import draw_row
+from textgym.tasks.dialogue.writer import draw_row
 from textgym.tasks.judgement import Judgement, unreadable
 
 
 class Dialogue(Task):
-    """Serve a customer over several turns, until the bookings are as the customer wants them.
+    """Take bookings in a conversation with a simulated user.
 
     ## Description
 
     The prompt shows a table (hotels, restaurants or boats: name, kind, place or time, price), at
-    level 3 the customer's bookings, and what the customer says first. The policy is the clerk. Its
-    turn ends with end-of-sequence; the user, a simulator with an agenda (Schatzmann et al. 2007),
-    answers, and what it says is appended. The clerk finds what fits, asks for what it was not told,
-    books, changes, cancels, and answers a question; it is understood where it says so in sentences
-    such as these, most of which have variants::
+    level 3 bookings, and the first words of the user. The policy is the clerk. End-of-sequence
+    ends its turn; the user, a simulator with an agenda (Schatzmann et al. 2007), replies, and the
+    reply is appended. The clerk finds matching lines, asks for missing slots, books, changes,
+    cancels, and answers questions, in sentences such as these, most of which have variants::
 
         For how many, on which day and near what?       How about Rosa?
         I have booked Rosa for two on Friday.           Rosa is near the harbour.
@@ -35,15 +34,15 @@ class Dialogue(Task):
         I have changed it to Sunday.                    Certainly. Goodbye.
         I'll book Rosa for Friday for two.              That's 40.
 
-    Number and day may stand in either order. Anything else is nonsense ("Sorry?"). The user leaves
-    when all is done, at the clerk's goodbye, after three turns that brought nothing or something
-    wrong, and after six turns. It believes what it is told. All that it wants and will say stands
-    in the row: it is a function of the row and the clerk's turns.
+    Number and day may be in either order. Anything else is nonsense ("Sorry?"). The user leaves
+    when its agenda is complete, at the clerk's goodbye, after three turns without progress or with
+    a fault, and after six turns. It believes the clerk's statements. It is a deterministic function
+    of the row and the clerk's turns.
 
     ## Observation Space
 
-    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids of both sides in the
-    order of the conversation, -1 where nothing is written.
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids of both speakers in
+    the order of the conversation, padded with -1.
 
     ## Action Space
 
@@ -51,39 +50,37 @@ class Dialogue(Task):
 
     ## Rewards
 
-    The score, in [0, 1], at the end, a product:
+    The score in [0, 1], at the end of the episode:
 
         score = right * min(1, fewest / turns) * answered * 0.4 ** faults
 
-    * ``right``: of the bookings that should have been made, changed or cancelled, the share that
-      are as they should be: the right name, number and day. 0 if any other booking was touched.
-    * ``fewest``: the turns of the shortest script that serves this user without guessing.
-    * ``answered``: 0.5 if the user asked something at the end and was not answered rightly.
-    * ``faults``: bookings, changes and cancellations that the user did not want, also if they were
-      mended; those made while the user had still something to say to it, right or not; untrue
-      statements; offers against what the user said, or several in a turn; each sentence of
-      nonsense, and one more for every eight words of it; in a turn that brings something, what is
-      said twice, questions that the user has answered or does not care about, and courtesy beyond
-      two phrases; in a script (below) each turn after the user left, and one more for every eight
-      words of it.
+    * ``right``: the share of wanted bookings, changes and cancellations with the right name, number
+      and day. 0 if any other booking was changed.
+    * ``fewest``: the number of turns of the shortest script that does not guess.
+    * ``answered``: 0.5 if the user's final question was not answered rightly, else 1.
+    * ``faults``: unwanted bookings, changes and cancellations, even if corrected later; any made
+      before all slots were asked for; false statements; offers against the user's request, or
+      several in a turn; sentences of nonsense, plus one for every eight words of them; in a turn
+      with progress, repetitions, needless questions, and courtesy beyond two phrases; in a script
+      (below) each turn after the user left, plus one for every eight words of it.
 
-    On top of it, and apart from it, turns pay (``info["turn_reward"]``): 0.1 for each slot that is
-    found out by asking or by an offer that is accepted, and 0.1 for each of the user's wishes that
-    is fulfilled, both once. No other script earns more of these than the shortest one, which earns
-    all, so the return is at most 1 plus their sum (0.1 to 0.5).
+    In addition, turns are rewarded (``info["turn_reward"]``): 0.1 for each slot found out by a
+    question or an accepted offer, and 0.1 for each completed stage of the agenda, both once. The
+    shortest script earns all of these rewards, so the maximum return is 1 plus their sum (0.1 to
+    0.5).
 
-    A completion that comes without the column ``turns`` is read as a script, a turn a line.
+    A completion without the column ``turns`` is read as a script with one turn per line.
 
-    The ``hasty`` baseline hears one of the attributes that the user names, asks nothing, and tells
-    the price: 0.43 on average at level 1, 0.04 and 0.12 above. ``everything``, which books line by
+    The ``hasty`` baseline uses one attribute of the user's request, asks nothing, and states the
+    price: 0.43 on average at level 1, 0.04 and 0.12 above. ``everything``, which books line by
     line, gets less than 0.01.
 
     ## Starting State
 
-    A prompt of `generate`, by level: the user (1) says all at once; (2) keeps one to three things
-    back; (3) has two bookings, and cancels or changes one, replaces it, or wants one more; then
-    there is a second wish, often another mind. At levels 1 and 2 half of the users ask for the
-    price, or the place, in the end.
+    A prompt of `generate`, by level: the user (1) states all slots at once; (2) withholds one to
+    three slots; (3) has two bookings, and cancels, changes or replaces one, or adds another; a
+    second request follows, often a change of mind. At levels 1 and 2 half of the users finally ask
+    for the price or the place.
 
     ``item(0)`` at level 1, with the shortest script::
 
@@ -115,12 +112,12 @@ class Dialogue(Task):
         Agent:-> I have booked Ruth for three on Friday.
 
     The row's other columns are ``domain``, ``table``, ``bookings``, ``stages`` (the user's agenda:
-    for each wish what is said, what is told only when asked, and the bookings wanted then) and
-    ``fewest``.
+    for each request its words, the answers to questions, and the wanted bookings) and ``fewest``.
 
     ## Episode End
 
-    The user leaves (``finish_reason`` is ``"task"``), or 112 tokens of both sides: a termination.
+    The user leaves (``finish_reason`` is ``"task"``), or 112 tokens of both speakers: a
+    termination.
     The clerk's turns begin with a space.
 
     ## Arguments
@@ -129,17 +126,16 @@ class Dialogue(Task):
 
     ## Real data
 
-    ``prompts=`` takes conversations in these forms: MultiWOZ 2.2 as the Hub has it (``turns`` with
-    columns ``speaker`` and ``utterance``) and as its own files have it (``turns`` as a list of
-    dictionaries), chats (``messages`` with ``role`` and ``content``), lists of strings in turn
+    ``prompts=`` takes conversations in these forms: MultiWOZ 2.2 from the Hub (``turns`` with
+    columns ``speaker`` and ``utterance``) and from its own files (``turns`` as a list of
+    dictionaries), chats (``messages`` with ``role`` and ``content``), lists of alternating strings
     (``dialogue``, ``dialog``), and pairs: ``context``, ``history`` or ``text`` with ``response``.
-    The prompt is the conversation up to the agent's last turn, which is the reference; there is one
-    turn, scored by the geometric mean of sentence BLEU and chrF (package sacrebleu,
-    ``textgym[metrics]``), 1 for the reference itself, times a factor (`textgym.tasks.on_topic`)
-    below 1 for words out of order or repeated, for a response longer than the reference, and for
-    one that denies where that does not. Such prompts are long: pass
-    ``max_prompt_tokens=`` and ``max_new_tokens=``. A prompt that is written by hand in the task's
-    own format is played as above; what it leaves open is drawn from a hash of it.
+    The prompt is the conversation up to the agent's last turn, which is the reference. The episode
+    has one turn, scored by the geometric mean of sentence BLEU and chrF (package sacrebleu,
+    ``textgym[metrics]``) times a factor (`textgym.tasks.on_topic`) below 1 for words out of order
+    or repeated, for extra length, and for negations that are not in the reference. Such prompts are
+    long: pass ``max_prompt_tokens=`` and ``max_new_tokens=``. A prompt written by hand in the
+    task's format is played as above; open slots are drawn from a hash of the prompt.
 
     ## Version History
 
@@ -156,70 +152,69 @@ class Dialogue(Task):
     cheat_ceiling = 0.41
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw a table, bookings, and a user with a goal."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        """Draw a table, bookings, and a user with an agenda."""
+        # One call for all random numbers of a row is several times faster than one call each.
         return draw_row(self.level, iter(rng.random(64).tolist()).__next__)
 
     def reply(self, row: Mapping[str, Any], turns: Sequence[str]) -> Reply:
-        """What the user says to the clerk's last turn."""
+        """The user's reply to the clerk's last turn."""
         reply = Reply(done=True)
         if "stages" in row:
             user = User(row)
             for turn in turns:
-                reply = user.hear(turn)
+                reply = user.respond(turn)
         return reply
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """How the bookings stand in the end, and what it took to get there."""
+        """Score the final bookings and the number of turns; of other rows, the response."""
         turns = row.get("turns")
         if "stages" not in row:
             value = overlap(turns[0] if turns else text, row["reference"])
-            what = "BLEU and chrF against the reference, times how far it is on topic"
+            what = "BLEU and chrF against the reference, times the on-topic factor"
             return Judgement().add("the response", what, value)
         if turns is None:
             turns = text.split("\n")
         user = User(row)
         for number, turn in enumerate(turns):
             if user.done or number == self.max_turns:
-                return user.judge(unheard=sum(unreadable(late) for late in turns[number:]))
-            user.hear(turn)
+                return user.judge(late_faults=sum(unreadable(late) for late in turns[number:]))
+            user.respond(turn)
         return user.judge()
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Turn a conversation of public data into a prompt for one response; see Real data."""
+        """Convert a public conversation to a prompt for one response; see Real data."""
         return convert(row)
 
     def complete_row(self, row: Row) -> Row:
-        """Read the table, the bookings and the wish in a prompt that a user wrote.
+        """Read the table, the bookings and the request in a prompt that a user wrote.
 
-        In a prompt of another form there is no wish, and nothing that is said is worth anything,
-        unless the row brings a reference.
+        In a prompt of another form every response scores 0, unless the row has a reference.
         """
         if "stages" in row:
             return row
-        return {**(understand(row["prompt"]) or {"reference": ""}), **row}
+        return {**(read_prompt(row["prompt"]) or {"reference": ""}), **row}
 
     def baselines(self) -> dict[str, Baseline]:
-        """``hasty`` hears half of what is said and asks for nothing, ``everything`` books all."""
+        """``hasty`` asks nothing, ``everything`` books all lines."""
         return {"hasty": hasty, "everything": everything}
 
     def conversation(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """A conversation to train a language model on, by turns.
+        """A conversation to train a language model on.
 
         Returns:
-            The prompt, and what clerk and user say behind it, in turn, the clerk first and last.
-            The clerk's texts have no eos; what the user says ends where the clerk begins.
+            The prompt, and the alternating turns after it, the clerk's first and last. The clerk's
+            turns have no eos; the user's end with the clerk's label.
         """
         row = self.sample(rng)
         draw = iter(rng.random(128).tolist()).__next__
         return row["prompt"], converse(row, draw, self.max_turns)
 
     def document(self, rng: np.random.Generator) -> str:
-        """The text of `conversation`: a clerk who mishears, guesses, and leaves early at times."""
+        """The text of `conversation`, with a clerk who makes mistakes."""
         return "".join(self.turns_document(rng))
 
     def turns_document(self, rng: np.random.Generator) -> list[str]:
-        """The same in pieces, each of which ends with a turn of the clerk's."""
+        """The text of `conversation` in pieces, each of which ends with a turn of the clerk."""
         prompt, texts = self.conversation(rng)
-        heard = [prompt, *texts[1::2]]
-        return [user + clerk for user, clerk in zip(heard, texts[::2], strict=True)]
+        contexts = [prompt, *texts[1::2]]
+        return [before + clerk for before, clerk in zip(contexts, texts[::2], strict=True)]

@@ -1,9 +1,8 @@
-"""The user: an agenda that is worked off turn by turn, and what the clerk did wrong on the way.
+"""The simulated user: it works through an agenda turn by turn, and records the clerk's faults.
 
 Schatzmann et al. (2007), "Agenda-based user simulation for bootstrapping a POMDP dialogue system":
-the user has a goal (constraints, and requests) and a stack of things still to say; answers go on
-top of it. Here the stack is the row's list of stages, each with what the user says to begin it, and
-what it tells only when asked. Nothing is left to chance: all choices were made with the row.
+the user has a goal (constraints and requests) and a stack of pending utterances. Here the stack is
+the row's list of stages. The user is deterministic; all random choices were made with the row.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textgym.tasks.base import Reply
-from textgym.tasks.dialogue.database import COLUMN, KIND, SPOT
 from textgym.tasks.dialogue.reader import (
     ASK,
     BOOK,
@@ -22,44 +20,45 @@ from textgym.tasks.dialogue.reader import (
     JUNK,
     OFFER,
     POLITE,
-    TELL,
+    STATE,
     Act,
     read,
 )
+from textgym.tasks.dialogue.world import COLUMN, KIND, SPOT
 from textgym.tasks.judgement import Judgement
 
-PATIENCE = 3
-"""Turns that bring nothing, or something wrong, until the user leaves."""
+_PATIENCE = 3
+"""The user leaves after this many turns without progress or with a fault."""
 
-PAID = 0.1
-"""For each slot found out and each stage done."""
+_TURN_REWARD = 0.1
+"""The reward for each slot found out and each stage completed."""
 
 _FAULT = 0.4
-"""What is left of a score after a fault."""
+"""The factor for each fault."""
 
 _COURTESIES = 2
-"""Phrases of courtesy that a turn may hold."""
+"""Courtesy phrases that a turn may contain."""
 
 _UNANSWERED = 0.5
-"""What is left of a score where the user's question was not answered rightly."""
+"""The factor for a question of the user without a right answer."""
 
 
 class User:
-    """One user, from the first turn on.
+    """A user in a conversation.
 
     Args:
         row: The row; it is not changed.
 
     Attributes:
-        bookings: ``(number, day)`` by name, as the clerk has them.
-        stage: The number of the stage that the user is at.
-        told: What the user has said in this stage.
-        pending: The slots that the user has still to be asked for, with the answers.
-        turns: Turns heard.
-        faults: What the clerk did that nobody asked for, or said that is not so.
-        answered: Whether the user's question was answered: None before that.
+        bookings: ``(number, day)`` by name, as the clerk made them.
+        stage: The index of the current stage.
+        stated: The slots that the user has stated in this stage.
+        pending: The slots that the clerk has still to ask for, with the answers.
+        turns: The number of turns so far.
+        faults: The number of the clerk's faults.
+        answered: Whether the user's question was answered rightly; None before an answer.
         done: Whether the user has left.
-        remarks: What went wrong, by turn: the turn's number, and a sentence.
+        remarks: The number of a turn and a description for each kind of fault in it.
     """
 
     def __init__(self, row: Mapping[str, Any]) -> None:
@@ -71,19 +70,19 @@ class User:
         self.bookings = dict(self.start)
         self.it = ""
         self.turns = self.faults = 0
-        self.patience = PATIENCE
+        self.patience = _PATIENCE
         self.answered: bool | None = None
         self.done = False
         self.remarks: list[tuple[int, str]] = []
-        self._enter(0)
+        self._start_stage(0)
 
-    def _enter(self, number: int) -> None:
+    def _start_stage(self, number: int) -> None:
         stage = self.stages[number]
         self.stage = number
         self.ask: str = stage["ask"]
         self.name: str = stage["name"]
         self.goal = {name: (many, day) for name, many, day in stage["goal"]}
-        self.told = set(stage["told"])
+        self.stated = set(stage["told"])
         self.pending: dict[str, str] = dict(stage["hidden"])
 
     def _fault(self, what: str, faults: int = 1) -> None:
@@ -91,13 +90,13 @@ class User:
             self.faults += faults
             self.remarks.append((self.turns, what))
 
-    # ------------------------------------------------------------------ listening
+    # ------------------------------------------------------------------ replies
 
-    def hear(self, turn: str) -> Reply:
-        """Listen to a turn, and answer it."""
+    def respond(self, turn: str) -> Reply:
+        """Process a turn of the clerk and reply."""
         self.turns += 1
         self._answers: list[str] = []
-        self._guess = bool(self.pending)  # what is booked in this turn was not all asked for
+        self._guess = bool(self.pending)  # a booking in this turn was not asked for in full
         self._progress = self._left = False
         self._offers = 0
         reward = 0.0
@@ -105,120 +104,119 @@ class User:
         acts = read(self.header, turn)
         idle = 0
         for number, act in enumerate(acts):
-            idle += self._says_nothing(act, acts[:number])
-            self._do(act)
-        reward += PAID * (open_slots - len(self.pending))
+            idle += self._is_redundant(act, acts[:number])
+            self._process(act)
+        reward += _TURN_REWARD * (open_slots - len(self.pending))
         over = self.answered is not None if self.ask else self.bookings == self.goal
         if over:
             if self.answered is not False:
-                reward += PAID
+                reward += _TURN_REWARD
             self._progress = True
             if self.stage + 1 < len(self.stages):
-                self._enter(self.stage + 1)
+                self._start_stage(self.stage + 1)
                 self._answers = [*self._answers[:1], self.stages[self.stage]["say"]]
             else:
                 self.done = True
         if self._progress:
-            # Without progress, idle words cost the turn.
-            self._fault("repeats, asks in vain, or books nothing", idle)
+            # Without progress, redundant acts cost only the turn.
+            self._fault("a repetition, a needless question, or an incomplete booking", idle)
         if not self._progress or self.faults > faults:
             self.patience -= 1
         if self._left or self.patience <= 0:
             self.done = True
         if self.done:
             return Reply("", reward, True)
-        said = " ".join(dict.fromkeys(self._answers)) or "Sorry?"
-        return Reply(f"\nUser: {said}\nAgent:", reward, message=said)
+        message = " ".join(dict.fromkeys(self._answers)) or "Sorry?"
+        return Reply(f"\nUser: {message}\nAgent:", reward, message=message)
 
-    def _says_nothing(self, act: Act, before: Sequence[Act]) -> bool:
-        """Whether an act repeats one of its turn, asks in vain, or books nothing."""
-        if act.deed == ASK:
+    def _is_redundant(self, act: Act, before: Sequence[Act]) -> bool:
+        """Whether an act repeats another of its turn, or is a needless question or booking."""
+        if act.type == ASK:
             return act.slot not in self.pending
-        if act.deed == BOOK:
+        if act.type == BOOK:
             return not (act.number and act.day)
-        if act.deed == POLITE:
+        if act.type == POLITE:
             return before.count(act) >= _COURTESIES
-        return act.deed in (TELL, OFFER) and act in before
+        return act.type in (STATE, OFFER) and act in before
 
-    def _do(self, act: Act) -> None:
-        if act.deed == ASK:
-            self._asked(act.slot)
-        elif act.deed == OFFER:
-            self._offered(act.name)
-        elif act.deed == TELL:
-            self._tell(act)
-        elif act.deed in (BOOK, CHANGE, CANCEL):
-            self._changed(act)
-        elif act.deed == JUNK:
-            self._fault("nobody understands it", act.faults)
-        elif act.deed == BYE:
+    def _process(self, act: Act) -> None:
+        if act.type == ASK:
+            self._process_question(act.slot)
+        elif act.type == OFFER:
+            self._process_offer(act.name)
+        elif act.type == STATE:
+            self._process_statement(act)
+        elif act.type in (BOOK, CHANGE, CANCEL):
+            self._process_booking(act)
+        elif act.type == JUNK:
+            self._fault("nonsense", act.faults)
+        elif act.type == BYE:
             self._left = True
         else:
-            assert act.deed == POLITE
+            assert act.type == POLITE
 
-    def _asked(self, slot: str) -> None:
+    def _process_question(self, slot: str) -> None:
         if slot in self.pending:
             self._answers.append(self.pending.pop(slot))
-            self.told.add(slot)
+            self.stated.add(slot)
             self._progress = True
         else:
-            self._answers.append("I told you." if slot in self.told else "I do not mind.")
+            self._answers.append("I told you." if slot in self.stated else "I do not mind.")
 
-    def _offered(self, name: str) -> None:
+    def _process_offer(self, name: str) -> None:
         self.it = name
         self._offers += 1
         if self._offers > 1 or name not in self.table:
-            where = "a second offer" if name in self.table else "not in the table"
-            self._fault(f"offers {name}: {where}")
+            what = "a second offer" if name in self.table else "not in the table"
+            self._fault(f"offer {name}: {what}")
         if not self.name:
             self._answers.append("No, thank you.")
         elif name == self.name:
             self._answers.append("Yes, please.")
             for slot in (KIND, SPOT):
                 if self.pending.pop(slot, ""):
-                    self.told.add(slot)
+                    self.stated.add(slot)
                     self._progress = True
         else:
             self._answers.append(f"No, not {name}.")
             if name in self.table and not self._suits(name):
-                self._fault(f"offers {name}: not what was asked for")
+                self._fault(f"offer {name}: against the user's request")
 
     def _suits(self, name: str) -> bool:
-        """Whether a name can be what the user wants, from what was said."""
+        """Whether a line of the table agrees with the slots that the user has stated."""
         line, wanted = self.table[name], self.table[self.name]
-        return all(
-            line[COLUMN[slot]] == wanted[COLUMN[slot]] for slot in (KIND, SPOT) if slot in self.told
-        )
+        columns = [COLUMN[slot] for slot in (KIND, SPOT) if slot in self.stated]
+        return all(line[column] == wanted[column] for column in columns)
 
-    def _tell(self, act: Act) -> None:
+    def _process_statement(self, act: Act) -> None:
         name = self.it if act.name == "it" else act.name
         line = self.table.get(name)
         true = line is not None and line[COLUMN[act.slot]] == act.value
         if not true:
-            self._fault(f"says {act.value!r} of {name or 'nobody'}: not so")
+            self._fault(f"statement {act.value!r} about {name or 'nothing'}: false")
         if act.slot == self.ask:
-            # What the user hears is believed: a wrong answer cannot be mended.
+            # The user believes the first answer: a wrong one cannot be corrected.
             self.answered = self.answered is not False and true and name == self.name
         else:
             self._answers.append("All right.")
         if line is not None:
             self.it = name
 
-    def _changed(self, act: Act) -> None:
+    def _process_booking(self, act: Act) -> None:
         name = act.name
         if name == "it":
             only = next(iter(self.bookings)) if len(self.bookings) == 1 else ""
             name = self.it or only
         self.it = name
         known = name in self.bookings
-        if act.deed == BOOK and not (act.number and act.day):
-            return  # nobody can book that: "Sorry?"
-        if known == (act.deed == BOOK) or name not in self.table:
-            booked = "booked already" if known else "not booked"
-            self._fault(f"{name or 'nobody'}: {booked if name in self.table else 'unknown'}")
+        if act.type == BOOK and not (act.number and act.day):
+            return  # incomplete: "Sorry?"
+        if known == (act.type == BOOK) or name not in self.table:
+            what = "already booked" if known else "not booked"
+            self._fault(f"{act.type} {name}: {what if name in self.table else 'not in the table'}")
             return
         wanted = self.goal.get(name)
-        if act.deed == CANCEL:
+        if act.type == CANCEL:
             del self.bookings[name]
             right = wanted is None
         else:
@@ -234,16 +232,16 @@ class User:
         else:
             self._progress = True
         if not right or self._guess:
-            what = "not asked for yet" if right else "not as the user wants it"
-            self._fault(f"{act.deed} {name}: {what}")
+            what = "a guess" if right else "not the user's wish"
+            self._fault(f"{act.type} {name}: {what}")
 
-    # ------------------------------------------------------------------ judging
+    # ------------------------------------------------------------------ the score
 
-    def judge(self, unheard: int = 0) -> Judgement:
-        """What the clerk has earned.
+    def judge(self, late_faults: int = 0) -> Judgement:
+        """The clerk's score.
 
         Args:
-            unheard: Faults of the turns that nobody heard, after the user left.
+            late_faults: Faults of turns after the user left.
         """
         judgement = Judgement()
         for turn, what in self.remarks:
@@ -252,10 +250,10 @@ class User:
         names = {*self.start, *final}
         changes = [name for name in names if self.start.get(name) != final.get(name)]
         if not changes or not self.turns:
-            return judgement.note("the bookings", "nothing is to be done, or was said")
+            return judgement.note("the bookings", "no changes are wanted, or there was no turn")
         for name in sorted({*self.bookings, *names}.difference(changes)):
             if self.bookings.get(name) != self.start.get(name):
-                return judgement.note(f"the booking of {name}", "changed, and nobody wanted that")
+                return judgement.note(f"the booking of {name}", "changed against the user's wish")
         right = 0
         for name in sorted(changes):
             as_wanted = self.bookings.get(name) == final.get(name)
@@ -265,13 +263,13 @@ class User:
         judgement.settle(
             f"{right} of {len(changes)} bookings", "as the user wants them", right / len(changes)
         )
-        what = f"{self.turns}, where {self.fewest} are enough"
+        what = f"{self.turns}, where {self.fewest} suffice"
         judgement.scale("the turns", what, min(1.0, self.fewest / self.turns))
         if self.stages[-1]["ask"] and not self.answered:
-            judgement.scale("the user's question", "not answered rightly", _UNANSWERED)
-        faults = min(self.faults + unheard, 60)
-        heard = f"{self.faults} of them" + (f", {unheard} after the end" if unheard else "")
-        return judgement.scale("faults", heard, float(_FAULT**faults))
+            judgement.scale("the user's question", "no right answer", _UNANSWERED)
+        faults = min(self.faults + late_faults, 60)
+        what = f"{self.faults}" + (f", and {late_faults} after the end" if late_faults else "")
+        return judgement.scale("faults", what, float(_FAULT**faults))
 
 
 def _shown(booking: tuple[str, str] | None) -> str:
