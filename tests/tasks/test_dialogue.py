@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.envs import TextGenEnv
-from textgym.tasks.dialogue.world import DAYS, DOMAINS, NUMBERS
 from textgym.tasks.dialogue.public import overlap
 from textgym.tasks.dialogue.reader import Act, read
 from textgym.tasks.dialogue.task import Dialogue
+from textgym.tasks.dialogue.world import DAYS, DOMAINS, NUMBERS
 from textgym.testing import check_task, check_vector_env
 from textgym.tokenization import load_tokenizer
 

@@ -185,7 +185,7 @@ ROW = {
         (" Path: Ann, Tom, Lucy. Answer: Tom.", 0.2),
         (" Path: Ann, Tom. Answer: Lucy.", 1 / 2),
         (" Path: Ann, Tom. Answer: Tom.", 0.2 / 2),
-        (" Path: Ann, Ben. Answer: Lucy.", 1 / 2),  # a dead end, but along the relation of the question
+        (" Path: Ann, Ben. Answer: Lucy.", 1 / 2),  # a dead end
         (" Path: Ann, Ben, Lucy. Answer: Lucy.", 1 / 2),
         (" Path: Ann, Tom, Rome. Answer: Rome.", 0.2 / 2),
         (" Path: Ann, Tom, Max. Answer: Max.", 0.2 / 2),  # friend of, the wrong way
