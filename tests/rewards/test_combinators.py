@@ -95,7 +95,7 @@ def test_geometric_mean(rows):
 
 def test_geometric_mean_of_a_negative_reward():
     reward = Product(column("a"), column("b"), geometric=True)
-    with pytest.raises(RewardError, match=r"inner reward 'of_column', which gives -1.0"):
+    with pytest.raises(RewardError, match=r"inner reward 'of_column', which returned -1.0"):
         judge(reward, [(1.0, -1.0)], "ab")
 
 
@@ -198,7 +198,7 @@ def test_normalize_state():
 
 def test_normalize_takes_nothing_in_from_a_call_that_fails():
     reward = Normalize(column("a"))
-    with pytest.raises(RewardError, match="too large to be squared"):
+    with pytest.raises(RewardError, match=r"inner reward 'of_column', .*1e"):
         judge(reward, [(1e200,), (-1e200,)], "a")
     with pytest.raises(RewardError, match="nan"):
         judge(reward, [(math.nan,)], "a")
@@ -278,17 +278,17 @@ def _missing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Clip("bleu"), "no bound"),
+        (lambda: Clip("bleu"), "^Clip: low and high"),
         (lambda: Clip("bleu", 1, 0), "low=1 is above high=0"),
-        (lambda: Clip("bleu", math.nan), "low must be a finite number"),
-        (lambda: Scale("bleu", "2"), "factor must be a finite number"),
-        (lambda: Scale("bleu", 1, True), "offset must be a finite number"),
-        (lambda: Gate("bleu", "ter", math.inf), "threshold must be a finite"),
-        (lambda: Normalize("bleu", warmup=-1), "warmup must be"),
-        (lambda: Normalize("bleu", clip=0), "clip must be"),
+        (lambda: Clip("bleu", math.nan), "^Clip: low .*nan"),
+        (lambda: Scale("bleu", "2"), "^Scale: factor .*'2'"),
+        (lambda: Scale("bleu", 1, True), "^Scale: offset .*True"),
+        (lambda: Gate("bleu", "ter", math.inf), "^Gate: threshold .*inf"),
+        (lambda: Normalize("bleu", warmup=-1), "^Normalize: warmup .*-1"),
+        (lambda: Normalize("bleu", clip=0), "^Normalize: clip .*0"),
         (lambda: Product(), "at least one"),
         (lambda: Max("bluu"), "Max: there is no reward 'bluu'; did you mean 'bleu'"),
-        (lambda: Min(3), "takes registered names and reward functions, not int 3"),
+        (lambda: Min(3), "^Min: takes .*int 3"),
         (lambda: Min(Clip), "is a class"),
     ],
 )

@@ -1,50 +1,65 @@
-"""Rewards: functions that judge texts, by name, and their weighted sum.
+"""Reward functions: named ones, their combinations, and learned ones.
 
-A reward function has TRL's signature, ``(prompts, completions, **columns) -> one number a text``,
-so that one written for either library runs in the other: parameters get their input by name
-(:mod:`textgym.rewards.signature`), it may be asynchronous, None says that it does not apply, and
-:func:`messages` gives it lists of messages in place of strings. The rewards here read both. They
-count the words of any script (:mod:`textgym.data.words`). The named ones:
+A reward function has TRL's signature, ``(prompts, completions, **columns) -> one number per text``,
+so that one written for either library works in the other. Parameters are matched by name
+(:mod:`textgym.rewards.signature`); the function may be asynchronous; None means that it does not
+apply; :func:`messages` passes messages instead of strings. The rewards below read both, and count
+words in any script (:mod:`textgym.data.words`).
 
-=================== ===================================================== =========
-name                reward                                                range
-=================== ===================================================== =========
-``exact_match``     1 for a reference, word for word                      0 or 1
-``keywords``        fraction of the keywords used                         [0, 1]
-``regex``           1 for a match of a pattern                            0 or 1
-``length``          nearness to a length, or a budget                     [0, 1]
-``distinct``        distinct n-grams for each word                        [0, 1]
-``repetition``      minus the share of repeated n-grams                   (-1, 0]
-``wer``, ``cer``    minus the word, character error rate (``error_rate``) (-inf, 0]
-``edit_similarity`` normalised Levenshtein similarity                     [0, 1]
-``bleu``            sentence BLEU                                         [0, 1]
-``chrf``            sentence chrF, chrF++                                 [0, 1]
-``ter``             1 - translation edit rate                             (-inf, 1]
-``rouge``           mean of ROUGE-1, -2 and -L; also ``rouge1``,          [0, 1]
-                    ``rouge2``, ``rougeL``, ``rougeLsum``
-``meteor``          METEOR: words, stems and order                        [0, 1)
-``cider``           CIDEr-D: n-grams weighted by how rare they are        [0, 10]
-``parent``          PARENT: a text against a table and references         [0, 1]
-``concepts``        concepts used, less what is repeated                  [-1, 1]
-``intent``          a dialogue act recognised, and METEOR                 [0, 2]
-increasing_numbers  numbers that go on rising                             [0, 1]
-``dates``           well-formed dates                                     [0, 1]
-``unit_tests``      share of unit tests that a program passes             [0, 1]
-``judge``           what a language model says, over an OpenAI-like API   [0, 1]
-``http``            what any server says                                  any
-``fluency``         log-likelihood a token under a frozen language model  (-inf, 0]
-``similarity``      cosine of sentence embeddings                         [-1, 1]
-``bertscore``       matching of contextual embeddings                     [-1, 1]
-``classifier``      a text classifier's probability of a label            [0, 1]
-``reward_model``    a reward model's score; also one that you trained     any
-``adversarial``     how real a discriminator that learns beside the       [0, 1]
-                    policy takes the text to be
-=================== ===================================================== =========
+====================== ==================================================== =========
+name                   reward                                               range
+====================== ==================================================== =========
+``exact_match``        1 for a text that equals a reference                 0 or 1
+``keywords``           fraction of the keywords used                        [0, 1]
+``regex``              1 for a match of a pattern                           0 or 1
+``length``             closeness to a length, or a length budget            [0, 1]
+``distinct``           distinct n-grams per word                            [0, 1]
+``repetition``         minus the share of repeated n-grams                  (-1, 0]
+``wer``, ``cer``       minus the word or character error rate               (-inf, 0]
+                       (``error_rate``)
+``edit_similarity``    normalized Levenshtein similarity                    [0, 1]
+``bleu``               sentence BLEU                                        [0, 1]
+``chrf``               sentence chrF, chrF++                                [0, 1]
+``ter``                1 minus the translation edit rate                    (-inf, 1]
+``rouge``              mean of ROUGE-1, -2 and -L; also ``rouge1``,         [0, 1]
+                       ``rouge2``, ``rougeL``, ``rougeLsum``
+``meteor``             METEOR: words, stems, synonyms and their order       [0, 1)
+``cider``              CIDEr-D: n-grams weighted by their rarity            [0, 10]
+``parent``             PARENT: overlap with a table and with references     [0, 1]
+``concepts``           concepts used, minus a penalty for copying           [-1, 1]
+``intent``             correct dialogue act, plus METEOR                    [0, 2]
+``increasing_numbers`` numbers in increasing order                          [0, 1]
+``dates``              well-formed dates                                    [0, 1]
+``unit_tests``         share of unit tests that a program passes            [0, 1]
+``judge``              grade of a language model, over an OpenAI-like API   [0, 1]
+``http``               score of any HTTP server                             any
+``fluency``            log-likelihood per token under a frozen LM           (-inf, 0]
+``similarity``         cosine of sentence embeddings                        [-1, 1]
+``bertscore``          matching of contextual embeddings                    [-1, 1]
+``classifier``         a text classifier's probability of a label           [0, 1]
+``reward_model``       score of a reward model, such as one you trained     any
+``adversarial``        how real the text looks to a discriminator that is   [0, 1]
+                       trained along with the policy
+====================== ==================================================== =========
 
-Each class's docstring says what it needs, what it costs, and how a policy would game it.
+The docstring of each class states what it needs, what it costs, and how a policy could game it.
 :class:`Gate`, :class:`Product`, :class:`Max`, :class:`Min`, :class:`Clip`, :class:`Scale` and
-:class:`Normalize` make rewards of rewards. ``python -m textgym.rewards.train`` learns one from
+:class:`Normalize` combine rewards. ``python -m textgym.rewards.train`` trains a reward model on
 preferences.
+
+To add a reward, write a class with ``__call__(self, prompts, completions, **columns)``, decorate it
+with :func:`register_reward`, and put it into the folder of its kind:
+
+* ``metrics/``: compares a text with references, or counts; numpy and small libraries only;
+* ``neural/``: runs a pretrained network; ``adversarial/``: trains one along with the policy;
+* ``remote/``: asks a server; ``code/``: runs programs in the sandbox;
+* ``preferences/``: trains a reward model (it defines no reward itself).
+
+Rewards in ``metrics/`` are imported below; the others, which load heavy libraries, are listed in
+the table of addresses below and imported on first use. The other files of this folder are the
+machinery: ``registry`` (names), ``signature`` (how a function is called), ``combine`` (the weighted
+sum), ``validation`` (checks of returned values, errors), ``combinators`` and ``normalization`` with
+``nested`` (rewards made of rewards), ``references`` and ``values`` (reading columns and options).
 """
 
 from textgym.rewards.combinators import Clip, Gate, Max, Min, Product, Scale
@@ -71,7 +86,7 @@ from textgym.rewards.registry import (
 )
 from textgym.rewards.remote.background import Background
 
-# Imported, with the libraries that they need, when they are first made.
+# Imported on first use, together with the libraries that they need.
 for _name, _address in {
     "adversarial": "adversarial.reward:Adversarial",
     "bertscore": "neural.bertscore:BertScore",

@@ -1,21 +1,21 @@
-"""Rewards made of rewards: gates, products, bounds, scales, and normalisation.
+"""Combinators of rewards: gates, products, minima and maxima, bounds and scales.
 
-A weighted sum is what every environment makes of ``reward={...}``; these are the other ways. Each
-is a reward function itself, so they nest, and each takes registered names or functions of any
-signature that an environment takes::
+``reward={...}`` is a weighted sum; these are the other ways to combine rewards. A combinator is a
+reward function itself, so combinators nest. It takes registered names, and functions with any
+signature that an environment accepts::
 
     from textgym.rewards.combinators import Clip, Gate, Product
 
     reward = Gate("exact_match", Product("bleu", "distinct"))
     env = gymnasium.make("TextGen-v0", prompts=rows, reward={reward: 1.0, Clip("wer", -1): 0.1})
 
-A combinator's ``name``, and so its term in ``info["reward_terms"]``, tells what it is made of:
-``"gate(exact_match, product(bleu, distinct))"``. What an inner reward must not return (NaN, another
-number of values) is an error that names it. ``None`` (the reward does not apply) is kept: each
-class says what it makes of it.
+The ``name`` of a combinator, which is its term in ``info["reward_terms"]``, lists its parts:
+``"gate(exact_match, product(bleu, distinct))"``. Invalid values of an inner reward (NaN, the wrong
+number of values) raise an error that names it. Each class documents its treatment of ``None`` (the
+reward does not apply).
 
-``copy.deepcopy`` returns the same object, as for everything that may hold a model; Gymnasium copies
-the arguments of environments.
+``copy.deepcopy`` returns the same object, because it may hold a model and Gymnasium copies the
+arguments of environments.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from functools import partial
 from typing import Any
 
 from textgym.errors import RewardError
-from textgym.rewards.nested import Inner, Values, per_text
+from textgym.rewards.nested import InnerReward, Values, per_text
 from textgym.rewards.registry import RewardFunction
 from textgym.rewards.values import excerpt, finite_number
 
 
 class Combinator(ABC):
-    """What all combinators share.
+    """Base class of combinators.
 
     Args:
         rewards: The inner rewards.
 
     Attributes:
-        name: What it is made of, such as ``"product(bleu, length)"``.
+        name: Its kind and its parts, such as ``"product(bleu, length)"``.
     """
 
     def __init__(self, *rewards: str | RewardFunction) -> None:
         kind = type(self).__name__
-        self._inner = [Inner(reward, kind) for reward in rewards]
+        self._inner = [InnerReward(reward, kind) for reward in rewards]
         self.name = f"{kind.lower()}({', '.join(inner.name for inner in self._inner)})"
 
     @abstractmethod
@@ -54,11 +54,11 @@ class Combinator(ABC):
         """Return N rewards."""
 
     def _options(self) -> dict[str, Any]:
-        """The constructor's arguments other than the rewards."""
+        """Return the constructor's arguments other than the rewards."""
         return {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the specification: the other process makes named rewards of its own."""
+        """Pickle the specification: the other process makes named rewards again."""
         return partial(type(self), **self._options()), tuple(self._sources())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Combinator:
@@ -78,20 +78,20 @@ class Combinator(ABC):
 class Gate(Combinator):
     """A reward that counts only where another one, the condition, is high enough.
 
-    The reward is asked only about the texts that pass: a cheap condition spares a dear reward.
-    Where the condition is None, so is the result; the reward's None stays None.
+    The reward is called only for texts that pass, so a cheap condition saves an expensive reward.
+    The result is None where the condition is None, or the reward of a text that passes.
 
-    Range: the reward's, and ``otherwise``.
-    Needs: what the two need.
-    Cost: the condition's for every text, the reward's for those that pass.
-    Gaming: as the reward is gamed, once the condition is met. Where the reward can be less than
+    Range: the range of the reward, and ``otherwise``.
+    Needs: what both rewards need.
+    Cost: the condition for every text, the reward for those that pass.
+    Gaming: like the reward, once the condition is met. If the reward can be less than
     ``otherwise``, failing the condition pays.
 
     Args:
         condition: A registered name, or a reward function.
-        reward: Likewise.
-        threshold: The least value of the condition with which a text passes.
-        otherwise: What the others get.
+        reward: A registered name, or a reward function.
+        threshold: Texts pass if the condition is at least this.
+        otherwise: The reward of texts that do not pass.
 
     Raises:
         RewardError: If a reward is unknown, or a number is not finite.
@@ -111,7 +111,7 @@ class Gate(Combinator):
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Values:
-        """Return N rewards; None where the condition, or a reward that counts, is None."""
+        """Return N rewards."""
         condition, reward = self._inner
         count = len(completions)
         conditions = condition(prompts, completions, columns)
@@ -134,8 +134,8 @@ class Gate(Combinator):
         return {"threshold": self.threshold, "otherwise": self.otherwise}
 
 
-class _OfSeveral(Combinator):
-    """A combinator of any number of rewards."""
+class _Variadic(Combinator):
+    """A combinator of one or more rewards."""
 
     def __init__(self, *rewards: str | RewardFunction) -> None:
         if not rewards:
@@ -145,27 +145,27 @@ class _OfSeveral(Combinator):
     def _columns_of_values(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[tuple[float | None, ...]]:
-        """For each text what every reward says."""
+        """Return a tuple of all inner rewards for each text."""
         judged = [inner(prompts, completions, columns) for inner in self._inner]
         return list(zip(*judged, strict=True))
 
 
-class Product(_OfSeveral):
-    """The product of rewards: all of them have to be high. None if any is None.
+class Product(_Variadic):
+    """The product of rewards, which is high only if all of them are. None if any is None.
 
-    Range: for rewards in [0, 1], [0, 1].
+    Range: [0, 1] for rewards in [0, 1].
     Needs: what the rewards need.
-    Cost: the sum of theirs.
-    Gaming: two rewards below 0 have a product above it: use rewards from 0, or `Clip` them. A
-    single 0 hides the others from the agent; the weighted sum does not.
+    Cost: the sum of their costs.
+    Gaming: the product of two negative rewards is positive: use non-negative rewards, or `Clip`
+    them. A single 0 hides the other rewards from the agent, unlike in a weighted sum.
 
     Args:
         rewards: Registered names, or reward functions; at least one.
-        geometric: Take the n-th root, the geometric mean: on the scale of the rewards, whatever
-            their number. Rewards below 0 are then an error.
+        geometric: Whether to return the geometric mean, which has the scale of the rewards whatever
+            their number. Negative rewards are then an error.
 
     Raises:
-        RewardError: If a reward is unknown, or there is none.
+        RewardError: If a reward is unknown, or none is given.
     """
 
     def __init__(self, *rewards: str | RewardFunction, geometric: bool = False) -> None:
@@ -175,11 +175,11 @@ class Product(_OfSeveral):
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Values:
-        """Return N rewards; None where one of them is."""
+        """Return N rewards."""
         rows = self._columns_of_values(prompts, completions, columns)
-        return [self._of(row, completions[at]) for at, row in enumerate(rows)]
+        return [self._product(row, completions[at]) for at, row in enumerate(rows)]
 
-    def _of(self, row: tuple[float | None, ...], completion: Any) -> float | None:
+    def _product(self, row: tuple[float | None, ...], completion: Any) -> float | None:
         values = [value for value in row if value is not None]
         if len(values) < len(row):
             return None
@@ -188,29 +188,29 @@ class Product(_OfSeveral):
         if min(values) < 0:
             inner = self._inner[values.index(min(values))]
             raise RewardError(
-                f"has the inner reward {inner.name!r}, which gives {min(values)} (completion "
-                f"{completion!r:.80}); a geometric mean has no rewards below 0: Clip or Scale it"
+                f"has the inner reward {inner.name!r}, which returned {min(values)} (completion "
+                f"{completion!r:.80}); geometric=True needs rewards >= 0: Clip or Scale it"
             )
-        # Root by root: the product itself may overflow.
+        # The product of the roots, because the product itself may overflow.
         return float(math.prod(value ** (1 / len(values)) for value in values))
 
     def _options(self) -> dict[str, Any]:
         return {"geometric": self.geometric}
 
 
-class Max(_OfSeveral):
-    """The largest of some rewards, of those that apply; None if none does.
+class Max(_Variadic):
+    """The largest of the rewards that apply; None if none applies.
 
-    Range: the union of theirs.
+    Range: the union of their ranges.
     Needs: what the rewards need.
-    Cost: the sum of theirs.
-    Gaming: whichever is gamed most easily.
+    Cost: the sum of their costs.
+    Gaming: like the reward that is easiest to game.
 
     Args:
         rewards: Registered names, or reward functions; at least one.
 
     Raises:
-        RewardError: If a reward is unknown, or there is none.
+        RewardError: If a reward is unknown, or none is given.
     """
 
     def __call__(
@@ -221,19 +221,19 @@ class Max(_OfSeveral):
         return [max((value for value in row if value is not None), default=None) for row in rows]
 
 
-class Min(_OfSeveral):
-    """The smallest of some rewards, of those that apply; None if none does.
+class Min(_Variadic):
+    """The smallest of the rewards that apply; None if none applies.
 
-    Range: the union of theirs.
+    Range: the union of their ranges.
     Needs: what the rewards need.
-    Cost: the sum of theirs.
-    Gaming: all of them have to be gamed at once. Only the worst one is felt at a time.
+    Cost: the sum of their costs.
+    Gaming: all of them have to be gamed at once. The agent sees only the lowest one.
 
     Args:
         rewards: Registered names, or reward functions; at least one.
 
     Raises:
-        RewardError: If a reward is unknown, or there is none.
+        RewardError: If a reward is unknown, or none is given.
     """
 
     def __call__(
@@ -245,20 +245,20 @@ class Min(_OfSeveral):
 
 
 class Clip(Combinator):
-    """A reward within bounds. None stays None.
+    """A reward clipped to bounds. None stays None.
 
     Range: [low, high].
     Needs: what the reward needs.
-    Cost: the reward's.
-    Gaming: beyond a bound nothing is felt: texts there may get as bad as they like.
+    Cost: the cost of the reward.
+    Gaming: beyond a bound the agent sees no difference, so texts there may get arbitrarily bad.
 
     Args:
         reward: A registered name, or a reward function.
-        low: The lower bound; None for none.
-        high: The upper bound; None for none.
+        low: The lower bound; None leaves it open.
+        high: The upper bound; None leaves it open.
 
     Raises:
-        RewardError: If the reward is unknown, or there is no bound, or low is above high.
+        RewardError: If the reward is unknown, both bounds are None, or low is above high.
     """
 
     def __init__(
@@ -266,11 +266,11 @@ class Clip(Combinator):
     ) -> None:
         super().__init__(reward)
         if low is None and high is None:
-            raise RewardError("Clip: there is no bound; give low=, high=, or both")
+            raise RewardError("Clip: low and high are both None; give at least one")
         self.low = None if low is None else _finite("Clip", "low", low)
         self.high = None if high is None else _finite("Clip", "high", high)
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise RewardError(f"Clip: low={low!r} is above high={high!r}; exchange them")
+            raise RewardError(f"Clip: low={low!r} is above high={high!r}")
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
@@ -288,15 +288,15 @@ class Clip(Combinator):
 class Scale(Combinator):
     """``factor * reward + offset``. None stays None.
 
-    Range: the reward's, scaled; a factor below 0 turns it around.
+    Range: the range of the reward, scaled; a negative factor reverses it.
     Needs: what the reward needs.
-    Cost: the reward's.
-    Gaming: the reward's. An offset above 0 pays for any text, and so for many short episodes.
+    Cost: the cost of the reward.
+    Gaming: like the reward. A positive offset pays for any text, and thus for short episodes.
 
     Args:
         reward: A registered name, or a reward function.
         factor: The factor.
-        offset: What is added then.
+        offset: Added after scaling.
 
     Raises:
         RewardError: If the reward is unknown, or a number is not finite.
@@ -323,7 +323,7 @@ class Scale(Combinator):
 
 
 def clipped(value: float, low: float | None, high: float | None) -> float:
-    """A value within bounds, of which None is none."""
+    """Return a value clipped to bounds; None leaves a bound open."""
     if low is not None and value < low:
         return low
     return high if high is not None and value > high else value

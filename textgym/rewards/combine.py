@@ -1,4 +1,4 @@
-"""Reward functions, named or not, combined with weights into the reward of an environment."""
+"""The reward of an environment: a weighted sum of reward functions."""
 
 from __future__ import annotations
 
@@ -17,40 +17,39 @@ from textgym.rewards.values import excerpt, finite_number
 
 RewardSpec = str | RewardFunction | Mapping[str | RewardFunction, float]
 
-# A term's name if the caller gives one, what makes its function, and its weight.
+# The name of the term (None: derived), its reward, and its weight.
 _Entry = tuple[str | None, str | RewardFunction, float]
 
 
 class RewardSum:
-    """The weighted sum of reward functions, checked.
+    """The weighted sum of reward functions, with checked values.
 
-    It calls each function once for the whole batch, and turns everything that is not a reward into
-    a :class:`RewardError` that names the environment, the term, the row and the fix. Functions with
-    a method ``start_scoring``, which wait for another machine, and asynchronous functions are
-    started first and asked for their values last: they wait together, while the others are computed
+    Each function is called once for the whole batch. An exception or an invalid value becomes a
+    :class:`RewardError` that names the environment, the term, the row and the fix. Asynchronous
+    functions, and functions with a method ``start_scoring``, are started first and awaited last, so
+    that they wait concurrently while the others are computed
     (:mod:`textgym.rewards.remote.background`, :mod:`textgym.rewards.event_loop`).
 
-    A None leaves the term out of that text's sum. Where every term is None the sum is 0, with one
-    warning for each `RewardSum`: what has no reward should not be trained on, and TRL takes such
-    texts out of its groups.
+    A term that is None is left out of that text's sum. If every term is None the sum is 0, with one
+    warning per `RewardSum`, because such texts should not be trained on (TRL removes them from its
+    groups).
 
-    It pickles as its specification, so named rewards and importable functions travel to worker
+    It is pickled as its specification, so named rewards and importable functions reach worker
     processes. ``copy.deepcopy`` returns the same object: a reward may hold a model, and Gymnasium
     copies the arguments of every environment.
 
     Args:
-        spec: A registered name, a reward function, or a dict of either to its weight. A weight of
+        spec: A registered name, a reward function, or a dict from either to its weight. A weight of
             0 reports the term without rewarding it.
-        where: What to name in errors, usually the environment's id.
-        warn: Whether a text to which no term applies is worth a warning.
+        where: Prefix of errors, usually the id of the environment.
+        warn: Whether to warn if no term applies to a text.
 
     Attributes:
-        terms: The terms' names in order: the registered name, the function's ``name`` or
-            ``__name__``; the second of one name gets ``_2``.
+        terms: The names of the terms in order: the registered name, or the function's ``name`` or
+            ``__name__``. A repeated name gets the suffix ``_2``, ``_3``, ...
 
     Raises:
-        RewardError: If the specification is empty, names an unknown reward, or holds something
-            that is no reward or no weight.
+        RewardError: If the specification is empty, or a reward or a weight in it is invalid.
         MissingDependencyError: If a named reward needs a library that is not installed.
     """
 
@@ -62,19 +61,15 @@ class RewardSum:
     def named(
         cls, rewards: Mapping[str, str | RewardFunction], where: str, warn: bool = True
     ) -> RewardSum:
-        """Make the plain sum of rewards whose terms have the names that the caller gives them.
+        """Make an unweighted sum with given names of the terms.
 
         Args:
-            rewards: For each term's name a registered name or a reward function; its weight is 1.
-            where: What to name in errors.
+            rewards: A registered name or a reward function for each name of a term.
+            where: As for the constructor, like `warn` and the exceptions.
             warn: As for the constructor.
 
         Returns:
             The sum.
-
-        Raises:
-            RewardError: As the constructor does.
-            MissingDependencyError: As the constructor does.
         """
         return cls._rebuilt([(name, reward, 1.0) for name, reward in rewards.items()], where, warn)
 
@@ -86,13 +81,13 @@ class RewardSum:
 
     def _build(self, entries: list[_Entry], where: str, warn: bool) -> None:
         if not entries:
-            raise RewardError(f"{where}: there is no reward in {{}}; name one, e.g. reward='wer'")
+            raise RewardError(f"{where}: reward={{}} has no rewards; name one, e.g. reward='wer'")
         self._entries = entries
         self._where = where
         self._warn = warn
         self.terms: list[str] = []
         self._terms: list[tuple[str, Call, float]] = []
-        # Of the terms that can begin before they are waited for.
+        # For terms that wait: the call (for errors), and the function that starts it.
         self._starts: dict[str, tuple[Call, Callable[..., Any]]] = {}
         for given_name, source, weight in entries:
             call = self._call_of(source)
@@ -105,20 +100,20 @@ class RewardSum:
                 self._starts[name] = started, started
             elif call.is_async:
                 self._starts[name] = call, call.start
-        # Sorting keeps the order otherwise.
+        # The sort is stable.
         self._order = sorted(self._terms, key=lambda term: term[0] in self._starts)
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Check that every function can be called for rows with these columns.
 
-        Rewards that look for columns by themselves say at their first call what they miss.
+        Rewards that take ``**columns`` raise at their first call instead.
 
         Args:
-            columns: All columns, also those that environments add.
+            columns: All columns, including those that the environment adds.
 
         Raises:
-            RewardError: If a function needs another column, or it is not clear what one of its
-                parameters is to get.
+            RewardError: If a function needs a column that is missing, or has a parameter that
+                matches no input.
         """
         known = tuple(columns)
         for name, call, _ in self._terms:
@@ -140,17 +135,17 @@ class RewardSum:
             prompts: N prompts.
             completions: N completions.
             columns: The rows' other columns, N values each.
-            rows: The N row numbers to name in errors; their positions if left out.
+            rows: The N row numbers for errors; default: positions in the batch.
 
         Returns:
             The weighted sum, float64 ``[N]``, and each term before weighting, float64 ``[N]``
             (NaN where the reward does not apply).
 
         Raises:
-            RewardError: If a function raises, returns another number of values than N, or something
-                that is not a finite number or None.
+            RewardError: If a function raises, does not return N values, or returns a value that is
+                neither a finite number nor None.
         """
-        # Batches are small, mostly: Python's floats cost less than arrays until the very end.
+        # Most batches are small, where Python floats are faster than arrays.
         count = len(completions)
         terms: dict[str, np.ndarray] = {}
         total = [0.0] * count
@@ -158,8 +153,8 @@ class RewardSum:
         pending: dict[str, Any] = {}
         try:
             if count:
-                for name, (asked, start) in self._starts.items():
-                    call = asked
+                for name, (started, start) in self._starts.items():
+                    call = started
                     pending[name] = start(prompts, completions, columns)
             for name, call, _ in self._order:
                 if not count:
@@ -169,16 +164,16 @@ class RewardSum:
                 else:
                     result = call(prompts, completions, columns)
                 values[name] = checked_values(result, completions, rows)
-        except RewardError as error:  # it says the cause and the fix already
-            at = getattr(error, "at", None)  # and which texts failed, where it knows
-            said = error if at is None else at(rows)
-            raise RewardError(f"{self._where}: reward {name!r} {said}") from error
+        except RewardError as error:  # its message names the cause and the fix
+            at = getattr(error, "at", None)  # RemoteError knows which texts failed
+            message = error if at is None else at(rows)
+            raise RewardError(f"{self._where}: reward {name!r} {message}") from error
         except TaskError as error:
             raise RewardError(f"{self._where}: reward {name!r}: {error}") from error
         except Exception as error:
             reason = explain(error, call, prompts, completions, columns, rows)
             raise RewardError(f"{self._where}: reward {name!r} {reason}") from error
-        finally:  # where a term failed, or Ctrl-C: what is over already stays as it is
+        finally:  # after a failure or Ctrl-C; no effect on calls that are done
             for one in pending.values():
                 one.cancel()
         for name, _, weight in self._terms:
@@ -186,8 +181,8 @@ class RewardSum:
             terms[name] = np.array([nan if b is None else b for b in some], np.float64)
             total = [a if b is None else a + weight * b for a, b in zip(total, some, strict=True)]
         if self._warn:
-            self._warn_of(list(values.values()), prompts, completions, rows)
-        if not all(map(isfinite, total)):  # finite rewards and weights whose product overflows
+            self._warn_if_none_applies(list(values.values()), prompts, completions, rows)
+        if not all(map(isfinite, total)):  # the product of a reward and a weight may overflow
             index = list(map(isfinite, total)).index(False)
             raise RewardError(
                 f"{self._where}: the weighted sum of the rewards is {total[index]} for row "
@@ -196,11 +191,11 @@ class RewardSum:
         return np.array(total, np.float64), terms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the specification: the other process makes named rewards of its own."""
+        """Pickle the specification: the other process makes named rewards again."""
         return RewardSum._rebuilt, (self._entries, self._where, self._warn)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RewardSum:
-        """Return the same object: it may hold a model, and has no state that changes."""
+        """Return the same object: it may hold a model, and is never changed."""
         return self
 
     def __repr__(self) -> str:
@@ -208,14 +203,14 @@ class RewardSum:
         terms = ", ".join(f"{name}: {weight:g}" for name, _, weight in self._terms)
         return f"RewardSum({{{terms}}}, where={self._where!r})"
 
-    def _warn_of(
+    def _warn_if_none_applies(
         self,
         values: list[list[float | None]],
         prompts: list[str],
         completions: list[str],
         rows: Rows,
     ) -> None:
-        """Warn, once, of a text to which no reward applies."""
+        """Warn once about a text to which no reward applies."""
         if all(None not in some for some in values):
             return
         for index, text in enumerate(completions):
@@ -224,8 +219,8 @@ class RewardSum:
                 warnings.warn(
                     f"{self._where}: no reward applies to row {row_number(index, rows)} (every "
                     f"term is None; prompt {prompts[index]!r:.80}, completion {text!r:.80}); such "
-                    "texts get 0. Give its columns values, leave such rows out, or add a reward "
-                    "that applies to all",
+                    "texts get 0. Fill in the columns of such rows, leave the rows out, or add a "
+                    "reward that applies to all",
                     stacklevel=3,
                 )
                 return
@@ -242,7 +237,7 @@ class RewardSum:
             raise RewardError(f"{self._where}: {error}") from error
         raise RewardError(
             f"{self._where}: reward must be a name, a function (prompts, completions, **columns), "
-            f"or a dict of either to its weight, not {type(key).__name__} {shown(key)}"
+            f"or a dict from either to its weight, not {type(key).__name__} {shown(key)}"
         )
 
     def _name_of(self, key: Any) -> str:

@@ -1,8 +1,7 @@
-"""Where asynchronous reward functions run: one event loop, in a thread of its own.
+"""The event loop of asynchronous reward functions, which runs in its own thread.
 
-The loop lives as long as the process, as TRL's does, so that a client or a semaphore that a
-function keeps belongs to the same loop in every call. Calls that are started together wait at the
-same time.
+As in TRL, the loop lives as long as the process, so that a client or a semaphore that a function
+keeps belongs to the same loop in every call. Functions that are started together wait concurrently.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYetError
 from typing import Any
 
-_GLANCE = 0.1
-"""Seconds between two looks at Ctrl-C: on some systems a thread that waits does not hear it."""
+POLL_SECONDS = 0.1
+"""Interval at which waiting is interrupted: some systems do not deliver Ctrl-C to a lock."""
 
 _lock = threading.Lock()
 _running: tuple[int, asyncio.AbstractEventLoop, threading.Thread] | None = None
 
 
 class Awaited:
-    """An awaitable that runs on the loop.
+    """An awaitable that runs on the event loop.
 
     Args:
-        awaitable: What an asynchronous function returned.
+        awaitable: The return value of an asynchronous function.
     """
 
     def __init__(self, awaitable: Awaitable[Any]) -> None:
         loop, thread = _loop()
         nested = threading.current_thread() is thread
         if nested:
-            # An asynchronous reward that asks another one, and waits: the loop waits with it.
+            # An asynchronous reward that waits for another one blocks the shared loop.
             loop = asyncio.new_event_loop()
             threading.Thread(target=_run_one, args=(loop,), daemon=True).start()
         self._future: Future[Any] = asyncio.run_coroutine_threadsafe(_wait(awaitable), loop)
@@ -41,17 +40,17 @@ class Awaited:
             self._future.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
 
     def result(self) -> Any:
-        """Wait for it, and return what it returns.
+        """Wait for the result.
 
         Raises:
-            BaseException: What it raises. If the wait itself is interrupted
-                (``KeyboardInterrupt``), it is cancelled first.
+            BaseException: Any exception of the awaitable. If the wait is interrupted
+                (``KeyboardInterrupt``), the awaitable is cancelled first.
         """
         while True:
             try:
-                return self._future.result(_GLANCE)
+                return self._future.result(POLL_SECONDS)
             except NotYetError:
-                if self._future.done():  # its own, not that of this look
+                if self._future.done():  # the awaitable itself raised TimeoutError
                     raise
             except CancelledError:
                 raise RuntimeError("an asynchronous reward function was cancelled") from None
@@ -60,7 +59,7 @@ class Awaited:
                 raise
 
     def cancel(self) -> None:
-        """End it if that is possible; one that is over already stays as it is."""
+        """Cancel the awaitable; no effect once it is done."""
         self._future.cancel()
 
 
@@ -69,7 +68,7 @@ async def _wait(awaitable: Awaitable[Any]) -> Any:
 
 
 def _loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """The process's loop; a forked process makes its own."""
+    """Return the loop of this process; a forked process makes a new one."""
     global _running
     with _lock:
         if _running is None or _running[0] != os.getpid() or not _running[2].is_alive():

@@ -1,4 +1,4 @@
-"""Reward functions that judge conversations as lists of messages."""
+"""Reward functions that take conversations as lists of messages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from textgym.rewards.signature import Call
 
 
 class MessageReward:
-    """A reward function that gets messages in place of texts; made by :func:`messages`.
-
-    Args:
-        function: The function.
+    """A reward function that is called with messages instead of strings; see :func:`messages`.
 
     Attributes:
-        function: The function.
-        name: Its name, for ``info["reward_terms"]``.
-        reward_call: How it is called.
+        function: The wrapped function.
+        name: Its name in ``info["reward_terms"]``.
+        reward_call: The function with its signature.
     """
 
     def __init__(self, function: RewardFunction) -> None:
@@ -29,12 +26,12 @@ class MessageReward:
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Sequence[float | None]:
-        """Return what the function returns."""
+        """Call the function."""
         values: Sequence[float | None] = self.reward_call(list(prompts), list(completions), columns)
         return values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the function."""
+        """Pickle the function alone; the signature is read again."""
         return type(self), (self.function,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MessageReward:
@@ -43,19 +40,19 @@ class MessageReward:
 
 
 def messages(function: RewardFunction) -> MessageReward:
-    """Make a reward function get lists of messages, as it does in TRL with conversational data.
+    """Pass lists of messages to a reward function, as TRL does with conversational data.
 
-    Its ``prompts`` are the rows' column ``messages`` (a prompt that is only a text becomes one
-    message of the user), each of its ``completions`` is a list of one message of the assistant.
-    Without this, a function gets strings, unless it is one of TRL's own or annotates its texts as a
-    list of lists (``completions: list[list[dict[str, str]]]``). In TRL the result gets messages
-    too, whatever the data set.
+    The function's ``prompts`` are the column ``messages`` of the rows (a plain prompt becomes one
+    user message); each of its ``completions`` is a list of one assistant message. Other functions
+    get strings, except those of TRL and those that annotate a text as a list of lists
+    (``completions: list[list[dict[str, str]]]``). In TRL, the returned function gets messages with
+    any data set.
 
     Args:
-        function: A reward function, or any object that can be called; asynchronous or not.
+        function: A reward function, or any callable object; asynchronous or not.
 
     Returns:
-        The reward function that gets them.
+        The wrapped reward function.
 
     Raises:
         RewardError: If its signature cannot be read.

@@ -1,4 +1,4 @@
-"""A reward within another one, checked as an environment checks it."""
+"""The rewards within a combinator, with the checks of :class:`RewardSum`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from textgym.rewards.signature import Call
 from textgym.rewards.validation import checked_values, explain
 
 Values = list[float | None]
-"""What a reward says of N texts; None where it does not apply."""
+"""The rewards of N texts; None where the reward does not apply."""
 
 _ROW = re.compile(r"\brow \d")
 _NUMBERED = " (rows are numbered within the call)"
 
 
-class Inner:
-    """A reward within another one: called by its own signature, and checked.
+class InnerReward:
+    """A reward within a combinator: called by its signature, with checked values.
 
     Args:
         source: A registered name, or a reward function.
@@ -27,10 +27,10 @@ class Inner:
 
     Attributes:
         source: As given.
-        name: How terms and errors call it.
+        name: Its name in terms and errors.
 
     Raises:
-        RewardError: If it is neither, or no such reward.
+        RewardError: If the name is unknown, or the source is neither.
         MissingDependencyError: If a named reward needs a library that is not installed.
     """
 
@@ -55,11 +55,11 @@ class Inner:
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> Values:
-        """Judge N texts; N finite numbers or Nones.
+        """Return N finite numbers or Nones.
 
         Raises:
-            RewardError: If it raises, or returns anything else; the message is the second half of
-                a sentence that begins with the outer reward's name.
+            RewardError: If the function raises or returns anything else. The message is a
+                predicate: the caller puts the name of the outer reward in front of it.
         """
         count = len(completions)
         if not count:
@@ -69,24 +69,24 @@ class Inner:
             result = self._call(list(prompts), texts, columns)
             return checked_values(result, texts, None)
         except RewardError as error:
-            raise RewardError(self._said(str(error))) from error
+            raise RewardError(self._message(str(error))) from error
         except TaskError as error:
             raise RewardError(f"has the inner reward {self.name!r}: {error}") from error
         except Exception as error:
             reason = f"raised {type(error).__name__}: {error}"
-            # Of the parts of a batch it can be asked only where everything has parts.
+            # The search for the row slices every column.
             if all(per_text(values, count) for values in columns.values()):
                 reason = explain(error, self._call, list(prompts), texts, columns, None)
-            raise RewardError(self._said(reason)) from error
+            raise RewardError(self._message(reason)) from error
 
-    def _said(self, reason: str) -> str:
-        # Only the outermost caller knows the environment's rows.
+    def _message(self, reason: str) -> str:
+        # Only the outermost caller knows the row numbers of the environment.
         numbered = _ROW.search(reason) is not None and _NUMBERED not in reason
         return f"has the inner reward {self.name!r}, which {reason}{_NUMBERED * numbered}"
 
 
 def per_text(values: Any, count: int) -> bool:
-    """Whether this has one value a text; TRL also hands over other things, such as its state."""
+    """Whether this has one value per text, unlike other inputs that TRL passes."""
     return (
         hasattr(values, "__getitem__")
         and hasattr(values, "__len__")

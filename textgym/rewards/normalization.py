@@ -1,4 +1,4 @@
-"""A reward on the scale of what was seen of it so far."""
+"""Normalization of a reward by its running mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -15,40 +15,39 @@ from textgym.rewards.nested import Values
 from textgym.rewards.registry import RewardFunction
 from textgym.rewards.values import is_number, is_whole
 
-# Deviations below this are rounding errors of a reward that is constant.
+# The deviation of a constant reward is a rounding error, and below this.
 _LEAST_DEVIATION = 1e-8
 
 
 class Normalize(Combinator):
     """A reward minus its running mean, divided by its running standard deviation.
 
-    The statistics are those of all values so far, the batch under way included: count, mean and sum
-    of squared deviations, updated batch by batch (Chan et al. 1983, "Algorithms for Computing the
-    Sample Variance"), so that they do not depend on how the texts fall into batches. A None is no
-    value, and stays None.
+    The statistics include the current batch. Count, mean and sum of squared deviations are updated
+    batch by batch (Chan et al. 1983, "Algorithms for Computing the Sample Variance"), so they do
+    not depend on the batch size. None is not counted, and stays None.
 
-    **It makes rewards non-stationary**: the same text gets another reward later, a policy that
-    improves does not see its mean reward grow, and curves of it say nothing; log the reward itself
-    beside it with a weight of 0. `freeze` it for an evaluation, or after a while.
+    **The reward becomes non-stationary**: the same text gets another reward later, and the mean
+    stays at 0 while the policy improves. Log the unnormalized reward with a weight of 0, and
+    `freeze` the statistics for an evaluation, or after a while.
 
-    The statistics belong to this object. It is shared where the same object is given to several
-    environments; worker processes have copies, which go their own ways.
+    The statistics belong to this object. Environments that are given the same object share them;
+    worker processes have separate copies.
 
     Range: [-clip, clip]; 0 during the warm-up.
     Needs: what the reward needs.
-    Cost: the reward's, and 10 us a batch.
-    Gaming: the reward's. A policy cannot profit from moving the mean, but old texts count as much
-    as new ones.
+    Cost: the cost of the reward, and 10 us per batch.
+    Gaming: like the reward. A policy cannot profit from moving the mean, but old texts count as
+    much as new ones.
 
     Args:
         reward: A registered name, or a reward function.
-        warmup: Until so many texts were judged, everything gets 0: a deviation of a few texts
-            means little. The call that reaches the number is normalised.
-        clip: The largest result, and minus it the smallest; None for none.
+        warmup: The reward is 0 until this number of texts has been judged, because the standard
+            deviation of a few texts means little. The call that reaches it is normalized.
+        clip: Bound on the absolute value of the result; None leaves it open.
 
     Raises:
-        RewardError: If the reward is unknown, warmup is no whole number from 0, or clip is not
-            above 0.
+        RewardError: If the reward is unknown, warmup is not an integer >= 0, or clip is not
+            positive.
 
     Example:
         >>> from textgym.rewards.normalization import Normalize
@@ -63,7 +62,7 @@ class Normalize(Combinator):
     ) -> None:
         super().__init__(reward)
         if not is_whole(warmup, 0):
-            raise RewardError(f"Normalize: warmup must be a whole number >= 0, not {warmup!r}")
+            raise RewardError(f"Normalize: warmup must be an integer >= 0, not {warmup!r}")
         if clip is not None and (not is_number(clip) or clip <= 0):
             raise RewardError(f"Normalize: clip must be a finite number > 0, or None, not {clip!r}")
         self.warmup, self.clip = warmup, clip
@@ -72,17 +71,17 @@ class Normalize(Combinator):
 
     @property
     def count(self) -> int:
-        """Texts judged so far."""
+        """Number of values so far."""
         return self._count
 
     @property
     def mean(self) -> float:
-        """The mean of their rewards; 0 before the first."""
+        """Mean of the values so far; 0 before the first."""
         return self._mean
 
     @property
     def std(self) -> float:
-        """The standard deviation of their rewards, as of a whole population; 0 before the first."""
+        """Population standard deviation of the values so far; 0 before the first."""
         return math.sqrt(self._squares / self._count) if self._count else 0.0
 
     def __call__(
@@ -91,7 +90,7 @@ class Normalize(Combinator):
         """Return N rewards."""
         values = self._inner[0](prompts, completions, columns)
         if not self.frozen:
-            self._take(np.array([value for value in values if value is not None], np.float64))
+            self._update(np.array([value for value in values if value is not None], np.float64))
         if self._count < self.warmup:
             return [None if value is None else 0.0 for value in values]
         deviation = max(self.std, _LEAST_DEVIATION)
@@ -102,11 +101,11 @@ class Normalize(Combinator):
         ]  # fmt: skip
 
     def freeze(self, frozen: bool = True) -> None:
-        """Take no more values into the statistics; ``freeze(False)`` goes on."""
+        """Stop updating the statistics; ``freeze(False)`` resumes."""
         self.frozen = frozen
 
     def state_dict(self) -> dict[str, Any]:
-        """The statistics, as values that JSON can hold.
+        """Return the statistics, as values that JSON can represent.
 
         For :class:`textgym.sb3.Checkpoints`: ``extra=lambda: {"reward": reward.state_dict()}``.
         """
@@ -118,32 +117,32 @@ class Normalize(Combinator):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`.
+        """Restore a state from `state_dict`.
 
         Raises:
-            RewardError: If it is none; then nothing changes.
+            RewardError: If the state is invalid; nothing is changed then.
         """
         try:
             count, mean = int(state["count"]), float(state["mean"])
             squares, frozen = float(state["squares"]), bool(state["frozen"])
         except (KeyError, TypeError, ValueError) as error:
             raise RewardError(
-                f"{self.name}: {state!r:.200} is no state of state_dict() ({error!r})"
+                f"{self.name}: {state!r:.200} is not a state from state_dict() ({error!r})"
             ) from error
         if count < 0 or not math.isfinite(mean) or not 0 <= squares < math.inf:
             raise RewardError(f"{self.name}: the state {state!r:.200} is damaged")
         self._count, self._mean, self._squares, self.frozen = count, mean, squares, frozen
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Go on from the statistics that were pickled."""
+        """Restore the pickled statistics."""
         self.load_state_dict(state)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the specification and the statistics."""
+        """Pickle the specification and the statistics."""
         return (*super().__reduce__(), self.state_dict())
 
-    def _take(self, values: NDArray[np.float64]) -> None:
-        """Merge the statistics of a batch into those so far."""
+    def _update(self, values: NDArray[np.float64]) -> None:
+        """Merge the statistics of a batch."""
         if not len(values):
             return
         total = self._count + len(values)
@@ -155,8 +154,8 @@ class Normalize(Combinator):
             merged = self._mean + away * (len(values) / total)
         if not (np.isfinite(squares) and np.isfinite(merged)):
             raise RewardError(
-                f"has the inner reward {self._inner[0].name!r}, whose values are too large to be "
-                f"squared (up to {np.abs(values).max():g}); Clip or Scale it first"
+                f"has the inner reward {self._inner[0].name!r}, whose squared values overflow (up "
+                f"to {np.abs(values).max():g}); Clip or Scale it first"
             )
         self._count, self._mean, self._squares = total, float(merged), float(squares)
 

@@ -1,4 +1,4 @@
-"""How rewards that compare a completion with references get at the references."""
+"""The columns and references that a completion is compared with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def column_of(columns: Mapping[str, Sequence[Any]], column: str) -> Sequence[Any
     """Return a column that a reward needs.
 
     Raises:
-        RewardError: If it is not there; the message names those that are.
+        RewardError: If it is missing; the message lists the columns that exist.
     """
     try:
         return columns[column]
-    except (KeyError, TypeError):  # no column has a name that is not a string
+    except (KeyError, TypeError):  # TypeError: the name is not hashable
         raise RewardError(missing_column(column, columns)) from None
 
 
@@ -29,21 +29,21 @@ def against_references(
     columns: Mapping[str, Sequence[Any]],
     column: str,
 ) -> list[float | None]:
-    """Score each completion against its own references.
+    """Score each completion against its references.
 
     Args:
-        score: ``(completion, references) -> float``; there is at least one reference.
+        score: ``(completion, references) -> float``, called with at least one reference.
         completions: N texts.
-        columns: The rows' columns.
-        column: The one that holds the references: a string, or a sequence of alternative strings.
-            A list of messages is the text of the assistant's.
+        columns: The columns of the rows, N values each.
+        column: The column of references: a string, or a sequence of alternative strings. From a
+            list of messages, the text of the assistant is taken.
 
     Returns:
-        N scores; None for a row without references: None, NaN, or a list of nothing else.
+        N scores; None for a row whose value is missing, or a list of missing values.
 
     Raises:
-        RewardError: If the column is not there.
-        TypeError: If a row's references are no strings.
+        RewardError: If the column is missing.
+        TypeError: If the references of a row are not strings.
     """
     return [
         score(completion, references) if (references := _strings(value, column)) else None
@@ -56,7 +56,7 @@ def _strings(value: Any, column: str) -> list[str] | None:
         return [value]
     if is_missing(value):
         return None
-    if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
+    if hasattr(value, "tolist"):  # lists in Parquet files are read as NumPy arrays
         value = value.tolist()
     if is_messages(value):
         return [text_of_messages(value, "assistant")]

@@ -1,7 +1,6 @@
-"""Rewards by name: what ``reward="bleu"`` stands for.
+"""The registry of rewards: names such as ``"bleu"``, and factories that make reward functions.
 
-A name maps to a *factory*, which makes a reward function from keyword arguments. The registry holds
-no reward of its own: each family's file registers what it defines.
+The files that define rewards register them, see :mod:`textgym.rewards`.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ from textgym.registry import REWARDS
 from textgym.rewards.values import excerpt, plain_number
 
 RewardFunction = Callable[..., Sequence[float | None]]
-"""``(prompts, completions, **columns) -> one number a text``: the signature that TRL uses.
+"""``(prompts, completions, **columns) -> one number per text``, as in TRL.
 
 ``prompts`` and ``completions`` are lists of N strings, each column is a list of N values. The
-result has N numbers; ``None`` says that the reward does not apply to that text, whose sum is then
-that of its other terms. The function may be asynchronous. Parameters get their input by name, see
-:mod:`textgym.rewards.signature`; for messages in place of strings :func:`textgym.rewards.messages`.
+result has N numbers; ``None`` means that the reward does not apply to that text, whose sum is then
+that of its other terms. The function may be asynchronous. Parameters are matched by name, see
+:mod:`textgym.rewards.signature`; :func:`textgym.rewards.messages` passes messages instead of
+strings.
 """
 
 RewardFactory = Callable[..., RewardFunction]
 _Factory = TypeVar("_Factory", bound=RewardFactory)
 
-# What options of these annotations must be; the annotations of the rewards here are strings.
-_KINDS: dict[str, tuple[type, str]] = {
+# Options with these annotations are checked. Annotations are strings in all files of this package.
+_CHECKED_TYPES: dict[str, tuple[type, str]] = {
     "str": (str, "a string"),
     "bool": (bool, "True or False"),
 }
@@ -51,16 +51,16 @@ def register_reward(name: str, factory: Any = None) -> Any:
                 return [float(text.isupper()) for text in completions]
 
     Args:
-        name: The name; it is also the term's name in ``info["reward_terms"]``.
-        factory: Called as ``factory(**kwargs)``, returns a reward function. ``"module:Name"``
-            is imported when the reward is first made, so that a name costs nothing until then.
+        name: The name; also the name of the term in ``info["reward_terms"]``.
+        factory: Called as ``factory(**kwargs)``; returns a reward function. A string
+            ``"module:Name"`` is imported when the reward is first made.
 
     Returns:
-        The factory, or a decorator where ``factory`` is left out.
+        The factory; without ``factory``, a decorator.
 
     Raises:
-        RewardError: If the name is empty or taken by another factory, or if ``factory`` is itself
-            a reward function.
+        RewardError: If the name is empty or already registered, or if ``factory`` is itself a
+            reward function.
     """
     if factory is None:
         return lambda decorated: register_reward(name, decorated)
@@ -73,8 +73,8 @@ def register_reward(name: str, factory: Any = None) -> Any:
             )
         if "completions" in _parameters(factory):
             raise RewardError(
-                f"{factory!r} is a reward function, but register_reward({name!r}, ...) takes a "
-                "factory that makes one: register `lambda: function`, or a class with __call__"
+                f"register_reward({name!r}, ...) takes a factory, and {factory!r} is itself a "
+                "reward function; register `lambda: function`, or a class with __call__"
             )
     REWARDS.add(name, factory)
     return factory
@@ -85,14 +85,14 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
 
     Args:
         name: A name from :func:`registered_rewards`.
-        **kwargs: The options of that reward, e.g. ``make_reward("rouge", variant="rouge2")``.
+        **kwargs: The options of the reward, e.g. ``make_reward("rouge", variant="rouge2")``.
 
     Returns:
         The reward function.
 
     Raises:
-        RewardError: If the name is unknown (near matches are named), or if it does not take these
-            options or values.
+        RewardError: If the name is unknown (the message suggests near matches), or an option is
+            unknown or invalid.
         MissingDependencyError: If the reward needs a library that is not installed.
     """
     factory: RewardFactory = REWARDS.get(name)
@@ -104,9 +104,10 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
         raise RewardError(f"the reward {name!r} takes the options {options}: {error}") from error
     kwargs = {option: plain_number(value) for option, value in kwargs.items()}
     for option, value in kwargs.items():
-        wanted = _KINDS.get(str(getattr(signature.parameters.get(option), "annotation", "")))
-        if wanted is not None and not isinstance(value, wanted[0]):
-            raise RewardError(f"{name}: {option} must be {wanted[1]}, not {excerpt(value)}")
+        annotation = str(getattr(signature.parameters.get(option), "annotation", ""))
+        kind, description = _CHECKED_TYPES.get(annotation, (object, ""))
+        if not isinstance(value, kind):
+            raise RewardError(f"{name}: {option} must be {description}, not {excerpt(value)}")
     try:
         reward = factory(**kwargs)
     except TextGymError:
@@ -123,13 +124,12 @@ def make_reward(name: str, **kwargs: Any) -> RewardFunction:
 
 
 def reward_name(reward: Any, default: str | None = None) -> str:
-    """The name of a reward: its own ``name``, the function's, or its class's.
-
-    A `functools.partial` has the name of the function that it calls.
+    """Return the name of a reward: its ``name``, its ``__name__``, or the name of its class.
 
     Args:
-        reward: A registered name, or a reward function.
-        default: The name of a function that has none; None: its class's.
+        reward: A registered name, or a reward function. A `functools.partial` has the name of the
+            function that it calls.
+        default: The name of a function without one; None uses the name of its class.
     """
     if isinstance(reward, str):
         return reward

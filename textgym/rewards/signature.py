@@ -1,22 +1,22 @@
-"""How a reward function wants to be called: which of the available inputs it takes, by which name.
+"""The signature of a reward function: which inputs it takes, and under which names.
 
 Functions written for TRL come in many forms: ``f(completions, **kwargs)``,
-``f(prompts, completions, answer)``, ``f(completions, reference, **kwargs)``. Every parameter gets
-its input by its **name**:
+``f(prompts, completions, answer)``, ``f(completions, reference, **kwargs)``. Parameters are matched
+with the available inputs by **name**:
 
 1. ``prompts`` and ``completions`` are the texts.
-2. ``prompt`` and ``completion`` are the texts too, where no parameter has the name of rule 1 (TRL
-   does not pass on columns of these names).
-3. A name that is a column gets the column.
+2. ``prompt`` and ``completion`` are the texts too, unless a parameter has the plural name (TRL
+   does not pass columns of these names).
+3. The name of a column gets the column.
 4. A parameter with a default keeps it.
-5. One of ``response``, ``responses``, ``text`` and ``texts`` is the completions, if no other is.
-6. A single parameter, other ones having defaults, is the completions, whatever its name.
+5. ``response``, ``responses``, ``text`` or ``texts`` gets the completions, if nothing else does.
+6. A single required parameter gets the completions, whatever its name.
 
-``trainer_state``, ``log_extra`` and ``log_metric`` are what TRL's trainer has and an environment
-has not: where they have no default they are None, and functions that do nothing.
+TRL's trainer also passes ``trainer_state``, ``log_extra`` and ``log_metric``. An environment has no
+such things, so where they have no default they are None and functions without effect.
 
-What is left over is refused, and so is a function that takes columns but nothing of what was
-written: it would train on the wrong thing. ``**kwargs`` gets all that has no parameter of its own.
+A function with a parameter that none of these rules matches is rejected, and so is one that takes
+columns but nothing that the policy wrote. ``**kwargs`` gets every other input.
 """
 
 from __future__ import annotations
@@ -39,33 +39,37 @@ _TEXTS = ("prompts", "completions")
 _SINGULAR = {"prompt": "prompts", "completion": "completions"}
 _SYNONYMS = ("response", "responses", "text", "texts")
 WRITTEN = ("completion_ids", "finish_reason", "turns", "replies", "environments")
-"""Columns that come from what was written, not from the rows."""
+"""Columns that the environment adds from the episode; all others come from the rows."""
 
 
-def _nothing(*_: Any, **__: Any) -> None:
-    """Stands for TRL's functions that log."""
+def _no_op(*_: Any, **__: Any) -> None:
+    """Replace TRL's logging functions."""
 
 
-_TRAINERS: dict[str, Any] = {"trainer_state": None, "log_extra": _nothing, "log_metric": _nothing}
+_TRAINER_INPUTS: dict[str, Any] = {
+    "trainer_state": None,
+    "log_extra": _no_op,
+    "log_metric": _no_op,
+}
 
 
 class _Plan(NamedTuple):
-    """Which input every parameter gets, for rows with certain columns."""
+    """Which input each parameter gets, for rows with certain columns."""
 
     by_position: tuple[str, ...]  # inputs, in order
-    by_name: tuple[tuple[str, str], ...]  # parameters and inputs
-    messages: frozenset[str]  # those of the texts that are to be lists of messages
+    by_name: tuple[tuple[str, str], ...]  # pairs of a parameter and an input
+    messages: frozenset[str]  # the inputs of `_TEXTS` that are passed as lists of messages
 
 
 @dataclass(frozen=True)
 class Call:
-    """One reward function and the form in which it takes its inputs.
+    """A reward function together with its signature.
 
-    It does not look at what the function returns: ``RewardSum`` does.
+    The returned values are not checked here but in ``RewardSum``.
 
     Attributes:
         function: The function.
-        is_async: Whether it is asynchronous. A call waits for its result.
+        is_async: Whether it is asynchronous. Calling waits for its result.
     """
 
     function: RewardFunction
@@ -80,31 +84,30 @@ class Call:
         """Read the signature of a reward function.
 
         Args:
-            function: The function, or any object that can be called.
-            messages: Whether it wants lists of messages in place of texts. TRL's own functions do,
-                and a parameter does that is annotated as a list of lists.
+            function: The function, or any callable object.
+            messages: Whether it takes lists of messages instead of strings. TRL's own functions
+                always do, and so do parameters that are annotated as a list of lists.
 
         Raises:
-            RewardError: If it is a class, its signature cannot be read, or nothing can be passed to
-                it by name.
+            RewardError: If it is a class, its signature cannot be read, or it only takes ``*args``.
         """
-        call = getattr(function, "reward_call", None)  # of a wrapper, which has read it already
+        call = getattr(function, "reward_call", None)  # a wrapper has read the signature already
         if isinstance(call, Call):
             return call
         if inspect.isclass(function):
             raise RewardError(f"{function!r} is a class; pass an instance of it")
         try:
             parameters = _signature(function)
-        except (ValueError, TypeError) as error:  # some functions written in C tell nothing
+        except (ValueError, TypeError) as error:  # some functions written in C have none
             raise RewardError(
                 f"the signature of {function!r} cannot be read ({error}); wrap it in a function "
-                "with the names that it takes: lambda completions: ..."
+                "with named parameters, such as lambda completions: ..."
             ) from None
         kinds = {parameter.kind for parameter in parameters}
         if kinds == {_Kind.VAR_POSITIONAL}:
             raise RewardError(
-                f"{function!r} takes only *{parameters[0].name}; what it would get by position is "
-                "not clear: name what it takes, as in (prompts, completions, **columns)"
+                f"{function!r} takes only *{parameters[0].name}, and inputs are passed by name; "
+                "name its parameters, as in (prompts, completions, **columns)"
             )
         return cls(
             function,
@@ -112,15 +115,15 @@ class Call:
             tuple(one for one in parameters if one.kind not in
                   (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)),
             _Kind.VAR_KEYWORD in kinds,
-            messages or _is_trls(function),
+            messages or _is_from_trl(function),
         )  # fmt: skip
 
     def bind(self, columns: Iterable[str]) -> None:
         """Check that the function can be called for rows with these columns.
 
         Raises:
-            RewardError: If it requires a column that is not there, or it is not clear what one of
-                its parameters is to get; the message is the second half of a sentence.
+            RewardError: If a required column is missing, or a parameter matches no input. The
+                message is a predicate: the caller puts the reward's name in front of it.
         """
         self._plan(tuple(columns))
 
@@ -135,21 +138,23 @@ class Call:
             columns: The other columns, N values each.
 
         Returns:
-            Whatever the function returns; of an asynchronous one what it returns in the end.
+            The function's return value, awaited if the function is asynchronous.
 
         Raises:
             RewardError: As :meth:`bind`.
         """
-        result = self._begun(prompts, completions, columns)
+        result = self._invoke(prompts, completions, columns)
         return Awaited(result).result() if inspect.isawaitable(result) else result
 
     def start(
         self, prompts: list[Any], completions: list[Any], columns: Mapping[str, Any]
     ) -> Awaited:
-        """Start an asynchronous function, and return at once."""
-        return Awaited(self._begun(prompts, completions, columns))
+        """Start an asynchronous function without waiting for it."""
+        return Awaited(self._invoke(prompts, completions, columns))
 
-    def _begun(self, prompts: list[Any], completions: list[Any], columns: Mapping[str, Any]) -> Any:
+    def _invoke(
+        self, prompts: list[Any], completions: list[Any], columns: Mapping[str, Any]
+    ) -> Any:
         plan = self._plan(tuple(columns))
         if "prompts" in plan.messages:
             prompts = as_prompts(prompts, columns.get("messages"))
@@ -166,111 +171,118 @@ class Call:
     def _plan(self, columns: tuple[str, ...]) -> _Plan:
         plan = self._plans.get(columns)
         if plan is None:
-            if len(self._plans) > 64:  # of rows whose columns differ
+            if len(self._plans) > 64:  # rows with ever new columns
                 self._plans.clear()
-            plan = self._plans[columns] = self._planned(columns)
+            plan = self._plans[columns] = self._make_plan(columns)
         return plan
 
-    def _planned(self, columns: tuple[str, ...]) -> _Plan:
+    def _make_plan(self, columns: tuple[str, ...]) -> _Plan:
         names = [one.name for one in self._parameters]
         known = {*columns, *_TEXTS}
         known |= {
-            one.name for one in self._parameters if one.name in _TRAINERS and _is_required(one)
+            one.name
+            for one in self._parameters
+            if one.name in _TRAINER_INPUTS and _is_required(one)
         }
         sources = {name: name for name in names if name in known}
         for single, many in _SINGULAR.items():
             if single in names and many not in names:
                 sources[single] = many
-        open_ = [one for one in self._parameters if one.name not in sources and _is_required(one)]
+        unmatched = [
+            one for one in self._parameters if one.name not in sources and _is_required(one)
+        ]
         if "completions" not in sources.values():
-            meant = [one for one in open_ if one.name in _SYNONYMS]
+            meant = [one for one in unmatched if one.name in _SYNONYMS]
             if len(meant) == 1:
                 sources[meant[0].name] = "completions"
-                open_.remove(meant[0])
+                unmatched.remove(meant[0])
         if "completions" not in sources.values():
             required = list(filter(_is_required, self._parameters))
-            if len(required) == 1 and open_ == required and _may_be_texts(open_[0]):
-                sources[open_.pop().name] = "completions"
-        self._refuse(open_, sources, columns)
+            if len(required) == 1 and unmatched == required and _may_be_texts(unmatched[0]):
+                sources[unmatched.pop().name] = "completions"
+        self._check(unmatched, sources, columns)
         positional: list[str] = []
         for one in self._parameters:
             if one.kind is not _Kind.POSITIONAL_ONLY or one.name not in sources:
                 break
             positional.append(sources.pop(one.name))
         for one in self._parameters:
-            if one.kind is _Kind.POSITIONAL_ONLY:  # behind one that keeps its default
+            if one.kind is _Kind.POSITIONAL_ONLY:  # it follows one that keeps its default
                 sources.pop(one.name, None)
         messages = frozenset(_TEXTS if self._all_messages else self._annotated(sources, positional))
         return _Plan(tuple(positional), tuple(sources.items()), messages)
 
     def _annotated(self, sources: Mapping[str, str], positional: list[str]) -> set[str]:
-        """The texts that parameters ask for as messages."""
+        """Return the texts whose parameters are annotated as lists of messages."""
         names = [one.name for one in self._parameters]
         of = {**dict(zip(names, positional, strict=False)), **sources}
-        said = {
+        annotations = {
             of[one.name]: one.annotation for one in self._parameters if of.get(one.name) in _TEXTS
         }
-        wanted = {role for role, annotation in said.items() if asks_for_messages(annotation)}
-        # Prompts without an annotation come as the completions do.
-        if wanted == {"completions"} and said.get("prompts", _Kind.empty) is _Kind.empty:
+        wanted = {role for role, annotation in annotations.items() if asks_for_messages(annotation)}
+        # Prompts without an annotation have the form of the completions.
+        if wanted == {"completions"} and annotations.get("prompts", _Kind.empty) is _Kind.empty:
             wanted.add("prompts")
         return wanted
 
-    def _refuse(
-        self, open_: list[inspect.Parameter], sources: Mapping[str, str], columns: tuple[str, ...]
+    def _check(
+        self,
+        unmatched: list[inspect.Parameter],
+        sources: Mapping[str, str],
+        columns: tuple[str, ...],
     ) -> None:
-        """Raise an error where an input is missing or in doubt."""
+        """Raise an error if an input is missing or ambiguous."""
         judged = "completions" in sources.values() or self._takes_all
-        if open_ and judged:
-            raise RewardError(missing_column(open_[0].name, dict.fromkeys(columns)))
+        if unmatched and judged:
+            raise RewardError(missing_column(unmatched[0].name, dict.fromkeys(columns)))
         own = [name for name, source in sources.items() if source in columns]
-        if open_:
-            names = " and ".join(repr(one.name) for one in open_)
+        if unmatched:
+            names = " and ".join(repr(one.name) for one in unmatched)
             raise RewardError(
-                f"takes {names}, and it is not clear whether that is the texts or a column "
-                f"({_there(columns)}); {self._example(open_, sources)}, or give every row a "
-                f"{open_[0].name!r}"
+                f"takes {names}, which could be the completions or a missing column "
+                f"({_present(columns)}); {self._example(unmatched, sources)}, or give every row a "
+                f"{unmatched[0].name!r}"
             )
         if not sources and not self._takes_all:
-            raise RewardError(f"takes nothing of what the policy wrote; {self._example([], {})}")
+            raise RewardError(f"takes nothing that the policy wrote; {self._example([], {})}")
         if own and not judged and not any(name in WRITTEN for name in own):
             names = " and ".join(map(repr, own))
             raise RewardError(
-                f"takes only {names}, which the rows have, and nothing of what the policy wrote; "
+                f"takes only {names} from the rows, and nothing that the policy wrote; "
                 f"{self._example([], sources)}"
             )
 
-    def _example(self, open_: list[inspect.Parameter], sources: Mapping[str, str]) -> str:
-        """The signature that would work."""
-        left = [one.name for one in open_]
+    def _example(self, unmatched: list[inspect.Parameter], sources: Mapping[str, str]) -> str:
+        """Suggest a signature that would work."""
+        left = [one.name for one in unmatched]
         names = []
         if len(left) > 1 or "prompts" in sources.values():
             names.append("prompts")
         names.append("completions")
         names += [name for name, source in sources.items() if source not in _TEXTS]
         names += left[2:]
-        return f"name what it takes: ({', '.join(names)})"
+        return f"write its signature as ({', '.join(names)})"
 
 
 def missing_column(name: str, columns: Mapping[str, Any]) -> str:
-    """Say that a column is missing, which ones there are, and what to do."""
-    known = [column for column in columns if column not in _TRAINERS]
+    """Return the message for a missing column: the columns that exist, and the fix."""
+    known = [column for column in columns if column not in _TRAINER_INPUTS]
     near = near_matches(str(name), (column for column in known if column not in WRITTEN))
     return (
-        f"needs the column {name!r}, which the rows do not have ({_there(known)})"
+        f"needs the column {name!r}, which the rows do not have ({_present(known)})"
         f"{near or ';'} give every row of prompts= a {name!r}"
     )
 
 
-def _there(columns: Iterable[str]) -> str:
-    names = [column for column in columns if column not in _TRAINERS]
+def _present(columns: Iterable[str]) -> str:
+    names = [column for column in columns if column not in _TRAINER_INPUTS]
     return f"they have: {', '.join(map(repr, names)) or 'none'}"
 
 
 def _signature(function: Any) -> list[inspect.Parameter]:
     try:
         signature = inspect.signature(function, eval_str=True)
-    except (NameError, AttributeError, SyntaxError):  # an annotation of names that are not there
+    except (NameError, AttributeError, SyntaxError):  # an annotation with undefined names
         signature = inspect.signature(function)
     return list(signature.parameters.values())
 
@@ -284,11 +296,11 @@ def _may_be_texts(parameter: inspect.Parameter) -> bool:
 
 
 def _input(inputs: Mapping[str, Any], source: str) -> Any:
-    return inputs[source] if source in inputs else _TRAINERS[source]
+    return inputs[source] if source in inputs else _TRAINER_INPUTS[source]
 
 
-def _is_trls(function: Any) -> bool:
-    """Whether this is one of TRL's reward functions, which read messages."""
+def _is_from_trl(function: Any) -> bool:
+    """Whether this is one of TRL's reward functions, which take messages."""
     while isinstance(function, partial):
         function = function.func
     own = getattr(function, "__module__", None) or ""

@@ -1,7 +1,7 @@
-"""What may go wrong in a reward function, said with the row and the fix.
+"""Checks of what a reward function returns or raises; errors name the row and the fix.
 
-The messages are the second half of a sentence that :class:`RewardSum` begins with the names of the
-environment and of the reward.
+The messages are predicates: :class:`RewardSum` puts the names of the environment and of the reward
+in front of them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from textgym.rewards.values import excerpt
 
 Rows = Sequence[int] | np.ndarray | None
 
-# Errors that usually come from one text, so that looking for that text pays. Anything else (a
-# dropped connection, an out-of-memory GPU) would only happen again, slowly.
+# Exceptions that are usually caused by a single text, which is then searched for. Others (a dropped
+# connection, an out-of-memory GPU) would only be raised again, slowly.
 _FROM_ONE_TEXT = (
     ArithmeticError,
     AssertionError,
@@ -31,12 +31,12 @@ _FROM_ONE_TEXT = (
 
 
 def checked_values(result: Any, completions: list[Any], rows: Rows) -> list[float | None]:
-    """Turn what a reward function returned into N floats or Nones.
+    """Convert the return value of a reward function to N floats or Nones.
 
     Args:
         result: A sequence, or a one-dimensional array or tensor, of N finite numbers or Nones.
         completions: The N texts, for errors.
-        rows: Their row numbers, for errors; their positions if None.
+        rows: Their row numbers, for errors; None for their positions.
 
     Returns:
         N finite floats; None where the reward does not apply.
@@ -50,23 +50,24 @@ def checked_values(result: Any, completions: list[Any], rows: Rows) -> list[floa
     elif hasattr(result, "ndim") and hasattr(result, "tolist"):  # NumPy's arrays, torch's tensors
         if result.ndim != 1:
             raise RewardError(
-                f"returned shape {tuple(result.shape)}; return one number a text, shape ({count},)"
+                f"returned shape {tuple(result.shape)}; return one number per text, shape "
+                f"({count},)"
             )
         result = result.tolist()
     elif not isinstance(result, Sequence) or isinstance(result, str | bytes):
         raise RewardError(
             f"returned {type(result).__name__} {excerpt(result)}; "
-            f"return a list of {count} numbers, one a text"
+            f"return a list of {count} numbers, one per text"
         )
     if len(result) != count:
         raise RewardError(
             f"returned {len(result)} values for {count} texts; "
-            "return one a text, None where the reward does not apply"
+            "return one per text, None where the reward does not apply"
         )
     try:
         if all(map(isfinite, result)):
             return list(map(float, result))
-    except (TypeError, OverflowError):  # a None, or something that is no number
+    except (TypeError, OverflowError):  # there is a None, or not a number
         pass
     return [_checked_value(value, i, completions, rows) for i, value in enumerate(result)]
 
@@ -94,26 +95,26 @@ def explain(
     columns: Mapping[str, list[Any]],
     rows: Rows,
 ) -> str:
-    """Say what a reward function raised, and on which row.
+    """Return the message for an exception of a reward function, with the row that caused it.
 
-    A function sees the whole batch, so its exception does not tell the row. It is called again on
-    parts of the batch to find out, where the exception looks like one that a text caused.
+    A function is called on the whole batch, so its exception does not identify the row. If the
+    exception looks like one that a text caused, the function is called again on parts of the batch.
 
     Args:
-        error: What it raised.
+        error: The exception.
         call: The function.
         prompts: The N prompts that it was called with.
         completions: The N completions.
         columns: The other columns, N values each.
-        rows: The row numbers of the N texts; their positions if None.
+        rows: The row numbers of the N texts; None for their positions.
 
     Returns:
-        The second half of a sentence.
+        A predicate, such as ``"raised ValueError: ... on row 3 ..."``.
     """
     count = len(completions)
     index = 0 if count == 1 else None
     if count > 1 and isinstance(error, _FROM_ONE_TEXT) and not isinstance(error, OSError):
-        index = _failing(call, prompts, completions, columns)
+        index = _find_failing_text(call, prompts, completions, columns)
     if index is not None:
         place = f"row {row_number(index, rows)} (completion {excerpt(completions[index])})"
     else:
@@ -125,13 +126,13 @@ def explain(
     )
 
 
-def _failing(
+def _find_failing_text(
     call: Call, prompts: list[str], completions: list[str], columns: Mapping[str, list[Any]]
 ) -> int | None:
-    """Find one text that a function raises on by itself, in about ``log2(N)`` calls."""
+    """Find one text on which a function raises, in about ``log2(N)`` calls."""
     low, high = 0, len(completions)
     while True:
-        # The last one left is called too: perhaps no text fails on its own.
+        # The last candidate is called too: possibly no text fails on its own.
         middle = (low + high) // 2 if high - low > 1 else high
         part = {column: values[low:middle] for column, values in columns.items()}
         try:
@@ -147,5 +148,5 @@ def _failing(
 
 
 def row_number(index: int, rows: Rows) -> int:
-    """Return the row to name in an error for a text of the batch."""
+    """Return the row number of a text in the batch, for an error."""
     return index if rows is None else int(rows[index])

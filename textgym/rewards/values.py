@@ -1,4 +1,4 @@
-"""What a value is: a finite number, a whole one, a missing one; and how an error shows it."""
+"""Checks of single values: finite numbers, integers, missing values, and excerpts for errors."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, TypeGuard
 import numpy as np
 
 LONGEST_GRAM = 100
-"""The longest n-gram that a reward counts. Longer ones say nothing, and take time without end."""
+"""The longest n-gram that a reward counts; longer ones only cost time."""
 
 
 def excerpt(value: Any, limit: int = 80) -> str:
-    """Return how a value is written, cut where it is long."""
+    """Return the ``repr`` of a value, cut at ``limit`` characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python does not write integers of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         text = f"a number of {value.bit_length()} bits"
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def finite_number(value: Any) -> float | None:
-    """Return a number as a float, NumPy's numbers too; None if it is not a finite number.
+    """Return a number, including NumPy's, as a float; None if it is not a finite number.
 
-    A bool is not a number here, nor is a string.
+    A bool does not count as a number.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
@@ -38,9 +38,9 @@ def finite_number(value: Any) -> float | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number as an int, NumPy's integers too; None if it is not one.
+    """Return an integer, including NumPy's, as an int; None for anything else.
 
-    A bool is not a number here, nor is 2.0.
+    Neither a bool nor 2.0 counts as an integer.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
@@ -50,23 +50,23 @@ def whole_number(value: Any) -> int | None:
 
 
 def plain_number(value: Any) -> Any:
-    """Return NumPy's numbers, bools and arrays without dimensions as Python's, others as given."""
+    """Convert NumPy scalars and zero-dimensional arrays to Python's; return others unchanged."""
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether this is a finite number, NumPy's too, and not a bool."""
+    """Return whether this is a finite number (see :func:`finite_number`)."""
     return finite_number(value) is not None
 
 
 def is_whole(value: Any, least: int, most: int | None = None) -> TypeGuard[int]:
-    """Return whether this is a whole number within bounds, NumPy's too, and not a bool."""
+    """Return whether this is an integer within bounds (see :func:`whole_number`)."""
     number = whole_number(value)
     return number is not None and number >= least and (most is None or number <= most)
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a column's value is missing: None, NaN, or what pandas has for these."""
+    """Return whether a column's value is missing: None, NaN, or pandas' NA and NaT."""
     if value is None:
         return True
     if isinstance(value, float | np.floating):

@@ -1,1 +1,1 @@
-"""Rewards and metrics that compare texts, or count what is in them."""
+"""Rewards and metrics that compare texts with references, or count."""

@@ -1,4 +1,4 @@
-"""CIDEr and CIDEr-D: n-grams shared with references, weighed by how rare they are."""
+"""CIDEr and CIDEr-D: n-grams shared with references, weighted by their rarity."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from textgym.rewards.registry import register_reward
 from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 
 _Gram = tuple[str, ...]
-_Vector = tuple[list[dict[_Gram, float]], list[float], int]  # weights and norm by n, words
+_Vector = tuple[list[dict[_Gram, float]], list[float], int]  # weights and norm for each n, length
 Corpus = Sequence[str | Sequence[str]] | str | Path | None
 
 
 @dataclass(frozen=True)
 class _Frequencies:
-    """In how many of some documents each n-gram is; a document is a row's set of references."""
+    """Document frequencies of n-grams; a document is the set of references of a row."""
 
     of: Counter[_Gram]
     documents: int
@@ -36,41 +36,41 @@ class _Frequencies:
 class Cider:
     """CIDEr-D or CIDEr (Vedantam et al. 2015) against the references.
 
-    Each text is a vector for each n: the n-grams' counts times ``log(documents / documents that
-    have it)``, where a document is one row's set of references. The score is the cosine between
-    text and reference, averaged over n = 1 to 4 and over the references, times 10. CIDEr-D clips a
-    count at the reference's, and multiplies by ``exp(-(difference of lengths)^2 / (2 sigma^2))``,
-    so that repeated rare words do not pay. Words are case-folded and without punctuation; in
-    scripts without spaces every letter is one. The
-    numbers are those of the COCO captions' evaluation on texts that are tokenized already.
+    For each n, a text is the vector of its n-gram counts times ``log(documents / documents with the
+    n-gram)``, where a document is the set of references of one row. The score is the cosine between
+    completion and reference, averaged over n = 1 to 4 and over the references, times 10. CIDEr-D
+    clips counts at those of the reference and multiplies by
+    ``exp(-(difference of lengths)^2 / (2 sigma^2))``, so that repeated rare words do not pay. Words
+    are case-folded and without punctuation; in scripts without spaces each letter is a word. Scores
+    equal those of the COCO caption evaluation on texts that are already tokenized.
 
-    Where there is no corpus, the different sets of references in the batch are the documents. Then
-    a text's reward depends on the rows that happen to be scored with it, and a phrase that all of
-    them share is worth nothing. For training, give the corpus.
+    Without a corpus, the different sets of references in the batch are the documents. The reward of
+    a text then depends on the other rows of the batch, and a phrase that all of them share is worth
+    nothing. Give a corpus for training.
 
-    Range: [0, 10], higher is better; [0, ``scale``] in general.
+    Range: [0, ``scale``], higher is better; [0, 10] by default.
     Needs: the column ``column``; with ``stems`` the package nltk (``textgym[metrics]``).
-    Cost: 250 us a text of 20 words with one reference, and 60 us for each further one.
-    Gaming: the rare words of the references without grammar; of CIDEr without D, one rare word
-    again and again.
+    Cost: 250 us per text of 20 words with one reference, and 60 us for each further one.
+    Gaming: the rare words of the references without grammar; for plain CIDEr, one rare word
+    repeated.
 
     Args:
-        corpus: Where document frequencies come from: a list with the references of each row (a
-            string or a list of strings), or the path of a JSONL file; None: the batch.
-        corpus_column: The references' key in the lines of that file; ``column`` if left out.
+        corpus: The documents: a list with the references of each row (a string or a list of
+            strings), or the path of a JSONL file; None uses the batch.
+        corpus_column: The key of the references in that file. Default: ``column``.
         column: The column of references: a string, or a list of alternatives, which are averaged.
         variant: ``"cider-d"`` or ``"cider"``.
         n: The longest n-gram, at least 1.
-        sigma: How far the lengths may differ in CIDEr-D, above 0.
-        scale: What a perfect text gets.
-        stems: Whether words are stemmed first (Porter's, for English), as in the paper. The COCO
-            evaluation doesn't.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        sigma: Tolerance for different lengths in CIDEr-D, in words; positive.
+        scale: The score of a perfect text; positive.
+        stems: Whether words are stemmed first (Porter's stemmer for English), as in the paper but
+            not in the COCO evaluation.
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If an option has an impossible value, the corpus cannot be read or has fewer
-            than two documents, or the column is missing.
+        RewardError: If an option is invalid, the corpus cannot be read or has fewer than two
+            documents, or the column is missing.
         MissingDependencyError: If nltk is needed and not installed.
     """
 
@@ -102,7 +102,7 @@ class Cider:
                 raise RewardError(f"{self.name}: {option} must be a number > 0, not {value!r}")
         checked_language(self.language, self.name, RewardError)
         if self.stems:
-            stemmer()  # to say now that nltk is missing
+            stemmer()  # raises if nltk is missing
         frequencies = None
         if self.corpus is not None:
             source = self.corpus
@@ -112,7 +112,7 @@ class Cider:
             if frequencies.documents < 2:
                 raise RewardError(
                     f"{self.name}: the corpus has {frequencies.documents} rows of references; "
-                    "give at least 2, or no word is rarer than another"
+                    "document frequencies need at least 2"
                 )
         object.__setattr__(self, "_frequencies", frequencies)
 
@@ -125,19 +125,18 @@ class Cider:
         if frequencies is None:
             rows: list[list[str]] = []
 
-            def keep(_: str, references: list[str]) -> float:
+            def collect(_: str, references: list[str]) -> float:
                 rows.append(references)
                 return 0.0
 
-            against_references(keep, completions, columns, self.column)
+            against_references(collect, completions, columns, self.column)
             if not rows:
                 return [None] * len(completions)
             different = {tuple(row): row for row in rows}
             if len(different) < 2:
                 raise RewardError(
-                    "needs the document frequencies of at least two rows with different "
-                    "references, and this batch has one; give corpus= (lists of references, or a "
-                    "JSONL file)"
+                    "needs at least two rows with different references for document frequencies, "
+                    "and this batch has one; give corpus= (lists of references, or a JSONL file)"
                 )
             frequencies = self._count(different.values())
         vectors: dict[str, _Vector] = {}
@@ -150,13 +149,13 @@ class Cider:
         def score(completion: str, references: list[str]) -> float:
             said = vector(completion)
             likeness = sum(self._likeness(said, vector(one)) for one in references)
-            # A perfect text's cosine can be a hair more than 1.
+            # Rounding errors can make a cosine exceed 1.
             return self.scale * min(likeness / len(references), 1.0)
 
         return against_references(score, completions, columns, self.column)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cider:
-        """Return the same object: it holds a corpus' frequencies, and nothing that changes."""
+        """Return the same object: it holds the frequencies of a corpus, and is never changed."""
         return self
 
     def _words(self, text: str) -> list[str]:
@@ -190,7 +189,7 @@ class Cider:
         weights: list[dict[_Gram, float]] = [{} for _ in range(self.n)]
         words = 0
         for gram, count in self._grams(text).items():
-            # What no document has counts as if one had it.
+            # An unknown n-gram counts as if one document had it.
             rarity = total - log(max(1, frequencies.of.get(gram, 0)))
             weights[len(gram) - 1][gram] = count * rarity
             words += count * (len(gram) == 1)
@@ -226,8 +225,8 @@ def _read(path: Path, column: str) -> list[Any]:
             value = json.loads(line)[column]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise RewardError(
-                f"cider: line {number} of the corpus {str(path)!r} is no JSON object with the key "
-                f"{column!r} ({type(error).__name__}); name the references' key in corpus_column="
+                f"cider: line {number} of the corpus {str(path)!r} is not a JSON object with the "
+                f"key {column!r} ({type(error).__name__}); name the key in corpus_column="
             ) from error
         if value is not None:
             rows.append(value)

@@ -1,4 +1,4 @@
-"""A reward for sentences that use given concepts and do not copy the list of them (CommonGen)."""
+"""A reward for sentences that use given concepts without copying them as a list (CommonGen)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textgym.rewards.references import against_references, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.values import is_number, is_whole
 
-# English, and scripts in which the words of a list are joined by single letters or short words.
+# "and" and "or" in English, and in languages where they are single letters or short words.
 _JOINERS = frozenset(
     ("and", "or", "和", "与", "與", "或", "及", "と", "や", "및", "और", "या", "و", "أو", "и", "или")
 )
@@ -25,40 +25,39 @@ _JOINERS = frozenset(
 class Concepts:
     """The share of the concepts that the text uses, minus a penalty for copying.
 
-    The coverage of CommonGen (Lin et al. 2020) with the penalty that RL4LMs (Ramamurthy et al.
-    2023) shapes its rewards for that task with, since a policy soon finds out that the prompt's
-    list of concepts has all of them. A concept is used where a word of its stem is: "dogs" is a
-    "dog", "threw" is no "throw". The penalty is due once, where the text
+    The coverage of CommonGen (Lin et al. 2020) with the penalty of RL4LMs (Ramamurthy et al. 2023),
+    without which a policy learns to copy the prompt's list of concepts. A concept is used if a word
+    has the same stem: "dogs" uses "dog", "threw" does not use "throw". The penalty is applied once,
+    if the text
 
-    * lists the concepts: all of them, if there are three or more, word for word, in a row in any
-      order, with nothing but "and", "or" (also in some other languages) and punctuation between
-      them ("dog, catch, frisbee", and not "the dog catches the frisbee");
-    * or repeats ``copied`` words of the prompt in a row, other than those of one concept;
+    * lists the concepts: all of them, if there are at least three, unchanged and in any order,
+      separated by nothing but "and", "or" (also in some other languages) and punctuation
+      ("dog, catch, frisbee", but not "the dog catches the frisbee");
+    * or repeats ``copied`` consecutive words of the prompt, other than those of one concept;
     * or uses one of the ``forbidden`` words.
 
-    In scripts without spaces every letter is a word, so that 4 words in a row are soon a chance;
-    take a greater ``copied`` for these.
+    In scripts without spaces each letter is a word, and 4 consecutive ones can be a coincidence;
+    use a larger ``copied`` for these.
 
     Range: [-``penalty``, 1], higher is better.
     Needs: the column ``column``; the package nltk (``textgym[metrics]``) for its stemmer.
-    Cost: 130 us a text of 20 words.
-    Gaming: a list with any other word in it. It doesn't look for sense or grammar: add it to
-    ``cider`` or ``meteor``, as shaping.
+    Cost: 130 us per text of 20 words.
+    Gaming: a list with any other word in it. Sense and grammar are not judged: use it as shaping,
+    added to ``cider`` or ``meteor``.
 
     Args:
         column: The column of concepts: a list of strings. A concept of several words is used where
-            they stand in a row.
-        coverage: What full coverage is worth. 0 leaves the penalty alone: RL4LMs' shaping.
-        penalty: What copying costs, at least 0.
-        copied: How many words in a row of the prompt are a copy; 0 allows all.
-        forbidden: Words that cost the penalty, e.g. of the instruction: ("generate", "sentence").
-            One of several words (or letters, in scripts without spaces) costs it where they stand
-            in a row.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+            they are consecutive.
+        coverage: The reward for full coverage. 0 leaves only the penalty: RL4LMs' shaping.
+        penalty: The cost of copying, at least 0.
+        copied: The number of consecutive words of the prompt that count as a copy; 0 allows any.
+        forbidden: Words or phrases that cost the penalty, e.g. of the instruction: ("generate",
+            "sentence").
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If an option has an impossible value, or the column is missing.
+        RewardError: If an option is invalid, or the column is missing.
         MissingDependencyError: If nltk is not installed.
     """
 
@@ -81,10 +80,9 @@ class Concepts:
         if isinstance(forbidden, str):
             raise RewardError(f"{self.name}: forbidden must be a tuple of words, not {forbidden!r}")
         checked_language(self.language, self.name, RewardError)
-        # One without any word could never be used.
-        spoken = tuple(one for one in forbidden if self._words(one))
-        object.__setattr__(self, "forbidden", spoken)
-        stemmer()  # to say now that nltk is missing
+        # An entry without any word matches nothing.
+        object.__setattr__(self, "forbidden", tuple(one for one in forbidden if self._words(one)))
+        stemmer()  # raises if nltk is missing
 
     @reads_texts
     def __call__(
@@ -131,7 +129,7 @@ def _is_in(part: tuple[str, ...], words: list[str]) -> bool:
 
 
 def _lists(concepts: list[tuple[str, ...]], words: list[str]) -> bool:
-    """Whether all concepts stand in a row, in any order, with nothing but joiners between them."""
+    """Whether all concepts follow each other, in any order, with only joiners between them."""
     of_concepts = {word for concept in concepts for word in concept}
     run: list[str] = []
     for word in [*words, ""]:
@@ -147,7 +145,7 @@ def _lists(concepts: list[tuple[str, ...]], words: list[str]) -> bool:
 def _copies(
     words: list[str], prompt: list[str], size: int, concepts: list[tuple[str, ...]]
 ) -> bool:
-    """Whether some words in a row are also in a row in the prompt, but not in one concept."""
+    """Whether `size` consecutive words occur in the prompt too, and not within one concept."""
     if size > len(words):
         return False
     grams = set(zip(*(prompt[start:] for start in range(size)), strict=False))

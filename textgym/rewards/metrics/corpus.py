@@ -1,20 +1,17 @@
-"""Metrics of a whole collection of texts, by name, as they are reported in papers.
+"""Metrics of a collection of texts, as papers report them.
 
-``evaluate(completions, references=..., metrics=("rouge", "bleu", "diversity"))`` returns for each
-metric one number for the collection, and one for each text where there is such a thing. Metrics
-are the registered rewards, in the same units and directions (``ter`` is 1 minus the rate, ``bleu``
-is in [0, 1]), and those of :mod:`textgym.rewards.metrics.diversity`. The number for the collection
-is the mean over the texts, except for ``bleu``, ``chrf`` and ``ter``, whose counts are added up
-over all texts by sacrebleu, which is not the mean of the sentences.
+``evaluate(completions, references=..., metrics=("rouge", "bleu", "diversity"))`` returns one number
+for the collection and, where defined, one per text. Metrics are the registered rewards, in the same
+units and directions (``ter`` is 1 minus the rate, ``bleu`` is in [0, 1]), and those of
+:mod:`textgym.rewards.metrics.diversity`. The number for the collection is the mean over the texts,
+except for ``bleu``, ``chrf`` and ``ter``, where it is sacrebleu's corpus score.
 
-Three metrics that are used beside these are not here. SPICE parses scenes with a Java program; the
-checkpoints of BLEURT (for TensorFlow) and the entailment models of SummaC are large downloads, and
-cannot be had offline. Each plugs in as any function with the signature of a reward does, under the
-name that it should have::
+SPICE, BLEURT and SummaC are not included, because they need a Java program or large downloads. They
+can be plugged in as functions with the signature of a reward::
 
     scorer = bleurt.score.BleurtScorer("BLEURT-20")
 
-    def bleurt_score(completions, reference, **columns):  # one reference a text
+    def bleurt_score(completions, reference, **columns):  # one reference per text
         return scorer.score(references=reference, candidates=completions)
 
     evaluate(completions, references=references, metrics={"bleurt": bleurt_score})
@@ -36,12 +33,12 @@ from textgym.rewards.validation import checked_values
 
 
 class Metric(NamedTuple):
-    """What a metric says of a collection of texts.
+    """The value of a metric on a collection of texts.
 
     Attributes:
         corpus: The number for the collection.
-        per_text: One number a text, None for a text that the metric does not apply to; None if the
-            metric has no such numbers.
+        per_text: One number per text, None where the metric does not apply; None if the metric is
+            defined for collections only.
     """
 
     corpus: float
@@ -57,29 +54,28 @@ def evaluate(
     segment: int = 100,
     language: str = "auto",
 ) -> dict[str, Metric]:
-    """Judge a collection of texts.
+    """Compute metrics of a collection of texts.
 
     Args:
         completions: N texts, at least one; or lists of messages, of which the assistant's count.
-        prompts: N prompts; empty ones if left out.
-        references: For each text a string, a list of alternatives, or None: the column
-            ``reference``.
+        prompts: N prompts. Default: empty ones.
+        references: The column ``reference``: for each text a string, a list of alternatives, or
+            None.
         metrics: Names of rewards (with their default options) or of diversity metrics, or
-            ``"diversity"`` for all of those; or a dict from the names of the results to such names
-            or to reward functions, e.g. ``{"bleu-zh": Bleu(tokenize="zh")}``. A reward that has a
-            method ``corpus(prompts, completions, **columns)`` gives the number for the collection
-            with it.
+            ``"diversity"`` for all of the latter; or a dict from names of results to such names or
+            to reward functions, e.g. ``{"bleu-zh": Bleu(tokenize="zh")}``. If a reward has a method
+            ``corpus(prompts, completions, **columns)``, it computes the number for the collection.
         columns: The other columns that the rewards need, N values each.
         segment: The number of words in a segment of ``msttr``.
-        language: The texts' language for the diversity metrics, see :mod:`textgym.data.words`;
-            rewards have an option of their own.
+        language: The language of the texts for the diversity metrics, see
+            :mod:`textgym.data.words`; rewards have their own option.
 
     Returns:
         A :class:`Metric` for each name, in order.
 
     Raises:
-        RewardError: If a metric is unknown (near matches are named), there are no texts, lengths
-            differ, or a metric fails or applies to no text.
+        RewardError: If a metric is unknown (the message suggests near matches), there are no texts,
+            lengths differ, or a metric fails or applies to no text.
         MissingDependencyError: If a metric needs a library that is not installed.
     """
     completions = list(as_texts(completions, "assistant"))
@@ -97,7 +93,7 @@ def evaluate(
         if len(values) != count:
             raise RewardError(
                 f"evaluate: {name!r} has {len(values)} values for {count} completions; "
-                "give one a text"
+                "give one per text"
             )
     words: list[list[str]] | None = None
     results: dict[str, Metric] = {}
@@ -153,7 +149,7 @@ def _judged(
     per_text = checked_values(result, completions, None)
     applies = [value for value in per_text if value is not None]
     if not applies:
-        raise RewardError("applies to none of the texts: give their references, or leave it out")
+        raise RewardError("applies to none of the texts; give references, or leave the metric out")
     corpus = getattr(reward, "corpus", None)
     if callable(corpus):
         return Metric(float(corpus(prompts, completions, **columns)), per_text)

@@ -1,8 +1,8 @@
-"""How varied a collection of texts is: type-token ratio, n-grams, entropies and lengths.
+"""Diversity of a collection of texts: type-token ratio, n-grams, entropies and lengths.
 
-Each takes the words of all texts together, which are case-folded and without punctuation; in
-scripts without spaces every letter is a word (:mod:`textgym.data.words`). Nothing here is a reward:
-no text has a share of its own in these numbers.
+The functions take the words of all texts, case-folded and without punctuation; in scripts without
+spaces each letter is a word (:mod:`textgym.data.words`). These metrics are not rewards, because
+they are defined for a collection and not for single texts.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _ORDERS = (1, 2, 3)
 def msttr(texts: Words, segment: int = 100) -> float:
     """Return the mean segmental type-token ratio (Johnson 1944).
 
-    The texts, one after the other, are cut into segments of so many words; a shorter last one does
-    not count. The ratio is the number of different words in a segment divided by its length.
+    The texts are concatenated and cut into segments; an incomplete last segment is dropped. The
+    ratio is the number of different words in a segment divided by its length.
 
     Args:
         texts: The words of N texts.
-        segment: The length of a segment, at least 1.
+        segment: The length of a segment in words, at least 1.
 
     Returns:
-        The mean ratio, in (0, 1]; nan where the texts do not fill one segment.
+        The mean ratio, in (0, 1]; nan if the texts are shorter than one segment.
     """
     words = [word for text in texts for word in text]
     whole = len(words) // segment
@@ -47,7 +47,7 @@ def _counts(texts: Words, n: int) -> Counter[tuple[str, ...]]:
 
 
 def distinct(texts: Words, n: int) -> float:
-    """Return how many different n-grams there are for each n-gram; 0 if there is none."""
+    """Return the number of different n-grams divided by that of all n-grams; 0 without any."""
     counts = _counts(texts, n)
     return len(counts) / counts.total() if counts else 0.0
 
@@ -63,17 +63,17 @@ def unique(texts: Words, n: int) -> float:
 
 
 def entropy(texts: Words, n: int) -> float:
-    """Return Shannon's entropy of the n-grams in bits; 0 if there is none."""
+    """Return the Shannon entropy of the n-grams in bits; 0 without any."""
     counts = _counts(texts, n)
     total = counts.total()
     return abs(sum(count / total * log2(count / total) for count in counts.values()))
 
 
 def conditional_entropy(texts: Words, n: int) -> float:
-    """Return the entropy in bits of an n-gram's last word where those before it are known.
+    """Return the entropy in bits of the last word of an n-gram, given the words before it.
 
-    The words before it are counted where another word follows, so that this is the entropy of a
-    model that has learned the texts by heart.
+    The preceding words are counted only where another word follows, so this is the entropy of a
+    model that has memorized the texts.
     """
     counts = _counts(texts, n)
     before: Counter[tuple[str, ...]] = Counter()
@@ -91,7 +91,7 @@ def total_length(texts: Words) -> float:
 
 
 def mean_length(texts: Words) -> float:
-    """Return the mean number of words of a text."""
+    """Return the mean number of words per text."""
     return total_length(texts) / len(texts)
 
 

@@ -1,7 +1,6 @@
-"""Rewards from the edit distance to a reference: word and character error rate, similarity.
+"""Rewards from the edit distance to a reference: error rates and similarity.
 
-The distance is Levenshtein's (insertions, deletions and substitutions cost 1), computed by the
-library rapidfuzz.
+rapidfuzz computes the Levenshtein distance (insertions, deletions and substitutions cost 1).
 """
 
 from __future__ import annotations
@@ -22,27 +21,26 @@ from textgym.rewards.registry import register_reward
 @register_reward("error_rate")
 @dataclass(frozen=True, eq=False)
 class ErrorRate:
-    """Minus the word or character error rate against the nearest reference.
+    """Minus the word or character error rate against the closest reference.
 
     The error rate is the edit distance divided by the length of the reference, both in words
-    (WER) or characters (CER). The mean over a batch is therefore the mean of the texts' error
-    rates, each text weighing the same, not the errors of all divided by the words of all. The
-    length of an empty reference is taken for 1.
+    (WER) or characters (CER). The mean over a batch gives each text the same weight, unlike a
+    corpus error rate (all errors divided by all words). An empty reference has length 1.
 
-    Range: (-inf, 0], higher is better: 0 is a perfect text, silence gets -1, and a long wrong text
-    gets less than -1.
+    Range: (-inf, 0], higher is better: a perfect text gets 0, an empty one -1, and a long wrong
+    one less than -1.
     Needs: the column ``column``.
-    Cost: 8 us a text of 20 words, and grows with the product of the lengths.
-    Gaming: silence is better than a wrong answer, so an unsure policy falls silent; of long
-    references, the frequent words in a likely order.
+    Cost: 8 us per text of 20 words; grows with the product of the lengths.
+    Gaming: an empty text beats a wrong answer, so an unsure policy writes nothing; for long
+    references, frequent words in a likely order.
 
     Args:
-        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
-            spaces) or ``"character"`` (code points).
+        unit: ``"word"`` (parts between whitespace; letters with their combining marks in scripts
+            without spaces) or ``"character"`` (code points).
         column: The column of references: a string, or a list of alternatives.
-        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+        ignore: Differences that do not count: some of ``unicode``, ``case``, ``punctuation``,
             ``articles``, ``whitespace``.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
@@ -97,22 +95,22 @@ register_reward("cer", partial(ErrorRate, "character"))
 @register_reward("edit_similarity")
 @dataclass(frozen=True, eq=False)
 class EditSimilarity:
-    """Normalised Levenshtein similarity to the nearest reference.
+    """Normalized Levenshtein similarity to the closest reference.
 
-    ``1 - distance / length of the longer one``; two empty texts are equal.
+    ``1 - distance / length of the longer text``; two empty texts are equal.
 
     Range: [0, 1], higher is better.
     Needs: the column ``column``.
-    Cost: 5 us a text of 100 characters.
+    Cost: 5 us per text of 100 characters.
     Gaming: in characters, junk of about the right length and the usual letters gets 0.2 to 0.3.
 
     Args:
-        unit: ``"word"`` (parts between whitespace; letters, with their signs, in scripts without
-            spaces) or ``"character"`` (code points).
+        unit: ``"word"`` (parts between whitespace; letters with their combining marks in scripts
+            without spaces) or ``"character"`` (code points).
         column: The column of references: a string, or a list of alternatives.
-        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+        ignore: Differences that do not count: some of ``unicode``, ``case``, ``punctuation``,
             ``articles``, ``whitespace``.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:

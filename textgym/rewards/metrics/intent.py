@@ -1,4 +1,4 @@
-"""A reward for replies with the intent that they should have."""
+"""A reward for replies with a given intent (dialogue act)."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ Classifier = Callable[[list[str]], Sequence[Any]] | Mapping[Any, Sequence[str]]
 class Intent:
     """1 for a reply with the row's intent, plus METEOR against the reference replies.
 
-    The reward of RL4LMs (Ramamurthy et al. 2023) for DailyDialog: a classifier names the intent of
-    the reply, and METEOR makes up for how little a right intent alone says.
+    The reward of RL4LMs (Ramamurthy et al. 2023) for DailyDialog: a classifier recognizes the
+    intent of the reply, and METEOR rewards its wording.
 
     Range: [0, ``accuracy + meteor``], higher is better.
     Needs: ``classifier``; the column ``column``; for METEOR the column ``reference`` and the
     package nltk (``textgym[metrics]``).
-    Cost: the classifier's, once for the batch, and METEOR's; keywords cost 15 us a text.
+    Cost: one call of the classifier per batch, and the cost of METEOR; keywords cost 15 us per
+    text.
     Gaming: a fixed phrase that the classifier is sure of, e.g. "Could you ...?" for every question;
-    of keywords, the words alone. METEOR holds against it only as far as its weight.
+    with keywords, the words alone. Only METEOR counteracts this, as far as its weight goes.
 
     Args:
-        classifier: Takes N texts and returns N labels; e.g. the ``lambda`` around a transformers
-            pipeline that takes ``["label"]`` of each result. Or a dict from labels to the words or
-            phrases that show them: the label with the most of them is the reply's (the first one
-            where several have as many), none without any.
-        column: The column of intents, compared with ``==``; a list of one (as in DailyDialog)
-            stands for that one.
-        accuracy: What the right intent is worth, at least 0.
-        meteor: How much METEOR counts, at least 0; 0 leaves it out. A row without references gets
-            nothing for it.
-        context: What the classifier reads before the reply: ``"none"``, ``"last"`` (the prompt's
-            last turn, as RL4LMs) or ``"all"`` (the prompt).
-        separator: What divides the prompt's turns.
+        classifier: A function from N texts to N labels, e.g. a ``lambda`` that takes ``["label"]``
+            of each result of a transformers pipeline. Or a dict from labels to the words or phrases
+            that indicate them: the reply's label is the one with the most matches (the first of
+            equal ones), or none without matches.
+        column: The column of intents, compared with ``==``; a list of one intent (as in
+            DailyDialog) is unpacked.
+        accuracy: The reward for the correct intent, at least 0.
+        meteor: Weight of METEOR (see :class:`Meteor`), at least 0; 0 leaves it out. It is 0 for a
+            row without references.
+        context: The text in front of the reply that the classifier reads: ``"none"``, ``"last"``
+            (the prompt's last turn, as in RL4LMs) or ``"all"`` (the prompt).
+        separator: Separator of the prompt's turns.
         reference: The column of reference replies: a string, or a list of alternatives.
 
     Raises:
-        RewardError: If an option has an impossible value, the classifier returns another number of
-            labels than texts, or a column is missing.
+        RewardError: If an option is invalid, the classifier does not return one label per text, or
+            a column is missing.
         MissingDependencyError: If nltk is needed and not installed.
     """
 
@@ -75,7 +76,7 @@ class Intent:
                 f"{self.name}: context must be 'none', 'last' or 'all', not {self.context!r}"
             )
         if not self.separator:
-            raise RewardError(f"{self.name}: separator must not be empty; a line break is usual")
+            raise RewardError(f"{self.name}: separator must not be empty; use e.g. a line break")
         if isinstance(self.classifier, Mapping):
             classify: Callable[[list[str]], Sequence[Any]] = _Keywords(self.classifier)
         elif callable(self.classifier) and not inspect.isclass(self.classifier):
@@ -94,25 +95,25 @@ class Intent:
     ) -> list[float | None]:
         """Return N rewards; None for a row without an intent."""
         wanted = [_only(value) for value in column_of(columns, self.column)]
-        shaping: Sequence[float | None] = [None] * len(completions)
+        overlaps: Sequence[float | None] = [None] * len(completions)
         if self._meteor is not None:
-            shaping = self._meteor(prompts, completions, **columns)
-        texts = [self._seen(*pair) for pair in zip(prompts, completions, strict=True)]
+            overlaps = self._meteor(prompts, completions, **columns)
+        texts = [self._in_context(*pair) for pair in zip(prompts, completions, strict=True)]
         labels = list(self._classify(texts)) if texts else []
         if len(labels) != len(texts):
             raise RewardError(
-                f"needs one label a text from its classifier, which returned {len(labels)} for "
+                f"needs one label per text from its classifier, which returned {len(labels)} for "
                 f"{len(texts)} texts"
             )
         return [
             None
             if intent is None
             else self.accuracy * bool(label == intent) + self.meteor * (overlap or 0.0)
-            for intent, label, overlap in zip(wanted, labels, shaping, strict=True)
+            for intent, label, overlap in zip(wanted, labels, overlaps, strict=True)
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options."""
+        """Pickle the options."""
         options = (self.classifier, self.column, self.accuracy, self.meteor, self.context)
         return type(self), (*options, self.separator, self.reference)
 
@@ -120,7 +121,7 @@ class Intent:
         """Return the same object: its classifier may be a model."""
         return self
 
-    def _seen(self, prompt: str, completion: str) -> str:
+    def _in_context(self, prompt: str, completion: str) -> str:
         if self.context == "none":
             return completion
         if self.context == "last":
@@ -131,7 +132,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class _Keywords:
-    """The classifier that a dict of keywords stands for."""
+    """A classifier by keywords of each label."""
 
     keywords: Mapping[Any, Sequence[str]]
 
@@ -160,7 +161,7 @@ class _Keywords:
 
 
 def _only(value: Any) -> Any:
-    """Return what a row's column says, without the list or array of one around it."""
+    """Return the value of a row, unpacked from a list or array of one."""
     if is_missing(value):
         return None
     value = value.tolist() if hasattr(value, "tolist") else value
@@ -170,4 +171,4 @@ def _only(value: Any) -> Any:
         return value[0]
     if not value:
         return None
-    raise TypeError(f"a row has one intent, not {value!r:.80}")
+    raise TypeError(f"a row must have one intent, not {value!r:.80}")

@@ -1,4 +1,4 @@
-"""Rewards for how long a text is and how much it repeats itself."""
+"""Rewards for the length of a text and for its repetitions."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 @register_reward("length")
 @dataclass(frozen=True, eq=False)
 class Length:
-    """How near the completion's length is to a target.
+    """How close the length of the completion is to a target.
 
     With length n, target t and width w, the triangle is ``max(0, 1 - |n - t| / w)``; the budget
-    is the same for texts that are too long, and 1 for all others.
+    is the same for texts longer than t, and 1 for all others.
 
     Range: [0, 1], higher is better.
-    Needs: nothing but the text; for tokens the column ``completion_ids``, which the environment
-    gives (the end-of-sequence token counts if it was written).
-    Cost: 2 us a text.
-    Gaming: any text of that length; under a budget, silence.
+    Needs: only the text; for tokens the column ``completion_ids``, which the environment provides
+    (a generated end-of-sequence token counts).
+    Cost: 2 us per text.
+    Gaming: any text of that length; with a budget, an empty text.
 
     Args:
         target: The length, at least 0.
-        unit: ``"words"`` (parts between whitespace; letters, with their signs, in scripts without
-            spaces), ``"characters"`` or ``"tokens"``.
+        unit: ``"words"`` (parts between whitespace; letters with their combining marks in scripts
+            without spaces), ``"characters"`` or ``"tokens"``.
         shape: ``"triangle"`` or ``"budget"``.
-        width: How far from the target the reward reaches 0, above 0. The target itself if left out.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        width: Distance from the target at which the reward is 0; positive. Default: the target.
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If an option has an impossible value.
+        RewardError: If an option is invalid.
     """
 
     target: float
@@ -91,21 +91,21 @@ class Repetition:
 
     This is minus ``seq-rep-n`` of Welleck et al. (2020, "Neural Text Generation with Unlikelihood
     Training"): ``-(1 - distinct n-grams / n-grams)``. Words are case-folded and without
-    punctuation; in scripts without spaces every letter is one. A text of fewer than n words
-    repeats nothing and gets 0.
+    punctuation; in scripts without spaces each letter is a word. A text of fewer than n words
+    gets 0.
 
     Range: (-1, 0], higher is better.
-    Needs: nothing but the text.
-    Cost: 10 us a text of 20 words.
-    Gaming: silence, or very short texts; repetition of whole texts among completions is not seen.
+    Needs: only the text.
+    Cost: 10 us per text of 20 words.
+    Gaming: empty or very short texts; repetition across completions is not measured.
 
     Args:
         n: The number of words of an n-gram, at least 1.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If n is no positive integer.
+        RewardError: If n is not a positive integer.
     """
 
     n: int = 4
@@ -131,25 +131,25 @@ class Repetition:
 @register_reward("distinct")
 @dataclass(frozen=True, eq=False)
 class Distinct:
-    """distinct-n of the completion: how many different n-grams it has for its number of words.
+    """distinct-n of the completion: the number of distinct n-grams per word.
 
     As in Li et al. (2016, "A Diversity-Promoting Objective Function for Neural Conversation
-    Models"): the number of distinct n-grams divided by the number of *words*, so for n > 1 a text
-    of k words reaches ``(k - n + 1) / k`` at best. Words are case-folded and without punctuation;
-    in scripts without spaces every letter is one. A text without words gets 0.
+    Models"), the number of n-grams is divided by the number of *words*, so for n > 1 a text of k
+    words reaches at most ``(k - n + 1) / k``. Words are case-folded and without punctuation; in
+    scripts without spaces each letter is a word. A text without words gets 0.
 
     Range: [0, 1], higher is better.
-    Needs: nothing but the text.
-    Cost: 10 us a text of 20 words.
-    Gaming: a list of unrelated rare words; for n = 1, one single word.
+    Needs: only the text.
+    Cost: 10 us per text of 20 words.
+    Gaming: a list of unrelated rare words; for n = 1, a single word.
 
     Args:
-        n: The number of words of an n-gram, at least 1; 1 to 4 are usual.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        n: The number of words of an n-gram, at least 1; usually 1 to 4.
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If n is no positive integer.
+        RewardError: If n is not a positive integer.
     """
 
     n: int = 2

@@ -1,4 +1,4 @@
-"""Rewards for saying exactly the right thing: equality, keywords, patterns."""
+"""Rewards for exact matches: whole texts, keywords, patterns."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class ExactMatch:
 
     Range: 0 or 1, higher is better.
     Needs: the column ``column``.
-    Cost: 5 us a text; with all of ``ignore``, 25 us.
-    Gaming: none in the text itself. Where few answers exist, always giving the commonest pays;
-    with articles and punctuation ignored, junk made of them is free.
+    Cost: 5 us per text; with all of ``ignore``, 25 us.
+    Gaming: if there are few possible answers, always giving the most common one; with articles and
+    punctuation ignored, junk made of them is free.
 
     Args:
         column: The column of references: a string, or a list of alternatives.
-        ignore: Differences that don't count: some of ``unicode``, ``case``, ``punctuation``,
+        ignore: Differences that do not count: some of ``unicode``, ``case``, ``punctuation``,
             ``articles``, ``whitespace``. The last four together are SQuAD's exact match.
 
     Raises:
-        RewardError: If ``ignore`` names something else, or the column is missing.
+        RewardError: If ``ignore`` contains anything else, or the column is missing.
     """
 
     column: str = "reference"
@@ -60,23 +60,23 @@ class ExactMatch:
 class Keywords:
     """The fraction of the keywords that the completion uses, each counted once.
 
-    A keyword may be a phrase. Its forms (plural, past tense) are other words.
+    A keyword may be a phrase. Inflected forms (plural, past tense) do not count.
 
     Range: [0, 1], higher is better.
-    Needs: ``keywords``, or else the column ``column`` (a list of strings a row).
-    Cost: 5 us a keyword.
-    Gaming: list the keywords and write nothing else. Combine it with a reward for fluency, or
-    with ``length``.
+    Needs: ``keywords``, or else the column ``column`` (a list of strings per row).
+    Cost: 5 us per keyword.
+    Gaming: listing the keywords and nothing else. Combine it with a reward for fluency, or with
+    ``length``.
 
     Args:
-        keywords: The keywords of every row; None takes each row's own from the column.
+        keywords: The keywords for all rows; None reads them from the column.
         column: The column of keywords, used if ``keywords`` is None.
         mode: ``"fraction"``, or 1 for ``"all"`` of them, 1 for ``"any"`` of them.
-        whole_words: Whether ``cat`` must stand on its own and not within ``catalogue``. Marks
-            belong to their letter, and in scripts without spaces every letter stands on its own.
-            Set it to False for languages that join endings to words, such as Korean.
-        ignore_case: Whether ``Cat`` counts.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        whole_words: Whether ``cat`` is not found within ``catalogue``. Combining marks belong to
+            their letter, and in scripts without spaces each letter is a word. Set it to False for
+            languages that attach endings to words, such as Korean.
+        ignore_case: Whether case is ignored.
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
@@ -119,8 +119,8 @@ class Keywords:
         return rewards
 
     def _checked(self, value: Any) -> tuple[str, ...]:
-        """Return keywords without repetition; TypeError if they are no list of words."""
-        if hasattr(value, "tolist"):  # Parquet files give lists of strings as NumPy arrays
+        """Return keywords without repetition; raise TypeError if they are not a list of words."""
+        if hasattr(value, "tolist"):  # lists in Parquet files are read as NumPy arrays
             value = value.tolist()
         if not isinstance(value, list | tuple) or not all(
             isinstance(one, str) and one.strip() for one in value
@@ -147,20 +147,20 @@ class Keywords:
 class Regex:
     r"""1 if the completion matches a regular expression of Python's :mod:`re`, else 0.
 
-    A policy writes texts that nobody foresaw, and a pattern like ``(a+)+b`` takes time exponential
-    in the length of some of them; nothing in :mod:`re` can stop it. The limit on the length only
-    bounds patterns of polynomial time (``.*x.*y``). Avoid repetitions within repetitions, or use
-    the possessive and atomic forms ``a++`` and ``(?>...)``.
+    A policy may write any text, and a pattern like ``(a+)+b`` takes time exponential in the length
+    of some texts, which :mod:`re` cannot interrupt. The limit on the length only bounds patterns of
+    polynomial time (``.*x.*y``). Avoid nested repetitions, or use the possessive and atomic forms
+    ``a++`` and ``(?>...)``.
 
     Range: 0 or 1, higher is better.
-    Needs: nothing but the text.
-    Cost: 2 us a text and more, as the pattern demands.
-    Gaming: the shortest text that matches, with no sense in it.
+    Needs: only the text.
+    Cost: 2 us per text or more, depending on the pattern.
+    Gaming: the shortest text that matches, however meaningless.
 
     Args:
-        pattern: The pattern; write flags into it, as ``(?i)``.
-        full: Whether the whole text must match, and not only a part of it.
-        max_characters: A longer text gets 0 without being looked at.
+        pattern: The pattern, including flags such as ``(?i)``.
+        full: Whether the whole text must match.
+        max_characters: Longer texts get 0 without being searched.
 
     Raises:
         RewardError: If the pattern does not compile.
@@ -182,7 +182,7 @@ class Regex:
             object.__setattr__(self, "_compiled", re.compile(self.pattern))
         except (re.error, TypeError, OverflowError, RecursionError) as error:
             raise RewardError(
-                f"{self.name}: {self.pattern!r} is no regular expression: {error}"
+                f"{self.name}: pattern {self.pattern!r} is not a regular expression: {error}"
             ) from error
 
     @reads_texts

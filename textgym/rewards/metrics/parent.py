@@ -1,4 +1,4 @@
-"""PARENT: a text compared with a table as well as with references."""
+"""PARENT: overlap of a text with a table and with references."""
 
 from __future__ import annotations
 
@@ -22,36 +22,35 @@ from textgym.rewards.values import LONGEST_GRAM, excerpt, is_missing, is_number,
 class Parent:
     """PARENT (Dhingra et al. 2019) in its word-overlap form, the best over the references.
 
-    An n-gram of the text is right if a reference has it, or else to the degree to which its words
-    are values of the table; precision is the geometric mean over n = 1 to 4 of the share that is
-    right. Recall against the reference counts its n-grams to the degree to which they are of the
-    table; recall against the table is the mean over its entries of the share of the value that is,
-    in order, in the text. Both recalls are multiplied, with the exponents ``1 - weight`` and
-    ``weight``. Precisions and recalls of 0 for n above 1 become ``smoothing``, so that a text of
-    fewer than 4 words can hardly be rewarded; take a lower ``max_order`` for such. All of this is
-    as in the paper's program, whose numbers these are. The headers (attributes, relations) don't
-    count. Words and punctuation marks are compared in lower case; in scripts without spaces every
-    letter is a word.
+    An n-gram of the text is correct if a reference contains it, and otherwise to the fraction of
+    its words that occur in values of the table. Precision is the geometric mean over n = 1 to 4 of
+    the correct share. Recall against the reference weights n-grams by the fraction of their words
+    in the table; recall against the table is the mean over its entries of the share of the value
+    that occurs in order in the text. The recalls are multiplied with the exponents ``1 - weight``
+    and ``weight``. Precisions and recalls of 0 for n above 1 become ``smoothing``, so a text of
+    fewer than 4 words gets almost no reward; use a lower ``max_order`` for short texts. Scores
+    equal those of the authors' program. Headers (attributes, relations) are ignored. Words and
+    punctuation marks are compared in lower case; in scripts without spaces each letter is a word.
 
     Range: [0, 1], higher is better.
     Needs: the columns ``table`` and ``column``.
-    Cost: 600 us a text of 20 words with one reference and a table of 8 entries.
-    Gaming: the table's values one after the other get a recall of 1 against the table and most of
-    the precision; nothing judges what is said of them.
+    Cost: 600 us per text of 20 words with one reference and a table of 8 entries.
+    Gaming: listing the values of the table gives a recall of 1 against the table and most of the
+    precision; statements about the values are not checked.
 
     Args:
         table: The column of tables: a list of entries, each an (attribute, value) pair or a (head,
             relation, tail) triple of strings, or a dict from attributes to values.
         column: The column of references: a string, or a list of alternatives.
-        weight: How much of the recall is that against the table, in [0, 1].
+        weight: Weight of the recall against the table, in [0, 1].
         measure: ``"fmeasure"``, ``"precision"`` or ``"recall"`` of the reference with the best F.
-        smoothing: What stands for 0, above 0 and below 1.
+        smoothing: Replaces 0; above 0 and below 1.
         max_order: The longest n-gram, at least 1.
-        language: ``"auto"`` (words by script) or the code of the texts' language, see
+        language: ``"auto"`` (words by script) or the language code of the texts, see
             :mod:`textgym.data.words`.
 
     Raises:
-        RewardError: If an option has an impossible value, or a column is missing.
+        RewardError: If an option is invalid, or a column is missing.
     """
 
     table: str = "table"
@@ -105,17 +104,16 @@ class Parent:
     def _score(self, values: list[list[str]], completion: str, references: list[str]) -> float:
         said = words_and_marks(completion, self.language)
         of_table = {word for value in values for word in value}
-        # No reference changes the recall against the table.
-        told = sum(_common(value, said) / len(value) for value in values) / len(values)
+        table_recall = sum(_common(value, said) / len(value) for value in values) / len(values)
         best = (-1.0, 0.0, 0.0)
         for reference in references:
             meant = words_and_marks(reference, self.language)
             precision, recall = self._against(said, meant, of_table)
-            recall = recall ** (1 - self.weight) * (told or self.smoothing) ** self.weight
+            recall = recall ** (1 - self.weight) * (table_recall or self.smoothing) ** self.weight
             f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
             best = max(best, (f, precision, recall), key=lambda one: one[0])
         value = best[("fmeasure", "precision", "recall").index(self.measure)]
-        return min(value, 1.0)  # the exponential of a mean of logarithms can be a hair more
+        return min(value, 1.0)  # exp of a mean of logs can exceed 1 by a rounding error
 
     def _against(
         self, said: list[str], meant: list[str], of_table: set[str]
@@ -134,16 +132,16 @@ class Parent:
             weighed = {gram: _entailed(gram, of_table) for gram in there}
             asked = sum(count * weighed[gram] for gram, count in there.items())
             found = sum(min(count, here[gram]) * weighed[gram] for gram, count in there.items())
-            # A reference that says nothing of the table asks for nothing.
+            # A reference without words of the table requires none.
             recalls.append((found / asked or floor) if asked else 1.0)
         return _geometric_mean(precisions), _geometric_mean(recalls) or self.smoothing
 
 
 def _values(table: Any, column: str, language: str) -> list[list[str]]:
-    """Return the words of each entry's value; entries without any are left out."""
+    """Return the words of each entry's value, without empty entries."""
     if is_missing(table):
         return []
-    if hasattr(table, "tolist"):  # Parquet files give lists as NumPy arrays
+    if hasattr(table, "tolist"):  # lists in Parquet files are read as NumPy arrays
         table = table.tolist()
     if isinstance(table, Mapping):
         table = list(table.items())
@@ -151,7 +149,7 @@ def _values(table: Any, column: str, language: str) -> list[list[str]]:
     entries: list[Any] = list(table) if isinstance(table, list | tuple) else [None]
     for entry in entries:
         entry = entry.tolist() if hasattr(entry, "tolist") else entry
-        # Of a triple both ends count, of a pair the value.
+        # The value of a pair, or head and tail of a triple.
         if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
             raise TypeError(
                 f"the column {column!r} must hold a dict, or a list of (attribute, value) pairs or "

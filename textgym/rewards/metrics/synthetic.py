@@ -1,4 +1,4 @@
-"""Rewards that need no data, to try an algorithm with: increasing numbers, and dates."""
+"""Synthetic rewards for testing algorithms without data: increasing numbers, and dates."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?(?!\w|\.[0-9]
 @register_reward("increasing_numbers")
 @dataclass(frozen=True, eq=False)
 class IncreasingNumbers:
-    """How many of the text's numbers are greater than all before them, of a budget at least.
+    """The share of numbers in the text that are greater than all numbers before them.
 
     ``increasing / max(budget, numbers)``, or with ``among="words"``
     ``increasing / max(budget, words)``, as in the synthetic task of RL4LMs (Ramamurthy et al.
-    2023), where every other word costs too. The first number is one of the increasing ones. A
-    comma stands between numbers ("1,2,3"), never within one; 16 digits and more are no number.
+    2023), where other words cost too. The first number counts as increasing. A comma separates
+    numbers ("1,2,3"). Strings of 16 digits or more are ignored.
 
     Range: [0, 1], higher is better.
-    Needs: nothing but the text.
-    Cost: 20 us a text of 20 numbers.
-    Gaming: there is nothing to understand, and counting from 1 is the answer that is asked for.
-    Among numbers, other words are free; a great number early spoils what follows, so a policy
-    learns small steps. Fewer numbers than the budget get their share of it.
+    Needs: only the text.
+    Cost: 20 us per text of 20 numbers.
+    Gaming: the reward is a puzzle, and counting from 1 is its intended solution. With
+    ``among="numbers"``, other words are free. A large number early spoils what follows, so a policy
+    learns small steps.
 
     Args:
-        budget: How many numbers (or words) a perfect text has at least, 1 or more.
+        budget: The least number of numbers (or words) of a perfect text, 1 or more.
         among: ``"numbers"`` or ``"words"`` (parts between whitespace; letters in scripts
             without spaces).
 
     Raises:
-        RewardError: If an option has an impossible value.
+        RewardError: If an option is invalid.
     """
 
     budget: int = 10
@@ -68,7 +68,7 @@ class IncreasingNumbers:
             if number > greatest:
                 increasing, greatest = increasing + 1, number
         parts = len(numbers) if self.among == "numbers" else count_words(completion)
-        # Several numbers may stand in one word: "1;2;3".
+        # One word can contain several numbers: "1;2;3".
         return increasing / max(self.budget, parts, increasing)
 
 
@@ -99,23 +99,23 @@ _DATE = re.compile(
 @register_reward("dates")
 @dataclass(frozen=True, eq=False)
 class Dates:
-    """How many different days of the calendar the text names, of what looks like a date.
+    """The share of strings that look like dates which are different valid dates.
 
-    ``different right dates / max(budget, what looks like a date)``. What looks like a date is
+    ``different valid dates / max(budget, strings that look like dates)``. Recognized forms are
     "2024-02-29", "29/2/2024" (day or month first; also with dots or hyphens), "29 February 2024",
-    "29th of February", "Feb. 29, 2024", 2024年2月29日, 2024년 2월 29일; it is right if there is
-    such a day. Without a year, 29 February is; years of two digits are taken for 2000 to 2099.
+    "29th of February", "Feb. 29, 2024", 2024年2月29日, 2024년 2월 29일. A date is valid if the
+    calendar has such a day; 29 February is valid without a year. Two-digit years mean 2000 to 2099.
 
     Range: [0, 1], higher is better.
-    Needs: nothing but the text.
-    Cost: 20 us a text of 20 words.
-    Gaming: a list of dates and nothing else; with the budget 1, any one date, always the same.
+    Needs: only the text.
+    Cost: 20 us per text of 20 words.
+    Gaming: a list of dates and nothing else; with ``budget=1``, always the same date.
 
     Args:
-        budget: How many dates a perfect text has at least, 1 or more.
+        budget: The least number of dates in a perfect text, 1 or more.
 
     Raises:
-        RewardError: If the budget is no positive integer.
+        RewardError: If the budget is not a positive integer.
     """
 
     budget: int = 1
@@ -132,16 +132,16 @@ class Dates:
         return [self._score(completion) for completion in completions]
 
     def _score(self, completion: str) -> float:
-        named = [_day_of(match) for match in _DATE.finditer(space_out(completion))]
-        right = {day for day in named if day is not None}
-        return len(right) / max(self.budget, len(named))
+        found = [_day_of(match) for match in _DATE.finditer(space_out(completion))]
+        valid = {day for day in found if day is not None}
+        return len(valid) / max(self.budget, len(found))
 
 
 def _day_of(match: re.Match[str]) -> tuple[int | None, int, int] | None:
-    """Return the year, if it is said, month and day of a date; None if there is no such day."""
+    """Return year (None if absent), month and day of a date; None if there is no such day."""
     for year, month, day in _readings(match):
         try:
-            date(2024 if year is None else year, month, day)  # a leap year, if it isn't said
+            date(2024 if year is None else year, month, day)  # 2024 is a leap year
         except ValueError:
             continue
         return year, month, day
@@ -163,11 +163,14 @@ def _readings(match: re.Match[str]) -> Iterator[tuple[int | None, int, int]]:
             yield year, second, first
             yield year, first, second
     else:
-        name, day_said, year_said = (match[key] or match[f"{key}2"] for key in _SAID)
-        yield int(year_said) if year_said else None, _MONTH_NUMBERS[name.lower()], int(day_said)
-
-
-_SAID = ("month", "day", "year")
+        month_name, day_digits, year_digits = (
+            match[key] or match[f"{key}2"] for key in ("month", "day", "year")
+        )
+        yield (
+            int(year_digits) if year_digits else None,
+            _MONTH_NUMBERS[month_name.lower()],
+            int(day_digits),
+        )
 
 
 def _check_budget(name: str, budget: Any) -> None:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from textgym.rewards.event_loop import POLL_SECONDS
 from textgym.rewards.registry import RewardFunction, reward_name
 from textgym.rewards.signature import Call
 
 T = TypeVar("T")
-
-_GLANCE = 0.1
-"""Seconds between two looks at Ctrl-C: on some systems a thread that waits does not hear it."""
 
 _FAREWELL = 2.0
 """Seconds that cancelled work gets to close its connections."""
@@ -65,7 +63,7 @@ class Pending(Generic[T]):
                 (``KeyboardInterrupt``), the call is cancelled first.
         """
         try:
-            while not self._over.wait(_GLANCE):
+            while not self._over.wait(POLL_SECONDS):
                 pass
         except BaseException:
             self.cancel()
