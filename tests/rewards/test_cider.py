@@ -147,10 +147,10 @@ def test_stems_and_scale() -> None:
     ("options", "message"),
     [
         ({"variant": "cider-r"}, "variant must be"),
-        ({"n": 0}, "n must be an integer >= 1"),
-        ({"sigma": 0}, "sigma must be a number > 0"),
-        ({"scale": float("inf")}, "scale must be a number > 0"),
-        ({"corpus": [["a", 1], "b"]}, "a row of the corpus must be a string or a list"),
+        ({"n": 0}, "n .*not 0"),
+        ({"sigma": 0}, "sigma .*not 0"),
+        ({"scale": float("inf")}, "scale .*not inf"),
+        ({"corpus": [["a", 1], "b"]}, "a row of the corpus must"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:

@@ -83,10 +83,10 @@ def test_rows() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalty": -1}, "penalty must be a number >= 0"),
-        ({"coverage": float("nan")}, "coverage must be a number >= 0"),
-        ({"copied": -1}, "copied must be an integer >= 0"),
-        ({"forbidden": "sentence"}, "forbidden must be a tuple"),
+        ({"penalty": -1}, "penalty .*not -1"),
+        ({"coverage": float("nan")}, "coverage .*not nan"),
+        ({"copied": -1}, "copied .*not -1"),
+        ({"forbidden": "sentence"}, "forbidden .*not 'sentence'"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:

@@ -92,11 +92,11 @@ def test_aliases_and_names() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(RewardError, match="unit must be 'word' or 'character', not 'token'"):
+    with pytest.raises(RewardError, match=r"unit .*not 'token'"):
         ErrorRate("token")
-    with pytest.raises(RewardError, match="unit must be 'word' or 'character', not 'words'"):
+    with pytest.raises(RewardError, match=r"unit .*not 'words'"):
         EditSimilarity("words")
-    with pytest.raises(RewardError, match="ignore= takes some of"):
+    with pytest.raises(RewardError, match=r"^wer: ignore .*not 'caps'"):
         make_reward("wer", ignore=("caps",))
 
 

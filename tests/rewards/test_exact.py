@@ -1,3 +1,4 @@
+import re
 import string
 
 import pytest
@@ -135,14 +136,14 @@ def test_keywords_of_each_row() -> None:
 
 
 def test_bad_keywords() -> None:
-    with pytest.raises(RewardError, match="mode must be 'fraction', 'all' or 'any', not 'each'"):
+    with pytest.raises(RewardError, match=r"mode .*not 'each'"):
         Keywords(("a",), mode="each")
     for words in ("cat", ("a", ""), (" ",), (1,)):
-        with pytest.raises(RewardError, match="must be a list of non-empty strings"):
+        with pytest.raises(RewardError, match="keywords must"):
             Keywords(words)
         with pytest.raises(RewardError, match=r"X: reward 'keywords' raised TypeError.*on row 6"):
             RewardSum("keywords", "X")(["", ""], ["", ""], {"keywords": [["a"], words]}, [5, 6])
-    with pytest.raises(RewardError, match="keywords= is empty"):
+    with pytest.raises(RewardError, match=r"^keywords: keywords"):
         Keywords(())
     with pytest.raises(RewardError, match="needs the column 'keywords'"):
         Keywords()([""], ["cat"], reference=["cat"])
@@ -171,7 +172,7 @@ def test_regex(said: str, pattern: str, options: dict[str, object], reward: floa
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "*", "(?P<n>a)(?P<n>b)", None, 3])
 def test_a_pattern_that_does_not_compile(pattern: object) -> None:
-    with pytest.raises(RewardError, match="is no regular expression: "):
+    with pytest.raises(RewardError, match=rf"^regex: pattern {re.escape(repr(pattern))}"):
         Regex(pattern)
 
 

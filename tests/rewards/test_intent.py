@@ -23,7 +23,7 @@ def test_the_classifiers_label_is_compared() -> None:
     # DailyDialog's column holds a list of one; labels may be numbers.
     reward = Intent(lambda texts: [len(text) for text in texts], meteor=0)
     assert reward([""] * 4, ["a", "bb", "a", "a"], intent=[[1], [1], [], 1.0]) == [1, 0, None, 1]
-    with pytest.raises(TypeError, match="a row has one intent"):
+    with pytest.raises(TypeError, match=r"one intent.*\[1, 2\]"):
         reward([""], ["a"], intent=[[1, 2]])
 
 
@@ -85,13 +85,13 @@ def test_a_classifier_that_returns_too_few_labels() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classifier": "roberta"}, "classifier must be a function"),
-        ({"classifier": dict}, "classifier must be a function"),
+        ({"classifier": "roberta"}, "classifier .*not 'roberta'"),
+        ({"classifier": dict}, "classifier .*not <class"),
         ({"classifier": {}}, "classifier={} has no labels"),
         ({"classifier": {"a": "word"}}, "the words of the label 'a' must be a list"),
         ({"classifier": {"a": ["?"]}}, "the words of the label 'a' must be a list"),
-        ({"classifier": KEYWORDS, "accuracy": -1}, "accuracy must be a number >= 0"),
-        ({"classifier": KEYWORDS, "context": "first"}, "context must be 'none'"),
+        ({"classifier": KEYWORDS, "accuracy": -1}, "accuracy .*not -1"),
+        ({"classifier": KEYWORDS, "context": "first"}, "context .*not 'first'"),
         ({"classifier": KEYWORDS, "separator": ""}, "separator must not be empty"),
     ],
 )

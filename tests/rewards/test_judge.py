@@ -323,13 +323,13 @@ def test_the_key_is_read_at_call_time_and_shown_nowhere(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": (10, 0)}, "scale must be two numbers, the lower first"),
+        ({"scale": (10, 0)}, "scale .*10, 0"),
         ({"scale": (0, float("inf"))}, "scale must be"),
         ({"scale": (0, 5, 10)}, "scale must be"),
         ({"scale": 10}, "scale must be"),
-        ({"samples": 0}, "samples must be an integer >= 1, not 0"),
-        ({"cache": -1}, "cache must be an integer >= 0"),
-        ({"columns": "reference"}, "columns must be a tuple"),
+        ({"samples": 0}, "samples .*not 0"),
+        ({"cache": -1}, "cache .*not -1"),
+        ({"columns": "reference"}, "columns .*not 'reference'"),
         ({"extra": {"messages": []}}, "extra cannot set 'messages'"),
         ({"extra": {"x": object()}}, "extra cannot be written as JSON"),
         ({"base_url": "gpu:8000/v1"}, "must begin with http"),

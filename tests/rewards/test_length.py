@@ -60,14 +60,14 @@ def test_the_triangle_is_symmetric_and_peaks_at_the_target(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": -1}, "target must be a number >= 0, not -1"),
-        ({"target": "5"}, "target must be a number >= 0, not '5'"),
-        ({"target": float("nan")}, "target must be a number"),
-        ({"target": 0}, "width must be a number > 0, not 0"),
-        ({"target": 5, "width": -2}, "width must be a number > 0, not -2"),
-        ({"target": 5, "width": float("inf")}, "width must be a number > 0, not inf"),
-        ({"target": 5, "unit": "word"}, "unit must be 'words', .* not 'word'"),
-        ({"target": 5, "shape": "round"}, "shape must be 'triangle' or 'budget', not 'round'"),
+        ({"target": -1}, "target .*not -1"),
+        ({"target": "5"}, "target .*not '5'"),
+        ({"target": float("nan")}, "target .*not nan"),
+        ({"target": 0}, "width .*not 0"),
+        ({"target": 5, "width": -2}, "width .*not -2"),
+        ({"target": 5, "width": float("inf")}, "width .*not inf"),
+        ({"target": 5, "unit": "word"}, "unit .*not 'word'"),
+        ({"target": 5, "shape": "round"}, "shape .*not 'round'"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
@@ -110,5 +110,5 @@ def test_worked_examples() -> None:
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", True, None])
 @pytest.mark.parametrize("kind", [Distinct, Repetition])
 def test_a_bad_n(kind: type, n: object) -> None:
-    with pytest.raises(RewardError, match="n must be an integer >= 1"):
+    with pytest.raises(RewardError, match=rf"n .*not {n!r}"):
         kind(n)

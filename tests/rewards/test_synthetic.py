@@ -132,12 +132,12 @@ def test_a_list_of_the_same_date_does_not_pay() -> None:
 @pytest.mark.parametrize("kind", [IncreasingNumbers, Dates])
 @pytest.mark.parametrize("budget", [0, -1, 2.5, True])
 def test_impossible_budgets(kind: type, budget: object) -> None:
-    with pytest.raises(RewardError, match="budget must be an integer >= 1"):
+    with pytest.raises(RewardError, match=rf"budget .*not {budget!r}"):
         kind(budget)
 
 
 def test_impossible_unit() -> None:
-    with pytest.raises(RewardError, match="among must be 'numbers' or 'words'"):
+    with pytest.raises(RewardError, match=r"among .*not 'tokens'"):
         IncreasingNumbers(among="tokens")
 
 

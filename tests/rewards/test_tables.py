@@ -169,10 +169,10 @@ def test_what_is_no_table(table: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 2}, "weight must be in"),
-        ({"measure": "f1"}, "measure must be 'fmeasure'"),
-        ({"smoothing": 0}, "smoothing must be above 0"),
-        ({"max_order": 0}, "max_order must be an integer >= 1"),
+        ({"weight": 2}, "weight .*not 2"),
+        ({"measure": "f1"}, "measure .*not 'f1'"),
+        ({"smoothing": 0}, "smoothing .*not 0"),
+        ({"max_order": 0}, "max_order .*not 0"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:

@@ -160,10 +160,10 @@ def test_references_are_embedded_once(folder: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"measure": "f2"}, "measure must be one of 'f1', 'precision', 'recall', not 'f2'"),
+        ({"measure": "f2"}, "measure .*not 'f2'"),
         ({"idf": "a text"}, "idf takes a list of texts, not 'a text'"),
         ({"idf": []}, "idf takes a list of texts"),
-        ({"truncate": "no"}, "truncate must be one of"),
+        ({"truncate": "no"}, "truncate .*not 'no'"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:

@@ -119,9 +119,9 @@ def test_pickles_hold_the_options_and_copies_are_the_same() -> None:
         ({"device": "gpu0"}, "gpu0|Expected one of cpu, cuda"),
         ({"dtype": "float99"}, "'float99' is no dtype of weights"),
         ({"dtype": "int8"}, "'int8' is no dtype of weights"),
-        ({"batch_tokens": 0}, "batch_tokens must be an integer of at least 1, not 0"),
-        ({"cache_size": -1}, "cache_size must be an integer of at least 0, not -1"),
-        ({"cache_size": True}, "cache_size must be an integer"),
+        ({"batch_tokens": 0}, "batch_tokens .*not 0"),
+        ({"cache_size": -1}, "cache_size .*not -1"),
+        ({"cache_size": True}, "cache_size .*not True"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:

@@ -98,11 +98,11 @@ def test_references_are_embedded_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "max"}, "pooling must be one of 'auto', 'mean', 'first', 'last', not 'max'"),
+        ({"pooling": "max"}, "pooling .*not 'max'"),
         ({"text": " "}, "text= takes a text or some texts that are not empty"),
         ({"text": ()}, "text= takes a text or some texts"),
-        ({"truncate": "middle"}, "truncate must be one of"),
-        ({"max_tokens": 0}, "max_tokens must be an integer of at least 1"),
+        ({"truncate": "middle"}, "truncate .*not 'middle'"),
+        ({"max_tokens": 0}, "max_tokens .*not 0"),
     ],
 )
 def test_impossible_options(options: dict, message: str) -> None:
