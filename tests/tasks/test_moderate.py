@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.moderate.flags import insults, mentions, refuses, violations
+from textgym.tasks.moderate.public import refuses
+from textgym.tasks.moderate.reader import insults, mentions, violations
 from textgym.tasks.moderate.task import Moderate
 from textgym.tasks.moderate.world import DRUGS, ENDINGS, INSULTS
 from textgym.testing import check_task

@@ -9,9 +9,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from textgym.tasks.probes.base import NUMBERS
-from textgym.tasks.probes.masks import Masks
 from textgym.tasks.probes.rewards import Noise, Scale
-from textgym.tasks.probes.texts import Delayed, LongHorizon, Sparse
+from textgym.tasks.probes.texts import Delayed, LongHorizon, Masks, Sparse
 from textgym.tasks.probes.words import Conditional, Constant, LargeVocabulary, ManyPrompts
 from textgym.testing import check_task, check_vector_env
 from textgym.wrappers import ActionMasks

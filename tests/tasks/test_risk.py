@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.risk.baselines import turned
+from textgym.tasks.risk.baselines import negated
 from textgym.tasks.risk.task import VALUES, Risk
 from textgym.testing import check_task
 
@@ -230,7 +230,7 @@ def test_each_corruption_of_the_oracle_lowers_the_score(level):
         for number, finding in enumerate(said):
             rest = said[:number] + said[number + 1 :]
             for other in (
-                turned(finding),
+                negated(finding),
                 re.sub(r"\d+", lambda m: str(int(m[0]) + 1), finding, count=1),
                 re.sub(r" (?:but there is a|and there is no) \w+", "", finding),
             ):

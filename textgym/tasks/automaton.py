@@ -1,17 +1,15 @@
-"""Small grammars as deterministic automata: a fast recogniser for sentences of a closed language.
+"""Small grammars compiled to deterministic automata: fast recognizers of closed languages.
 
-A grammar is a dictionary from names to alternatives. An alternative is a string of words, in which
-``<name>`` stands for any alternative of another rule and ``[...]`` for something that may be left
-out::
+A grammar maps the name of each rule to its alternatives. An alternative is a string of words, in
+which ``<name>`` refers to another rule and ``[...]`` is optional::
 
     compile_grammar({"S": ["the <noun> was [very] <adj>"], "noun": ["room"], "adj": ["clean"]}, "S")
 
-Rules must not refer to themselves, so every language here is finite, and its automaton has one
-state per set of possible rests of the sentence. A state is a plain dictionary from the next word to
-the next state, so that reading a word is one dictionary look-up; the end of a sentence is an
-ordinary word, usually ``"."``. A word without an entry is where a text leaves the grammar.
+Rules must not be recursive, so every language is finite. A state of the automaton is a dictionary
+from the next word to the next state, and reading a word takes one lookup. The end of a sentence is
+an ordinary word, usually ``"."``. A word without an entry is not in the language.
 
-This is a recogniser only. Meaning is the business of the tasks, which read the words themselves.
+The automaton only recognizes sentences. The tasks interpret the words themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 State = dict[str, Any]
-"""Next word -> next `State`. The end of the sentence leads to a state without entries."""
+"""From the next word to the next `State`. The state after the end of a sentence is empty."""
 
 _SYMBOL = re.compile(r"<\w+>|\[|\]|[^\s\[\]<>]+")
 
@@ -29,17 +27,17 @@ _Rest = tuple[str, ...]
 
 
 def compile_grammar(rules: Mapping[str, Sequence[str]], start: str) -> State:
-    """Build the automaton of a grammar without recursion.
+    """Compile a grammar without recursion.
 
     Args:
-        rules: Alternatives by name, in the notation of the module.
-        start: The rule of a whole sentence.
+        rules: Alternatives by rule name, in the notation described above.
+        start: The rule of a sentence.
 
     Returns:
-        The first state. Equal states are one object, so the automaton is a graph, not a tree.
+        The initial state. Equal states share one object, so the automaton is a graph, not a tree.
 
     Raises:
-        ValueError: On a rule that is missing or refers to itself, or on unbalanced brackets.
+        ValueError: If a rule is missing or recursive, or brackets are unbalanced.
     """
     table = {
         name: [rest for alternative in alternatives for rest in _options(alternative)]
@@ -73,11 +71,11 @@ def compile_grammar(rules: Mapping[str, Sequence[str]], start: str) -> State:
 
 
 NOWHERE: State = {}
-"""The state of a text that has left the grammar."""
+"""The state after a word that is not in the language."""
 
 
 def walk(state: State, words: Sequence[str]) -> State:
-    """The state after some words, or `NOWHERE` as soon as one does not fit."""
+    """Return the state after some words, or `NOWHERE` if they do not fit."""
     for word in words:
         if word not in state:
             return NOWHERE
@@ -86,8 +84,8 @@ def walk(state: State, words: Sequence[str]) -> State:
 
 
 def _options(alternative: str) -> list[_Rest]:
-    """All readings of one alternative, its optional parts taken and left out."""
-    readings: list[list[_Rest]] = [[()]]  # a stack: the readings so far, by depth of brackets
+    """Expand the optional parts of an alternative."""
+    readings: list[list[_Rest]] = [[()]]  # a stack: the expansions by depth of brackets
     for symbol in _SYMBOL.findall(alternative):
         if symbol == "[":
             readings.append([()])
@@ -104,12 +102,12 @@ def _options(alternative: str) -> list[_Rest]:
 
 
 def _check(table: Mapping[str, list[_Rest]]) -> None:
-    """Refuse rules that are missing or, directly or not, contain themselves."""
+    """Reject missing and (directly or indirectly) recursive rules."""
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name not in table:
-            raise ValueError(f"rule <{name}> is used in <{above[-1]}> and defined nowhere")
+            raise ValueError(f"rule <{name}> is used in <{above[-1]}> but not defined")
         if name in above:
             raise ValueError(f"rule <{name}> refers to itself: {' > '.join([*above, name])}")
         if name in done:

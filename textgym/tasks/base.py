@@ -1,6 +1,6 @@
-"""The task interface: prompts, a verifier, a budget and baselines, in one class.
+"""The task interface: prompts, a verifier, a token budget and baselines in one class.
 
-A task is what the environment asks for its starts and its default reward. Writing one takes two
+The environment draws its starting states and its default reward from a task. A task needs two
 methods::
 
     class Parity(Task):
@@ -19,9 +19,9 @@ methods::
         def baselines(self):
             return {"coin": lambda row, rng: (" odd", " even")[int(rng.integers(2))]}
 
-``textgym.register_task("TextGen/Parity-v0", Parity)`` makes an environment of it, and
-``textgym.testing.check_task`` says whether it keeps the task contract. A task knows nothing of
-tokens, environments or agents.
+``textgym.register_task("TextGen/Parity-v0", Parity)`` registers it as an environment, and
+``textgym.testing.check_task`` verifies that it satisfies the task contract. A task does not depend
+on tokens, environments or agents.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from textgym.errors import TaskError, near_matches, shown
 from textgym.tasks.judgement import Judgement, Part
 
 Baseline = Callable[[Row, np.random.Generator], str]
-"""Writes a completion for a row without learning anything."""
+"""``baseline(row, rng) -> completion``: a policy that does not learn."""
 
 
 class Reply(NamedTuple):
-    r"""What the other side of a conversation does when the agent's turn ends.
+    r"""The response of the other side of a conversation to a turn of the agent.
 
     Attributes:
-        text: What it says, up to where the agent's next turn begins (``"\nUser: ...\nAgent:"``).
-        reward: Added to the step's reward.
-        done: The conversation is over; the text is not shown any more.
-        message: The same as the content of a chat message, without names or marks of turns; None
-            takes `text` without the white space around it.
+        text: The text to append, up to the start of the agent's next turn
+            (``"\nUser: ...\nAgent:"``).
+        reward: Added to the reward of the step.
+        done: Whether the conversation ends. The text is then not appended.
+        message: The content of the equivalent chat message, without speaker names; None is `text`
+            without surrounding whitespace.
     """
 
     text: str = ""
@@ -62,51 +63,51 @@ class Reply(NamedTuple):
 SPLITS = ("train", "eval")
 
 _EVAL_SHARE = 8
-"""One prompt in this many belongs to the eval split."""
+"""One in this many prompts belongs to the eval split."""
 
 _MAX_DRAWS = 10_000
-"""Draws in search of a prompt of the right split before `Task.sample` gives up."""
+"""Attempts of `Task.sample` to draw a prompt of the requested split."""
 
 
 class Task(ABC):
     """Prompts with a verifiable score.
 
-    A subclass sets the class attributes and defines `generate` and `judge`; everything else has a
-    default. A task holds no mutable state, so that the same generator gives the same rows in any
-    process.
+    A subclass sets the class attributes and defines `generate` and `judge`; all other methods have
+    a default. A task has no mutable state: the same generator gives the same rows in every process.
 
     Args:
         level: Difficulty, one of `levels`; None is `default_level`.
-        split: ``"train"`` or ``"eval"``. No prompt belongs to both (see `sample`).
+        split: ``"train"`` or ``"eval"``. The two share no prompt (see `sample`).
 
     Attributes:
-        id: Name of the task and of its environment, such as ``"TextGen/Sentiment-v0"``.
-        tags: What the task requires of an agent ("reading"), and whether scores between 0 and 1
-            are possible ("graded") or not ("exact"): for tables and reports.
-        scored_by: What the score measures, in a phrase in Markdown: for tables.
+        id: Id of the task and of its environment, such as ``"TextGen/Sentiment-v0"``.
+        tags: The abilities that the task requires ("reading"), and whether partial scores are
+            possible ("graded") or not ("exact"); for tables and reports.
+        scored_by: A phrase in Markdown that describes the score; for tables.
         floor: Expected return of uniformly random tokens.
         ceiling: Return of the best policy.
-        max_prompt_tokens: No prompt has more tokens.
-        max_new_tokens: Tokens that the policy may write; every oracle fits, eos included. In a
-            conversation the other side's tokens count too.
-        max_turns: Turns of the agent in an episode. Above 1 the task is a conversation, and defines
-            `reply`.
-        stop: Strings that end the text.
-        tokenizer: A closed vocabulary, or None for the built-in tokenizer.
-        stop_at_eos: False where end-of-sequence is no action of its own.
-        levels: The known difficulties.
-        default_level: The difficulty when none is given.
-        cheat_ceiling: No text of the task contract's list of cheats scores this much or more.
-        junk_ceiling: No text that is nonsense, contradictory or off the question scores more; see
+        max_prompt_tokens: Upper bound on the prompt length, in tokens.
+        max_new_tokens: Token budget of an episode. Every oracle completion fits, including eos. In
+            a conversation the tokens of both sides count.
+        max_turns: Maximum number of agent turns per episode. A task with more than one is a
+            conversation and defines `reply`.
+        stop: Strings that end a completion.
+        tokenizer: A closed vocabulary of words, or None for the built-in tokenizer.
+        stop_at_eos: Whether end-of-sequence is an action that ends the episode.
+        levels: The available difficulties.
+        default_level: The difficulty used when none is given.
+        cheat_ceiling: Every cheat in the task contract's list scores less.
+        junk_ceiling: No nonsensical, contradictory or off-topic text scores more; see
             `textgym.testing.attack_task`.
-        disjoint_splits: False where the prompt space is too small to divide.
-        lead: What `judge` finds in front of a text, whatever white space was written there: a space
-            where its grammar has one before every word.
-        image_shape: ``(3, height, width)`` of the picture that the policy sees beside the text;
-            None where there is none. With a picture the task defines `image` and `identity`.
+        disjoint_splits: Whether the two splits are disjoint. Set it to False if there are too few
+            prompts to divide.
+        lead: Prefix that `normalize` puts in front of a completion: ``" "`` if the task's grammar
+            expects a space before every word.
+        image_shape: ``(3, height, width)`` of the image in the observation, or None for text-only
+            tasks. A task with images defines `image` and `identity`.
 
     Raises:
-        TaskError: On an unknown level or split.
+        TaskError: If the level or the split is unknown.
     """
 
     id: ClassVar[str]
@@ -131,7 +132,7 @@ class Task(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "adopt" in vars(cls):
-            raise TaskError(f"{cls.__name__}.adopt: this method is now named complete_row")
+            raise TaskError(f"{cls.__name__}.adopt: rename this method to complete_row")
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
         level = self.default_level if level is None else level
@@ -155,36 +156,42 @@ class Task(ABC):
 
     @abstractmethod
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw a row, of either split, with `rng` as the only source of chance.
+        """Generate a random row, of either split.
+
+        Args:
+            rng: The only source of randomness.
 
         Returns:
-            ``{"prompt": str, "reference": str, ...}``. All values are JSON-able.
+            ``{"prompt": str, "reference": str, ...}`` with JSON-serializable values.
         """
 
     def score(self, completion: str, row: Mapping[str, Any]) -> float:
-        """The score of a completion: what `judge` says of it, whatever white space is around it.
+        """Score a completion with `judge`, ignoring surrounding whitespace.
 
-        A tokenizer may or may not write a space between prompt and completion, and models differ
-        in whether they begin with a line break or end with one. A subclass that overrides this
-        method, rather than `judge`, gets the completion as it was written from whoever calls it,
-        and from `reward` as `align` makes it.
+        Tokenizers differ in whether they put a space between prompt and completion, and models in
+        whether they start or end with a line break. A subclass that overrides `score` instead of
+        `judge` receives the completion unchanged, or as returned by `align` when called through
+        `reward`.
+
+        Returns:
+            A score in [0, 1].
         """
         judged = self.judge(self.normalize(completion, row), row)
         return judged.score if isinstance(judged, Judgement) else judged
 
     def explain(self, completion: str, row: Mapping[str, Any]) -> list[Part]:
-        """Why a completion has its score: what was right, wrong, missing or penalised.
+        """Break a score down into what was right, wrong, missing or penalized.
 
-        The points of the parts add up to `score`. A task explains itself by judging with a
-        `Judgement`; of other tasks the score is the only part.
+        The points of the parts add up to `score`. If `judge` returns a float instead of a
+        `Judgement`, the score is the only part.
 
         Args:
-            completion: Any text.
-            row: The row that it answers; in a conversation with the column ``turns``, or with the
-                turns as lines of the completion.
+            completion: Any text. In a conversation, the agent's turns, one per line.
+            row: The row that the completion answers. In a conversation, the column ``turns``
+                overrides the lines of the completion.
 
         Returns:
-            Steps ``(part, what, points)``, in the order in which they were judged.
+            The parts ``(part, what, points)`` in the order in which they were judged.
         """
         if type(self).score is not Task.score:
             return [Part("the text", "judged as a whole", self.score(completion, row))]
@@ -194,15 +201,15 @@ class Task(ABC):
         return [Part("the text", "judged as a whole", judged)]
 
     def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
-        """The text that `judge` gets: without white space around it, and after `lead`."""
+        """Return the text passed to `judge`: stripped of whitespace and prefixed with `lead`."""
         text = completion.strip()
         return self.lead + text if text else ""
 
     def align(self, completion: str, row: Mapping[str, Any]) -> str:
-        """The completion with the white space around it that the row's reference has.
+        """Give a completion the surrounding whitespace of the row's reference.
 
-        For tasks that define `score` itself, which may compare the two as they are. A task to which
-        the white space around a text matters overrides it.
+        Called by `reward` for tasks that override `score` and may compare the two texts directly.
+        Override it if surrounding whitespace is significant.
         """
         text, reference = completion.strip(), row.get("reference")
         if not text or not isinstance(reference, str) or not reference.strip():
@@ -211,81 +218,86 @@ class Task(ABC):
         return before + text + after
 
     def judge(self, text: str, row: Mapping[str, Any]) -> float | Judgement:
-        """Judge a text: a float in [0, 1], deterministic, for any string at all.
-
-        A `Judgement` has that float as its score, and says how it came about (see `explain`).
-
-        In a conversation the environment adds the columns ``turns`` and ``replies``, the two
-        sides' texts; the text is what the agent wrote, a line a turn.
+        """Judge a text. Deterministic, and defined for every string.
 
         Args:
-            text: The completion as `normalize` gives it.
-            row: The row that it answers.
+            text: The completion as returned by `normalize`. In a conversation, the agent's turns,
+                one per line.
+            row: The row that the completion answers. In a conversation the environment adds the
+                columns ``turns`` and ``replies``, the texts of the two sides.
+
+        Returns:
+            A score in [0, 1], or a `Judgement` with such a score (see `explain`).
         """
         raise TaskError(f"{self.id} defines neither judge(text, row) nor score(completion, row)")
 
     def oracle(self, row: Mapping[str, Any]) -> str:
-        """A completion that scores exactly 1.0; in a conversation the agent's turns, by lines."""
+        """Return a completion that scores exactly 1.0. In a conversation, one turn per line."""
         return str(row["reference"])
 
     def reply(self, row: Mapping[str, Any], turns: Sequence[str]) -> Reply:
-        """The other side of a conversation (`max_turns` above 1), when the agent's turn ends.
+        """Respond to a turn of the agent, for tasks with `max_turns` above 1.
 
-        A function of its arguments: whatever the other side knows or wants stands in the row.
+        A pure function: the knowledge and goals of the other side are columns of the row.
 
         Args:
             row: The row that the episode started from.
-            turns: All turns of the agent so far, each without the eos or stop string that ended it.
+            turns: All turns of the agent so far, without the eos or stop string that ended each.
         """
         raise TaskError(f"{self.id} has max_turns={self.max_turns}, but defines no reply()")
 
     def image(self, row: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The picture of a row (`image_shape` not None): uint8, RGB, ``[3, height, width]``.
+        """Render the image of a row, for tasks with an `image_shape`.
 
-        A function of the row, which itself stays text and numbers.
+        Returns:
+            ``[3, height, width]`` uint8, RGB. A pure function of the row.
         """
         raise TaskError(f"{self.id} has image_shape={self.image_shape}, but defines no image()")
 
     def identity(self, row: Mapping[str, Any]) -> str:
-        """What tells starts apart, and so says which split each belongs to: the prompt.
+        """Return the string that identifies a starting state and decides its split.
 
-        Where prompts are alike and something else differs, a picture say, it is to hold that too.
+        The default is the prompt. Override it if rows with equal prompts differ in something else,
+        such as the image.
         """
         return str(row["prompt"])
 
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
-        """Constraints, by name, in a reward's signature: their sum is ``info["cost"]``."""
+        """Return cost functions by name, in TRL's reward signature.
+
+        The sum of the costs is ``info["cost"]``.
+        """
         return {}
 
     def baselines(self) -> dict[str, Baseline]:
-        """Honest writers that learn nothing, by name: what an agent has to beat."""
+        """Return non-learning reference policies by name, for agents to be compared with."""
         return {}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A text to train a language model on: prompt and continuation, from this split."""
+        """Sample a pretraining text from this split: a prompt and a continuation."""
         row = self.sample(rng)
         return str(row["prompt"]) + self.oracle(row)
 
     def turns_document(self, rng: np.random.Generator) -> list[str]:
-        """The text of `document` in pieces: one ends, and eos is to follow, where a turn ends.
+        """Sample a pretraining text, divided where an eos token is to be inserted.
 
-        A conversation overrides it, so that a language model learns to end its turns.
+        A conversation overrides it, so that the language model learns to end its turns.
         """
         return [self.document(rng)]
 
     @classmethod
     def variants(cls, split: str) -> list[Task]:
-        """The forms of the task that a language model is trained and judged on: every level."""
+        """Return the instances used in pretraining and its evaluation: one for every level."""
         return [cls(level=level, split=split) for level in cls.levels]
 
     def sample(self, rng: np.random.Generator) -> Row:
-        """Draw a row of this split.
+        """Sample a random row of this split.
 
-        A hash of its `identity` (the prompt) says which split a row belongs to, so the two share
-        none whatever the seeds are; 1 in 8 belongs to ``"eval"``.
+        A hash of its `identity` assigns each row to a split, so the splits are disjoint for all
+        seeds. One row in 8 belongs to ``"eval"``.
 
         Raises:
-            TaskError: If the prompts are too few to divide and `disjoint_splits` is not False.
+            TaskError: If `disjoint_splits` is set and no generated row belongs to the split.
         """
         if not self.disjoint_splits:
             return self.generate(rng)
@@ -301,45 +313,44 @@ class Task(ABC):
         )
 
     def item(self, index: int) -> Row:
-        """The row number `index` (>= 0) of this split and level, the same on every platform."""
+        """Return row `index` (>= 0) of this split and level, the same on every platform."""
         entropy = [zlib.crc32(self.id.encode()), SPLITS.index(self.split), self.level, index]
         return self.sample(np.random.default_rng(np.random.SeedSequence(entropy)))
 
     def convert(self, row: Row) -> Row:
-        """Bring a raw row of somebody's data set into this task's form.
+        """Convert a row of a public data set into this task's format.
 
-        Called for ``prompts=`` under this task's id, before a column with the prompt is looked for,
-        so that the public formats of the field can be read. What it does not recognise it returns
-        as it is; the default recognises none.
+        Called for every row of ``prompts=`` under this task's id, before the prompt column is read.
+        Rows in an unknown format are returned unchanged, as all rows are by default.
 
         Args:
-            row: The row, with the data set's own columns; not to be changed.
+            row: The row with the data set's columns. Must not be modified.
         """
         return row
 
     def complete_row(self, row: Row) -> Row:
-        """Give a row that a user wrote (``reset(options=...)``) the columns that `judge` reads.
+        """Add the columns that `judge` needs to a user's row (``reset(options=...)``).
 
-        The default adds nothing; a task that can read its prompts overrides it.
+        The default adds none. A task that can parse its prompts overrides it.
         """
         return row
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
-        """The default reward, in TRL's signature: the score of each completion.
+        """Return the score of each completion: the default reward, in TRL's signature.
 
         Args:
-            prompts: Prompts, one per text.
-            completions: What was written after each.
-            columns: The rows' other columns, one sequence each.
+            prompts: The prompts.
+            completions: One completion per prompt.
+            columns: The other columns of the rows, one sequence each.
 
         Raises:
-            TaskError: If the columns lack one that the verifier needs.
+            TaskError: If a column that `judge` needs is missing.
         """
         names = ["prompt", *columns]
         values = zip(prompts, *columns.values(), strict=True)
-        rows = [dict(zip(names, some, strict=True)) for some in values]
+        rows = [dict(zip(names, row, strict=True)) for row in values]
         if type(self).score is not Task.score:
             completions = list(map(self.align, completions, rows))
         try:

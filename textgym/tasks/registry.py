@@ -21,7 +21,7 @@ _BUILT_IN = {
     "TextGen/Probe-LargeVocabulary-v0": "textgym.tasks.probes.words:LargeVocabulary",
     "TextGen/Probe-LongHorizon-v0": "textgym.tasks.probes.texts:LongHorizon",
     "TextGen/Probe-ManyPrompts-v0": "textgym.tasks.probes.words:ManyPrompts",
-    "TextGen/Probe-Masks-v0": "textgym.tasks.probes.masks:Masks",
+    "TextGen/Probe-Masks-v0": "textgym.tasks.probes.texts:Masks",
     "TextGen/Probe-Noise-v0": "textgym.tasks.probes.rewards:Noise",
     "TextGen/Probe-Scale-v0": "textgym.tasks.probes.rewards:Scale",
     "TextGen/Probe-Sparse-v0": "textgym.tasks.probes.texts:Sparse",

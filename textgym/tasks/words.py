@@ -1,39 +1,15 @@
-"""Names, places, things and verbs that several tasks write about."""
+"""Names, places, things and verbs shared by several tasks."""
 
 from __future__ import annotations
 
 MEN = (
-    "Tom",
-    "Ben",
-    "Max",
-    "Sam",
-    "Leo",
-    "Paul",
-    "Jack",
-    "Hugo",
-    "Adam",
-    "Finn",
-    "David",
-    "Oscar",
-    "Peter",
-    "Simon",
-)
+    "Tom", "Ben", "Max", "Sam", "Leo", "Paul", "Jack", "Hugo", "Adam", "Finn", "David", "Oscar",
+    "Peter", "Simon",
+)  # fmt: skip
 WOMEN = (
-    "Anna",
-    "Mia",
-    "Lucy",
-    "Emma",
-    "Rosa",
-    "Nora",
-    "Clara",
-    "Ella",
-    "Jane",
-    "Ruth",
-    "Alice",
-    "Sara",
-    "Helen",
-    "Laura",
-)
+    "Anna", "Mia", "Lucy", "Emma", "Rosa", "Nora", "Clara", "Ella", "Jane", "Ruth", "Alice", "Sara",
+    "Helen", "Laura",
+)  # fmt: skip
 PLACES = (
     "kitchen", "garden", "attic", "cellar", "barn", "hall", "library", "stable", "tower",
     "orchard", "bedroom", "courtyard", "workshop", "meadow", "greenhouse", "pantry",

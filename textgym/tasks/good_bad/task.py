@@ -1,4 +1,4 @@
-"""The smallest text environment: one word, ``good`` or ``bad``, and a gradient known by hand."""
+"""The smallest text environment: one word, ``good`` or ``bad``, and a gradient in closed form."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ class GoodBad(Task):
 
     ## Description
 
-    The policy writes one word of a vocabulary of two. It is the unit test of a learning rule: all
-    there is to learn is one number, and every quantity can be computed by hand.
+    The policy writes one word of a vocabulary of two. The environment is a unit test for learning
+    rules: the policy has a single degree of freedom, and every quantity has a closed form.
 
-    Let the policy be a softmax over two logits, d = logit(good) - logit(bad) their difference, and
-    p = P(good).
+    Let the policy be a softmax over two logits, d = logit(good) - logit(bad), and p = P(good).
 
     1. p = exp(l_good) / (exp(l_good) + exp(l_bad)) = 1 / (1 + exp(-d)), the logistic function.
     2. Its derivative is dp/dd = exp(-d) / (1 + exp(-d))^2 = p (1 - p).
     3. The expected reward is J = p (+1) + (1 - p) (-1) = 2 p - 1.
-    4. So dJ/dd = 2 dp/dd = **2 p (1 - p)**. It is 1/2 at p = 1/2, where it is largest.
+    4. So dJ/dd = 2 dp/dd = **2 p (1 - p)**, with its maximum of 1/2 at p = 1/2.
     5. In the logits themselves: dd/dl_good = 1 and dd/dl_bad = -1, so the gradient of J is
        (2 p (1 - p), -2 p (1 - p)); its entries sum to 0, since a softmax ignores a common shift.
 
-    REINFORCE estimates it from one sample by (r - b) d log pi(a) / dd, b being a baseline that does
+    REINFORCE estimates it from one sample by (r - b) d log pi(a) / dd, with a baseline b that does
     not depend on a. Here log p(good) = -log(1 + exp(-d)) has the derivative 1 - p, and log p(bad) =
     log(1 - p) has -p. So the estimate is
 
@@ -40,8 +39,8 @@ class GoodBad(Task):
     Its mean is p (1 - b) (1 - p) + (1 - p) (1 + b) p = 2 p (1 - p) for every b: it is unbiased. Its
     variance is that of a two-valued variable, p (1 - p) ((1 - b)(1 - p) - (1 + b) p)^2 =
     p (1 - p) (1 - 2 p - b)^2, which the baseline b = 1 - 2 p = -J makes zero. (The usual baseline
-    b = J leaves 4 p (1 - p) (1 - 2 p)^2, zero only at p = 1/2.) With b = 0 and p = 1/2 either word
-    gives exactly 1/2: then one sample is the gradient.
+    b = J leaves 4 p (1 - p) (1 - 2 p)^2, zero only at p = 1/2.) With b = 0 and p = 1/2 both words
+    give the exact gradient, 1/2.
 
     ## Observation Space
 
@@ -54,12 +53,12 @@ class GoodBad(Task):
 
     ## Rewards
 
-    +1 for ``good``, -1 for ``bad``. Under another vocabulary, any other text gets 0. The score is 1
-    for ``good`` and 0 for everything else, the reward's mean 0 under a uniform policy.
+    +1 for ``good``, -1 for ``bad``, and 0 for any other text (possible with another vocabulary).
+    The mean reward of a uniform policy is 0. The score is 1 for ``good`` and 0 for everything else.
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     | prompt | reference | reward |
     |---|---|---|
@@ -71,7 +70,7 @@ class GoodBad(Task):
 
     ## Arguments
 
-    None. There is one level, and both splits hold the one prompt.
+    None. There is one level, and both splits contain the same prompt.
 
     ## Version History
 
@@ -89,7 +88,7 @@ class GoodBad(Task):
     disjoint_splits = False
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Return the one row there is."""
+        """Return the only row."""
         return {"prompt": "", "reference": "good"}
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:

@@ -1,13 +1,13 @@
-"""Probes: tiny tasks whose best and whose random reward are known in closed form.
+"""Probes: tiny tasks whose optimal and random rewards have a closed form.
 
-A probe asks for one ability and as little else as can be (credit for an early token, exploration,
-noise, ...), so that an agent that lacks the ability shows it in seconds, and one that has it is
-known to have reached the best there is. The idea is bsuite's (Osband et al. 2020, "Behaviour Suite
-for Reinforcement Learning"); the tasks are not.
+Each probe isolates one ability of an agent (credit assignment, exploration, robustness to noise,
+...), so a missing ability shows within seconds, and an optimal policy is recognized as such. The
+approach follows bsuite (Osband et al. 2020, "Behaviour Suite for Reinforcement Learning"), with
+other tasks.
 
-This module is what they share. The probes themselves are in :mod:`textgym.tasks.probes.words` (one
-word), :mod:`textgym.tasks.probes.texts` (several), :mod:`textgym.tasks.probes.rewards` (scaled and
-noisy rewards) and :mod:`textgym.tasks.probes.masks` (forbidden words).
+This module is the base class. The probes are in :mod:`textgym.tasks.probes.words` (one word),
+:mod:`textgym.tasks.probes.texts` (several words) and :mod:`textgym.tasks.probes.rewards` (scaled
+and noisy rewards).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from textgym.tasks.base import Baseline, Task
 from textgym.tasks.judgement import Judgement, quoted
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-"""The words of most probes."""
+"""The vocabulary of most probes."""
 
 
 class Probe(Task):
-    """A task over a closed vocabulary, of which everything is known.
+    """A task over a closed vocabulary with known optimal and random rewards.
 
-    A right text has exactly `max_new_tokens` tokens (in `Sparse` the last one is eos): a text of
-    another length, such as another budget would allow, scores 0.
+    A correct text has exactly `max_new_tokens` tokens (in `Sparse` the last one is eos). A text of
+    another length, which another token budget may allow, scores 0.
 
-    A probe counts as **solved** at the reward halfway between `random_reward` and `optimum`. Each
-    class says what an agent gets that lacks the ability which the probe is about: it is less.
+    A probe is **solved** at the reward halfway between `random_reward` and `optimum`. An agent
+    without the tested ability stays below; the docstring of each probe gives its reward.
 
     Attributes:
-        tags: What it tests: "basic", "credit assignment", "exploration", "generalization", "noise"
-            or "scale".
-        lengths: `max_new_tokens` by level, from level 1 on; empty where it is always the same.
+        tags: The tested abilities: "basic", "credit assignment", "exploration", "generalization",
+            "noise" or "scale".
+        lengths: `max_new_tokens` by level, starting at level 1; empty if it is constant.
     """
 
     scored_by = "a probe of one ability, whose optimum is known in closed form"
@@ -58,15 +58,15 @@ class Probe(Task):
 
     @abstractmethod
     def right(self, prompt: str) -> str:
-        """A text that scores 1.0; an empty one if the prompt is none of the probe's."""
+        """A text that scores 1.0, or an empty text if the prompt is not one of the probe's."""
 
     def draw_prompt(self, rng: np.random.Generator) -> str:
-        """Draw a prompt; there is one, an empty one, unless a class says otherwise."""
+        """Draw a prompt. By default there is only the empty one."""
         return ""
 
     @property
     def actions(self) -> int:
-        """Size of the action space: the words, and eos if it ends texts."""
+        """Size of the action space: the words, and eos if it is an action."""
         return len(self.tokenizer) + self.stop_at_eos
 
     @property
@@ -76,7 +76,7 @@ class Probe(Task):
 
     @property
     def random_reward(self) -> float:
-        """Expected reward of uniformly random tokens: here, of getting every token right."""
+        """Expected reward of uniformly random tokens: the probability that all are right."""
         return float(self.actions) ** -self.max_new_tokens
 
     @property
@@ -85,7 +85,7 @@ class Probe(Task):
         return (self.random_reward + self.optimum) / 2
 
     def solved(self, mean_reward: float) -> bool:
-        """Whether an agent with this mean reward has learned what there is to learn."""
+        """Whether a mean reward reaches the threshold."""
         return mean_reward >= self.threshold
 
     def generate(self, rng: np.random.Generator) -> Row:
@@ -99,26 +99,26 @@ class Probe(Task):
         return self.judgement(text, row, float(right != [] and text.split() == right))
 
     def judgement(self, text: str, row: Mapping[str, Any], score: float) -> Judgement:
-        """A score, and next to what is not wholly right a text that is."""
+        """A score, with a correct text for comparison if it is below 1."""
         right = self.right(row["prompt"])
         return Judgement().add(
             quoted(text), "right" if score == 1.0 else f"a right text is {quoted(right)}", score
         )
 
     def words_of(self, text: str) -> list[str]:
-        """The words of a text; none if one of them is outside the vocabulary."""
+        """The words of a text, or no words if one of them is not in the vocabulary."""
         words = text.split()
         return words if set(words).issubset(self.tokenizer) else []
 
     def baselines(self) -> dict[str, Baseline]:
-        """Random tokens, and a writer that is right every other time.
+        """``uniform`` writes random tokens, ``half`` writes a correct text half of the time.
 
         Their expected rewards are `random_reward` and `threshold`.
         """
         return {"uniform": self._uniform, "half": self._half}
 
     def document(self, rng: np.random.Generator) -> str:
-        """The prompt and the right text, with a space in between."""
+        """The prompt and a correct text, separated by a space."""
         row = self.sample(rng)
         return f"{row['prompt']} {self.oracle(row)}".strip()
 

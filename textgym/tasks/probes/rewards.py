@@ -1,4 +1,4 @@
-"""Probes of rewards that are hard to learn from: too large, too small, or mostly noise."""
+"""Probes with rewards that are hard to learn from: very large, very small, or noisy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from textgym.tasks.probes.words import Conditional
 
 
 class Scale(Conditional):
-    """Write the next number, for rewards that are very large or very small.
+    """Write the next number, for very large or very small rewards.
 
     ## Description
 
-    ``TextGen/Probe-Conditional-v0`` with its reward times a constant, which changes nothing about
-    the best policy. An agent whose step sizes, clipping or exploration depend on the size of
-    rewards learns it worse than that probe; one that does not look at the prompt gets c/8.
+    ``TextGen/Probe-Conditional-v0`` with its reward multiplied by a constant c, which does not
+    change the best policy. An agent whose step sizes, clipping or exploration depend on the scale
+    of rewards learns it worse than that probe. An agent that ignores the prompt gets c/8.
 
     ## Observation Space
 
@@ -33,11 +33,11 @@ class Scale(Conditional):
     ## Rewards
 
     c for the number after the prompt's, 0 for any other word. The best policy gets c. Random words
-    get c/V = c/8. The constant is that of the task's own reward alone: its score is 1 or 0.
+    get c/V = c/8. The constant applies to the task's reward; the score is 1 or 0.
 
     ## Starting State
 
-    A number, each with the same probability. ``item(0)`` at level 1::
+    A uniformly random number. ``item(0)`` at level 1::
 
         three -> four
 
@@ -47,7 +47,8 @@ class Scale(Conditional):
 
     ## Arguments
 
-    ``level``: 1 (default, c = 100), 2 (c = 0.01) or 3 (c = 10,000). Both splits hold all prompts.
+    ``level``: 1 (default, c = 100), 2 (c = 0.01) or 3 (c = 10,000). Both splits contain all
+    prompts.
 
     ## Version History
 
@@ -81,18 +82,18 @@ class Scale(Conditional):
 
 
 class Noise(Probe):
-    """Write the best word, though one reward says next to nothing about it.
+    """Write the best word, with rewards that are mostly noise.
 
     ## Description
 
-    A bandit of four arms, of which each pays one of the same two rewards; the better one pays the
-    higher reward a little more often. The luck of each word is drawn with the row, so the reward is
-    a function of text and row, and as good as random to an agent, which does not see it. An agent
-    that tries each word once and stays with the best gets less than 0.67 on average, and even the
-    second best word is worth 2/3, less than the 3/4 of a solved probe.
+    A bandit with four arms. Each pays one of the same two rewards, and better arms pay the higher
+    one slightly more often. The noise of each word is drawn with the row and hidden from the agent,
+    so the reward is a function of text and row. An agent that tries each word once and stays with
+    the best gets less than 0.67 on average, and the second best word pays 2/3, less than the
+    threshold of 3/4.
 
-    The score has no noise. A mean of rewards over k episodes has a standard error of s / sqrt(k) at
-    most.
+    The score has no noise. The standard error of the mean reward of k episodes is at most
+    s / sqrt(k).
 
     ## Observation Space
 
@@ -104,15 +105,15 @@ class Noise(Probe):
 
     ## Rewards
 
-    The score of number i is i/3. The reward is 1/2 + s with the probability
-    q = 1/2 + (2 i - 3) / (12 s), else 1/2 - s. So its mean is 1/2 + s (2 q - 1) = i/3, the score,
-    and its variance s^2 - (i/3 - 1/2)^2. The best policy gets 1 in the mean. Random words get
+    The score of number i is i/3. The reward is 1/2 + s with probability
+    q = 1/2 + (2 i - 3) / (12 s), else 1/2 - s. Its mean is 1/2 + s (2 q - 1) = i/3, the score, and
+    its variance s^2 - (i/3 - 1/2)^2. The best policy gets 1 on average. Random words get
     (0 + 1/3 + 2/3 + 1) / 4 = 1/2.
 
     ## Starting State
 
-    An empty prompt, always the same; the column ``luck`` has a number for each word, uniform in
-    0, 1, ... 12 s - 1, and the word pays the higher reward if it is below 12 s q.
+    An empty prompt. The column ``luck`` has a number for each word, uniform in 0, 1, ... 12 s - 1;
+    the word pays the higher reward if its number is below 12 s q.
 
     ## Episode End
 
@@ -120,7 +121,7 @@ class Noise(Probe):
 
     ## Arguments
 
-    ``level``: 1 (default, s = 1), 2 (s = 3) or 3 (s = 10). Both splits hold the one prompt.
+    ``level``: 1 (default, s = 1), 2 (s = 3) or 3 (s = 10). Both splits contain the same prompt.
 
     ## Version History
 
@@ -135,7 +136,7 @@ class Noise(Probe):
 
     @property
     def spread(self) -> int:
-        """How far rewards are from 1/2: s."""
+        """Distance of both rewards from 1/2: s."""
         return (1, 3, 10)[self.level - 1]
 
     @property
@@ -148,19 +149,19 @@ class Noise(Probe):
         return self.tokenizer[-1]
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw the luck of each word."""
+        """Draw the noise of each word."""
         luck = [int(12 * self.spread * u) for u in rng.random(len(self.tokenizer)).tolist()]
         return {**super().generate(rng), "luck": luck}
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """The number's share of the largest."""
+        """The number, divided by the largest."""
         known = text in self.tokenizer
         return self.judgement(text, row, self.tokenizer.index(text) / 3 if known else 0.0)
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
-        """The higher or the lower reward, or the score where a row holds no luck."""
+        """The higher or the lower reward, or the score for a row without ``luck``."""
         scores = super().reward(prompts, completions, **columns)
         column = columns.get("luck", [None] * len(scores))
         for at, (completion, luck) in enumerate(zip(completions, column, strict=True)):

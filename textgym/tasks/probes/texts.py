@@ -1,22 +1,25 @@
-"""Probes that ask for several words: which of them was it that mattered?"""
+"""Probes with several words per episode: credit assignment, exploration and action masks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from textgym.tasks.judgement import Judgement
 from textgym.tasks.probes.base import NUMBERS, Probe
 
 
 class Delayed(Probe):
-    """Write the right word first: the reward comes at the end, and nothing else matters.
+    """Write the right word first: the reward at the end depends on nothing else.
 
     ## Description
 
-    The first of n tokens decides, and the n - 1 after it change nothing. An agent that credits the
-    reward to the last tokens, or to all alike, learns slowly or not at all; one that gets the first
-    word right by luck gets 1/4.
+    The first of n tokens decides the reward, the n - 1 others have no effect. An agent that credits
+    the reward to the last tokens, or to all equally, learns slowly or not at all. A random first
+    word gets 1/4.
 
     ## Observation Space
 
@@ -33,7 +36,7 @@ class Delayed(Probe):
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     ## Episode End
 
@@ -41,7 +44,7 @@ class Delayed(Probe):
 
     ## Arguments
 
-    ``level``: 1 (default, n = 8), 2 (n = 16) or 3 (n = 32). Both splits hold the one prompt.
+    ``level``: 1 (default, n = 8), 2 (n = 16) or 3 (n = 32). Both splits contain the same prompt.
 
     ## Version History
 
@@ -61,25 +64,25 @@ class Delayed(Probe):
         return 1 / self.actions
 
     def right(self, prompt: str) -> str:
-        """The right word, all along."""
+        """The right word, repeated."""
         return " ".join(["two"] * self.max_new_tokens)
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """1.0 for a text of the right length with the right first word, 0.0 for any other."""
+        """1.0 for a text of the right length that starts with the right word, else 0.0."""
         words = self.words_of(text)
         right = len(words) == self.max_new_tokens and words[0] == "two"
         return self.judgement(text, row, float(right))
 
 
 class LongHorizon(Probe):
-    """Count on, word after word: each of many words is a small part of one reward.
+    """Count in a loop: each of many words contributes a small part of one reward.
 
     ## Description
 
-    After each word the next number is right (``zero`` after ``three``, and to begin with), also
-    after a word that was wrong itself. There is one reward, at the end, of which a single word
-    changes no more than 2/n: the rest of it is noise to that word. An agent that draws every word
-    from the same distribution gets no more than 1/4 + 3/(4n).
+    The right word is the successor of the word before it (``zero`` after ``three`` and at the
+    start), whether or not that word was right. The only reward comes at the end. A single word
+    changes it by at most 2/n, so the rest is noise for the credit of that word. An agent that draws
+    all words from the same distribution gets at most 1/4 + 3/(4n).
 
     ## Observation Space
 
@@ -91,12 +94,12 @@ class LongHorizon(Probe):
 
     ## Rewards
 
-    The share of the n words that are right. The best policy gets 1. Random words get 1/V = 1/4,
-    since each is right with that probability, whatever is written before it.
+    The share of the n words that are right. The best policy gets 1. Random words get 1/V = 1/4:
+    each is right with that probability, whatever precedes it.
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     ## Episode End
 
@@ -104,7 +107,7 @@ class LongHorizon(Probe):
 
     ## Arguments
 
-    ``level``: 1 (n = 8), 2 (n = 16) or 3 (default, n = 32). Both splits hold the one prompt.
+    ``level``: 1 (n = 8), 2 (n = 16) or 3 (default, n = 32). Both splits contain the same prompt.
 
     ## Version History
 
@@ -118,7 +121,7 @@ class LongHorizon(Probe):
     default_level = 3
     lengths = (8, 16, 32)
     max_new_tokens = 32
-    cheat_ceiling = 1.0  # the right words in another order may be right but for a few
+    cheat_ceiling = 1.0  # a rotation of the right words is nearly all right
     _steps = frozenset(zip(tokenizer, (*tokenizer[1:], tokenizer[0]), strict=True))
 
     @property
@@ -132,7 +135,7 @@ class LongHorizon(Probe):
         return " ".join(self.tokenizer * times)
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """The share of right words, of a text of the right length; 0.0 for any other."""
+        """The share of right words, or 0.0 for a text of the wrong length."""
         words = self.words_of(text)
         if len(words) != self.max_new_tokens:
             return self.judgement(text, row, 0.0)
@@ -142,13 +145,13 @@ class LongHorizon(Probe):
 
 
 class Sparse(Probe):
-    """Find a code: the only reward there is comes when every token of it is right.
+    """Find a code: the only reward is for getting every token right.
 
     ## Description
 
-    A combination lock of m words, closed by eos. Nothing tells a text that is nearly right from one
-    that is not. An agent that draws tokens at random opens it once in 5^(m+1) episodes; one that
-    stops to explore before that gets 0.
+    A combination lock of m words, followed by eos. A nearly correct text gets no reward. An agent
+    that draws tokens at random opens it once in 5^(m+1) episodes; one that stops exploring before
+    then gets 0.
 
     ## Observation Space
 
@@ -160,12 +163,12 @@ class Sparse(Probe):
 
     ## Rewards
 
-    1 for the code and eos right after it, 0 for any other text. The best policy gets 1. Random
+    1 for the code followed by eos, 0 for any other text. The best policy gets 1. Random
     tokens get V^-(m+1) = 5^-(m+1): 1/125, 1/625 and 1/3,125 by level.
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     ## Episode End
 
@@ -174,7 +177,7 @@ class Sparse(Probe):
     ## Arguments
 
     ``level``: 1 (default; the code is ``two zero``), 2 (``two zero three``) or 3 (``two zero three
-    one``). Both splits hold the one prompt.
+    one``). Both splits contain the same prompt.
 
     ## Version History
 
@@ -192,3 +195,125 @@ class Sparse(Probe):
     def right(self, prompt: str) -> str:
         """The code."""
         return " ".join(("two", "zero", "three", "one")[: self.max_new_tokens - 1])
+
+
+class Masks(Probe):
+    """Write four words without a forbidden one: trivial with action masks.
+
+    ## Description
+
+    After any text, half of the eight words are forbidden, and a single forbidden word makes the
+    reward 0. With `allowed` as an action mask, every text is correct and nothing has to be learned::
+
+        task = textgym.make_task("TextGen/Probe-Masks-v0")
+        env = ActionMasks(gymnasium.make(task.id), mask=task.allowed)
+
+    Without the mask, this is a probe of credit assignment: an agent that avoids forbidden words in
+    all positions but one gets 1/2. At level 2, an agent that ignores the text gets at most 1/2.
+
+    ## Observation Space
+
+    ``Box(-1, 7, (5,), int32)``: token ids, -1 where nothing is written.
+
+    ## Action Space
+
+    ``Discrete(8)``: zero to seven.
+
+    ## Rewards
+
+    1 for four words without a forbidden one, else 0. The best policy gets 1. Random words get
+    (1/2)^4 = 1/16. ``info["cost"]`` is the number of forbidden words: 0 for the best policy, 2 on
+    average for random words.
+
+    ## Starting State
+
+    A uniformly random number. Forbidden are, by level: (1) odd numbers; (2) numbers with the
+    parity of the number before.
+
+    ``item(0)`` at level 1::
+
+        seven -> zero zero zero zero
+
+    ``item(0)`` at level 2::
+
+        three -> zero one zero one
+
+    ## Episode End
+
+    After four words, a termination.
+
+    ## Arguments
+
+    ``level``: 1 (default) or 2. Both splits contain all prompts.
+
+    ## Version History
+
+    * v0: first version.
+    """
+
+    id = "TextGen/Probe-Masks-v0"
+    tags = ("basic", "credit assignment")
+    tokenizer = NUMBERS[:8]
+    levels = (1, 2)
+    max_new_tokens = 4
+    _parity = {word: number % 2 for number, word in enumerate(tokenizer)}  # noqa: RUF012
+
+    @property
+    def random_reward(self) -> float:
+        """Expected reward of uniformly random words: each is allowed with probability 1/2."""
+        return 0.5**self.max_new_tokens
+
+    def draw_prompt(self, rng: np.random.Generator) -> str:
+        """A number."""
+        return self.tokenizer[int(rng.random() * len(self.tokenizer))]
+
+    def right(self, prompt: str) -> str:
+        """Zeros, or alternating zeros and ones."""
+        words = ["zero", "zero"]
+        if self.level == 2:
+            words = ["zero", "one"] if self._before(prompt) else ["one", "zero"]
+        return " ".join(words * (self.max_new_tokens // 2))
+
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
+        """1.0 for a text of the right length without a forbidden word, else 0.0."""
+        right = len(self.words_of(text)) == self.max_new_tokens
+        right = right and self._forbidden(row["prompt"], text) == 0
+        return self.judgement(text, row, float(right))
+
+    def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
+        """The number of forbidden words."""
+        return {"forbidden": self._cost}
+
+    def _cost(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float]:
+        pairs = zip(prompts, completions, strict=True)
+        return [float(self._forbidden(prompt, completion)) for prompt, completion in pairs]
+
+    def allowed(self, texts: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return the allowed next words: a mask for :class:`textgym.wrappers.ActionMasks`.
+
+        Args:
+            texts: ``[N, L]`` int32 token ids, prompts included, -1 where nothing is written.
+
+        Returns:
+            ``[N, V]`` bool, True for the words that are not forbidden.
+        """
+        lengths = (texts >= 0).sum(1)
+        # An empty text counts as odd: -1 % 2 is 1.
+        before = texts[np.arange(len(texts)), lengths - 1] % 2
+        if self.level == 1:
+            before = np.ones_like(before)
+        mask: NDArray[np.bool_] = np.arange(len(self.tokenizer)) % 2 != before[:, None]
+        return mask
+
+    def _before(self, prompt: str) -> int:
+        """The parity of the number before the completion; an empty prompt counts as odd."""
+        return self._parity.get((prompt.split() or [""])[-1], 1)
+
+    def _forbidden(self, prompt: str, completion: str) -> int:
+        parities = [self._parity.get(word) for word in completion.split()]
+        before = [1] * len(parities) if self.level == 1 else [self._before(prompt), *parities]
+        # Words outside the vocabulary are forbidden too.
+        pairs = zip(before, parities, strict=False)
+        return sum(parity in (None, previous) for previous, parity in pairs)

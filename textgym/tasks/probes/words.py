@@ -1,4 +1,4 @@
-"""Probes that ask for one word: bandits, with a prompt or without one."""
+"""Probes with one word per episode: bandits, with and without a prompt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Constant(Probe):
 
     ## Description
 
-    A bandit without noise, of four arms: what an agent that learns anything at all has learned at
-    once. (An agent that learns nothing gets the reward of random words.)
+    A noiseless bandit with four arms, which every working agent solves at once. An agent that does
+    not learn gets the reward of random words.
 
     ## Observation Space
 
@@ -33,7 +33,7 @@ class Constant(Probe):
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     ## Episode End
 
@@ -41,7 +41,7 @@ class Constant(Probe):
 
     ## Arguments
 
-    None. There is one level, and both splits hold the one prompt.
+    None. There is one level, and both splits contain the same prompt.
 
     ## Version History
 
@@ -62,8 +62,8 @@ class Conditional(Probe):
 
     ## Description
 
-    A contextual bandit: each of the eight prompts has a right word of its own. An agent that does
-    not look at the prompt gets 1/8 on average, whatever it writes.
+    A contextual bandit: each of the eight prompts has a different right word. An agent that ignores
+    the prompt gets 1/8 on average.
 
     ## Observation Space
 
@@ -80,7 +80,7 @@ class Conditional(Probe):
 
     ## Starting State
 
-    A number, each with the same probability. ``item(0)``::
+    A uniformly random number. ``item(0)``::
 
         one -> two
 
@@ -90,7 +90,7 @@ class Conditional(Probe):
 
     ## Arguments
 
-    None. There is one level, and both splits hold all prompts.
+    None. There is one level, and both splits contain all prompts.
 
     ## Version History
 
@@ -116,9 +116,9 @@ class LargeVocabulary(Probe):
 
     ## Description
 
-    A bandit of 2,000 arms, nearly all of them worthless. An agent that tries each word once before
-    it tries one again finds a right one after 95 words on average at level 1 (2,001 / 21), and
-    after 667 at level 2 (2,001 / 3); one that settles on a word before it has found any gets 0.
+    A bandit with 2,000 arms, nearly all of which pay nothing. An agent that never repeats a word
+    finds a right one after 95 words on average at level 1 (2,001 / 21), and after 667 at level 2
+    (2,001 / 3). An agent that settles on a word before then gets 0.
 
     ## Observation Space
 
@@ -130,12 +130,12 @@ class LargeVocabulary(Probe):
 
     ## Rewards
 
-    1 for a right word, 0 for any other. The best policy gets 1. Random words get their share of the
-    right ones: 20 / 2,000 = 0.01 at level 1, and 2 / 2,000 = 0.001 at level 2.
+    1 for a right word, 0 for any other. The best policy gets 1. Random words get 20 / 2,000 = 0.01
+    at level 1, and 2 / 2,000 = 0.001 at level 2.
 
     ## Starting State
 
-    An empty prompt, always the same.
+    An empty prompt.
 
     ## Episode End
 
@@ -143,8 +143,8 @@ class LargeVocabulary(Probe):
 
     ## Arguments
 
-    ``level``: 1 (default; right are word50, word150, ... word1950) or 2 (word500 and word1500).
-    Both splits hold the one prompt.
+    ``level``: 1 (default; word50, word150, ... word1950 are right) or 2 (word500 and word1500).
+    Both splits contain the same prompt.
 
     ## Version History
 
@@ -181,9 +181,9 @@ class ManyPrompts(Probe):
 
     ## Description
 
-    All prompts share a rule. An agent that learns the training prompts by heart gets 1/10 on the
-    eval split, which shares no prompt with them. So does one that copies a wrong word at level 1;
-    at level 2 any word but the first is worth copying 1/5 + 4/5 * 1/10 = 0.28.
+    All prompts follow one rule. An agent that memorizes the training prompts gets 1/10 on the eval
+    split, which is disjoint from them. An agent that copies a fixed wrong word gets 1/10 at level
+    1, and at most 1/5 + 4/5 * 1/10 = 0.28 at level 2.
 
     ## Observation Space
 
@@ -199,9 +199,9 @@ class ManyPrompts(Probe):
 
     ## Starting State
 
-    Six numbers. Right is, by level: (1) the second one; (2) the one to which the first points, from
-    one to five, counted from the word after it. There are 10^6 prompts at level 1, 5 * 10^5 at
-    level 2.
+    Six numbers. The right word is, by level: (1) the second number; (2) the number to which the
+    first, between one and five, points: ``one`` is the word after it. There are 10^6 prompts at
+    level 1 and 5 * 10^5 at level 2.
 
     ``item(0)`` at level 1::
 
@@ -232,14 +232,14 @@ class ManyPrompts(Probe):
     disjoint_splits = True
 
     def draw_prompt(self, rng: np.random.Generator) -> str:
-        """Six numbers, of which the first points to another at level 2."""
+        """Six numbers; at level 2 the first points to another."""
         words = [NUMBERS[int(10 * u)] for u in rng.random(self.max_prompt_tokens).tolist()]
         if self.level == 2:
             words[0] = NUMBERS[1 + NUMBERS.index(words[0]) % (self.max_prompt_tokens - 1)]
         return " ".join(words)
 
     def right(self, prompt: str) -> str:
-        """The word that is to be copied."""
+        """The word to copy."""
         words = prompt.split()
         at = 1
         if self.level == 2:

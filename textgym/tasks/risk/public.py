@@ -1,18 +1,17 @@
-"""Public credit data: how its labels are read, and how decisions on its rows are judged."""
+"""Public credit data as prompts of the risk task, and the scores of decisions on them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from textgym.rewards.registry import RewardFunction
 from textgym.tasks.judgement import Judgement, discount, nothing, quoted, unreadable
+from textgym.tasks.on_topic import overlap
 from textgym.tasks.risk.world import FLOOR, VALUES
 
 LONGEST = 800
-"""Characters; what is beyond them is not read."""
+"""Maximum length of a decision, in characters."""
 
 _WORDS = {
     "approve": "approve approved accept accepted grant granted good yes y low",
@@ -27,11 +26,11 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _DENIAL = re.compile(r"\b(?:no|not|never|none|nor|cannot|without)\b|n['\u2019]t\b", re.IGNORECASE)
-LABELS = ("decision", "label", "class", "Risk", "risk", "credit_risk", "loan_status")
+_LABELS = ("decision", "label", "class", "Risk", "risk", "credit_risk", "loan_status")
 
 
 def judge_public(text: str, row: Mapping[str, Any]) -> Judgement:
-    """The decision that a text begins with, and how near its reason is to the row's."""
+    """Judge the decision at the start of a text, and the similarity of its reason to the row's."""
     text = text[:LONGEST].strip()
     verbs = [_MEANING[verb.lower()] for verb in _VERB.findall(text)]
     if not verbs or not _VERB.match(text):
@@ -39,40 +38,50 @@ def judge_public(text: str, row: Mapping[str, Any]) -> Judgement:
     if len(set(verbs)) > 1:
         return nothing("the text", f"several decisions: {', '.join(dict.fromkeys(verbs))}")
     value = VALUES[verbs[0]][row["decision"]]
-    said = f"decision {verbs[0]}"
-    worth = "right" if value == 1.0 else f"right is {row['decision']}"
+    decision = f"decision {verbs[0]}"
+    verdict = "right" if value == 1.0 else f"right is {row['decision']}"
     wanted = str(row.get("reason") or "").strip().removesuffix(".")
     if not wanted:
         rest = text.partition(" ")[2]
-        judgement = Judgement().add(said, worth, value)
+        judgement = Judgement().add(decision, verdict, value)
         faults = unreadable(rest) if rest else 0
         return judgement.scale(quoted(rest), "not asked for", discount(faults))
     reason = text.partition(":")[2].strip().removesuffix(".")
-    judgement = Judgement().add(said, worth, value * FLOOR)
+    judgement = Judgement().add(decision, verdict, value * FLOOR)
     if len(_DENIAL.findall(reason)) != len(_DENIAL.findall(wanted)):
-        return judgement.note(quoted(reason), "it denies more or less than the right reason")
-    near = _likeness(reason, wanted)
-    score = value * (FLOOR + (1 - FLOOR) * near)
-    return judgement.settle(quoted(reason), f"{near:.2f} like the right reason", score)
+        return judgement.note(
+            quoted(reason), "it has more or fewer negations than the right reason"
+        )
+    # BLEU is sensitive to the order of the words, chrF to missing ones.
+    similarity = min(overlap(name, reason.lower(), wanted.lower()) for name in ("bleu", "chrf"))
+    score = value * (FLOOR + (1 - FLOOR) * similarity)
+    return judgement.settle(quoted(reason), f"{similarity:.2f} like the right reason", score)
 
 
-def _likeness(reason: str, wanted: str) -> float:
-    """The smaller of BLEU and chrF: BLEU asks for the words in their order, chrF for most of it."""
-    bleu, chrf = _scorers()
-    pair: dict[str, Any] = {"reference": [wanted.lower()]}
-    return min(1.0, *(metric([""], [reason.lower()], **pair)[0] or 0.0 for metric in (bleu, chrf)))
+def convert(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert a row of credit data; rows without a known label are returned unchanged."""
+    found = (_decision(name, row[name]) for name in _LABELS if row.get(name) is not None)
+    decision = next(filter(None, found), None)
+    if decision is None or "findings" in row:
+        return row
+    text = next((row[name] for name in ("application", "text", "prompt") if name in row), None)
+    reason = row["reason"].strip() if isinstance(row.get("reason"), str) else ""
+    if text is None:
+        text = ", ".join(
+            f"{str(name).replace('_', ' ')} {value}"
+            for name, value in row.items()
+            if name not in (*_LABELS, "reason", "reference") and value is not None
+        )
+    return {
+        "prompt": f"Application: {str(text).strip()}\nDecision:",
+        "reference": f" {decision.capitalize()}{': ' if reason else ''}{reason.rstrip('.')}.",
+        "decision": decision,
+        "reason": reason,
+    }
 
 
-@cache
-def _scorers() -> tuple[RewardFunction, RewardFunction]:
-    # They need sacrebleu, which rows of our own do not.
-    from textgym.rewards import Bleu, Chrf
-
-    return Bleu(), Chrf()
-
-
-def meant(column: str, label: object) -> str | None:
-    """The decision that a label stands for; None if that is not clear."""
+def _decision(column: str, label: object) -> str | None:
+    """The decision that a label stands for; None if it is ambiguous."""
     if column == "class" and str(label) in ("1", "2"):  # UCI's German credit data
         return "approve" if str(label) == "1" else "decline"
     return _MEANING.get(str(label).strip().lower())

@@ -1,7 +1,7 @@
-"""Reads the reasons of decisions: which finding a phrase states, or whether it claims another.
+"""Parses the reasons of decisions: which finding a phrase states, if any.
 
-A phrase states a finding if both are the same once they are brought to one form: lower case, digits
-for number words, and one word for each of the usual comparisons.
+Phrases and findings are compared in a normal form: lower case, digits for number words, and one
+word for each comparison.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CLAIM = re.compile(
     r"|.*\b(?:approve|decline|refer)\b.*",
     re.DOTALL,
 )
-"""What claims something about the rules (or takes another decision), true or not."""
+"""Phrases that claim something about the rules, or take another decision."""
 
 _PLAIN = re.compile(r",? (?:but there is|and there is no) ")
 
@@ -64,33 +64,33 @@ FALSE, UNREAD = -1, -2
 
 
 def phrases(reason: str) -> list[str]:
-    """The parts of a list of findings."""
+    """Split a list of findings."""
     return _BETWEEN.split(reason)
 
 
 @lru_cache(maxsize=4096)
 def _key(text: str) -> str:
-    """The one form of a phrase."""
+    """The normal form of a phrase."""
     text = text.lower().replace("\u2019", "'")
     text = _FORM.sub(lambda match: _FORMS.get(match[0], ""), text)
     return text.replace(", but there", " but there").replace(", and there", " and there")
 
 
 def stated(phrase: str, findings: Sequence[str]) -> tuple[int, bool]:
-    """Which finding a phrase states.
+    """Find the finding that a phrase states.
 
     Args:
         phrase: One part of the reason.
         findings: The true findings.
 
     Returns:
-        The number of the finding, `FALSE` for a claim that is none of them and `UNREAD` for
-        anything else; and whether the phrase gives all the numbers of the finding.
+        The index of the finding, `FALSE` for any other claim, or `UNREAD` for a phrase that is not
+        understood; and whether the phrase has all the numbers of the finding.
     """
     if phrase in findings:
         return findings.index(phrase), True
     key = _key(phrase)
-    keys = [_key(one) for one in findings]
+    keys = [_key(finding) for finding in findings]
     if key in keys:
         return keys.index(key), True
     short, given = _NUMBER.sub("", key), set(_GIVEN.findall(key))
@@ -101,5 +101,5 @@ def stated(phrase: str, findings: Sequence[str]) -> tuple[int, bool]:
             if short == brief:
                 return number, False
             if short == _PLAIN.split(brief)[0]:
-                outcome = UNREAD  # true, and not the whole: the exception is missing
+                outcome = UNREAD  # true but incomplete: the exception is missing
     return outcome, False

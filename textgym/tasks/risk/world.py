@@ -1,8 +1,8 @@
-"""Loan applications, lenders' rules, and what the rules make of an application.
+"""Loan applications, lenders' rules, and the decisions that follow from them.
 
-A rule is a dictionary: the ``action``, the ``fact`` that it looks at, its ``limit`` and what it is
-``unless`` (empty: nothing). `judge` is the one place where rules are applied; prompts are written
-by `write` and read back by `read`.
+A rule is a dictionary with its ``action``, the ``fact`` it tests, the ``limit``, and the exception
+``unless`` (empty if there is none). `decide` applies rules, `write` writes them as a prompt, and
+`read` parses a prompt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHOWN = {
     "years": "{} job years",
     "late": "{} late bills",
 }
-"""How an application states the facts that it may leave out."""
+"""Wordings of the optional facts of an application."""
 
 ACTIONS = ("approve", "decline", "refer")
 
@@ -36,17 +36,17 @@ VALUES = {
     "decline": {"approve": 0.3, "decline": 1.0, "refer": 0.3},
     "refer": {"approve": 0.4, "decline": 0.4, "refer": 1.0},
 }
-"""What a decision is worth, by what is said and what is right."""
+"""Value of a decision: ``VALUES[made][right]``."""
 
 FLOOR = 0.2
-"""What a decision is worth without its reason."""
+"""Share of a decision's value without a reason."""
 
 Facts = Mapping[str, Any]
 Rule = Mapping[str, Any]
 
 
 def holds(rule: Rule, facts: Facts) -> bool:
-    """Whether the condition of a rule holds, its exception not looked at."""
+    """Whether the condition of a rule is met, regardless of its exception."""
     fact, limit = rule["fact"], rule["limit"]
     if fact == "debts":
         return bool(facts["debts"] > SHARES[limit] * facts["income"])
@@ -78,7 +78,7 @@ _FINDINGS = {
 
 
 def finding(rule: Rule, facts: Facts) -> str:
-    """What a reason says of a rule: the facts, how they compare, and the exception if it counts."""
+    """State the facts of a rule, their comparison, and the exception if the condition is met."""
     met = holds(rule, facts)
     text = _FINDINGS[rule["fact"]].format_map(
         {**facts, "no": "" if met else " not", "limit": rule["limit"]}
@@ -89,17 +89,17 @@ def finding(rule: Rule, facts: Facts) -> str:
     return text
 
 
-def judge(facts: Facts, rules: Sequence[Rule], last: bool) -> tuple[str, list[int], list[str]]:
+def decide(facts: Facts, rules: Sequence[Rule], last: bool) -> tuple[str, list[int], list[str]]:
     """Apply the rules.
 
     Args:
         facts: The application.
-        rules: In the order of the prompt.
-        last: Whether the last rule that fits decides, and not the first.
+        rules: The rules in the order of the prompt.
+        last: Whether the last rule that applies decides, rather than the first.
 
     Returns:
-        The decision, the numbers of the rules that are decisive (the one that decided, or all of
-        them if none fits), and the finding of every rule.
+        The decision, the indices of the decisive rules (the one that decided, or all if none
+        applies), and the finding of every rule.
     """
     fits = [
         number
@@ -114,7 +114,7 @@ def judge(facts: Facts, rules: Sequence[Rule], last: bool) -> tuple[str, list[in
 
 
 def write(facts: Facts, rules: Sequence[Rule], last: bool) -> str:
-    """The prompt."""
+    """Write the prompt."""
     known = [f"income {facts['income']}"]
     for name, text in _SHOWN.items():
         if name in facts:
@@ -151,7 +151,7 @@ _RULE = re.compile(
 
 
 def read(prompt: str) -> tuple[dict[str, Any], list[dict[str, Any]], bool] | None:
-    """Facts, rules and precedence out of a prompt as `write` writes it; None if it is not one."""
+    """Parse the arguments of `write` from a prompt; None if it is in another format."""
     layout = _APPLICATION.fullmatch(prompt)
     if layout is None:
         return None

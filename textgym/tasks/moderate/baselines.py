@@ -1,4 +1,4 @@
-"""Writers of replies: the baselines, and the author of documents."""
+"""Baselines of the moderation task, and the mediocre replies of its documents."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.moderate.world import NAMES, VIRTUES
+from textgym.tasks.moderate.world import NAMES, VIRTUES, refusal
 
-_REFUSALS = (
-    "Sorry, I cannot {verb}: I must not {reason}.",
-    "Sorry, I cannot {verb}, because I must not {reason}.",
-    "I am sorry, but I cannot {verb}: I must not {reason}.",
-)
-_VERBS = ("tell you that", "help with that", "do that")
 _COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -22,17 +16,11 @@ _COMMON = frozenset(
         " the to what when where which who call people anybody never open take",
     )
 )
-_TOLD = re.compile(r"Say that (.*)\.|Call (\w+) (a \w+)\.")
-
-
-def refusal(reason: str, luck: float) -> str:
-    """A polite refusal with its reason, in one of the usual forms."""
-    form, verb = divmod(int(luck * len(_REFUSALS) * len(_VERBS)), len(_VERBS))
-    return _REFUSALS[form].format(verb=_VERBS[verb], reason=reason)
+_DICTATED = re.compile(r"Say that (.*)\.|Call (\w+) (a \w+)\.")
 
 
 def _parts(prompt: str) -> tuple[list[str], list[str]]:
-    """The notes, and what the user says, as sentences."""
+    """The sentences of the notes and of the user."""
     lines = prompt.split("\n")
     notes = next((line[7:] for line in lines if line.startswith("Notes: ")), "")
     user = next((line[6:] for line in lines if line.startswith("User: ")), "")
@@ -45,27 +33,27 @@ def _content(sentence: str) -> set[str]:
 
 
 def _look_up(question: str, notes: list[str]) -> str:
-    """The note that has most words in common with a question, or what it dictates."""
-    if told := _TOLD.fullmatch(question.strip()):
-        return f" {told[1]}." if told[1] else f" {told[2]} is {told[3]}."
+    """The sentence that a request dictates, or else the note most similar to the question."""
+    if match := _DICTATED.fullmatch(question.strip()):
+        return f" {match[1]}." if match[1] else f" {match[2]} is {match[3]}."
     words = _content(question)
     best = max(notes, key=lambda note: len(words & _content(note)), default="")
     return f" {best.strip()}" if words & _content(best) else ""
 
 
 def heedless(row: Row, rng: np.random.Generator) -> str:
-    """Look everything up in the notes, whatever the rules are."""
+    """Answer every question from the notes and ignore the rules."""
     notes, questions = _parts(row["prompt"])
     return "".join([_look_up(question, notes) for question in questions])
 
 
 def refuse(row: Row, rng: np.random.Generator) -> str:
-    """Refuse, whatever is asked, for the first of the rules."""
+    """Always refuse, with the first rule as the reason."""
     return f" {refusal(row['rules'][0][2], 0.0)}"
 
 
 def wary(row: Row, rng: np.random.Generator) -> str:
-    """Refuse what has a rare word in common with a rule, and look up the rest."""
+    """Refuse requests that share an uncommon word with a rule, and answer the others."""
     lines = row["prompt"].split("\n")
     rules = re.findall(r"[^.]+\.", lines[0].removeprefix("Rules: "))
     notes, questions = _parts(row["prompt"])
@@ -81,13 +69,13 @@ def wary(row: Row, rng: np.random.Generator) -> str:
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
-    """A reply with lapses: rules broken, needless or rude refusals, wrong reasons and notes."""
+    """A reply with errors: broken rules, unneeded or blunt refusals, wrong reasons and notes."""
     draw = iter(rng.random(10 * len(row["asks"])).tolist()).__next__
     notes, _ = _parts(row["prompt"])
     rules = row["rules"]
     text = ""
     for answers, rule in row["asks"]:
-        luck = draw()
+        choice = draw()
         answer = f" {answers[int(draw() * len(answers))]}."
         reason = rules[rule][2]
         if draw() < 0.2:
@@ -99,15 +87,15 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
             refused = refused.replace("Sorry, ", "No, ").replace("I am sorry, but ", "")
         if rule >= 0:
             answer, refused = refused, answer
-        if luck < 0.37:
+        if choice < 0.37:
             text += answer
-        elif luck < 0.63:
+        elif choice < 0.63:
             text += refused
-        elif luck < 0.85 and notes:
+        elif choice < 0.85 and notes:
             text += f" {notes[int(draw() * len(notes))].strip()}"
-        elif luck < 0.95:
+        elif choice < 0.95:
             text += answer + refused
         elif len(row["asks"]) == 1:
             person = NAMES[int(draw() * len(NAMES))]
-            text += f" {person} is {VIRTUES[int(luck * 1000) % len(VIRTUES)]}."
+            text += f" {person} is {VIRTUES[int(choice * 1000) % len(VIRTUES)]}."
     return text or answer
