@@ -76,13 +76,13 @@ def test_rows_of_public_data(name):
         assert "judged as a whole" not in agrees(task, text, row)[0].what
 
 
-def test_what_is_said():
+def test_wrong_and_missing_parts_are_explained():
     risk = make_task("TextGen/Risk-v0")
     row = risk.item(0)
     [found] = row["findings"]
-    said = dict.fromkeys((part, what) for part, what, _ in risk.explain(" Approve: so it is.", row))
-    assert ("'so it is'", "nobody can read it") in said
-    assert (repr(found), "missing: it decides") in said
+    remarks_of = {part: what for part, what, _ in risk.explain(" Approve: so it is.", row)}
+    assert remarks_of["'so it is'"] == "not understood"
+    assert remarks_of[repr(found)].startswith("missing")
     code = make_task("TextGen/Code-v0")
     row = code.item(0)
     arguments, result = row["tests"][0]
@@ -92,7 +92,7 @@ def test_what_is_said():
 
 
 def remarks(name, text, level=1, index=0):
-    """What is said of the task's own item, whose reference the text may change."""
+    """Remarks by part on a text for one of the task's items; `text` may be a function of the oracle."""
     task = make_task(f"TextGen/{name}-v0", level)
     row = task.item(index)
     parts = agrees(task, text(task.oracle(row)) if callable(text) else text, row)
@@ -100,7 +100,7 @@ def remarks(name, text, level=1, index=0):
 
 
 @pytest.mark.parametrize("name", ["DataToText", "Sentiment", "Story", "Summarize"])
-def test_sentences_that_nobody_can_read_are_shown(name):
+def test_unreadable_sentences_are_explained(name):
     said = remarks(name, lambda oracle: f"{oracle} Walrus kettle")
     assert "full stop" in said["'Walrus kettle'"]
     said = remarks(name, lambda oracle: f"{oracle} Walrus kettle.")
@@ -108,8 +108,7 @@ def test_sentences_that_nobody_can_read_are_shown(name):
 
 
 @pytest.mark.parametrize("name", ["DataToText", "Story", "Summarize", "Translate"])
-def test_what_is_missing_is_shown(name):
-    """What a sentence less, or another one, leaves out."""
+def test_missing_parts_are_explained(name):
     others = make_task(f"TextGen/{name}-v0", 3).item(1)["reference"]
     said = remarks(name, others, level=3)
     assert any(what.startswith("missing") for what in said.values()), said

@@ -203,7 +203,7 @@ class Masks(Probe):
     ## Description
 
     After any text, half of the eight words are forbidden, and a single forbidden word makes the
-    reward 0. With `allowed` as an action mask, every text is correct and nothing has to be learned::
+    reward 0. With `allowed` as an action mask, every text is correct, with nothing to learn::
 
         task = textgym.make_task("TextGen/Probe-Masks-v0")
         env = ActionMasks(gymnasium.make(task.id), mask=task.allowed)
