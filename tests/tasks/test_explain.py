@@ -92,7 +92,7 @@ def test_wrong_and_missing_parts_are_explained():
 
 
 def remarks(name, text, level=1, index=0):
-    """Remarks by part on a text for one of the task's items; `text` may be a function of the oracle."""
+    """Remarks by part; `text` is a text, or a function of the oracle's."""
     task = make_task(f"TextGen/{name}-v0", level)
     row = task.item(index)
     parts = agrees(task, text(task.oracle(row)) if callable(text) else text, row)
