@@ -50,12 +50,14 @@ ifndef TEXTGYM_REAL_MODEL
 endif
 	$(BIN)/python -m pytest tests/real -m real -q --durations=10
 
-lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
+lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict, tables up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict textgym agents benchmarks
+	$(BIN)/python -m benchmarks.catalog --check
 
-format: $(STAMP)  ## let ruff fix and format the code
+format: $(STAMP)  ## let ruff fix and format the code; write the README's tables of tasks and rewards
+	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

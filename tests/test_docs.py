@@ -21,6 +21,8 @@ import pytest
 
 import textgym
 from agents.running import command_line as cli
+from benchmarks import catalog
+from textgym.tasks.registry import built_in_tasks
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -113,23 +115,29 @@ def test_benchmarks_that_are_named_exist() -> None:
         assert callable(importlib.import_module(name).main)
 
 
-def built_in_rewards() -> list[str]:
-    """Other tests register some of their own."""
-    return [name for name in textgym.registered_rewards() if not name.startswith("test_")]
-
-
-def test_readme_marks_the_rewards_that_need_options() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name in built_in_rewards():
+def test_tables_come_from_the_registries() -> None:
+    tables = catalog.tasks_table() + catalog.probes_table()
+    assert [name for name in built_in_tasks() if f"| `{name}` |" not in tables] == []
+    names = [name for name in textgym.registered_rewards() if not name.startswith("test_")]
+    rewards = catalog.rewards_table()
+    for name in names:
+        assert f"`{name}`" in rewards
         try:
             textgym.make_reward(name)
         except textgym.TextGymError:
-            assert f"`{name}` *" in readme
+            assert f"`{name}` *" in rewards
         else:
-            assert f"`{name}` *" not in readme
+            assert f"`{name}` *" not in rewards
 
 
-def test_readme_tables_name_everything() -> None:
+def test_check_notices_an_old_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "README.md"
     readme = (ROOT / "README.md").read_text()
-    names = [*textgym.registered_tasks(), *built_in_rewards()]
-    assert [name for name in names if f"`{name}`" not in readme] == []
+    page.write_text(readme.replace("| `TextGen/QA-v0` |", "| `TextGen/QB-v0` |"))
+    monkeypatch.setattr(catalog, "README", page)
+    assert catalog.main(["--check"]) == 1
+    assert "benchmarks.catalog" in capsys.readouterr().out
+    assert catalog.main([]) == catalog.main(["--check"]) == 0
+    assert "| `TextGen/QA-v0` |" in page.read_text()

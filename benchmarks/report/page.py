@@ -9,12 +9,13 @@ from pathlib import Path
 from benchmarks.report import tables
 from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
+from benchmarks.report.markdown import fenced
 from benchmarks.report.plots import Plot, plots
 from benchmarks.report.summary import Summary
 from benchmarks.report.tables import Table, in_html, in_markdown, visible
 from benchmarks.report.template import page
-from benchmarks.studies.gaming_page import fenced
 from benchmarks.suites.definitions import SUITES, make_suite
+from textgym.storage.files import write_text
 
 _PLACES = {
     "Over all tasks": ("aggregates", "profile"),
@@ -47,9 +48,9 @@ def report(runs: Path | str, out: Path | str, seed: int = 0) -> Path:
     for plot in drawn.values():
         plot.save(folder)
     command = commands(summary, runs, out)
-    (folder / "report.md").write_text(_markdown(summary, notes, drawn, command), "utf-8")
+    write_text(folder / "report.md", _markdown(summary, notes, drawn, command))
     path = folder / "report.html"
-    path.write_text(_html(summary, notes, drawn, command), "utf-8")
+    write_text(path, _html(summary, notes, drawn, command))
     return path
 
 

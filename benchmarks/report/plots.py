@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter
 from benchmarks.report import statistics as st
 from benchmarks.report.statistics import Estimate
 from benchmarks.report.summary import SMOOTHED, STATISTICS, Summary
+from textgym.storage.files import write_bytes, write_text
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Colours that are told apart without red and green: Okabe and Ito's, and a brown for the yellow,
@@ -67,8 +68,8 @@ class Plot:
 
     def save(self, folder: Path) -> None:
         """Write both files."""
-        (folder / f"{self.name}.svg").write_text(self.svg, "utf-8")
-        (folder / f"{self.name}.png").write_bytes(self.png)
+        write_text(folder / f"{self.name}.svg", self.svg)
+        write_bytes(folder / f"{self.name}.png", self.png)
 
 
 def style(agents: Sequence[str], agent: str) -> dict[str, Any]:

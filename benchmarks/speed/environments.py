@@ -18,9 +18,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.performance import benchmark_vector_step
 
-import textgym
 from benchmarks.speed.harness import Comparison, Result, Settings, interleaved
 from benchmarks.speed.models import text_length
+from textgym.tasks.registry import built_in_tasks
 
 MODES = {"batch": "vector_entry_point", "SyncVectorEnv": "sync"}
 # Steps before the measurement: rows of a fresh batch all end together, stepping spreads them out.
@@ -31,7 +31,7 @@ def measure(settings: Settings) -> Result:
     """Measure a plain environment, which costs next to nothing, and two tasks."""
     rows, steps = settings.choose((8, 20), (1024, 200), (1024, 400))
     ids = settings.choose(("plain",), ("plain", "TextGen/Sentiment-v0", "TextGen/Story-v0"), None)
-    tasks = [name for name in textgym.registered_tasks() if "Probe-" not in name]
+    tasks = [name for name in built_in_tasks() if "Probe-" not in name]
     comparisons = [compare(env_id, rows, steps, settings) for env_id in ids or ("plain", *tasks)]
     return Result(
         "Environments",

@@ -18,6 +18,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.speed.harness import Comparison, Result, Run, Settings, Table, machine
+from textgym.storage.files import write_json, write_text
 
 Record = dict[str, dict[str, Any]]
 
@@ -52,8 +53,8 @@ def write(folder: Path, record: Record) -> None:
     path = folder / "speed.json"
     if path.exists():
         record = {**json.loads(path.read_text()), **record}
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "speed.md").write_text(markdown(record) + "\n")
+    write_json(path, record)
+    write_text(folder / "speed.md", markdown(record) + "\n")
     plot(folder, record)
 
 

@@ -22,7 +22,6 @@ It writes adversarial.md, adversarial.json and adversarial.png.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -49,6 +48,8 @@ from textgym.tokenization import Tokenizer, load_tokenizer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from textgym.storage.files import write_json, write_text
 
 
 @dataclass
@@ -306,14 +307,14 @@ def main(args: Args) -> None:
     agent.learn(args.steps, callback=course)
     args.out.mkdir(parents=True, exist_ok=True)
     page = table(args, course.points, course.judges.floor)
-    (args.out / "adversarial.md").write_text(page, "utf-8")
+    write_text(args.out / "adversarial.md", page)
     record = {
         "settings": asdict(args) | {"out": str(args.out)},
         "floor": course.judges.floor,
         "points": course.points,
         "curve": course.curve,
     }
-    (args.out / "adversarial.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_json(args.out / "adversarial.json", record)
     plot(args, course, args.out / "adversarial.png")
 
 

@@ -36,7 +36,8 @@ from agents import ppo
 from agents.running.command_line import command_line
 from agents.running.evaluation import Evaluation, evaluate
 from agents.running.run import RunSettings
-from benchmarks.studies.gaming_page import HEAD, filled, line, section, texts
+from benchmarks.report.markdown import fill
+from benchmarks.studies.gaming_page import HEAD, line, section, texts
 from benchmarks.studies.measured import Measured
 from benchmarks.studies.preferences import judged_pairs
 from textgym.errors import SettingsError, near_matches
@@ -44,6 +45,7 @@ from textgym.lm.model import LanguageModel
 from textgym.rewards import RewardFunction, make_reward
 from textgym.rewards.preferences.settings import TrainSettings
 from textgym.sb3 import make_vec_env
+from textgym.storage.files import write_text
 from textgym.tasks import Task, make_task
 from textgym.tasks.code import language as code_language
 from textgym.tasks.qa import answers as qa_answers
@@ -239,7 +241,7 @@ def main(settings: Settings) -> None:
             print("\n".join([*HEAD, line(key, known[key]), "", *texts(key, known[key])]))
     if settings.page.is_file():
         page = settings.page.read_text("utf-8")
-        settings.page.write_text(filled(page, section(known, list(CASES))), "utf-8")
+        write_text(settings.page, fill(page, "gaming", section(known, list(CASES))))
         print(f"filled in {settings.page}")
 
 
@@ -289,7 +291,7 @@ def preference_model(settings: Settings, weights: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "pairs.jsonl"
     pairs = judged_pairs(settings.pairs, 8.0, settings.seed, "train")
-    file.write_text("".join(json.dumps(asdict(one.pair)) + "\n" for one in pairs), "utf-8")
+    write_text(file, "".join(json.dumps(asdict(one.pair)) + "\n" for one in pairs))
     learning = TrainSettings(
         pairs=str(file), lm=settings.lm, out=str(folder / "reward"), epochs=2, seed=settings.seed,
         threads=settings.threads, device=settings.device,
@@ -330,9 +332,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def write_results(path: Path, found: Mapping[str, Any]) -> None:
     """Write all that was found, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    part.replace(path)
+    write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from textgym.errors import SettingsError
-
-BEGIN, END = "<!-- gaming:begin -->", "<!-- gaming:end -->"
-"""The marks of the page between which the script writes."""
+from benchmarks.report.markdown import fenced
 
 HEAD = (
     "| training | reward | task's score | grammatical | different texts | words | KL |",
@@ -60,15 +57,6 @@ def wrapped(name: str, said: str) -> str:
     return "\n".join(f"{'' if at else name:{_MARGIN}}{part}" for at, part in enumerate(parts))
 
 
-def fenced(lines: Sequence[str]) -> list[str]:
-    """A block of plain text, whatever is in it."""
-    body = "\n".join(lines)
-    fence = "```"
-    while fence in body:
-        fence += "`"
-    return [f"{fence}text", body, fence]
-
-
 def section(known: Mapping[str, Any], order: Sequence[str]) -> str:
     """What stands between the page's marks.
 
@@ -108,17 +96,3 @@ def section(known: Mapping[str, Any], order: Sequence[str]) -> str:
 
 def _either(values: Any) -> str:
     return " or ".join(values)
-
-
-def filled(page: str, text: str) -> str:
-    """The page with a text between its marks, in place of what stood there.
-
-    Raises:
-        SettingsError: If the page has no such marks.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    # The last one: a text that a policy wrote might hold the mark.
-    _, end, tail = rest.rpartition(END)
-    if not begin or not end:
-        raise SettingsError(f"the page has no lines {BEGIN} and {END} to write between")
-    return f"{head}{begin}\n{text}\n{end}{tail}"

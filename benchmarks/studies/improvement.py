@@ -33,7 +33,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.ppo import Settings, make_agent
 from agents.running.environments import make_env
 from agents.running.evaluation import evaluate
-from textgym.tasks import make_task, registered_tasks
+from textgym.storage.files import write_json, write_text
+from textgym.tasks import make_task
+from textgym.tasks.registry import built_in_tasks
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -43,7 +45,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def trained_tasks() -> list[str]:
     """The tasks in open text."""
-    return [name for name in registered_tasks() if make_task(name).tokenizer is None]
+    return [name for name in built_in_tasks() if make_task(name).tokenizer is None]
 
 
 @dataclass
@@ -200,7 +202,7 @@ def report(args: Args) -> None:
     most = max(map(len, runs.values()))
     args.out.mkdir(parents=True, exist_ok=True)
     text = page(changes, args.steps, most, args.episodes)
-    (args.out / "improvement.md").write_text(text, encoding="utf-8")
+    write_text(args.out / "improvement.md", text)
     chart(changes, args.out / "improvement.png")
 
 
@@ -213,7 +215,7 @@ def main() -> None:
         file = args.runs / f"{task.replace('/', '-')}-{args.steps}-{seed}.json"
         if not file.exists():
             run = train(task, seed, args)
-            file.write_text(json.dumps(run) + "\n", encoding="utf-8")
+            write_json(file, run, indent=None)
             means = f"{np.mean(run['before']):.3f} -> {np.mean(run['after']):.3f}"
             print(f"{task}, seed {seed}: {means} in {run['cpu_seconds']} s", flush=True)
         report(args)

@@ -8,7 +8,6 @@ twenty minutes on one CPU core.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ from textgym.sb3 import LMRolloutBuffer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from textgym.storage.files import write_json, write_text
 
 
 @dataclass
@@ -139,9 +140,9 @@ def main() -> None:
     evaluations = Evaluations(args)
     agent.learn(args.steps, callback=evaluations)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "long_run.md").write_text(table(evaluations.points) + "\n")
+    write_text(args.out / "long_run.md", table(evaluations.points) + "\n")
     record = {"settings": asdict(args) | {"out": str(args.out)}, "points": evaluations.points}
-    (args.out / "long_run.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(args.out / "long_run.json", record)
     plot(evaluations.points, args.out / "long_run.png")
 
 

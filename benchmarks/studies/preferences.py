@@ -26,6 +26,7 @@ from textgym.rewards.preferences.model import PreferenceModel
 from textgym.rewards.preferences.pairs import Pair
 from textgym.rewards.preferences.settings import TrainSettings
 from textgym.rewards.preferences.training import train
+from textgym.storage.files import write_text
 from textgym.tasks import Row, make_task
 
 _TASK = "TextGen/Sentiment-v0"
@@ -94,7 +95,7 @@ def main(settings: Settings) -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "pairs.jsonl"
     learn = judged_pairs(settings.pairs, settings.sharpness, settings.seed, "train")
-    file.write_text("".join(json.dumps(asdict(one.pair)) + "\n" for one in learn), "utf-8")
+    write_text(file, "".join(json.dumps(asdict(one.pair)) + "\n" for one in learn))
     folder = train(
         TrainSettings(
             pairs=str(file),

@@ -39,6 +39,7 @@ from benchmarks.studies.reward_cases import (
 from textgym.errors import MissingDependencyError
 from textgym.rewards import RewardFunction, RewardSum, make_reward, registered_rewards
 from textgym.rewards.remote.http_scorer import HttpScorer
+from textgym.storage.files import write_text
 
 _BATCH = 256
 
@@ -126,7 +127,7 @@ def main(settings: Settings) -> None:
     text = page(settings, lines, missing, waits)
     print(text[text.index("## ") :])
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / "rewards.md").write_text(text, "utf-8")
+    write_text(settings.out / "rewards.md", text)
     print(f"wrote {settings.out / 'rewards.md'}")
 
 

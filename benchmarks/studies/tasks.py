@@ -19,8 +19,10 @@ import torch
 import tyro
 
 from textgym.pretrain.writing import writer
-from textgym.tasks import Task, make_task, registered_tasks
+from textgym.storage.files import write_text
+from textgym.tasks import Task, make_task
 from textgym.tasks.mix import Mix
+from textgym.tasks.registry import built_in_tasks
 from textgym.testing.standings import Standing, play, standings
 
 _OUT = Path(__file__).parents[2] / "docs" / "tasks.md"
@@ -48,7 +50,7 @@ def main(settings: Settings) -> None:
     """Judge every task in open text and write the table."""
     torch.manual_seed(settings.seed)
     lines = [_HEAD.format(command=_command(settings)), _table_head(settings.lm)]
-    for name in registered_tasks():
+    for name in built_in_tasks():
         # A mixture's tasks are judged one by one; the probes' scales are closed forms.
         if name == Mix.id or "Probe-" in name:
             continue
@@ -57,7 +59,7 @@ def main(settings: Settings) -> None:
                 lines.append(line(make_task(name, level), settings))
                 print(lines[-1], flush=True)
     settings.out.parent.mkdir(exist_ok=True)
-    settings.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(settings.out, "\n".join(lines) + "\n")
     print(f"written to {settings.out}")
 
 

@@ -18,24 +18,16 @@ import pytest
 from agents import ppo
 from agents.running.command_line import parse as parse_agent
 from agents.running.evaluation import Evaluation
+from benchmarks.report.markdown import fenced, fill
 from benchmarks.studies import gaming
-from benchmarks.studies.gaming_page import (
-    BEGIN,
-    END,
-    HEAD,
-    fenced,
-    filled,
-    line,
-    section,
-    texts,
-    wrapped,
-)
+from benchmarks.studies.gaming_page import HEAD, line, section, texts, wrapped
 from benchmarks.studies.reward_cases import OPTIONS
 from textgym.errors import SettingsError
 from textgym.lm.model import LanguageModel
 from textgym.rewards import train
 from textgym.tasks import make_task
 
+BEGIN, END = "<!-- gaming:begin -->", "<!-- gaming:end -->"
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "rewards.md").read_text("utf-8")
 CODE = "TextGen/Code-v0"
@@ -167,14 +159,14 @@ def test_section_is_in_the_order_of_the_cases() -> None:
 
 def test_page_is_filled_again_and_again() -> None:
     page = f"head\n{BEGIN}\nold\n{END}\ntail\n"
-    once = filled(page, "new")
+    once = fill(page, "gaming", "new")
     assert once == f"head\n{BEGIN}\nnew\n{END}\ntail\n"
-    assert filled(once, "new") == once
+    assert fill(once, "gaming", "new") == once
     # A text that holds a mark does not cut the page.
-    assert filled(filled(page, f"a {END} {BEGIN} b"), "new") == once
+    assert fill(fill(page, "gaming", f"a {END} {BEGIN} b"), "gaming", "new") == once
     for broken in ("", f"{BEGIN}", f"{END}", f"{END} {BEGIN}"):
         with pytest.raises(SettingsError):
-            filled(broken, "new")
+            fill(broken, "gaming", "new")
 
 
 # -- the script ------------------------------------------------------------------------------------
@@ -229,7 +221,7 @@ def test_preference_model_is_a_reward(tmp_path: Path) -> None:
 
 
 def test_page_has_the_marks_and_names_every_reward() -> None:
-    assert filled(PAGE, "x").count(BEGIN) == 1
+    assert fill(PAGE, "gaming", "x").count(BEGIN) == 1
     variants = {"rouge1", "rouge2", "rougeL", "rougeLsum"}
     assert [name for name in OPTIONS if f"`{name}`" not in PAGE and name not in variants] == []
 

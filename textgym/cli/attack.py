@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from textgym.errors import TaskError
+from textgym.storage.files import write_text
 from textgym.tasks import Task
 from textgym.testing import Attack, Finding, attack_task
 
@@ -71,7 +72,7 @@ def attack_tasks(
         command = f"textgym check --attack {'--all' if len(tasks) > 1 else tasks[0].id}"
         command += f" --seconds {seconds:g} --rows {rows} --seed {seed} --out {out.as_posix()}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page(attacks, command, texts), encoding="utf-8")
+        write_text(out, page(attacks, command, texts))
         console.print(f"written to {out}")
     return int(bool(failures))
 

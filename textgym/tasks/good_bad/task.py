@@ -79,7 +79,7 @@ class GoodBad(Task):
 
     id = "TextGen/GoodBad-v0"
     tags = ("basic", "exact")
-    scored_by = "`good`: a bandit whose gradient is known in closed form"
+    scored_by = "1 for `good`; a bandit whose gradient is known in closed form"
     max_prompt_tokens = 1
     max_new_tokens = 1
     tokenizer = ("good", "bad")

@@ -41,7 +41,6 @@ class Probe(Task):
         lengths: `max_new_tokens` by level, starting at level 1; empty if it is constant.
     """
 
-    scored_by = "a probe of one ability, whose optimum is known in closed form"
     tokenizer: ClassVar[tuple[str, ...]]
     lengths: ClassVar[tuple[int, ...]] = ()
     max_prompt_tokens = 1
