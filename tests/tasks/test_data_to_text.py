@@ -1,4 +1,4 @@
-"""The reader of records against texts judged by hand, and against bookkeeping of its own."""
+"""The data-to-text task: scores by hand and by independent rules, attacks and public data."""
 
 import itertools
 import re
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import document_scores
 from textgym.errors import DataError
 from textgym.tasks.data_to_text.concepts import (
     AGENTS,
@@ -19,12 +20,12 @@ from textgym.tasks.data_to_text.concepts import (
     PREPOSITIONS,
     TOOLS,
     VERBS,
-    article,
 )
-from textgym.tasks.data_to_text.grammar import DOMAINS, grammar
-from textgym.tasks.data_to_text.phrases import MORE
+from textgym.tasks.data_to_text.grammar import grammar
+from textgym.tasks.data_to_text.phrases import EXTRA_PHRASES
 from textgym.tasks.data_to_text.reader import claims_of, pronoun, read_concepts, read_record
 from textgym.tasks.data_to_text.task import DataToText
+from textgym.tasks.data_to_text.world import DOMAINS, article
 from textgym.testing import check_task
 
 LANTERN = {
@@ -61,26 +62,26 @@ def test_contract():
         (" The Blue Lantern serves cheap Greek food.", 2 / 4),
         # Two of four, one claim wrong.
         (" The Blue Lantern serves cheap Thai food. It is near the bridge.", 2 / 4 * 2 / 3),
-        # One of four right, one both right and wrong, so that it is not told: a contradiction.
+        # One of four right; one is contradicted, which does not count as right.
         (" The Blue Lantern is cheap, serves Greek food and offers Thai food.",
          1 / 4 * 1 / 2 / 2.5),
-        # A thing told again, in other words.
+        # A repetition in other words.
         (" The Blue Lantern is a cheap restaurant. It is cheap.", 1 / 4 / 2.5),
-        # A secret, a false secret and something that the record does not say.
+        # A private line, a false private line and an attribute that the record lacks.
         (" The Blue Lantern is cheap and is closed on Monday.", 1 / 4 * 1 / 2 / 2.5),
         (" The Blue Lantern is cheap and is closed on Friday.", 1 / 4 * 1 / 2 / 2.5),
         (" The Blue Lantern is cheap and welcomes children.", 1 / 4 * 1 / 2),
-        # Nobody named, named too late, somebody else, a wrong pronoun.
+        # No subject, a late one, another one, a wrong pronoun.
         (" It serves cheap Greek food.", 0),
         (" It is cheap. The Blue Lantern serves Greek food.", 1 / 4 / 2.5),
         (" The Red Lantern serves cheap Greek food.", 0),
         (" The Blue Lantern is cheap. The Red Bell serves Greek food.", 1 / 4 / 2.5),
-        # Not a sentence; one of eleven pieces; one that breaks off; one that cannot continue.
+        # Not a sentence; a long one; an incomplete one; one that cannot be completed.
         (" The Blue Lantern is cheap. Greek.", 1 / 4 / 2.5),
         (" The Blue Lantern is cheap. a b c d e f g h i j.", 1 / 4 / 4),
         (" The Blue Lantern is cheap. It serves", 1 / 4 / 2.5),
         (" The Blue Lantern is cheap. It it", 1 / 4 / 2.5),
-        # Echoes.
+        # Copies of the record.
         (" name: Blue Lantern. food: Greek. price: cheap.", 0),
         (" Blue Lantern, Greek, cheap, old town, bridge.", 0),
         # White space around a text is not part of it.
@@ -161,13 +162,13 @@ OPEN = {
         (PERSON, " Tom's home is Berlin.", 0),
     ],
 )  # fmt: skip
-def test_what_people_say_is_understood(row, text, score):
+def test_phrases_that_only_the_reader_knows(row, text, score):
     assert DataToText().score(text, row) == pytest.approx(score)
 
 
 @pytest.mark.parametrize("level", DataToText.levels)
 def test_records_do_not_contradict_themselves(level):
-    """By rules written here; every value of every attribute still occurs."""
+    """By independent rules; every value of every attribute still occurs."""
     task, rng = DataToText(level), np.random.default_rng(level)
     seen = set()
     for _ in range(4000):
@@ -232,8 +233,7 @@ def test_records_do_not_contradict_themselves(level):
 )  # fmt: skip
 def test_concepts_judged_by_hand(text, right, wrong, faults):
     row = concepts("boy", "throw", "ball", "park")
-    reading = read_concepts(text, row)
-    assert reading == (right, wrong, faults)
+    assert read_concepts(text, row) == (right, wrong, faults)
     expected = 0.0
     if right:
         expected = len(right) / 4 * len(right) / (len(right) + wrong) / (1 + 1.5 * faults)
@@ -241,8 +241,8 @@ def test_concepts_judged_by_hand(text, right, wrong, faults):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_every_phrase_claims_what_it_says(domain):
-    """Each clause with some values, spelled without the grammar's help."""
+def test_every_phrase_claims_its_values(domain):
+    """Each clause with some values, spelled independently of the grammar."""
     this, rng = DOMAINS[domain], np.random.default_rng(0)
     subject = this.subjects[-1]
     whom = this.named.format(subject)
@@ -253,8 +253,8 @@ def test_every_phrase_claims_what_it_says(domain):
     sentences += [f"{other} {clause}" for clause in this.clauses]
     sentences += [f"{front}, {whom} {filler}" for front in this.fronts]
     sentences += [other.replace("{s}", whom) for other in this.others]
-    # What only the reader knows, with and without its optional parts.
-    more = MORE[domain]
+    # Phrases that only the reader knows, with and without their optional parts.
+    more = EXTRA_PHRASES[domain]
     also = [f"{begin} {clause}" for clause in more.clauses]
     also += [other.replace("{s}", whom) for other in more.others]
     also += [f"{begin}'s {owned}" for owned in more.owned]
@@ -274,8 +274,8 @@ def test_every_phrase_claims_what_it_says(domain):
                 return f"{'an ' if vowel else 'a '}{text}" if prefix else text
 
             text = re.sub(r"\{(a_)?(\w+)\}", fill, sentence) + "."
-            for said, attribute, value in re.findall(r"(\w+)\|(\w+)=(\w+)", text):
-                text = text.replace(f"{said}|{attribute}={value}", said)
+            for word, attribute, value in re.findall(r"(\w+)\|(\w+)=(\w+)", text):
+                text = text.replace(f"{word}|{attribute}={value}", word)
                 if attribute != "pronoun":
                     expected[attribute] = value.replace("_", " ")
             words = text[:-1].replace(",", " ,").split()
@@ -285,7 +285,7 @@ def test_every_phrase_claims_what_it_says(domain):
             assert {a: v for a, v in claims if a not in ("about", "pronoun")} == expected, text
 
 
-# A second opinion on whole texts: clauses made and counted here, by one rule after another.
+# An independent count of the claims of whole texts.
 
 _PHRASES = {
     "food": ("serves {} food", "offers {} food"),
@@ -312,16 +312,16 @@ sentence = st.tuples(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(sentence, max_size=6))
-def test_reader_equals_a_second_bookkeeping(sentences):
+def test_reader_equals_an_independent_count(sentences):
     facts = dict(LANTERN["facts"])
-    text, told, lies, named = "", [], 0, False
+    text, claims, wrong, named = "", [], 0, False
     faults = 0
     for subject, clauses in sentences:
-        spoken = [_PHRASES[a][i % len(_PHRASES[a])].format(_VALUES[a][j]) for a, i, j in clauses]
-        text += f" {subject} " + " and ".join(filter(None, [", ".join(spoken[:-1]), spoken[-1]]))
+        parts = [_PHRASES[a][i % len(_PHRASES[a])].format(_VALUES[a][j]) for a, i, j in clauses]
+        text += f" {subject} " + " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
         text += "."
         if subject == "They":
-            # No word for a restaurant. Commas count as words, and so does what is before a space.
+            # Not a word for a restaurant. Commas and the empty text before a space count as words.
             pieces = ["", *re.findall(r"\w+|,", text[text.rindex(" They") :])]
             faults += 1 + len(pieces) // 8
         elif subject == "The Red Rose":
@@ -331,24 +331,24 @@ def test_reader_equals_a_second_bookkeeping(sentences):
             faults += 1
         else:
             named = True
-            told += [(a, _VALUES[a][j]) for a, _, j in clauses]
+            claims += [(a, _VALUES[a][j]) for a, _, j in clauses]
     right = set()
     for attribute in set(facts) - {"closed"}:
-        values = [value for a, value in told if a == attribute]
+        values = [value for a, value in claims if a == attribute]
         if values and set(values) == {facts[attribute]}:
             right.add(attribute)
-    lies += sum(facts.get(a) != value or a == "closed" for a, value in told)
-    faults += sum(a == "closed" for a, _ in told)
-    for attribute in {a for a, _ in told}:
-        values = [value for a, value in told if a == attribute]
-        faults += sum(value != values[0] for value in values)  # it contradicts itself
+    wrong += sum(facts.get(a) != value or a == "closed" for a, value in claims)
+    faults += sum(a == "closed" for a, _ in claims)
+    for attribute in {a for a, _ in claims}:
+        values = [value for a, value in claims if a == attribute]
+        faults += sum(value != values[0] for value in values)  # contradictions
     for attribute in set(facts) - {"closed"}:
-        faults += max(0, told.count((attribute, facts[attribute])) - 1)
-    assert read_record(text, LANTERN) == (right, lies, faults)
+        faults += max(0, claims.count((attribute, facts[attribute])) - 1)
+    assert read_record(text, LANTERN) == (right, wrong, faults)
 
 
 def test_concepts_equal_a_brute_force_over_roles():
-    """Every verb with every object, agent, place and thing along: the sentence and its faults."""
+    """Every verb with every object, and random agents, places and tools."""
     rng = np.random.default_rng(0)
     along = sorted({*TOOLS, *COMPANIONS})
     seen = {True: 0, False: 0}
@@ -371,16 +371,16 @@ def test_concepts_equal_a_brute_force_over_roles():
                 bad.add(("with", thing))
         elif thing not in this.tools or who in ANIMALS:
             bad.add(("with", thing))
-        reading = read_concepts(text, concepts(verb, what, who, where, thing))
+        claims = read_concepts(text, concepts(verb, what, who, where, thing))
         fine = {verb, what, who, where, thing} - {word for _, word in bad}
         seen[not bad] += 1
-        assert reading.wrong == len(bad), text
-        assert reading.faults == len(bad)
-        assert fine <= reading.right, text
+        assert claims.wrong == len(bad), text
+        assert claims.faults == len(bad)
+        assert fine <= claims.right, text
     assert min(seen.values()) > 0
 
 
-def test_who_is_an_agent():
+def test_agents():
     assert set(AGENTS) == {*PEOPLE, *ANIMALS, "friend", "cousin", "neighbour"}
 
 
@@ -388,16 +388,16 @@ def test_who_is_an_agent():
 
 
 @pytest.mark.parametrize("level", DataToText.levels)
-def test_rows_are_as_the_level_says(level):
+def test_sizes_of_rows_by_level(level):
     task, rng = DataToText(level), np.random.default_rng(level)
-    told, sets = set(), set()
+    records, sets = set(), set()
     for _ in range(400):
         row = task.sample(rng)
         if row["domain"] == "concepts":
             sets.add(len(row["facts"]))
             assert len({word for _, word in row["facts"]}) == len(row["facts"])
             continue
-        told.add(len(row["facts"]) - len(row["private"]))
+        records.add(len(row["facts"]) - len(row["private"]))
         assert len(row["private"]) == (level == 3)
         facts = dict(row["facts"])
         assert len(facts) == len(row["facts"])
@@ -408,13 +408,13 @@ def test_rows_are_as_the_level_says(level):
         for attribute, value in row["facts"]:
             mark = " (private)" if attribute in row["private"] else ""
             assert f"\n{attribute}: {value}{mark}\n" in row["prompt"]
-    assert told == {1: {2, 3}, 2: {4}, 3: {5, 6}}[level]
+    assert records == {1: {2, 3}, 2: {4}, 3: {5, 6}}[level]
     assert sets == {level + 2}
 
 
 @pytest.mark.parametrize("level", DataToText.levels)
-def test_any_other_record_makes_the_text_worse(level):
-    """The text stays, one value or name of the record changes."""
+def test_any_other_record_lowers_the_score(level):
+    """The text stays the same, one value or name of the record changes."""
     task, rng = DataToText(level), np.random.default_rng(level)
     for _ in range(150):
         row = task.sample(rng)
@@ -438,7 +438,7 @@ def test_any_other_record_makes_the_text_worse(level):
 
 
 @pytest.mark.parametrize("level", DataToText.levels)
-def test_order_of_lines_and_whose_name_do_not_matter(level):
+def test_order_of_lines_and_pronouns_do_not_matter(level):
     task, rng = DataToText(level), np.random.default_rng(level)
     for _ in range(100):
         row = task.sample(rng)
@@ -493,18 +493,7 @@ def test_baselines_and_documents(level):
         mean = np.mean([task.score(baseline(row, rng), row) for row in rows])
         assert low < mean < high, (name, mean)
 
-    kept = []
-
-    class Keep(DataToText):
-        def sample(self, rng):
-            kept.append(super().sample(rng))
-            return kept[-1]
-
-    scores = []
-    for _ in range(600):
-        document = Keep(level).document(rng)
-        assert document.startswith(kept[-1]["prompt"])
-        scores.append(task.score(document[len(kept[-1]["prompt"]) :], kept[-1]))
+    scores = document_scores(task, 600, " ")
     assert 0.35 < np.mean(scores) < 0.62
     assert np.std(scores) > 0.2
     assert 0.02 < np.mean([score == 0 for score in scores]) < 0.25
@@ -607,8 +596,8 @@ def test_public_rows(raw, values, references):
         {**TOTTO, "sentence_annotations": []},
     ],
 )  # fmt: skip
-def test_rows_without_references_say_so_at_once(raw):
-    with pytest.raises(DataError, match=r"no reference text.*split"):
+def test_rows_without_references_are_refused(raw):
+    with pytest.raises(DataError, match=r"^(E2E NLG|CommonGen|WebNLG|ToTTo): "):
         DataToText().convert(raw)
     own = {**raw, "prompt": "Tell it:"}  # for a reward of the user's own
     assert DataToText().convert(own) == own
@@ -630,7 +619,7 @@ def test_prompt_and_other_columns_are_kept():
 
 
 def test_a_missing_value_costs_its_share():
-    """By hand: the libraries' own numbers, times two of three values."""
+    """The numbers of the libraries, times two of three values."""
     sacrebleu = pytest.importorskip("sacrebleu")
     rouge = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
     row = DataToText().convert(

@@ -1,7 +1,7 @@
-"""The concept sets of the data-to-text task: who does what, to what, with what and where.
+"""The language of concept sets: verbs with plausible agents, objects, tools and places.
 
-A sentence of this language has up to five roles: an agent, a verb, an object, something or somebody
-that the agent has along, and a place. Each verb says what may stand in the other roles.
+A sentence has up to five roles: an agent, a verb, an object, a tool or companion ("with"), and a
+place. Each verb restricts the words in the other roles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import cache
 from typing import NamedTuple
 
 from textgym.tasks.automaton import compile_grammar
-from textgym.tasks.data_to_text.grammar import State, article, claiming, translate
+from textgym.tasks.data_to_text.grammar import State, claiming, translate
+from textgym.tasks.data_to_text.world import article
 
 PEOPLE = (
     "boy", "girl", "man", "woman", "child", "farmer", "teacher", "baker", "doctor", "sailor",
@@ -21,14 +22,14 @@ COMPANIONS = ("friend", "cousin", "neighbour", "dog")
 
 
 class Verb(NamedTuple):
-    """A verb: its forms, and what may stand in each role beside it.
+    """A verb with its forms and the words of its other roles.
 
     Attributes:
-        forms: Third person, past, participles in -ing and of the perfect.
-        objects: What it may be done to.
-        tools: What it may be done with, besides companions.
-        places: Where.
-        animals: Agents other than people.
+        forms: Third person, past tense, present participle and past participle.
+        objects: Plausible objects.
+        tools: Plausible tools, in addition to companions.
+        places: Plausible places.
+        animals: Plausible agents in addition to people.
     """
 
     forms: tuple[str, str, str, str]
@@ -124,7 +125,7 @@ ADJECTIVES = {
     "object": ("big", "new", "small", "old", "little"),
     "with": ("big", "new", "small", "old", "little"),
 }
-"""By role: letters are not happy."""
+"""Adjectives that suit all nouns of a role."""
 
 _PLURALS = {
     "man": "men", "woman": "women", "child": "children", "fish": "fish", "mouse": "mice",
@@ -140,7 +141,7 @@ def plural(noun: str) -> str:
 
 
 def plausible(role: str, lemma: str, roles: Mapping[str, str]) -> bool:
-    """Whether a word may stand in its role beside the words in the other roles."""
+    """Whether a word suits its role, given the words in the other roles."""
     verb, agent = VERBS[roles["verb"]], roles["agent"]
     if role == "agent":
         return lemma in PEOPLE or lemma in COMPANIONS[:-1] or lemma in verb.animals
@@ -154,7 +155,7 @@ def plausible(role: str, lemma: str, roles: Mapping[str, str]) -> bool:
 
 
 def _nouns(role: str, nouns: tuple[str, ...]) -> dict[str, list[str]]:
-    """The phrases of one role: singular, plural, and capitalised where a sentence begins."""
+    """The rules of one role: singular, plural, and capitalised at the start of a sentence."""
     single = [claiming(noun, role, noun) for noun in nouns]
     many = [claiming(plural(noun), role, noun) for noun in nouns]
     one = [f"the [<{role}_adjective>] <{role}_noun>", f"<{role}_an> <{role}_noun>"]
@@ -184,10 +185,9 @@ def _capital(phrase: str, role: str) -> str:
 
 @cache
 def concept_grammars() -> tuple[State, State]:
-    """The automata of all active and of all passive sentences with these roles.
+    """The automata of active and of passive sentences.
 
-    They are two, since a word that begins a sentence is its agent in one and its object in the
-    other.
+    There are two because the first noun is the agent of one and the object of the other.
     """
     rules: dict[str, list[str]] = {
         **_nouns("agent", AGENTS),

@@ -1,8 +1,8 @@
-"""Phrases about records that the reader understands and the task's own writers do not use.
+"""Phrases that the reader accepts in addition to those of the writer.
 
-People put the same thing in other words than a generator: these are the likeliest. They are written
-as in `data_to_text_grammar`, with two additions: ``[...]`` may be left out, and ``word|name=value``
-claims a value itself. An ending may follow a value: ``{closed}s`` reads "Tuesdays".
+The notation is that of `textgym.tasks.data_to_text.world`, with two additions: ``[...]`` is
+optional, and ``word|name=value`` claims a value. An ending may follow a value: ``{closed}s`` reads
+"Tuesdays".
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class Phrases(NamedTuple):
-    """What else is understood in one domain.
+    """The additional phrases of a domain.
 
     Attributes:
-        clauses: What may follow the subject.
-        others: Whole sentences; without ``{s}`` they need a subject that is named before.
-        owned: What may follow "Sam's", "His" or "Its".
-        named: Other names for the subject, with ``{}`` for the value of the record.
+        clauses: Clauses that follow the subject.
+        others: Whole sentences; those without ``{s}`` need a subject that was named before.
+        owned: Phrases that follow "Sam's", "His" or "Its".
+        named: Other names for the subject, with ``{}`` for its value in the record.
     """
 
     clauses: tuple[str, ...]
@@ -33,9 +33,9 @@ def _lines(text: str) -> tuple[str, ...]:
 POSSESSIVES = {"it": "Its", "he": "His", "she": "Her", "they": "Their"}
 
 ENDINGS = ("s", "%")
-"""What may be glued to a value."""
+"""Endings of a value."""
 
-MORE: dict[str, Phrases] = {
+EXTRA_PHRASES: dict[str, Phrases] = {
     "restaurant": Phrases(
         _lines("""
             has [{price}] {food} food

@@ -1,7 +1,7 @@
-"""Public data-to-text data: how rows of known formats become prompts, and how texts are judged.
+"""Public data-to-text data: conversion of its rows, and the scorer of texts.
 
-Recognised by their columns are ToTTo, E2E NLG, WebNLG and CommonGen, as files and as the Hub has
-them, with small differences between copies allowed for.
+The formats of ToTTo, E2E NLG, WebNLG and CommonGen, in the data sets' own files and in their copies
+on the Hub, are recognised by their columns.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from textgym.data.literals import from_array
 from textgym.data.rows import Row
 from textgym.data.words import words_of
 from textgym.errors import DataError
@@ -19,20 +20,19 @@ from textgym.tasks.on_topic import on_topic
 _CELL = re.compile(r"<cell>\s*(.*?)\s*<", re.DOTALL)
 _SLOT = re.compile(r"\s*([^,\[\]]+?)\s*\[([^\]]*)\]")
 _TAG = re.compile(r"\s*</?\w+>\s*")
-_LIMIT = 2_000
-_LONGER = 4
-"""Texts this many times longer than every reference, and more, are not judged."""
+_MAX_CHARACTERS = 2_000
+_MAX_RATIO = 4
+"""Texts longer than this many times the longest reference (plus 200 characters) score 0."""
 
 
 def convert(row: Row) -> Row:
-    """A row with prompt, references and values, if the format is known; else the row as it is.
+    """Add prompt, references and values to a row of a known format; return others unchanged.
 
-    A prompt that the row has is kept, and so are all columns but those that the format is made of.
+    An existing prompt is kept, and so are all columns that the format does not define.
 
     Raises:
-        DataError: On a row of a known format without references, unless it has a prompt of its own
-            (another reward may judge it; it is left as it is). What the record asks for could be
-            looked for in the text, but a list of keywords would earn as much as a sentence.
+        DataError: If a row of a known format has neither references nor a prompt. (Coverage of the
+            record alone would score a list of keywords as high as a sentence.)
     """
     for name, read, columns in _FORMATS:
         made = read(row)
@@ -43,9 +43,9 @@ def convert(row: Row) -> Row:
             if "prompt" in row:
                 return row
             raise DataError(
-                f"this row of {name} has no reference text, and nothing else can judge what is "
-                "written about it: take a split that has references (train or validation), or "
-                "make rows with a prompt column and pass another reward="
+                f"{name}: a row has no reference text, so it cannot be scored: use a split that "
+                "has references (train or validation), or add a prompt column and pass another "
+                "reward="
             )
         kept = {key: row[key] for key in row if key not in columns and key not in _OURS}
         prompt = row.get("prompt", "\n".join([header, *lines, "Text:"]))
@@ -59,7 +59,7 @@ def convert(row: Row) -> Row:
 _Made = tuple[str, list[str], list[str], list[str]]
 
 _OURS = frozenset(("references", "reference", "target", "values", "facts"))
-"""Columns that `convert` writes or reads in all formats, or that `judge` reads in our own rows."""
+"""Columns that `convert` reads or writes in all formats, or that `judge` reads in built-in rows."""
 
 
 def _e2e(row: Row) -> _Made | None:
@@ -76,7 +76,7 @@ def _e2e(row: Row) -> _Made | None:
 
 def _commongen(row: Row) -> _Made | None:
     concepts = _strings(row.get("concepts"))
-    joined = row.get("concept_set")  # The data set's own files.
+    joined = row.get("concept_set")  # in the data set's own files
     if not concepts and isinstance(joined, str):
         concepts = [one for one in joined.split("#") if one.strip()]
     if not concepts:
@@ -142,7 +142,7 @@ def _totto(row: Row) -> _Made | None:
         try:
             value = table[int(cell[0])][int(cell[1])]["value"]
         except (IndexError, KeyError, TypeError, ValueError):
-            continue  # a cell that the table does not have
+            continue  # a cell outside the table
         values.append(str(value))
     if not values:
         return None
@@ -189,7 +189,7 @@ def _totto_lines(titles: Iterable[Any], values: list[str]) -> list[str]:
 
 
 def _texts(row: Row, *names: str) -> list[str]:
-    """All texts that the format's columns, or the usual ones, hold."""
+    """All texts in the given columns and the usual ones."""
     found: list[str] = []
 
     def look(value: Any) -> None:
@@ -208,7 +208,7 @@ def _texts(row: Row, *names: str) -> list[str]:
 
 
 def _english(value: Mapping[str, Any], name: str) -> Any:
-    """The texts of one name; the English ones where languages are told (WebNLG has Russian too)."""
+    """The texts of one name; only the English ones if there is a language (WebNLG has Russian)."""
     texts: Any = value.get(name)
     languages = value.get("lang")
     if isinstance(languages, str):
@@ -220,8 +220,7 @@ def _english(value: Mapping[str, Any], name: str) -> Any:
 
 
 def _strings(value: Any) -> list[str]:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    value = from_array(value)
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         return list(value)
     return []
@@ -229,32 +228,32 @@ def _strings(value: Any) -> list[str]:
 
 @cache
 def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards import Chrf, Rouge  # the libraries are optional
+    from textgym.rewards import Chrf, Rouge  # optional dependencies
 
     return Rouge("rougeL", tokenizer="words"), Chrf()
 
 
 def overlap(completion: str, row: Mapping[str, Any]) -> float:
-    """The mean of ROUGE-L and chrF times the share of the values told, for the best reference.
+    """The mean of ROUGE-L and chrF times the coverage of the values, maximum over the references.
 
-    The values that a reference does not spell out itself ("yes", an inflected verb) are not asked
-    of a text compared with it, so that every reference scores 1. Lines of the record that are
-    copied as they stand ("food: French") take away their share of the score, which is multiplied by
-    how far the text is `on_topic`.
+    Coverage counts only values that the reference contains ("yes" or an inflected verb may be
+    missing), so every reference scores 1. The score is reduced by the share of the record's lines
+    that are copied verbatim ("food: French"), and multiplied by the `on_topic` factor.
     """
     references = _strings(row.get("references")) or [row["reference"]]
     longest = max(map(len, references), default=0)
     text = completion.strip()
-    if not text or not longest or len(text) > min(_LIMIT, _LONGER * longest + 200):
+    if not text or not longest or len(text) > min(_MAX_CHARACTERS, _MAX_RATIO * longest + 200):
         return 0.0
     rouge, chrf = _scorers()
     values = _strings(row.get("values"))
-    told = words_of(text)
+    text_words = words_of(text)
     best = 0.0
     for one in references:
         words = words_of(one)
-        asked = [value for value in values if _tells(words, value)]
-        coverage = sum(_tells(told, value) for value in asked) / len(asked) if asked else 1.0
+        asked = [value for value in values if _contains(words, value)]
+        found = [value for value in asked if _contains(text_words, value)]
+        coverage = len(found) / len(asked) if asked else 1.0
         if coverage > best:
             column: dict[str, Any] = {"reference": [one]}
             likeness = sum(metric([""], [text], **column)[0] for metric in (rouge, chrf)) / 2
@@ -264,8 +263,8 @@ def overlap(completion: str, row: Mapping[str, Any]) -> float:
     return float(min(1.0, best * (1.0 - copied)) * on_topic(text, references))
 
 
-def _tells(words: Sequence[str], value: str) -> bool:
-    """Whether the words hold those of a value, with other endings perhaps."""
+def _contains(words: Sequence[str], value: str) -> bool:
+    """Whether the words include those of a value, possibly with other endings."""
     return all(
         any(
             word == part

@@ -1,8 +1,4 @@
-"""Reads the text of a record or of a concept set back, and compares it with what was given.
-
-The automata of `data_to_text_grammar` and `data_to_text_concepts` say whether a sentence is English
-and what its words claim; here the claims are added up.
-"""
+"""Parses a text about a record or a concept set, and checks its claims against the row."""
 
 from __future__ import annotations
 
@@ -14,21 +10,20 @@ from textgym.tasks.data_to_text.grammar import Claim, State, grammar
 from textgym.tasks.judgement import Judgement, discount, nothing, quoted, unreadable
 from textgym.tasks.words import MEN
 
-MAX_CHARACTERS = 2_000
-"""Longer texts are not read: no record takes a tenth of this."""
+_MAX_CHARACTERS = 2_000
+"""Longer texts score 0; references have less than a tenth of this."""
 
 _PRONOUNS = {"restaurant": "it", "match": "they", "flight": "it", "weather": "it"}
 
 
-class Reading(NamedTuple):
-    """What a text tells.
+class CheckedClaims(NamedTuple):
+    """The claims of a text, checked against a row.
 
     Attributes:
-        right: What it tells as it should, each thing once.
-        wrong: How many claims are false, made up or private, and how many words are in roles that
-            they cannot have.
-        faults: Sentences that cannot be read, about somebody else or about nobody; claims made
-            again, claims that contradict each other, secrets, words in impossible roles.
+        right: The attributes or concepts that the text states correctly.
+        wrong: The number of false, invented or private claims, and of words in implausible roles.
+        faults: The number of sentences that are unreadable, about another subject or about an
+            unknown one, plus repeated, contradictory and private claims and implausible roles.
     """
 
     right: set[str]
@@ -37,12 +32,12 @@ class Reading(NamedTuple):
 
 
 def pronoun(domain: str, subject: str) -> str:
-    """What stands for the subject of a record."""
+    """The pronoun for the subject of a record."""
     return _PRONOUNS.get(domain) or ("he" if subject in MEN else "she")
 
 
 def claims_of(words: Sequence[str], start: State) -> tuple[State | None, list[Claim]]:
-    """Walk an automaton: the state it ends in, None outside the grammar, and the claims made."""
+    """Walk an automaton; returns the final state, or None outside the grammar, and the claims."""
     claims: list[Claim] = []
     state = start
     for word in words:
@@ -55,29 +50,29 @@ def claims_of(words: Sequence[str], start: State) -> tuple[State | None, list[Cl
     return state, claims
 
 
-def _pieces(completion: str, judgement: Judgement) -> tuple[list[str], int]:
-    """The sentences of a text, and the faults of a last one without its full stop."""
+def _split_sentences(completion: str, judgement: Judgement) -> tuple[list[str], int]:
+    """The sentences of a text, and the faults of a last one without a full stop."""
     *sentences, rest = completion.rstrip().replace(",", " ,").split(".")
     if rest:
-        judgement.note(quoted(rest), "breaks off before its full stop")
+        judgement.note(quoted(rest), "no full stop at the end")
     return sentences, unreadable(rest) if rest else 0
 
 
 def read_record(
     completion: str, row: Mapping[str, Any], judgement: Judgement | None = None
-) -> Reading:
-    """Read what a text tells about the record of a row; remarks on it go to `judgement`."""
+) -> CheckedClaims:
+    """Check a text against the record of a row; remarks are added to `judgement`."""
     judgement = Judgement() if judgement is None else judgement
     start = grammar(row["domain"])
     subject = row["subject"]
-    told = pronoun(row["domain"], subject)
+    right_pronoun = pronoun(row["domain"], subject)
     facts: dict[str, str] = dict(row["facts"])
     private = row["private"]
     right: set[str] = set()
-    denied: set[str] = set()
+    contradicted: set[str] = set()
     claimed: dict[str, str] = {}
     wrong, named = 0, False
-    sentences, faults = _pieces(completion, judgement)
+    sentences, faults = _split_sentences(completion, judgement)
     for sentence in sentences:
         words = sentence.split(" ")
         state, claims = claims_of(words[1:], start)
@@ -85,54 +80,51 @@ def read_record(
             faults += unreadable(sentence)
             judgement.note(quoted(sentence), "not a sentence of the grammar")
             continue
-        mine, foreign = named, False
+        about_subject, about_other = named, False
         for attribute, value in claims:
             if attribute == "about":
-                mine = value == subject
-                foreign = not mine
-            elif attribute == "pronoun" and value != told:
-                mine = False
-        if foreign:
+                about_subject = value == subject
+                about_other = not about_subject
+            elif attribute == "pronoun" and value != right_pronoun:
+                about_subject = False
+        if about_other:
             faults += unreadable(sentence)
             judgement.note(quoted(sentence), f"not about {subject}")
             continue
-        if not mine:
+        if not about_subject:
             faults += 1
-            judgement.note(quoted(sentence), "nobody knows whom it is about")
+            judgement.note(quoted(sentence), "its subject is unknown")
             continue
         named = True
         for attribute, value in claims:
             if attribute in ("about", "pronoun"):
                 continue
-            said = f"{attribute}: {value}"
+            claim = f"{attribute}: {value}"
             if claimed.setdefault(attribute, value) != value:
                 faults += 1
-                judgement.note(said, f"contradicts {claimed[attribute]!r}")
+                judgement.note(claim, f"contradicts {claimed[attribute]!r}")
             if facts.get(attribute) != value or attribute in private:
                 wrong += 1
-                denied.add(attribute)
+                contradicted.add(attribute)
                 faults += attribute in private
-                judgement.note(said, "private" if attribute in private else "not in the record")
+                judgement.note(claim, "private" if attribute in private else "not in the record")
             elif attribute in right:
                 faults += 1
-                judgement.note(said, "told again")
+                judgement.note(claim, "repeated")
             else:
                 right.add(attribute)
-    return Reading(right - denied, wrong, faults)
+    return CheckedClaims(right - contradicted, wrong, faults)
 
 
 def read_concepts(
     completion: str, row: Mapping[str, Any], judgement: Judgement | None = None
-) -> Reading:
-    """Read which concepts of a row a sentence uses, each in a role that makes sense.
-
-    Remarks go to `judgement`.
-    """
+) -> CheckedClaims:
+    """Check a sentence against the concepts of a row; remarks are added to `judgement`."""
     judgement = Judgement() if judgement is None else judgement
     asked = {concept for _, concept in row["facts"]}
     right: set[str] = set()
     wrong, read = 0, False
-    sentences, faults = _pieces(completion, judgement)
+    sentences, faults = _split_sentences(completion, judgement)
     for sentence in sentences:
         words = sentence.split(" ")
         claims: list[Claim] = []
@@ -152,34 +144,34 @@ def read_concepts(
             if not plausible(role, lemma, roles):
                 wrong += 1
                 faults += 1
-                judgement.note(lemma, f"makes no sense as {role}")
+                judgement.note(lemma, f"implausible as {role}")
             elif lemma in asked:
                 right.add(lemma)
-    return Reading(right, wrong, faults)
+    return CheckedClaims(right, wrong, faults)
 
 
 def judge(completion: str, row: Mapping[str, Any]) -> Judgement:
-    """Coverage times precision of what a text tells, less the discount for its faults."""
-    if len(completion) > MAX_CHARACTERS or "." not in completion:
+    """Coverage times precision of a text's claims, times the discount for its faults."""
+    if len(completion) > _MAX_CHARACTERS or "." not in completion:
         return nothing("the text", "too long" if "." in completion else "not a sentence")
     judgement = Judgement()
     if row["domain"] == "concepts":
-        reading = read_concepts(completion, row, judgement)
+        claims = read_concepts(completion, row, judgement)
         asked = [concept for _, concept in row["facts"]]
     else:
-        reading = read_record(completion, row, judgement)
+        claims = read_record(completion, row, judgement)
         asked = [name for name, _ in row["facts"] if name not in row["private"]]
     for name in asked:
-        if name not in reading.right:
+        if name not in claims.right:
             judgement.note(name, "missing")
-    right = len(reading.right)
+    right = len(claims.right)
     if not right or not asked:
-        return judgement.note("the text", "it tells nothing that is asked for")
-    told = ", ".join(sorted(reading.right))
-    judgement.settle(f"{right} of {len(asked)}", f"told: {told}", right / len(asked))
+        return judgement.note("the text", "no right claim")
+    stated = ", ".join(sorted(claims.right))
+    judgement.settle(f"{right} of {len(asked)}", f"right: {stated}", right / len(asked))
     judgement.settle(
         "wrong claims",
-        f"{reading.wrong} next to {right} right ones",
-        right / len(asked) * right / (right + reading.wrong),
+        f"{claims.wrong}, with {right} right ones",
+        right / len(asked) * right / (right + claims.wrong),
     )
-    return judgement.scale("faults", f"{reading.faults} of them", discount(reading.faults))
+    return judgement.scale("faults", str(claims.faults), discount(claims.faults))

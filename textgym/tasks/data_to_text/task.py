@@ -1,4 +1,4 @@
-"""Tell a record, or use some words, in a sentence or two: data to text, judged by reading back."""
+"""Describe a record, or use given words, in one or two sentences."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.data_to_text.baselines import formula, mediocre, one_fact
 from textgym.tasks.data_to_text.concepts import COMPANIONS, PEOPLE, VERBS
-from textgym.tasks.data_to_text.grammar import DOMAINS
 from textgym.tasks.data_to_text.public import convert, overlap
 from textgym.tasks.data_to_text.reader import judge
-from textgym.tasks.data_to_text.writer import (
-    Draw,
-    formula,
-    mediocre,
-    one_fact,
-    write_concepts,
-    write_record,
-)
+from textgym.tasks.data_to_text.world import DOMAINS
+from textgym.tasks.data_to_text.writer import Draw, write_concepts, write_record
 from textgym.tasks.judgement import Judgement
 
 _NAMES = tuple(DOMAINS)
@@ -29,7 +23,7 @@ _CONCEPTS = 0.25
 """The share of rows that are concept sets."""
 
 _ANIMALS = 0.4
-"""How often an animal does what it can do."""
+"""The probability of an animal as the agent, where one is plausible."""
 
 _PRIVATE = " (private)"
 _TWINS = {"from": "to", "to": "from"}
@@ -37,24 +31,23 @@ _TWINS = {"from": "to", "to": "from"}
 
 
 class DataToText(Task):
-    """Tell a record, or use some words, in a sentence or two.
+    """Describe a record, or use given words, in one or two sentences.
 
     ## Description
 
-    Three prompts of four are records, ``attribute: value`` on each line: a restaurant, a person, a
-    match, a flight or the weather of a city. The policy has to tell all of it in English, once, and
-    nothing else; lines marked "(private)" are not to be told. The other prompts are concept sets as
-    in CommonGen (Lin et al. 2020): a few words, for one sentence in which they make sense together.
-    A reader judges: it knows some three hundred phrases ("is a cheap Greek restaurant near the
-    bridge", "won in Oslo on Sunday"), joined by commas, "and", "which" and "who", and gets from
-    each sentence the pairs of attribute and value that it claims. Names may lack their article, and
-    two in five of the phrases ("is located in the old town", "Her hobby is chess") the task's own
-    texts never use.
+    Three quarters of the prompts are records with an ``attribute: value`` on each line: a
+    restaurant, a person, a match, a flight or the weather of a city. The policy has to state each
+    fact in English, once, and nothing else; lines marked "(private)" have to be left out. The other
+    prompts are concept sets as in CommonGen (Lin et al. 2020): a few words, to be used together in
+    one plausible sentence. A parser extracts the claimed pairs of attribute and value from each
+    sentence. It knows about three hundred phrases ("is a cheap Greek restaurant near the bridge",
+    "won in Oslo on Sunday"), joined by commas, "and", "which" and "who". Names may lack their
+    article. Two fifths of the phrases ("is located in the old town", "Her hobby is chess") never
+    occur in references.
 
     ## Observation Space
 
-    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
-    written.
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, padded with -1.
 
     ## Action Space
 
@@ -62,32 +55,29 @@ class DataToText(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end, a product, so that no part makes up for another:
+    The score in [0, 1], at the end of the episode:
 
         score = right / asked * right / (right + wrong) / (1 + 1.5 faults)
 
-    * ``right``: lines of the record that are told and not contradicted elsewhere in the text; of a
-      concept set, words in a role that they can have: a knife cuts a cake, and nobody reads a
-      fence. Saying a number of values for one attribute in the hope that one is right earns
-      nothing for it, and each further value is a fault.
-    * ``asked``: lines to be told, the first one, which names the subject, aside; or the concepts.
-    * ``wrong``: claims that are false, made up or private, and words in impossible roles.
-    * ``faults``: one for each sentence outside the grammar, a last one without its full stop among
-      them, for each sentence about somebody else, and for each after the first about a concept
-      set, and one more for every eight words of it; one for each line told again, for each private
-      line told, for each sentence about "it" before anything is named or with a wrong pronoun, and
-      for each word in an impossible role.
+    * ``right``: lines of the record that are stated and not contradicted elsewhere in the text; of
+      a concept set, words in plausible roles (a knife cuts a cake). Several values for one
+      attribute earn nothing for it, and each additional value is a fault.
+    * ``asked``: lines that are not private, without the name of the subject; or the concepts.
+    * ``wrong``: false, invented and private claims, and words in implausible roles.
+    * ``faults``: sentences outside the grammar (also a last one without a full stop), about another
+      subject, or after the first about a concept set, plus one for every eight words of them; and
+      repeated lines, private lines, pronouns that are wrong or precede the subject, and words in
+      implausible roles.
 
-    An echo of the record is no sentence and gets 0. Strategies that read only a part: ``one_fact``
-    tells the first line and gets 0.41, 0.27 and 0.18 on average at levels 1, 2 and 3; ``formula``
-    tells the same two attributes of each domain, whatever the record has: 0.16, 0.20 and 0.20. A
-    writer with a phrase for each attribute solves the records of levels 1 and 2, as it should; at
-    level 3 it gets 0.34 for them if it tells the private line too.
+    A copy of the record is not a sentence and scores 0. The ``one_fact`` baseline states the first
+    line: 0.41, 0.27 and 0.18 at levels 1, 2 and 3. ``formula`` states the same two attributes of
+    each domain: 0.16, 0.20 and 0.20. A template for each attribute solves the records of levels 1
+    and 2; at level 3 it gets 0.34 if it includes the private line.
 
     ## Starting State
 
-    A prompt of `generate`. Level 1: two or three lines beside the name, or three concepts. Level 2:
-    four of either. Level 3: five or six lines and a private one, or five concepts.
+    A prompt of `generate`. Level 1: two or three lines in addition to the name, or three concepts.
+    Level 2: four of either. Level 3: five or six lines and a private one, or five concepts.
 
     ``item(0)`` at level 1::
 
@@ -136,8 +126,8 @@ class DataToText(Task):
         -> Flight 79 uses gate 17 and departs from Rome at 7:30. The flight lands at 18:30,
         leaves on Thursday and is now on time.
 
-    The row's other columns are ``domain`` (``"concepts"`` for those), ``subject``, ``facts`` (pairs
-    of attribute and value, the private ones among them) and ``private`` (attributes).
+    The row's other columns are ``domain`` (or ``"concepts"``), ``subject``, ``facts`` (pairs of
+    attribute and value, including private ones) and ``private`` (attributes).
 
     ## Episode End
 
@@ -158,24 +148,22 @@ class DataToText(Task):
     * ToTTo: ``table`` and ``highlighted_cells`` with ``sentence_annotations``, or
       ``linearized_input`` (``subtable_and_metadata``) with ``target``;
 
-    each also with ``references``. They become prompts like the task's own, with the columns
-    ``values``, ``reference`` and ``references``, beside the columns that the format does not know
-    (``id``); a row with a ``prompt`` keeps that one. Rows without a reference (the test splits of
-    ToTTo and WebNLG) are refused with a `DataError` before an episode starts: what they ask for
-    could be looked for in a text, but then a list of keywords would earn as much as a sentence.
-    With a ``prompt`` of their own they are left as they are, for another reward. As nobody can read
-    free English back, the score is
+    each also with ``references``. The prompts have the form above; the columns ``values``,
+    ``reference`` and ``references`` are added, and columns that the format does not define
+    (``id``) and an existing ``prompt`` are kept. Rows without a reference (the test splits of ToTTo
+    and WebNLG) raise a `DataError` before an episode starts, because a list of keywords would score
+    as high as a sentence. With a ``prompt`` they are left unchanged, for another reward. The score
+    is
 
         score = max over references of (ROUGE-L F1 + chrF) / 2 * coverage,
                 times (1 - copied) * on_topic
 
-    with ``coverage`` the share of the record's values (or concepts, with other endings perhaps)
-    that the text holds, out of those which that reference holds, so that every reference scores 1;
-    ``copied`` the share of the prompt's lines that stand in the text as they are, and ``on_topic``
-    a factor (`textgym.tasks.on_topic`) below 1 for words out of order or repeated, for a text
-    longer than every reference, and for one that denies where no reference does. Lists of the
-    values without sentences still earn 0.2 to 0.6 from n-gram overlap. The
-    packages sacrebleu and rouge-score are needed (``textgym[metrics]``).
+    with ``coverage`` the share of the reference's values (or concepts, possibly with other endings)
+    that the text contains; ``copied`` the share of the prompt's lines that the text contains
+    verbatim; and ``on_topic`` a factor (`textgym.tasks.on_topic`) below 1 for words out of order or
+    repeated, for extra length, and for negations that are not in a reference. A list of the values
+    without sentences still earns 0.2 to 0.6. The packages sacrebleu and rouge-score are needed
+    (``textgym[metrics]``).
 
     ## Version History
 
@@ -192,8 +180,8 @@ class DataToText(Task):
     lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw a record or a set of concepts, and a text that tells it."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        """Draw a record or a concept set, and its reference."""
+        # One call for all random numbers of a row is several times faster than one call each.
         draw = iter(rng.random(48).tolist()).__next__
         return self._concepts(draw) if draw() < _CONCEPTS else self._record(draw)
 
@@ -201,14 +189,14 @@ class DataToText(Task):
         domain = _NAMES[int(draw() * len(_NAMES))]
         this = DOMAINS[domain]
         subject = this.subjects[int(draw() * len(this.subjects))]
-        told = (2, 4, 5)[self.level - 1]
+        count = (2, 4, 5)[self.level - 1]
         if self.level != 2:
-            told += int(draw() * 2)
+            count += int(draw() * 2)
         kind = this.kinds[int(draw() * len(this.kinds))] if this.kinds else this.values
         left = list(this.values)
         facts: list[list[str]] = []
         taken = {subject} if domain == "match" else set()
-        for _ in range(told + (self.level == 3)):
+        for _ in range(count + (self.level == 3)):
             attribute = left.pop(int(draw() * len(left)))
             values = kind.get(attribute) or this.values[attribute]
             number = int(draw() * len(values))
@@ -217,8 +205,8 @@ class DataToText(Task):
             if domain == "flight" and attribute in _TWINS:
                 taken.add(values[number])
             facts.append([attribute, values[number]])
-        reference = write_record(domain, subject, facts[:told], draw)
-        private = [attribute for attribute, _ in facts[told:]]
+        reference = write_record(domain, subject, facts[:count], draw)
+        private = [attribute for attribute, _ in facts[count:]]
         if private:
             facts.insert(int(draw() * len(facts)), facts.pop())
         return {
@@ -261,20 +249,20 @@ class DataToText(Task):
         }
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """What a reader learns from the text, against what the record or the concepts ask for."""
+        """Compare the text's claims with the record or concepts, or the text with references."""
         if "facts" in row:
             return judge(text, row)
-        what = "likeness and values told, as far as it is on topic and not copied"
+        what = "similarity times coverage of the values, less copied lines, times on-topic factor"
         return Judgement().add("the text", what, overlap(text, row))
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Give a row of ToTTo, E2E NLG, WebNLG or CommonGen a prompt, references and values."""
+        """Convert a row of ToTTo, E2E NLG, WebNLG or CommonGen; see Real data."""
         return convert(row)
 
     def complete_row(self, row: Row) -> Row:
-        """Read the record or the concepts out of a prompt that a user wrote in this format.
+        """Read the record or the concepts from a prompt that a user wrote.
 
-        Another prompt asks for nothing, and gets nothing, unless the row has a reference.
+        Texts for a prompt of another form score 0, unless the row has a reference.
         """
         if "facts" in row or "values" in row:
             return row
@@ -302,11 +290,11 @@ class DataToText(Task):
         return {"domain": rest, "subject": subject, "facts": facts, "private": private, **row}
 
     def baselines(self) -> dict[str, Baseline]:
-        """``formula`` says the same for each domain, ``one_fact`` tells the first line."""
+        """``formula`` fills a template for each domain, ``one_fact`` states the first line."""
         return {"formula": formula, "one_fact": one_fact}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A fluent text with lapses: facts left out, changed or told twice, secrets told."""
+        """A record or concept set with a fluent text that has errors."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
 
