@@ -21,26 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.running.command_line import command_line
-from agents.running.lm_agent import LMAgent
-from agents.running.planning import Batches, Planner, Plans, PlanSettings, batch_of
-from agents.running.run import run
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
 from agents.running.word_model import starting_model
-from textgym.data.observations import split_observation
-from textgym.data.rows import Row
-from textgym.envs import TextGenVectorEnv
-from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy
 
 
 @dataclass
-class Settings(PlanSettings):
-    """Settings of best-of-n."""
+class Settings(RunSettings):
+    """Settings of best-of-n, on top of those of every run."""
 
     lm: str | None = None
     """Language model that writes, a folder or hub name; the environment uses its tokenizer too.
@@ -48,13 +36,30 @@ class Settings(PlanSettings):
     n: int = 8
     """Candidates for each prompt."""
     temperature: float = 1.0
-    """Logits are divided by it; below 1 is sharper, and the candidates are more alike."""
+    """Logits are divided by it; below 1 is sharper, with less diverse candidates."""
     top_k: int | None = None
-    """Only so many of the likeliest tokens are possible. Default: all."""
+    """Sample from this many of the likeliest tokens only. Default: all."""
     top_p: float | None = None
-    """Only the likeliest tokens are possible, as many as reach this probability. Default: all."""
+    """Sample from the likeliest tokens that reach this probability together. Default: all."""
     at_once: int = 256
-    """Candidates that are written side by side."""
+    """Batch size in which candidates are written."""
+
+
+if __name__ == "__main__":
+    check_flags("agents.best_of_n", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.running.lm_agent import LMAgent
+from agents.running.planning import Planner, Plans, batch_of
+from textgym.data.observations import split_observation
+from textgym.data.rows import Row
+from textgym.envs import TextGenVectorEnv
+from textgym.errors import SettingsError
+from textgym.sb3 import LMPolicy
 
 
 class Candidates(Planner):
@@ -65,34 +70,31 @@ class Candidates(Planner):
         policy: Writes.
         n: Candidates for each prompt.
         at_once: So many are written side by side.
-        batches: Other environments that it may be asked about.
 
     Raises:
         SettingsError: If the environment is one of conversations, or was not made by its id.
     """
 
-    def __init__(
-        self, venv: VecEnv, policy: LMPolicy, n: int, at_once: int, batches: Batches | None = None
-    ) -> None:
-        super().__init__(venv, batches)
-        if self._own.settings.conversation is not None:
+    def __init__(self, venv: VecEnv, policy: LMPolicy, n: int, at_once: int) -> None:
+        super().__init__(venv)
+        if self.envs.settings.conversation is not None:
             raise SettingsError(
-                f"{self._own.settings.name} is a conversation, of which no turn has a reward of "
+                f"{self.envs.settings.name} is a conversation, of which no turn has a reward of "
                 "its own to choose by: best-of-n would have to play out all that may follow; take "
                 "an environment with one turn"
             )
         self.policy = policy
         self.n = n
-        self.stage = _same_kind(self._own, at_once)
-        self.stage.reset(seed=0)  # The first reset has to start all rows.
+        self.trials = _other_batch(self.envs, at_once)
+        self.trials.reset(seed=0)  # The first reset has to start all rows.
 
     def plan(self, rows: list[Row]) -> Plans:
         """The best of n texts for each row; of equal ones the first."""
         jobs = [row for row in rows for _ in range(self.n)]
         written: Plans = []
         rewards: list[float] = []
-        for at in range(0, len(jobs), self.stage.num_envs):
-            texts, values = self._write(jobs[at : at + self.stage.num_envs])
+        for at in range(0, len(jobs), self.trials.num_envs):
+            texts, values = self._write(jobs[at : at + self.trials.num_envs])
             written += texts
             rewards += values.tolist()
         best = np.reshape(rewards, (len(rows), self.n)).argmax(1)
@@ -100,26 +102,26 @@ class Candidates(Planner):
 
     def _write(self, jobs: list[Row]) -> tuple[Plans, NDArray[np.float64]]:
         """One text for each job, and their rewards."""
-        stage, count = self.stage, len(jobs)
-        going = np.arange(stage.num_envs) < count
-        fill = [jobs[0]] * (stage.num_envs - count)  # Of rows that are not reset.
+        trials, count = self.trials, len(jobs)
+        going = np.arange(trials.num_envs) < count
+        fill = [jobs[0]] * (trials.num_envs - count)  # Of rows that are not reset.
         start = {"row": [*jobs, *fill], "reset_mask": going.copy()}
-        observation: Any = stage.reset(options=start)[0]
-        rewards = np.zeros(stage.num_envs)
+        observation: Any = trials.reset(options=start)[0]
+        rewards = np.zeros(trials.num_envs)
         texts: Plans = [[] for _ in jobs]
         while going.any():
-            actions = np.full((stage.num_envs, 1), -1, np.int64)
+            actions = np.full((trials.num_envs, 1), -1, np.int64)
             actions[:count, 0], _ = self.policy.predict(_first(observation, count))
             for row in np.flatnonzero(going).tolist():
                 texts[row].append(int(actions[row, 0]))
-            result = stage.step_rows(actions, going)
+            result = trials.step_rows(actions, going)
             rewards += result.rewards
             going &= ~(result.terminated | result.truncated)
             observation = _with_texts(observation, result.texts)
         return texts, rewards[:count]
 
 
-def _same_kind(batch: TextGenVectorEnv, rows: int) -> TextGenVectorEnv:
+def _other_batch(batch: TextGenVectorEnv, rows: int) -> TextGenVectorEnv:
     """Another batch with the same arguments, whose rows wait when they are over."""
     if batch.spec is None:
         raise SettingsError(
@@ -153,8 +155,6 @@ class BestOfN(LMAgent):
         learning_rate: Not used.
         n: Candidates for each prompt.
         at_once: So many are written side by side.
-        batches: Other environments that `predict` may be asked about; their arguments, other than
-            the split, are those of `env`.
         **others: See :class:`agents.running.lm_agent.LMAgent`.
 
     Raises:
@@ -168,7 +168,6 @@ class BestOfN(LMAgent):
         learning_rate: float | Schedule = 0.0,
         n: int = 8,
         at_once: int = 256,
-        batches: Batches | None = None,
         **others: Any,
     ) -> None:
         for name, value in (("n", n), ("at_once", at_once)):
@@ -176,18 +175,16 @@ class BestOfN(LMAgent):
                 raise SettingsError(f"best-of-n: {name}={value} has to be at least 1")
         self.n = n
         self.at_once = at_once
-        self._batches = batches
         self._candidates: Candidates | None = None
         super().__init__(policy, env, learning_rate, **others)
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._take_stage()
+        self._make_candidates()
 
-    def _take_stage(self) -> None:
+    def _make_candidates(self) -> None:
         if self.env is not None:
-            known = self._batches
-            self._candidates = Candidates(self.env, self.policy, self.n, self.at_once, known)
+            self._candidates = Candidates(self.env, self.policy, self.n, self.at_once)
 
     def predict(
         self,
@@ -212,12 +209,17 @@ class BestOfN(LMAgent):
         return self._candidates.predict(observation, state, episode_start)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """Play in another environment from now on."""
+        """Act in another environment from now on, and judge candidates in one like it."""
         super().set_env(env, force_reset)
-        self._take_stage()
+        self._make_candidates()
+
+    def use_env(self, venv: VecEnv) -> None:
+        """Act in another environment from now on; candidates are judged where they were."""
+        if self._candidates is not None:
+            self._candidates.use_env(venv)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_candidates", "_batches"]
+        return [*super()._excluded_save_params(), "_candidates"]
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> BestOfN:
@@ -239,7 +241,6 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Bes
         venv,
         n=s.n,
         at_once=s.at_once,
-        batches=s.batches,
         policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out), "sampling": sampling},
         seed=seed,
         device=s.device,

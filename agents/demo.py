@@ -1,6 +1,6 @@
 """The two-minute demonstration, `make demo`: PPO makes a small language model write happier texts.
 
-It is `python -m agents.ppo` with other defaults, `SETTINGS` below, and one more figure at the end:
+It is `python -m agents.ppo` with other defaults, `SETTINGS` below, and one more number at the end:
 the share of texts that are grammatical, since a policy could also trade grammar for praise.
 `python -m agents.demo --help` lists the settings; `make demo DEMO_ARGS="..."` passes them on.
 """
@@ -19,7 +19,7 @@ from textgym.tasks.sentiment.reader import read
 from textgym.tasks.sentiment.task import Sentiment
 
 SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256, threads=1)
-"""Chosen to end within about two minutes. The model is so small that a second thread only waits."""
+"""Ends within about two minutes. The model is too small for a second thread to help."""
 
 
 def grammatical(prompt: str, response: str) -> bool:

@@ -20,30 +20,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal
-
-from stable_baselines3 import DQN
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from typing import TYPE_CHECKING, Any, Literal
 
 from agents.running.command_line import command_line
-from agents.running.proposals import ProposalSettings
-from agents.running.run import run
+from agents.running.proposals import with_proposals
+from agents.running.run import RunSettings, run
 from agents.running.validation import above, at_least, within
 from textgym.errors import SettingsError, require
-from textgym.sb3 import LMReplayBuffer, TopKPolicy, td_errors
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 @dataclass
-class Settings(ProposalSettings):
-    """Settings of DQN over proposals."""
+class Settings(RunSettings):
+    """Settings of DQN over proposals, on top of those of every run."""
 
+    lm: str | None = None
+    """Language model that proposes, a folder or hub name; the environment uses its tokenizer too.
+    It is not trained. Default: textgym/tiny, or for a closed vocabulary a small new model."""
+    k: int = 8
+    """Number of proposals; all words where a closed vocabulary has fewer."""
+    n_envs: int = 64
+    """Number of episodes that are written side by side."""
     algorithm: Literal["dqn", "qrdqn"] = "dqn"
     """DQN, or QR-DQN, which needs the package sb3-contrib."""
     temperature: float = 0.05
-    """How much reward one nat of departure from the language model has to be worth."""
+    """Reward that a departure of one nat from the language model has to be worth."""
     n_steps: int | None = None
-    """Steps of reward in a target before a value stands for the rest. Default: all of them."""
+    """Steps of reward in a target before it is bootstrapped. Default: all of the episode."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     lr: float = 1e-3
@@ -55,7 +62,7 @@ class Settings(ProposalSettings):
     gradient_steps: int = 4
     """Gradient steps per update."""
     buffer_size: int = 100_000
-    """Transitions that are remembered, some 420 bytes each with textgym/tiny."""
+    """Transitions in the replay buffer, about 420 bytes each with textgym/tiny."""
     priority_exponent: float = 0.6
     """Prefer transitions in proportion to their error to this power. 0 draws uniformly."""
     target_update_interval: int = 2_000
@@ -74,7 +81,12 @@ class Settings(ProposalSettings):
         at_least(
             1, n_steps=self.n_steps, batch_size=self.batch_size, train_freq=self.train_freq,
             gradient_steps=self.gradient_steps, buffer_size=self.buffer_size, size=self.size,
+            k=self.k,
         )  # fmt: skip
+
+    def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+        """Let the language model propose."""
+        return with_proposals(envs, self, self.k)
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> OffPolicyAlgorithm:
@@ -88,6 +100,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Off
     Raises:
         SettingsError: If the environment proposes nothing.
     """
+    # Imported here, so that --help does not wait for torch.
+    from stable_baselines3 import DQN
+
+    from textgym.sb3 import LMReplayBuffer, TopKPolicy, td_errors
+
     s = settings or Settings()
     if not venv.has_attr("lm_name"):
         raise SettingsError(

@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.running.command_line import command_line
 from agents.running.lm_agent import LMAgent
-from agents.running.planning import batch_of, rows_behind
+from agents.running.planning import batch_of
 from agents.running.run import run
 from agents.running.supervised import Recorder, Text, gradient_step
 from agents.running.training import TrainingSettings
@@ -229,7 +229,8 @@ class ExpertIteration(LMAgent):
         """One text a row, k neighbouring rows a prompt, and their rewards; None to stop."""
         rows = venv.num_envs
         # The environment's next prompts, of which every k-th is written to k times.
-        found = rows_behind(venv.reset(), [batch_of(venv)])
+        venv.reset()
+        found = batch_of(venv).rows
         venv.set_options([{"row": found[row - row % self.k]} for row in range(rows)])
         obs: Any = venv.reset()
         recorder = Recorder(rows)

@@ -18,35 +18,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from gymnasium.vector import VectorEnv
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents import ppo
-from agents.running.command_line import command_line
-from agents.running.environments import load_function
-from agents.running.run import run
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
-from textgym.data.observations import split_observation
-from textgym.errors import SettingsError, require
-from textgym.sb3 import TextVecEnv
-from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
-from textgym.wrappers import ActionMasks
-from textgym.wrappers.lookahead_masks import masks_after
-from textgym.wrappers.masks import Mask, MaskFunction
-from textgym.wrappers.nesting import layers
 
-require("sb3_contrib", "contrib")
-from sb3_contrib import MaskablePPO  # noqa: E402
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
 
 
 @dataclass
-class Settings(ppo.Settings):
-    """Settings of MaskablePPO."""
+class Settings(RunSettings):
+    """Settings of MaskablePPO, on top of those of every run: the masks, then PPO's."""
 
     banned: tuple[str, ...] = ()
     """Tokens that are never written."""
@@ -57,6 +42,46 @@ class Settings(ppo.Settings):
     mask: str | None = None
     """Your own masks, module:function (looked up from this folder).
     From texts, int32 [n, L] with -1 behind their ends, to what may come next, bool [n, V]."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    n_steps: int = 32
+    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    clip_range: float = 0.2
+    """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, including the tokens that earlier rollouts wrote.
+    Otherwise each rollout learns from its own tokens, and bootstraps the rest of the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+        at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
+        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
+        above(0, kl_target=self.kl_target)
 
     def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
         """Forbid what the settings forbid."""
@@ -64,6 +89,28 @@ class Settings(ppo.Settings):
             envs = ActionMasks(envs, mask=no_repeats(envs, self.no_repeat_ngram))
         mask = None if self.mask is None else load_mask(self.mask)
         return ActionMasks(envs, self.banned, self.allowed or None, mask)
+
+
+if __name__ == "__main__":
+    check_flags("agents.maskable_ppo", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.running.environments import load_function
+from textgym.data.observations import split_observation
+from textgym.errors import SettingsError, require
+from textgym.sb3 import TextVecEnv
+from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
+from textgym.wrappers import ActionMasks
+from textgym.wrappers.lookahead_masks import masks_after
+from textgym.wrappers.masks import Mask, MaskFunction
+from textgym.wrappers.nesting import layers
+
+require("sb3_contrib", "contrib")
+from sb3_contrib import MaskablePPO
 
 
 def no_repeats(envs: VectorEnv[Any, Any, Any], size: int) -> MaskFunction:
@@ -175,9 +222,26 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Mas
     return MaskedWriter(
         MaskableLMPolicy,  # type: ignore[arg-type]  # MaskablePPO's word for it is a base class.
         venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        rollout_buffer_class=MaskableLMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target if s.kl_coef else None,
+            "reference": lm if s.kl_coef else None,
+            "whole_episodes": s.whole_episodes,
+        },
         policy_kwargs={"lm": lm},
         seed=seed,
-        **{**ppo.arguments(s, lm, venv), "rollout_buffer_class": MaskableLMRolloutBuffer},
+        device=s.device,
     )
 
 

@@ -20,6 +20,67 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
+from agents.running.word_model import starting_model
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of NLPO, on top of those of every run: its mask's, then PPO's."""
+
+    top_p: float = 0.9
+    """The mask keeps the likeliest tokens that reach this probability; 1 masks nothing."""
+    min_tokens: int = 1
+    """The mask keeps at least this many tokens."""
+    target_update: int = 5
+    """Rollouts between two updates of the mask policy, which is a copy of the policy."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    n_steps: int = 32
+    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    clip_range: float = 0.2
+    """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, including the tokens that earlier rollouts wrote.
+    Otherwise each rollout learns from its own tokens, and bootstraps the rest of the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+        at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
+        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
+        above(0, kl_target=self.kl_target)
+
+
+if __name__ == "__main__":
+    check_flags("agents.nlpo", Settings(), __doc__)  # Before the slow imports.
+
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import Distribution
@@ -27,10 +88,6 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents import ppo
-from agents.running.command_line import command_line
-from agents.running.run import run
-from agents.running.word_model import starting_model
 from textgym.data.observations import split_observation
 from textgym.errors import SettingsError
 from textgym.lm.decoding.memo import MemoDecoder
@@ -39,19 +96,7 @@ from textgym.lm.model import LanguageModel
 from textgym.lm.sampling.draw import sample_tokens
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import MAX_LOGITS, SequenceBatch, last_hidden, observation_batch
-from textgym.sb3 import LMPolicy
-
-
-@dataclass
-class Settings(ppo.Settings):
-    """Settings of NLPO."""
-
-    top_p: float = 0.9
-    """The mask keeps the likeliest tokens that reach this probability; 1 masks nothing."""
-    min_tokens: int = 1
-    """The mask keeps at least so many tokens."""
-    target_update: int = 5
-    """Rollouts after which the mask policy becomes a copy of the policy again."""
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 class NLPOPolicy(LMPolicy):
@@ -219,6 +264,23 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
     return NLPO(
         NLPOPolicy,
         venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target if s.kl_coef else None,
+            "reference": lm if s.kl_coef else None,
+            "whole_episodes": s.whole_episodes,
+        },
         policy_kwargs={
             "lm": lm,
             "sampling": {"top_p": s.top_p},
@@ -226,7 +288,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
             "target_update": s.target_update,
         },
         seed=seed,
-        **ppo.arguments(s, lm, venv),
+        device=s.device,
     )
 
 

@@ -1,54 +1,57 @@
-"""The oracle: writes the text that the task itself knows to be right, token by token.
+"""The oracle: writes the task's own reference answers, token by token.
 
     python -m agents.oracle --env TextGen/Story-v0
     python -m agents.oracle --prompts capitals.jsonl
 
-The ceiling of an environment, measured by the code that measures agents: about 1 on the built-in
-tasks, and 100 on TextGen/Probe-Scale-v0. Its texts are the task's (`Task.oracle`), or the column
-``reference`` of a user's own prompts. In a conversation they are the agent's turns by lines, and
-eos ends each.
+The highest reward of an environment, measured by the code that measures agents: about 1 on the
+built-in tasks, and 100 on TextGen/Probe-Scale-v0. Its texts are the task's (`Task.oracle`), or the
+column ``reference`` of a user's own prompts. In a conversation each line is a turn of the agent,
+which eos ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of the oracle: those of every run."""
+
+
+if __name__ == "__main__":
+    check_flags("agents.oracle", Settings(), __doc__)  # Before the slow imports.
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.running.command_line import command_line
-from agents.running.planning import Batches, Planner, Plans, PlanSettings
-from agents.running.run import run
+from agents.running.planning import Planner, Plans
 from textgym.data.rows import Row
 from textgym.envs.prompts.chat import task_row
 from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 
 
-@dataclass
-class Settings(PlanSettings):
-    """Settings of the oracle: those of every run."""
-
-
 class Oracle(Planner):
-    """Writes references. There is nothing to learn, and so nothing that could be resumed.
+    """Writes references. It learns nothing, and cannot be resumed.
 
     Args:
         venv: The environment.
-        batches: Other environments that it may be asked about.
 
     Raises:
-        SettingsError: If the environment knows no right texts.
+        SettingsError: If the environment has no references.
     """
 
     learns = False
 
-    def __init__(self, venv: VecEnv, batches: Batches | None = None) -> None:
-        super().__init__(venv, batches)
-        settings = self._own.settings
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        settings = self.envs.settings
         self.settings = settings
         self._end = settings.end_id if settings.stop_at_eos else None
         # A user's own prompts bring references; only a conversation needs its task for them.
@@ -71,10 +74,10 @@ class Oracle(Planner):
         return super().predict(observation, state, episode_start)
 
     def text(self, row: Row) -> str:
-        """The right text for a row.
+        """The reference answer of a row.
 
         Raises:
-            SettingsError: If nobody knows it.
+            SettingsError: If there is none.
         """
         try:
             if self.task is None:
@@ -88,7 +91,7 @@ class Oracle(Planner):
             ) from error
 
     def plan(self, rows: list[Row]) -> Plans:
-        """The tokens of the rows' references, each tokenised apart from its prompt."""
+        """The tokens of the rows' references, each tokenized apart from its prompt."""
         return [self._tokens(row) for row in rows]
 
     def _tokens(self, row: Row) -> list[int]:
@@ -111,7 +114,7 @@ class Oracle(Planner):
         return lines
 
     def save(self, path: str) -> None:
-        """Write what there is to know about the oracle, to ``path`` with the ending .json."""
+        """Write the names of environment and task, to ``path`` with the ending .json."""
         known = {"environment": self.settings.name, "task": self.task and self.task.id}
         write_json(Path(path).with_suffix(".json"), known, indent=None)
 
@@ -122,14 +125,14 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Ora
     Args:
         venv: Environment of token ids, from `textgym.sb3.make_vec_env`.
         seed: Not used.
-        settings: Settings; the defaults if None.
+        settings: Not used.
     """
-    return Oracle(venv, settings.batches if settings else None)
+    return Oracle(venv)
 
 
 def main(settings: Settings) -> None:
     """Evaluate; there is nothing to train."""
-    run("oracle", settings, partial(make_agent, settings=settings))
+    run("oracle", settings, make_agent)
 
 
 if __name__ == "__main__":

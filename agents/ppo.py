@@ -4,57 +4,78 @@
     python -m agents.ppo --prompts my.jsonl --reward my_module:my_reward
     python -m agents.ppo --help
 
-Proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347) with a penalty
+Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347) with a penalty
 on the KL divergence from the frozen initial model (Ziegler et al. 2019,
 https://arxiv.org/abs/1909.08593), which keeps the text fluent while the reward rises.
 
-In the first pass the probability ratio is 1 for every token that the present weights have written.
-With `--whole-episodes`, tokens of earlier rollouts that waited for the end of their text have the
-ratio to the weights that wrote them, as in later passes: that is what it is for.
+In the first pass over a rollout the probability ratio is 1 for every token that the current weights
+have written. With `--whole-episodes`, tokens of earlier rollouts wait for the end of their text;
+their ratio is to the weights that wrote them, as in later passes.
 
-Nothing is hidden elsewhere: `make_agent` and `arguments` are all it takes, and `agents.running.run`
-around them evaluates, logs and saves.
+This file has all hyperparameters, and stable_baselines3/ppo/ppo.py the algorithm. The run around
+it (evaluation, logs, checkpoints) is in agents/running/.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecEnv
+from typing import TYPE_CHECKING
 
 from agents.running.command_line import command_line
-from agents.running.run import run
-from agents.running.training import ActorCriticSettings
-from agents.running.validation import at_least
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
-from textgym.sb3 import LMPolicy
+
+if TYPE_CHECKING:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 @dataclass
-class Settings(ActorCriticSettings):
-    """Settings of PPO."""
+class Settings(RunSettings):
+    """Settings of PPO, on top of those of every run."""
 
-    minibatches: int = 2
-    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    n_steps: int = 32
+    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
     n_epochs: int = 2
     """Passes over each rollout."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
     clip_range: float = 0.2
-    """How far the probability ratio of a token may move before its gradient is cut."""
+    """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, including the tokens that earlier rollouts wrote.
+    Otherwise each rollout learns from its own tokens, and bootstraps the rest of the text."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(1, minibatches=self.minibatches, n_epochs=self.n_epochs)
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
         at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+        at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
+        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
+        above(0, kl_target=self.kl_target)
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO:
@@ -65,28 +86,37 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO
         seed: Seed of initial weights and sampling.
         settings: Settings; the defaults if None.
     """
+    # Imported here, so that --help does not wait for torch.
+    from stable_baselines3 import PPO
+
+    from textgym.sb3 import LMPolicy, LMRolloutBuffer
+
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
-    return PPO(LMPolicy, venv, policy_kwargs={"lm": lm}, seed=seed, **arguments(s, lm, venv))
-
-
-def arguments(s: Settings, lm: str, venv: VecEnv) -> dict[str, Any]:
-    """What PPO is made with, and so are its relatives beside this file.
-
-    Args:
-        s: Settings.
-        lm: The language model to train, from which the KL divergence is measured.
-        venv: The environment.
-    """
-    return {
-        **s.rollouts(lm),
-        "batch_size": max(2, s.n_steps * venv.num_envs // s.minibatches),
-        "n_epochs": s.n_epochs,
-        "clip_range": s.clip_range,
-        "ent_coef": s.ent_coef,
-        "vf_coef": s.vf_coef,
-        "max_grad_norm": s.max_grad_norm,
-    }
+    return PPO(
+        LMPolicy,
+        venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target if s.kl_coef else None,
+            "reference": lm if s.kl_coef else None,
+            "whole_episodes": s.whole_episodes,
+        },
+        policy_kwargs={"lm": lm},
+        seed=seed,
+        device=s.device,
+    )
 
 
 def main(settings: Settings) -> None:

@@ -26,27 +26,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import obs_as_tensor
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_wrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
-
-from agents import ppo
-from agents.running.command_line import command_line
-from agents.running.run import run
-from agents.running.validation import at_least
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
-from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 @dataclass
-class Settings(ppo.Settings):
-    """Settings of PPO-Lagrangian."""
+class Settings(RunSettings):
+    """Settings of PPO-Lagrangian, on top of those of every run: the constraint's, then PPO's."""
 
     cost_limit: float = 0.1
     """The mean cost of an episode that is not to be exceeded."""
@@ -60,10 +48,46 @@ class Settings(ppo.Settings):
     """What a unit by which the mean cost has risen adds at once: the derivative part."""
     normalize_advantage: bool = False
     """Divide advantages by their spread. At the saddle point they vanish: noise would be left."""
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    n_steps: int = 32
+    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    minibatches: int = 2
+    """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    clip_range: float = 0.2
+    """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, including the tokens that earlier rollouts wrote.
+    Otherwise each rollout learns from its own tokens, and bootstraps the rest of the text."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+        at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
+        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
+        above(0, kl_target=self.kl_target)
         names = ("multiplier", "multiplier_lr", "multiplier_kp", "multiplier_kd")
         at_least(0, **{name: getattr(self, name) for name in names})
 
@@ -71,6 +95,22 @@ class Settings(ppo.Settings):
     def env_id(self) -> str:
         """The environment id, with its default resolved: a task that has costs."""
         return self.env or ("TextGen-v0" if self.prompts else "TextGen/Moderate-v0")
+
+
+if __name__ == "__main__":
+    check_flags("agents.ppo_lagrangian", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from textgym.errors import SettingsError
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 @dataclass
@@ -246,9 +286,26 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
         LMPolicy,
         paying,
         normalize_advantage=s.normalize_advantage,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
+        batch_size=max(2, s.n_steps * paying.num_envs // s.minibatches),
+        n_epochs=s.n_epochs,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.ent_coef,
+        vf_coef=s.vf_coef,
+        max_grad_norm=s.max_grad_norm,
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target if s.kl_coef else None,
+            "reference": lm if s.kl_coef else None,
+            "whole_episodes": s.whole_episodes,
+        },
         policy_kwargs={"lm": lm},
         seed=seed,
-        **ppo.arguments(s, lm, paying),
+        device=s.device,
     )
 
 

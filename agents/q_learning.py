@@ -18,33 +18,30 @@ import json
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.running.command_line import command_line
-from agents.running.proposals import ProposalSettings
+from agents.running.command_line import check_flags, command_line
+from agents.running.proposals import with_proposals
 from agents.running.run import RunSettings, run
 from agents.running.validation import above, at_least, within
 from textgym.errors import DataError, SettingsError
 from textgym.storage.files import replacing
-from textgym.wrappers.proposals import fillers
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Step = tuple[int, int, float, float]
-"""Of a choice: its place in the table, that of its state, the reward, and the best value there."""
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
 
 
 @dataclass
-class Settings(ProposalSettings):
-    """Settings of tabular Q-learning."""
+class Settings(RunSettings):
+    """Settings of tabular Q-learning, on top of those of every run."""
 
+    lm: str | None = None
+    """Language model that proposes, a folder or hub name; the environment uses its tokenizer too.
+    It is not trained. Default: textgym/tiny, or for a closed vocabulary a small new model."""
+    k: int = 8
+    """Number of proposals; all words where a closed vocabulary has fewer."""
+    n_envs: int = 64
+    """Number of episodes that are written side by side."""
     context: int = 2
     """Written tokens that are part of a state."""
     seen: int = 0
@@ -71,6 +68,7 @@ class Settings(ProposalSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
+        at_least(1, k=self.k)
         at_least(0, context=self.context, seen=self.seen)
         within(1, 40, table_bits=self.table_bits)
         within(0, 1, lam=self.lam, gamma=self.gamma, lr=self.lr)
@@ -81,6 +79,28 @@ class Settings(ProposalSettings):
         for warmth in self.temperature:
             above(0, temperature=warmth)
         above(0, doubt=self.doubt, explore=self.explore)
+
+    def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+        """Let the language model propose."""
+        return with_proposals(envs, self, self.k)
+
+
+if __name__ == "__main__":
+    check_flags("agents.q_learning", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from textgym.wrappers.proposals import fillers
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Step = tuple[int, int, float, float]
+"""Of a choice: its place in the table, that of its state, the reward, and the best value there."""
 
 
 class QLearning:

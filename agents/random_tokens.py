@@ -1,26 +1,27 @@
-"""Uniformly random tokens: the floor that every agent has to beat, measured by the same code.
+"""Uniformly random tokens: the lowest baseline, measured by the same code as every agent.
 
     python -m agents.random_tokens --env TextGen/Sentiment-v0
 
-It is also the shortest agent there is: copy this file to start one that owes nothing to
-Stable-Baselines3.
+It is also the shortest agent here: copy this file to start one without Stable-Baselines3.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
 
 from agents.running.command_line import command_line
 from agents.running.run import RunSettings as Settings
 from agents.running.run import run
 from textgym.storage.files import write_json
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 class RandomTokens:
@@ -58,7 +59,7 @@ class RandomTokens:
         return self._rng.integers(self.vocab_size, size=len(observation)), None
 
     def save(self, path: str) -> None:
-        """Write what there is to know about the agent, to ``path`` with the ending .json."""
+        """Write vocabulary size and seed, to ``path`` with the ending .json."""
         known = {"vocab_size": self.vocab_size, "seed": self.seed}
         write_json(Path(path).with_suffix(".json"), known, indent=None)
 

@@ -21,49 +21,72 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from agents.running.command_line import check_flags, command_line
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, within
+from agents.running.word_model import starting_model
+from textgym.errors import SettingsError, require
+
+
+@dataclass
+class Settings(RunSettings):
+    """Settings of TRPO, on top of those of every run."""
+
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 1e-3
+    """Learning rate of the value function; the policy's step is as long as the limit allows."""
+    n_steps: int = 32
+    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
+    target_kl: float = 0.03
+    """Limit of the KL divergence between the policies around an update, in nats per token."""
+    cg_max_steps: int = 5
+    """Iterations of the conjugate gradient method, which finds the direction."""
+    cg_damping: float = 0.01
+    """Added to the diagonal of the Fisher matrix, so that it can be inverted."""
+    fisher_parts: int = 2
+    """The Fisher matrix is estimated from one of this many equal parts of a rollout's texts."""
+    n_critic_updates: int = 2
+    """Passes over a rollout for the value function, which shares no weights with the policy."""
+    minibatches: int = 2
+    """Gradient steps per pass of the value function."""
+    gamma: float = 1.0
+    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
+    gae_lambda: float = 0.97
+    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
+    whole_episodes: bool = True
+    """Learn from a text when it is over, including the tokens that earlier rollouts wrote.
+    Otherwise each rollout learns from its own tokens, and bootstraps the rest of the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        above(0, target_kl=self.target_kl, kl_target=self.kl_target)
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, cg_damping=self.cg_damping, n_critic_updates=self.n_critic_updates)
+        at_least(1, n_steps=self.n_steps, minibatches=self.minibatches)
+        at_least(1, cg_max_steps=self.cg_max_steps, fisher_parts=self.fisher_parts)
+        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
+
+
+if __name__ == "__main__":
+    check_flags("agents.trpo", Settings(), __doc__)  # Before the slow imports.
+
 import torch
 from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from agents.running.command_line import command_line
-from agents.running.run import run
-from agents.running.training import ActorCriticSettings
-from agents.running.validation import above, at_least
-from agents.running.word_model import starting_model
-from textgym.errors import SettingsError, require
-from textgym.sb3 import LMPolicy
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 require("sb3_contrib", "contrib")
-from sb3_contrib import TRPO  # noqa: E402
-
-
-@dataclass
-class Settings(ActorCriticSettings):
-    """Settings of TRPO."""
-
-    target_kl: float = 0.03
-    """Limit of the KL divergence between the policies before and after an update, nats a token."""
-    cg_max_steps: int = 5
-    """Iterations of conjugate gradients, which find the direction."""
-    cg_damping: float = 0.01
-    """Added to the diagonal of the Fisher matrix, so that it can be inverted."""
-    fisher_parts: int = 2
-    """The Fisher matrix is estimated from one of so many equal parts of a rollout's texts."""
-    n_critic_updates: int = 2
-    """Passes over a rollout for the value function, which has no part in the language model."""
-    minibatches: int = 2
-    """Gradient steps per pass of the value function."""
-    lr: float = 1e-3
-    """Learning rate of the value function; the policy's step is as long as the limit allows."""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        super().__post_init__()
-        above(0, target_kl=self.target_kl)
-        at_least(0, cg_damping=self.cg_damping, n_critic_updates=self.n_critic_updates)
-        at_least(1, cg_max_steps=self.cg_max_steps, minibatches=self.minibatches)
-        at_least(1, fisher_parts=self.fisher_parts)
+from sb3_contrib import TRPO
 
 
 class LanguageTRPO(TRPO):
@@ -141,15 +164,26 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lan
     return LanguageTRPO(
         LMPolicy,
         venv,
+        learning_rate=s.lr,
+        n_steps=s.n_steps,
         batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
         target_kl=s.target_kl,
         cg_max_steps=s.cg_max_steps,
         cg_damping=s.cg_damping,
         fisher_parts=s.fisher_parts,
         n_critic_updates=s.n_critic_updates,
+        rollout_buffer_class=LMRolloutBuffer,
+        rollout_buffer_kwargs={
+            "kl_coef": s.kl_coef,
+            "kl_target": s.kl_target if s.kl_coef else None,
+            "reference": lm if s.kl_coef else None,
+            "whole_episodes": s.whole_episodes,
+        },
         policy_kwargs={"lm": lm},
         seed=seed,
-        **s.rollouts(lm),
+        device=s.device,
     )
 
 

@@ -15,7 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 import textgym
 from agents.running.run_record import settings_of_run
-from agents.running.tuned import told, tuned_settings
+from agents.running.tuned import summary_line, tuned_settings
 from textgym.errors import RewardError, TextGymError
 
 SettingsT = TypeVar("SettingsT")
@@ -157,7 +157,7 @@ def _tuned(
         return settings
     defaults = dataclasses.replace(defaults, **found.values, tuned_from=dict(found.sources))
     settings = parse(module, defaults, doc, args)
-    line = told(name, found, settings)
+    line = summary_line(name, found, settings)
     if line:
         print(line)
     return settings

@@ -21,6 +21,8 @@ class Agent(Protocol):
     """The part of Stable-Baselines3's interface that a run needs.
 
     An agent that has ``save(path)`` as well is saved; the ending of the file is the agent's own.
+    One that reads more of its environment than observations has ``use_env(venv)``, and gets each
+    environment before it acts in it.
     """
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
@@ -94,6 +96,8 @@ def evaluate(
         venv: Any = make_venv(rows, EVAL_SEED + start)
         # Prompt k is the same whatever the batch size is.
         venv.seed([EVAL_SEED + start + row for row in range(rows)])
+        if hasattr(agent, "use_env"):
+            agent.use_env(venv)
         written = collect(venv, agent)
         venv.close()
         result.prompts += written.prompts

@@ -1,55 +1,33 @@
-"""Agents that decide on a whole text when an episode starts, and then write it token by token.
+"""Agents that choose a whole text when an episode starts, and then write it token by token.
 
-They have to know the row that an episode started from: its reference, or what its reward reads. An
-observation has the prompt alone. So they keep in mind the environments that they may be asked
-about, and look the rows up there with the public ``get_state``; a run's evaluation environments
-come to their knowledge by `PlanSettings.wrap`.
+They read the row that an episode started from (its reference, the columns of its reward) from the
+environment: ``venv.rows``. They act in the environment that they were made with, until `use_env`
+gives them another; :func:`agents.running.evaluation.evaluate` calls it.
 """
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.running.run import RunSettings
 from textgym.data.observations import split_observation
 from textgym.data.rows import Row
 from textgym.envs import TextGenVectorEnv
 from textgym.errors import SettingsError
-from textgym.storage.json_values import from_plain
 
-Batches = list["weakref.ref[TextGenVectorEnv]"]
 Plans = list[list[int]]
-"""The tokens that are left to be written in each row."""
-
-
-@dataclass
-class PlanSettings(RunSettings):
-    """Settings of a run whose agent has to know the rows of its environments."""
-
-    def __post_init__(self) -> None:
-        self.batches: Batches = []
-
-    def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
-        """Keep the environment in mind; it is not changed."""
-        if isinstance(envs.unwrapped, TextGenVectorEnv):
-            self.batches.append(weakref.ref(envs.unwrapped))
-        return envs
+"""The tokens of each row that are still to be written."""
 
 
 def batch_of(venv: VecEnv) -> TextGenVectorEnv:
     """The batch of texts in an environment of `textgym.sb3.make_vec_env`.
 
     Raises:
-        SettingsError: If there is none, or its actions are not tokens.
+        SettingsError: If it is not an environment of texts, or its actions are not tokens.
     """
     envs = getattr(venv.unwrapped, "envs", None)
     batch = getattr(envs, "unwrapped", None)
@@ -61,53 +39,19 @@ def batch_of(venv: VecEnv) -> TextGenVectorEnv:
     return batch
 
 
-def rows_behind(observation: Any, batches: Iterable[TextGenVectorEnv]) -> list[Row]:
-    """The rows that the episodes under way started from.
-
-    Args:
-        observation: What one of the environments shows now, ``[N, L]``.
-        batches: The environments that it may be of.
-
-    Raises:
-        SettingsError: If it is of none of them.
-    """
-    tokens, images = split_observation(observation)
-    for batch in batches:
-        if batch.num_envs != len(tokens):
-            continue
-        state = batch.get_state()
-        rows = [
-            {column: from_plain(value) for column, value in row.items()} for row in state["rows"]
-        ]
-        if np.array_equal(state["tokens"], tokens) and _same_pictures(batch, rows, images):
-            return rows
-    raise SettingsError(
-        "these observations are of no environment that this agent knows, or not what it shows now; "
-        "make the agent with the environment (make_agent(venv, seed)), and hand predict its latest "
-        "observations, of all rows"
-    )
-
-
-def _same_pictures(batch: TextGenVectorEnv, rows: list[Row], images: Any) -> bool:
-    task = batch.settings.pictures
-    if task is None or images is None:
-        return True
-    return all(
-        np.array_equal(task.image(row), image) for row, image in zip(rows, images, strict=True)
-    )
-
-
 class Planner(ABC):
     """Plans a text when an episode starts, and writes it.
 
     Args:
-        venv: The environment that is known from the start.
-        batches: Others that become known in the course of a run.
+        venv: The environment to act in.
     """
 
-    def __init__(self, venv: VecEnv, batches: Batches | None = None) -> None:
-        self._own = batch_of(venv)
-        self._batches = batches if batches is not None else []
+    def __init__(self, venv: VecEnv) -> None:
+        self.envs = batch_of(venv)
+
+    def use_env(self, venv: VecEnv) -> None:
+        """Act in another environment from now on, which differs in seed, size or split alone."""
+        self.envs = batch_of(venv)
 
     @abstractmethod
     def plan(self, rows: list[Row]) -> Plans:
@@ -119,35 +63,36 @@ class Planner(ABC):
         state: Plans | None = None,
         episode_start: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.int64], Plans]:
-        """The next token of each row, and what is left of the plans.
+        """The next token of each row, and the rest of the plans.
 
         Args:
-            observation: What the environment shows now, ``[N, L]``.
-            state: What the last call returned; None if all episodes start.
+            observation: The latest observation of the environment, ``[N, L]``.
+            state: The plans that the last call returned; None if all episodes start.
             episode_start: ``[N]``, the rows whose episodes start.
 
         Raises:
-            SettingsError: If a plan is at its end and the episode is not.
+            SettingsError: If the observation is not the environment's, or a plan ends before its
+                episode does.
         """
         tokens, _ = split_observation(observation)
         starts = np.ones(len(tokens), np.bool_) if state is None else episode_start
         plans = [[] for _ in tokens] if state is None else [list(plan) for plan in state]
         new = [] if starts is None else np.flatnonzero(starts).tolist()
         if new:
-            rows = rows_behind(observation, [*self._known(), self._own])
+            if not np.array_equal(self.envs.get_state()["tokens"], tokens):
+                raise SettingsError(
+                    "these observations are of no environment that this agent knows; give it the "
+                    "environment (make_agent(venv, seed), or use_env(venv)), and its latest "
+                    "observations, of all rows"
+                )
+            rows = self.envs.rows
             for row, plan in zip(new, self.plan([rows[row] for row in new]), strict=True):
                 plans[row] = plan
         over = [row for row, plan in enumerate(plans) if not plan]
         if over:
             raise SettingsError(
-                f"row {over[0]}: the text is written to its end, and its episode goes on: nothing "
-                "ends texts here before their budget; use stop_at_eos=True or stop=[...], and hand "
+                f"row {over[0]}: the text is complete, but its episode continues: nothing "
+                "ends texts here before their budget; use stop_at_eos=True or stop=[...], and pass "
                 "the state that predict returned to the next call"
             )
         return np.array([plan[0] for plan in plans], np.int64), [plan[1:] for plan in plans]
-
-    def _known(self) -> list[TextGenVectorEnv]:
-        """The environments of the run that still exist, the latest first."""
-        known = [(reference, reference()) for reference in self._batches]
-        self._batches[:] = [reference for reference, batch in known if batch is not None]
-        return [batch for _, batch in reversed(known) if batch is not None]

@@ -2,14 +2,14 @@
 
     "TextGen/Probe-*":           # an environment's id, or a pattern of ids with *, ? and [...]
       source: Where the values come from, in a sentence.
-      lr: 2.0e-3                 # a number with an exponent needs its dot
+      lr: 2e-3
       kl_target: null
 
-The names are those of the agent's ``Settings``. Every entry that an id matches counts: a longer
-pattern over a shorter one, and the id itself over all patterns, so that an entry only says what is
-different. On the command line and in the benchmark suites they take the place of the defaults;
-flags, and what a suite says, still win, and ``--no-tuned`` leaves them out. A script that makes
-``Settings`` itself gets what it writes.
+The names are those of the agent's ``Settings``, and values are parsed and checked as flags are. All
+entries that match an id apply: a longer pattern overrides a shorter one, and the id itself
+overrides all patterns, so that an entry only has to name what is different. On the command line and
+in the benchmark suites they replace the defaults; flags and the suite's own settings still win, and
+``--no-tuned`` ignores them. A script that makes ``Settings`` itself is not affected.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import dataclasses
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from textgym.errors import SettingsError, near_matches
 
@@ -32,14 +32,12 @@ NOT_TUNED = (
     *("eval_episodes", "seed", "device", "threads", "out", "checkpoint_every", "resume"),
     *("tuned", "tuned_from"),
 )
-"""Settings that say what is run, on what and what is written down, and not how it is learned."""
-
-_PLAIN = (bool, int, float, str, NoneType)
+"""Settings about what is run and recorded, and not about how the agent learns."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """What is known of an agent in an environment.
+    """The tuned settings of an agent in an environment.
 
     Attributes:
         values: The settings, by name.
@@ -59,7 +57,7 @@ def tuned_settings(name: str, env_id: str, settings_class: type[Any]) -> Tuned:
         settings_class: The agent's settings, a dataclass.
 
     Raises:
-        SettingsError: If the agent's file is no YAML, or any entry of it does not fit the settings.
+        SettingsError: If the agent's file is not YAML, or any entry does not fit the settings.
     """
     file = FOLDER / f"{name}.yaml"
     if not file.is_file():
@@ -75,12 +73,12 @@ def tuned_settings(name: str, env_id: str, settings_class: type[Any]) -> Tuned:
     return Tuned(values, sources)
 
 
-def told(name: str, tuned: Tuned, settings: Any) -> str:
-    """One line about the tuned settings that are in force; empty if flags overrule them all.
+def summary_line(name: str, tuned: Tuned, settings: Any) -> str:
+    """One line about the tuned settings in use; empty if flags override them all.
 
     Args:
         name: The agent's name.
-        tuned: What was found.
+        tuned: The tuned settings.
         settings: The settings of the run.
     """
     used = [
@@ -99,20 +97,20 @@ def read_entries(where: str, text: str, settings_class: type[Any]) -> Mapping[st
 
     Args:
         where: The file, for messages.
-        text: What is in it.
+        text: The text of the file.
         settings_class: The agent's settings, a dataclass.
 
     Returns:
         The entries by their patterns.
 
     Raises:
-        SettingsError: If it is no YAML, or an entry does not fit the settings.
+        SettingsError: If it is not YAML, or an entry does not fit the settings.
     """
     try:
-        _refuse_doubles(where, yaml.compose(text, yaml.SafeLoader))
+        _refuse_duplicates(where, yaml.compose(text, yaml.SafeLoader))
         entries = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{where}: this is no YAML: {error}") from error
+        raise SettingsError(f"{where}: this is not YAML: {error}") from error
     if not isinstance(entries, dict):
         raise SettingsError(f"{where}: it has to be a mapping from environment ids to settings")
     hints = get_type_hints(settings_class)
@@ -121,11 +119,17 @@ def read_entries(where: str, text: str, settings_class: type[Any]) -> Mapping[st
         for field in dataclasses.fields(settings_class)
         if field.name not in NOT_TUNED
     }
-    return {pattern: _entry(where, pattern, entries[pattern], kinds) for pattern in entries}
+    found = {pattern: _entry(where, pattern, entries[pattern], kinds) for pattern in entries}
+    for pattern, entry in found.items():
+        try:
+            settings_class(**entry.values)
+        except SettingsError as error:
+            raise SettingsError(f"{where}, entry {pattern!r}: {error}") from None
+    return found
 
 
 def _entry(where: str, pattern: Any, entry: Any, kinds: Mapping[str, Any]) -> Tuned:
-    """One entry, if it fits the kinds of values that settings have."""
+    """One entry, if its values have the types of the settings."""
     where = f"{where}, entry {pattern!r}"
     if not isinstance(pattern, str) or not isinstance(entry, dict):
         raise SettingsError(
@@ -137,67 +141,54 @@ def _entry(where: str, pattern: Any, entry: Any, kinds: Mapping[str, Any]) -> Tu
             continue
         if key in NOT_TUNED:
             raise SettingsError(
-                f"{where}: {key} says what is run and not how it is learned, and is no setting to "
-                "tune; leave it to the command line"
+                f"{where}: {key} is about the run and not about learning, so it cannot be tuned; "
+                "leave it to the command line"
             )
         if key not in kinds:
             near = near_matches(str(key), [*kinds, "source"])
             raise SettingsError(f"{where}: the agent has no setting {key!r}{near}")
         try:
-            values[key] = _cast(value, kinds[key])
-        except TypeError:
-            kind = getattr(kinds[key], "__name__", "") if kinds[key] in _PLAIN else str(kinds[key])
+            values[key] = _parse(value, kinds[key])
+        except ValueError:
+            kind = kinds[key].__name__ if isinstance(kinds[key], type) else str(kinds[key])
             raise SettingsError(
                 f"{where}: {key}: {value!r} is not of the type {kind.replace('typing.', '')}"
-                f"{_missing_dot(value)}"
             ) from None
     source = entry.get("source")
     if not isinstance(source, str) or not source.strip():
         raise SettingsError(
-            f"{where}: a sentence `source:` has to say where the values come from: the command and "
-            "its seeds, or that they are untuned"
+            f"{where}: the entry needs a sentence `source:` on where the values come from: the "
+            "command and its seeds, or that they are untuned"
         )
     return Tuned(values, {pattern: source.strip()})
 
 
-def _cast(value: Any, kind: Any) -> Any:
-    """A value of YAML as the settings hold it.
+def _parse(value: Any, kind: Any) -> Any:
+    """A value of YAML, parsed as the same words after a flag are.
 
     Raises:
-        TypeError: If it is of another kind.
+        ValueError: If it is of another type.
     """
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        for each in sorted(args, key=lambda each: type(value) is not each):
-            try:
-                return _cast(value, each)
-            except TypeError:
-                continue
-    elif origin is Literal:
-        if any(value == each and type(value) is type(each) for each in args):
-            return value
-    elif origin is tuple and isinstance(value, list):
-        each = args[:1] * len(value) if args[1:] == (...,) else args
-        if len(each) == len(value):
-            return tuple(map(_cast, value, each))
-    elif kind is float and type(value) is int:
-        return float(value)
-    elif kind in _PLAIN and type(value) is kind:
-        return value
-    raise TypeError
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
+    assert isinstance(spec, PrimitiveConstructorSpec)
+    several = isinstance(value, list)
+    words = list(map(str, value)) if several else [str(value)]
+    if (
+        several != (spec.nargs != 1)
+        or spec.nargs not in (1, "*", len(words))
+        or (spec.choices is not None and words[0] not in spec.choices)
+    ):
+        raise ValueError
+    parsed = spec.instance_from_str(words)
+    # On a command line everything is a string; in YAML a number in place of a string is a mistake.
+    pairs = zip(parsed, value, strict=True) if several else [(parsed, value)]
+    if any(isinstance(one, str) and not isinstance(given, str) for one, given in pairs):
+        raise ValueError
+    return parsed
 
 
-def _missing_dot(value: Any) -> str:
-    """YAML takes 2e-3 for text."""
-    try:
-        number = float(value) if isinstance(value, str) else None
-    except ValueError:
-        number = None
-    return "" if number is None else "; YAML takes it for text: write it with a dot, as 2.0e-3"
-
-
-def _refuse_doubles(where: str, node: Any) -> None:
-    """Refuse a key that is there twice, of which YAML would keep the last without a word."""
+def _refuse_duplicates(where: str, node: Any) -> None:
+    """Refuse a duplicate key, of which YAML would silently use the last."""
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
@@ -207,4 +198,4 @@ def _refuse_doubles(where: str, node: Any) -> None:
                 f"{where}, line {key.start_mark.line + 1}: {key.value!r} is there twice; keep one"
             )
         seen.add(key.value)
-        _refuse_doubles(where, value)
+        _refuse_duplicates(where, value)

@@ -25,7 +25,7 @@ from agents import dqn_topk, q_learning
 from agents.running.command_line import command_line
 from agents.running.environments import make_env
 from agents.running.evaluation import Agent, evaluate
-from agents.running.proposals import ProposalSettings
+from agents.running.run import RunSettings
 from textgym.wrappers.proposals import fillers
 
 Choose = Callable[[Any, np.random.Generator], Any]
@@ -94,7 +94,7 @@ class Contestant:
     """One row of the table: its name, its settings, and how it is made."""
 
     name: str
-    settings: ProposalSettings
+    settings: RunSettings
     make: Callable[[VecEnv, int, Any], Agent]
 
 
@@ -107,7 +107,7 @@ def contestants(s: Settings) -> dict[str, Contestant]:
     def rule(choose: Choose) -> Callable[[VecEnv, int, Any], Agent]:
         return lambda venv, seed, _: Rule(choose, np.random.default_rng(seed))
 
-    idle = ProposalSettings(**{**common, "steps": 0})
+    idle = q_learning.Settings(**{**common, "steps": 0})
     everything = replace(idle, k=2**62)  # All tokens are proposals: the language model itself.
     dqn = dqn_topk.Settings(**common)
     return {
@@ -136,7 +136,7 @@ def measure(
         seconds += time.perf_counter() - began
         venv.close()
 
-        def make_eval_env(rows: int, first: int, settings: ProposalSettings = settings) -> VecEnv:
+        def make_eval_env(rows: int, first: int, settings: RunSettings = settings) -> VecEnv:
             return make_env(settings, rows, first, "eval")
 
         returns.append(evaluate(agent, make_eval_env, episodes, episodes).returns)

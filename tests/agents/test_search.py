@@ -16,6 +16,7 @@ from agents import best_of_n, expert_iteration
 from agents import lm as lm_agent
 from agents.expert_iteration import chosen
 from agents.running import run as common
+from agents.running.lm_agent import LMAgent
 from agents.running.supervised import Text, gradient_step
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import SettingsError
@@ -93,7 +94,7 @@ def test_save_and_load(lm: str, tmp_path: Path) -> None:
     settings = lm_agent.Settings(lm=lm, sampling="greedy", device="cpu")
     agent = lm_agent.make_agent(venv, 0, settings)
     agent.save(tmp_path / "model")
-    loaded = lm_agent.LMAgent.load(tmp_path / "model", device="cpu")
+    loaded = LMAgent.load(tmp_path / "model", device="cpu")
     assert loaded.greedy
     obs = venv.reset()
     assert np.array_equal(loaded.predict(obs)[0], agent.predict(obs)[0])

@@ -111,12 +111,14 @@ def test_values_arrive_as_the_settings_have_them(files: Files) -> None:
         "number": 1.0, "maybe": 2.0, "words": ("a", "b"), "pair": (1.0, 0.5), "loss": "two",
     }  # fmt: skip
     assert [type(values[key]) for key in ("number", "maybe")] == [float, float]
+    files(any="A: {source: s, number: 2e-3}")  # YAML reads a string, and the flag a number.
+    assert tuned_settings("any", "A", Settings).values == {"number": 2e-3}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("A: {source: s, lr: [", ["no YAML", "line 1"]),
+        ("A: {source: s, lr: [", ["YAML", "line 1"]),
         ("", ["has to be a mapping"]),
         ("- A", ["has to be a mapping"]),
         ("A: 3", ["entry 'A'", "a mapping below it"]),
@@ -126,8 +128,9 @@ def test_values_arrive_as_the_settings_have_them(files: Files) -> None:
         ("A: {count: 3, sorce: s}", ["'sorce'", "did you mean 'source'"]),
         ("A: {source: s, nunber: 3}", ["entry 'A'", "'nunber'", "did you mean 'number'"]),
         ("A: {source: s, 3: 3}", ["no setting 3"]),
-        ("A: {source: s, seed: 3}", ["seed says what is run", "command line"]),
-        ("A: {source: s, number: 2e-3}", ["number: '2e-3'", "type float", "2.0e-3"]),
+        ("A: {source: s, seed: 3}", ["seed", "command line"]),
+        ("A: {source: s, number: 2e-}", ["number: '2e-'", "type float"]),
+        ("A: {source: s, steps: -1}", ["entry 'A'", "--steps -1", "at least 0"]),
         ("A: {source: s, number: true}", ["number: True", "type float"]),
         ("A: {source: s, number: null}", ["number: None", "type float"]),
         ("A: {source: s, maybe: x}", ["maybe: 'x'", "type float | None"]),
