@@ -128,11 +128,11 @@ def test_the_key_is_not_sent_unencrypted_to_others(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "ftp://x"}, "must begin with http"),
-        ({"url": "localhost:8000"}, "must begin with http"),
-        ({"url": "http://"}, "must begin with http"),
-        ({"url": "http://me:pass@host/"}, "holds a user or a password"),
-        ({"url": "http://host:port"}, "cannot be read"),
+        ({"url": "ftp://x"}, "URL must begin with http"),
+        ({"url": "localhost:8000"}, "URL must begin with http"),
+        ({"url": "http://"}, "URL must begin with http"),
+        ({"url": "http://me:pass@host/"}, "user or a password"),
+        ({"url": "http://host:port"}, "URL cannot be parsed"),
         ({"timeout": 0}, "timeout .*not 0"),
         ({"limit": float("inf")}, "limit must be"),
         ({"backoff": True}, "backoff must be"),

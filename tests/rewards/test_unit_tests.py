@@ -183,16 +183,16 @@ def test_in_an_environment():
     ("row", "message"),
     [
         ({"reference": "x"}, r"needs the column 'test'.*they have: 'reference'.*'test_list'"),
-        ({"test": CHECK}, "need the function's name"),
+        ({"test": CHECK}, "entry_point"),
         ({"test_list": ["assert ("]}, "cannot be compiled"),
         ({"test_list": ["assert 1 == 1"]}, "never call"),
-        ({"tests": [[[1], 1]]}, "need the function's name"),
+        ({"tests": [[[1], 1]]}, "column 'entry_point'"),
         ({"tests": [[1, 1]], "entry_point": "f"}, "neither an assert nor a pair"),
-        ({"tests": [[[float("nan")], 1]], "entry_point": "f"}, "more than plain values"),
+        ({"tests": [[[float("nan")], 1]], "entry_point": "f"}, r"\[\[nan\], 1\]"),
         ({"tests": 3, "entry_point": "f"}, "source or a list"),
         ({"inputs": [[1]], "outputs": [], "entry_point": "f"}, "1 inputs and 0 outputs"),
-        ({"inputs": [[1]], "entry_point": "f"}, "have to be lists"),
-        ({"tests": [[[1], 1]], "entry_point": "f(); x"}, "name of a function"),
+        ({"inputs": [[1]], "entry_point": "f"}, "'inputs' and 'outputs'"),
+        ({"tests": [[[1], 1]], "entry_point": "f(); x"}, r"entry_point .*'f\(\); x'"),
     ],
 )
 def test_broken_tests_are_told(row, message):

@@ -1,9 +1,8 @@
-"""The program in Python that a text stands for, as language models write programs.
+"""Extraction of a Python program from the text of a language model.
 
-A model completes the prompt, or writes the function again, between fences of three backticks or
-not, with explanations around them; and its tokenizer or its chat template may take the white space
-from the beginning of the text. `readings` lists what such a text can mean, in the order in which it
-is tried: the first reading that compiles is the program.
+A model continues the prompt or repeats the function, with or without code fences and explanations,
+and its tokenizer or chat template may strip the whitespace at the beginning. `readings` lists the
+possible programs in order of likelihood; the first one that compiles is used.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _INDENT = "    "
 
 
 class Readings(NamedTuple):
-    """What a text can mean.
+    """The possible programs of a text.
 
     Attributes:
-        programs: Sources, the likeliest first.
-        helpers: What the prompt defines before the function that is asked for, of which each
-            program has a copy: tests need their own, which the program cannot change.
+        programs: Sources, the most likely one first.
+        helpers: The prompt's source before the requested function. Each program contains it, and
+            tests need another copy that the program cannot change.
     """
 
     programs: list[str]
@@ -37,28 +36,28 @@ class Readings(NamedTuple):
 
 
 def readings(prompt: str, completion: str, entry_point: str | None) -> Readings:
-    """The programs that a completion may stand for.
+    """Return the programs that a completion may contain.
 
-    * Of a text with fences, what is within the first fence that defines `entry_point`, or else the
-      first one in Python; and what is before a fence that only closes the prompt's.
-    * Where the prompt is a source that begins `entry_point` (or ends with such a source in an open
-      fence), a text that does not define that function continues the prompt. Its first line may
-      lack its indentation, or all its lines may; and it may lack the line break or the space after
-      a prompt that ends without one.
+    * With code fences: the first fence that defines `entry_point`, or else the first one in
+      Python; and the text before a fence that only closes the prompt's.
+    * If the prompt is a source that begins `entry_point` (or ends with such a source in an open
+      fence), a text that does not define that function continues the prompt. The indentation of the
+      first line or of all lines may be missing, and so may the line break or space after a prompt
+      that ends without one.
 
     Args:
         prompt: The prompt.
-        completion: What was written.
-        entry_point: The function that is asked for, if it is known.
+        completion: The completion.
+        entry_point: The name of the requested function, if known.
     """
-    begun = _begun(prompt)
-    source = prompt if begun is None else begun
+    open_block = _open_block(prompt)
+    source = prompt if open_block is None else open_block
     before, signature, _ = source.partition(f"def {entry_point}(") if entry_point else ("", "", "")
-    # The prompt of a chat may quote the function: it is prose then, and no part of a program.
+    # A chat prompt may quote the function in prose, which is not part of a program.
     if not signature or not _is_source(before):
         before = source = ""
     programs: dict[str, None] = {}
-    for written in _written(completion, entry_point, begun is not None):
+    for written in _code_parts(completion, entry_point, open_block is not None):
         if not source or _defines(written, entry_point):
             written = written.replace("\r\n", "\n")
             whole = f"{before}\n{written}" if before else written
@@ -69,17 +68,17 @@ def readings(prompt: str, completion: str, entry_point: str | None) -> Readings:
 
 
 def code_of(completion: str, entry_point: str | None = None) -> str:
-    """What is within the fence of a text that holds its program; a text without fences as it is.
+    """Return the code block of a text that holds its program; without fences, the whole text.
 
     Args:
-        completion: What was written.
-        entry_point: The function that is asked for, if it is known.
+        completion: The completion.
+        entry_point: The name of the requested function, if known.
     """
-    return _written(completion, entry_point, False)[0]
+    return _code_parts(completion, entry_point, False)[0]
 
 
-def _begun(prompt: str) -> str | None:
-    """What follows the opening of a fence that the prompt leaves open; None if there is none."""
+def _open_block(prompt: str) -> str | None:
+    """Return the prompt after a code fence that it leaves open; None without such a fence."""
     fences = list(_FENCE.finditer(prompt))
     return prompt[fences[-1].end() :] if len(fences) % 2 else None
 
@@ -89,8 +88,8 @@ def _defines(source: str, name: str | None) -> bool:
     return re.search(rf"{pattern}\b" if name else pattern, source, re.MULTILINE) is not None
 
 
-def _written(completion: str, entry_point: str | None, inside: bool) -> list[str]:
-    """The parts of a text that can be the program, without the fences."""
+def _code_parts(completion: str, entry_point: str | None, inside: bool) -> list[str]:
+    """Return the parts of a text that can be the program; `inside` an open block of the prompt."""
     text = completion.rpartition(_THOUGHTS)[2]
     if "```" not in text and "~~~" not in text:
         return [text]
@@ -109,7 +108,7 @@ def _written(completion: str, entry_point: str | None, inside: bool) -> list[str
 
 
 def _continued(source: str, written: str) -> Iterator[str]:
-    """The programs of a source and of what is written behind it."""
+    """Yield the programs of a source and the text that continues it."""
     written = written.replace("\r\n", "\n")
     if not source.endswith("\n"):
         last = re.search(r"(\w*)\Z", source)
@@ -131,7 +130,7 @@ def _continued(source: str, written: str) -> Iterator[str]:
 
 
 def _margin(source: str, body: str) -> str:
-    """The indentation of the body of the function that a source ends in."""
+    """Return the indentation for the body of the function at the end of a source."""
     line = source.rstrip().rpartition("\n")[2]
     if not line.rstrip().endswith(":"):
         return line[: len(line) - len(line.lstrip())] or _INDENT

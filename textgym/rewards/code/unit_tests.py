@@ -1,4 +1,4 @@
-"""A reward for programs: the share of the unit tests that they pass, in a sandbox."""
+"""A reward for programs: the share of unit tests that they pass in a sandbox."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Suite:
 
     Attributes:
         tests: A source that defines ``check(candidate)``, or a list of asserts.
-        entry_point: The function under test, if it is known.
+        entry_point: The function under test, if known.
         setup: Source that runs before each test.
     """
 
@@ -42,50 +42,51 @@ class Suite:
 @register_reward("unit_tests")
 @dataclass(frozen=True, eq=False)
 class UnitTests:
-    """The share of its row's unit tests that a program in Python passes.
+    """The share of the row's unit tests that a Python program passes.
 
-    Programs run in the sandbox of :mod:`textgym.sandbox.run`, never in this process: see
-    there what they can and cannot do, and what tests cannot. A program that does not end, uses too
-    much, or attacks its tests fails them.
+    Programs run in the sandbox of :mod:`textgym.sandbox.run`, which documents what programs and
+    tests can do, never in this process. A program that does not terminate, exceeds a limit, or
+    attacks its tests fails them.
 
-    The tests are what the row's columns say, the first of these that it has:
+    The tests are read from the first of these columns that the row has:
 
-    * ``test`` with ``entry_point``, as HumanEval: a source that defines ``check(candidate)``, which
-      is one test. The program is prompt and completion, or the completion alone where it defines
-      the function itself; the imports and helpers of the prompt are there in both cases.
-    * ``test`` without ``check``, ``test_list`` or ``tests``, as MBPP: asserts, one test each, after
-      ``test_setup_code`` or ``test_imports``. The program is the completion.
-    * ``tests`` of pairs ``[arguments, result]``, or ``inputs`` and ``outputs``, with
-      ``entry_point``: each one is a call that has to return the result. Lists and tuples differ.
+    * ``test`` with ``entry_point``, as in HumanEval: a source that defines ``check(candidate)``,
+      which is one test. The program is prompt and completion, or the completion alone if it defines
+      the function; it has the imports and helpers of the prompt in both cases.
+    * ``test`` without ``check``, ``test_list`` or ``tests``, as in MBPP: asserts, one test each,
+      after ``test_setup_code`` or ``test_imports``. The program is the completion.
+    * ``tests`` with pairs ``[arguments, result]``, or ``inputs`` and ``outputs``, with
+      ``entry_point``: each is a call that must return the result. Lists and tuples differ.
 
-    Code between fences of three backticks is the program, where there is some; what is around it is
-    not. Indentation and line breaks that a tokenizer or a chat template took from the beginning of
-    a text are put back where that is unambiguous: see :mod:`textgym.rewards.code.programs`.
+    If the completion has a fenced code block, only the block is the program. Indentation and line
+    breaks that a tokenizer or chat template stripped from the beginning are restored where that is
+    unambiguous, see :mod:`textgym.rewards.code.programs`.
 
     Range: [0, 1], higher is better; 0 or 1 with ``partial=False``.
     Needs: a column with tests, in one of the forms above; Linux.
-    Cost: 50 ms per text and 20 ms per test; a program that does not end costs its limit about once,
-    whatever the number of tests.
-    Gaming: programs made for the tests alone (a table of their results), where a policy can see or
-    learn them: keep the tests out of the prompt. With ``partial``, whatever most inputs have for a
-    result, such as ``return None`` or ``return 0``.
+    Cost: 50 ms per text and 20 ms per test; a program that does not terminate costs its time limit
+    about once, whatever the number of tests.
+    Gaming: programs written for the tests alone (a table of their results), if a policy can see or
+    learn them: keep the tests out of the prompt. With ``partial``, the most frequent result, such
+    as ``return None`` or ``return 0``.
 
     Args:
-        partial: False gives 1 for all tests passed, else 0.
-        wall_s: Seconds that a test may take.
-        total_s: Seconds that all tests of a text may take; see
+        partial: Whether the reward is the share of tests passed; False gives 1 if all tests pass,
+            else 0.
+        wall_s: Time limit of a test, in seconds.
+        total_s: Time limit of all tests of a text, in seconds; see
             :class:`textgym.sandbox.run.Limits`.
-        cpu_s: CPU seconds that a test may take; a whole number.
-        memory_mb: Address space of a program, in MiB, from 64.
-        workers: Programs that run at once.
+        cpu_s: CPU time limit of a test, in whole seconds.
+        memory_mb: Limit on the address space of a program, in MiB, at least 64.
+        workers: Number of programs that run in parallel.
 
     Attributes:
-        last: The verdicts of the latest call (None for rows without tests), with the reasons; see
+        last: The verdicts of the latest call (None for rows without tests), see
             :class:`textgym.sandbox.run.Verdict`.
 
     Raises:
-        RewardError: If an option has an impossible value, no column has tests, a row's tests are
-            broken, or this system cannot run a sandbox.
+        RewardError: If an option is invalid, no column has tests, the tests of a row are broken, or
+            this system cannot run a sandbox.
     """
 
     partial: bool = True
@@ -99,9 +100,7 @@ class UnitTests:
 
     def __post_init__(self) -> None:
         if not is_whole(self.workers, 1):
-            raise RewardError(
-                f"{self.name}: workers must be a whole number >= 1, not {self.workers!r}"
-            )
+            raise RewardError(f"{self.name}: workers must be an integer >= 1, not {self.workers!r}")
         try:
             self._limits()
         except (ValueError, TypeError, OverflowError) as error:  # SettingsError is a ValueError.
@@ -123,10 +122,9 @@ class UnitTests:
     def verdicts(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[Verdict | None]:
-        """The verdicts on N programs: tests passed, and why the first failure; None without tests.
+        """Return N verdicts: the tests passed, and the reason of the first failure.
 
-        Raises:
-            RewardError: As above.
+        None for a row without tests. Raises as the class does.
         """
         given = {name: columns[name] for name in (*_TESTS, *_OTHERS) if name in columns}
         if completions and not any(name in given for name in _TESTS):
@@ -168,10 +166,10 @@ class UnitTests:
 
 
 def suite_of(row: Mapping[str, Any]) -> Suite | None:
-    """The tests in a row's columns; None if it has none.
+    """Return the tests in the columns of a row; None if it has none.
 
     Raises:
-        DataError: If they are in no known form.
+        DataError: If their form is unknown.
     """
     row = {name: None if is_missing(value) else _plain(value) for name, value in row.items()}
     found = next((name for name in _TESTS if row.get(name) not in (None, "", [])), None)
@@ -182,11 +180,11 @@ def suite_of(row: Mapping[str, Any]) -> Suite | None:
     if isinstance(setup, list):
         setup = "\n".join(map(str, setup))
     if name is not None and not _is_name(name):
-        raise DataError(f"entry_point is {name!r}; it has to be the name of a function")
+        raise DataError(f"entry_point must be the name of a function, not {name!r}")
     if found == "inputs":
         results = row.get("outputs")
         if not isinstance(tests, list) or not isinstance(results, list):
-            raise DataError("'inputs' and 'outputs' have to be lists")
+            raise DataError("'inputs' and 'outputs' must be lists")
         if len(tests) != len(results):
             raise DataError(f"there are {len(tests)} inputs and {len(results)} outputs")
         tests = [list(pair) for pair in zip(tests, results, strict=True)]
@@ -195,7 +193,7 @@ def suite_of(row: Mapping[str, Any]) -> Suite | None:
             return Suite(tests, name, setup)
         tests = [tests]
     if not isinstance(tests, list):
-        raise DataError(f"{found!r} is {tests!r:.80}; it has to be a source or a list of tests")
+        raise DataError(f"{found!r} must be a source or a list of tests, not {tests!r:.80}")
     if all(isinstance(test, str) for test in tests):
         return Suite(tests, name, setup)
     return Suite([_call(test, name) for test in tests], name, setup)
@@ -204,13 +202,12 @@ def suite_of(row: Mapping[str, Any]) -> Suite | None:
 def judge_program(
     prompt: str, completion: str, row: Mapping[str, Any], limits: Limits | None = None
 ) -> Verdict | None:
-    """Run the tests of a row on the program that a completion stands for; None without tests.
+    """Run the tests of a row on the program in a completion; None without tests.
 
-    The one judge of programs: the reward ``unit_tests`` and the public rows of ``TextGen/Code-v0``
-    give the same verdicts.
+    Used by the reward ``unit_tests`` and by the public rows of ``TextGen/Code-v0``.
 
     Raises:
-        DataError: If the row's tests are in no known form, or broken.
+        DataError: If the tests of the row are broken, or their form is unknown.
         SettingsError: On a system that cannot run a sandbox.
     """
     from textgym.sandbox.run import run_tests
@@ -226,25 +223,25 @@ def judge_program(
 
 
 def _call(pair: Any, name: str | None) -> str:
-    """The assert for a pair of arguments and result."""
+    """Return an assert for a pair of arguments and result."""
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], list):
         raise DataError(
             f"the test {pair!r:.80} is neither an assert nor a pair [[argument, ...], result]"
         )
     if name is None:
-        raise DataError("pairs of arguments and result need the function's name: 'entry_point'")
+        raise DataError("tests of [arguments, result] need the column 'entry_point'")
     source = repr(pair)
     try:
         plain = ast.literal_eval(source) == pair
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         plain = False
     if not plain:
-        raise DataError(f"the test {source:.80} holds more than plain values")
+        raise DataError(f"the test {source:.80} contains values that are not Python literals")
     return f"assert {name}(*{pair[0]!r}) == {pair[1]!r}"
 
 
 def _plain(value: Any) -> Any:
-    """A value without numpy's arrays, which Parquet files have for lists."""
+    """Convert NumPy arrays, which Parquet files have for lists, to lists."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list):

@@ -1,9 +1,9 @@
-"""Rewards that wait for something else, and how they wait at the same time.
+"""Rewards that wait concurrently.
 
-A reward whose values come from another machine does nothing while it waits. So that several of them
-wait together, and the others are computed meanwhile, such a reward has a second method beside its
-call: ``start_scoring``, which takes the same arguments, returns at once, and gives a
-:class:`Pending`. A batch of rewards then costs its slowest one, not their sum.
+A reward that is computed elsewhere has a method ``start_scoring`` in addition to ``__call__``. It
+takes the same arguments and returns a :class:`Pending` immediately, so that several rewards wait
+concurrently while the others are computed: a batch takes the time of the slowest reward and not the
+sum of all.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ from textgym.rewards.signature import Call
 
 T = TypeVar("T")
 
-_FAREWELL = 2.0
-"""Seconds that cancelled work gets to close its connections."""
+_GRACE_SECONDS = 2.0
+"""Time for cancelled work to close its connections."""
 
 
 class Pending(Generic[T]):
-    """A call that is under way in a thread of its own.
+    """A call that runs in its own thread.
 
-    It needs nothing of its caller's thread, so that it works where an event loop runs already, as
-    in a notebook. The thread does not keep the interpreter from ending.
+    It works where an event loop is running already, as in a notebook. The thread is a daemon.
 
     Args:
-        function: What to call.
-        stop: What ends the call early, from any thread. Without one it cannot be ended: it goes
-            on by itself, and nobody reads what it returns.
+        function: The function to call.
+        stop: Stops the call early; called from any thread. Without it, a cancelled call continues
+            and its result is discarded.
     """
 
     def __init__(self, function: Callable[[], T], stop: Callable[[], None] | None = None) -> None:
         self._stop = stop
         self._value: list[T] = []
         self._error: BaseException | None = None
-        # An event, not the thread itself: a join that Ctrl-C interrupts takes a thread that runs
-        # for one that has ended (seen in Python 3.11).
+        # An event instead of a join: after a join that Ctrl-C interrupts, Python 3.11 takes a
+        # running thread for a finished one.
         self._over = threading.Event()
         threading.Thread(
             target=self._run, args=(function,), name="textgym-reward", daemon=True
@@ -50,16 +49,16 @@ class Pending(Generic[T]):
     def _run(self, function: Callable[[], T]) -> None:
         try:
             self._value.append(function())
-        except BaseException as error:  # it is raised where the value is asked for
+        except BaseException as error:  # raised again in result()
             self._error = error
         finally:
             self._over.set()
 
     def result(self) -> T:
-        """Wait for the call, and return what it returns.
+        """Wait for the result of the call.
 
         Raises:
-            BaseException: What the call raises. If the wait itself is interrupted
+            BaseException: Any exception of the call. If the wait is interrupted
                 (``KeyboardInterrupt``), the call is cancelled first.
         """
         try:
@@ -73,29 +72,35 @@ class Pending(Generic[T]):
         return self._value[0]
 
     def cancel(self) -> None:
-        """End the call if that is possible; one that is over already stays as it is."""
+        """Stop the call if possible; no effect once it is done."""
         if self._stop is not None and not self._over.is_set():
             self._stop()
-            self._over.wait(_FAREWELL)
+            self._over.wait(_GRACE_SECONDS)
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Any reward function that mostly waits, called in a thread beside the other rewards.
+    """A reward function that is called in a thread, concurrently with the other rewards.
 
-    It is for functions of your own that ask a server, a database or another process. One that
-    computes in Python gains nothing: threads of one process compute by turns.
+    Use it for functions that wait for a server, a database or another process. A function that
+    computes in Python gains nothing, because of the global interpreter lock.
 
-    Range: the function's.
-    Needs: what the function needs, and that it may be called from another thread.
-    Cost: the function's, and 100 us a batch.
-    Gaming: the function's.
+    Range: the range of the function.
+    Needs: what the function needs; it must be callable from another thread.
+    Cost: the cost of the function, and 100 us per batch.
+    Gaming: like the function.
 
     Args:
         function: The reward function, ``(prompts, completions, **columns)``.
 
     Raises:
-        RewardError: If it is no reward function: a class, or asynchronous.
+        RewardError: If its signature is not that of a reward function, or it is a class.
+
+    Example:
+        >>> from textgym.rewards import Background
+        >>> reward = Background(lambda completions: [float(len(text)) for text in completions])
+        >>> reward.start_scoring(["p"], ["abc"]).result()
+        [3.0]
     """
 
     function: RewardFunction
@@ -110,13 +115,13 @@ class Background:
     def start_scoring(
         self, prompts: list[str], completions: list[str], **columns: Any
     ) -> Pending[Sequence[float | None]]:
-        """Begin, and return at once; the result is what the function returns."""
+        """Start the function without waiting for it."""
         return Pending(partial(self._call, prompts, completions, columns))
 
     def __call__(
         self, prompts: list[str], completions: list[str], **columns: Any
     ) -> Sequence[float | None]:
-        """Return what the function returns."""
+        """Call the function."""
         values: Sequence[float | None] = self._call(prompts, completions, columns)
         return values
 

@@ -1,4 +1,4 @@
-"""A reward that another program computes, asked over HTTP."""
+"""A reward computed by a server, over HTTP."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from textgym.rewards.values import is_missing, is_whole
 
 @dataclass(frozen=True, eq=False)
 class HttpScorer:
-    """What a server answers to the texts: any scorer, in any language, on any machine.
+    """Scores of an HTTP server: any scorer, in any language, on any machine.
 
     It POSTs ``{"prompts": [...], "completions": [...], NAME: [...]}``, with one list for each of
-    ``columns`` and no other column, since rows may hold what is nobody else's business. The answer
-    must be ``{"scores": [...]}``: one finite number a text, in the same order. ``null`` is refused,
-    as many programs write it for NaN. Redirects are not followed.
+    ``columns``; other columns stay private. The response must be ``{"scores": [...]}``: one finite
+    number per text, in the same order. ``null`` is rejected, because many programs write it for
+    NaN. Redirects are not followed.
 
-    Time-outs, dropped connections, unusable answers and the statuses 429 and 5xx are tried again,
-    after the server's ``Retry-After`` or an exponential pause. What fails still is an error: it is
-    never a 0. ``on_failure="none"`` is the choice to go on with None for such texts, and
-    ``failures`` counts them; redirects, 401, 403, 404 and 405 are errors even then, as no text
-    could ever succeed.
+    Timeouts, dropped connections, unusable responses and the status codes 429 and 5xx are retried,
+    after the server's ``Retry-After`` or with exponential backoff. A request that still fails is an
+    error and never a 0. With ``on_failure="none"``, its texts get None and are counted in
+    ``failures``. Redirects, 401, 403, 404 and 405 are always errors, because no request could
+    succeed.
 
-    Range: the server's.
-    Needs: a server; the columns ``columns``, and a row where one of them is None gets None
-    unsent; the package httpx2 (``textgym[remote]``).
-    Cost: the server's, and 2 to 4 ms a request. The requests of a batch run at the same time, and
-    ``start_scoring`` lets other rewards run beside them.
-    Gaming: the server's.
+    Range: the range of the server's scores.
+    Needs: a server; the columns ``columns`` (a row where one of them is None gets None and is not
+    sent); the package httpx2 (``textgym[remote]``).
+    Cost: the cost of the server, and 2 to 4 ms per request. The requests of a batch run
+    concurrently with each other and, by ``start_scoring``, with other rewards.
+    Gaming: like the server's scorer.
 
     Args:
-        url: Where to POST, ``http://`` or ``https://``. It is stored with the reward, so secrets
-            belong into ``headers_env``.
+        url: The URL to POST to, ``http://`` or ``https://``. It is stored with the reward, so
+            secrets belong in ``headers_env``.
         columns: The columns to send.
-        batch_size: How many texts a request holds; all of the batch if None.
-        headers_env: For each header to send the environment variable that holds its value, e.g.
-            ``{"Authorization": "SCORER_AUTH"}``. It is read for each batch, kept nowhere, and sent
-            encrypted or to this machine only.
-        timeout: Seconds for one attempt, from the connection to the answer's last byte.
+        batch_size: Number of texts per request; None sends the whole batch at once.
+        headers_env: The environment variable that holds the value of each header, e.g.
+            ``{"Authorization": "SCORER_AUTH"}``. It is read for each batch, never stored, and only
+            sent encrypted or to this machine.
+        timeout: Seconds for one attempt, from connecting to the last byte of the response.
         limit: Seconds for the whole batch.
-        retries: How often a failed request is sent again.
+        retries: Maximum number of retries of a request.
         backoff: Seconds before the first retry, doubled for each further one, at most 30.
-        in_flight: How many requests of a batch may be under way at the same time.
-        on_failure: ``"error"``, or ``"none"`` as said above.
+        in_flight: Maximum number of concurrent requests of a batch.
+        on_failure: ``"error"`` or ``"none"``, see above.
 
     Raises:
-        RewardError: If an option has an impossible value, a column is missing or cannot be written
-            as JSON, or a text has no score in the end.
+        RewardError: If an option is invalid, a column is missing or cannot be written as JSON, or a
+            text gets no score.
         MissingDependencyError: If httpx2 is not installed.
     """
 
@@ -89,14 +89,14 @@ class HttpScorer:
 
     @property
     def failures(self) -> int:
-        """How many texts got None because their request failed."""
+        """Number of texts that got None because their request failed."""
         return self._remote.failures
 
     @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Pending[list[float | None]]:
-        """Send a batch, and return at once; the result is what the call returns."""
+        """Send a batch without waiting for the scores."""
         named = {name: column_of(columns, name) for name in self.columns}
         count = len(completions)
         rows = [i for i in range(count) if not any(is_missing(named[name][i]) for name in named)]
@@ -111,7 +111,7 @@ class HttpScorer:
                     values[row] = score
             return values
 
-        jobs = [Job(part, _asking(written(inputs, part), len(part))) for part in parts]
+        jobs = [Job(part, _request(to_json(inputs, part), len(part))) for part in parts]
         return self._remote.start(jobs, self._headers(), merge)
 
     @reads_texts
@@ -125,21 +125,21 @@ class HttpScorer:
         for header, variable in self.headers_env.items():
             if not os.environ.get(variable):
                 raise RewardError(
-                    f"needs the environment variable {variable!r} for the header {header!r}; set it"
+                    f"needs the environment variable {variable!r} for the header {header!r}"
                 )
         return {header: os.environ[name] for header, name in self.headers_env.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options."""
+        """Pickle the options."""
         return by_options(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HttpScorer:
-        """Return the same object, so that its failures are counted in one place."""
+        """Return the same object, so that copies share the count of failures."""
         return self
 
 
-def written(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:
-    """Write some rows of a batch as one JSON object of lists.
+def to_json(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:
+    """Write some rows of a batch as a JSON object of lists.
 
     Raises:
         RemoteError: If a value cannot be written; the message names its column.
@@ -152,8 +152,8 @@ def written(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:
                 items.append(json.dumps(values[row], allow_nan=False, default=_plain))
             except (TypeError, ValueError, RecursionError) as error:
                 raise RemoteError(
-                    f"its {name!r} cannot be written as JSON ({error}); leave that column out of "
-                    "columns=, or make it strings and numbers",
+                    f"its {name!r} cannot be written as JSON ({error}); remove it from columns=, "
+                    "or convert it to strings and numbers",
                     [row],
                 ) from None
         texts.append(f"{json.dumps(name)}: [{', '.join(items)}]")
@@ -162,19 +162,19 @@ def written(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:
 
 def _plain(value: Any) -> Any:
     tolist: Callable[[], Any] | None = getattr(value, "tolist", None)
-    if tolist is not None:  # NumPy's numbers and arrays, torch's tensors
+    if tolist is not None:  # NumPy scalars and arrays, torch tensors
         return tolist()
-    raise TypeError(f"{type(value).__name__} is neither text nor number nor a list of them")
+    raise TypeError(f"{type(value).__name__} is not a string, a number, or a list of them")
 
 
-def _asking(body: bytes, count: int) -> Callable[[], tuple[bytes, Callable[[Any], list[float]]]]:
+def _request(body: bytes, count: int) -> Callable[[], tuple[bytes, Callable[[Any], list[float]]]]:
     return lambda: (body, partial(_scores, count=count))
 
 
 def _scores(answer: Any, count: int) -> list[float]:
     scores = answer.get("scores") if isinstance(answer, dict) else None
     if not isinstance(scores, list):
-        raise UnusableError('JSON that is not {"scores": [...]}')
+        raise UnusableError('JSON other than {"scores": [...]}')
     if len(scores) != count:
         raise UnusableError(f"{len(scores)} scores for {count} texts")
     return [finite(score) for score in scores]

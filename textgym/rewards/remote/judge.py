@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server as judge of the texts."""
+"""A language model behind an OpenAI-compatible server as a judge."""
 
 from __future__ import annotations
 
@@ -39,66 +39,65 @@ last line of your answer must be this, with your score for N and nothing else:
 Score {ticket}: N
 If you have to answer in JSON, answer {{"ticket": "{ticket}", "score": N}} and nothing else."""
 
-# Chat templates mark turns with strings like these, and many servers read them as marks in the
-# texts of messages too: a text could end its message and begin one of the system's.
-_MARKS = re.compile(
+# Special tokens of chat templates, which many servers also parse within messages: a text could end
+# its message and begin a system message.
+_TEMPLATE_MARKS = re.compile(
     r"<(?=[|\uff5c]|/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|SYS|think)>)|\[(?=/?INST\])",
     re.IGNORECASE,
 )
 
-_TAKEN = ("model", "messages", "temperature", "max_tokens", "n", "stream")
+_RESERVED = ("model", "messages", "temperature", "max_tokens", "n", "stream")
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
     """A language model's grade, mapped from its scale to [0, 1].
 
-    It POSTs to ``base_url``/chat/completions, which OpenAI, vLLM, llama.cpp, Ollama and most others
-    answer. Failures are treated as :class:`~textgym.rewards.remote.http_scorer.HttpScorer` does:
-    tried again, then an error and never a 0, unless ``on_failure="none"`` chooses None for such
-    texts.
+    It POSTs to ``base_url``/chat/completions, the API of OpenAI, vLLM, llama.cpp, Ollama and most
+    other servers. Failures are handled as in
+    :class:`~textgym.rewards.remote.http_scorer.HttpScorer`: retried, then an error and never a 0,
+    or None with ``on_failure="none"``.
 
-    The text is data, not instructions: it stands between two lines that hold a random number made
-    after it was written, so that it cannot close its block, and marks of chat templates in it are
-    broken by a space. The answer must end with a second such number and the score, so that a judge
-    that quotes the text's "Score: 10" gives no score at all. **This cannot prevent** that a judge
-    believes the text: one that is flattered, threatened or argued into a better grade writes that
-    grade in the right form. Nor are marks broken that only the judge's own template knows. Grade
-    some texts that ask for a grade, and read what the policy writes.
+    The prompt marks the text as data: it is enclosed in two lines with a random number drawn after
+    it was written, so that it cannot close its block, and a space breaks special tokens of chat
+    templates. The response must end with a second random number and the score, so that a judge that
+    merely quotes "Score: 10" from the text gives no score. **This does not prevent** a judge from
+    being persuaded by the text, nor does it break special tokens that only the judge's own template
+    uses. Test the judge with texts that ask for a grade, and read samples of the policy.
 
     Range: [0, 1], higher is better.
-    Needs: a server; the columns ``columns``, and a row where one of them is None gets None
-    unasked; the package httpx2 (``textgym[remote]``).
-    Cost: ``samples`` requests a text, seconds each, and money; 2 ms of this machine. The
-    requests of a batch run at the same time, and other rewards beside them. At
-    temperature 0 a text that was graded before costs nothing.
-    Gaming: whatever this judge likes: length, confidence, flattery, a claim of being right, and
+    Needs: a server; the columns ``columns`` (a row where one of them is None gets None and is not
+    sent); the package httpx2 (``textgym[remote]``).
+    Cost: ``samples`` requests per text, seconds each, and money; 2 ms on this machine. The requests
+    of a batch run concurrently with each other and with other rewards. At temperature 0, a text
+    that was graded before costs nothing.
+    Gaming: the biases of the judge: length, confidence, flattery, a claim of correctness, and
     requests for a high grade, which weak judges obey.
 
     Args:
-        model: The model's name at the server.
-        base_url: The server's address up to ``/v1``.
-        rubric: What makes a text good, in words.
-        scale: The worst score and the best that the judge may give.
-        columns: Columns to show to the judge beside prompt and text, e.g. ``("reference",)``.
-        api_key_env: The environment variable that holds the key, None to send none. It is read for
-            each batch and kept nowhere; if it is not set, no key is sent. The key goes to
-            ``base_url``, encrypted or to this machine only.
-        samples: How many grades of each text are averaged.
-        temperature: Of the judge's sampling; None leaves it to the server.
-        max_tokens: Of the judge's answer, its reasoning included; None leaves it to the server.
+        model: The name of the model on the server.
+        base_url: The URL of the server up to ``/v1``.
+        rubric: The criteria of a good text, in words.
+        scale: The worst and the best score.
+        columns: Columns to show to the judge in addition to prompt and text, e.g.
+            ``("reference",)``.
+        api_key_env: The environment variable that holds the key; None sends no key. It is read for
+            each batch and never stored; if it is not set, no key is sent. The key is only sent
+            encrypted or to this machine.
+        samples: Number of grades per text, which are averaged.
+        temperature: Sampling temperature of the judge; None leaves it to the server.
+        max_tokens: Limit on the response, including reasoning; None leaves it to the server.
         extra: Further fields of the request, e.g. ``{"reasoning_effort": "low"}``.
-        cache: How many texts' grades are remembered, at temperature 0; 0 for none.
-        timeout: Seconds for one attempt, from the connection to the answer's last byte.
+        cache: Number of texts whose grades are cached at temperature 0; 0 disables the cache.
+        timeout: Seconds for one attempt, from connecting to the last byte of the response.
         limit: Seconds for the whole batch.
-        retries: How often a failed request is sent again.
+        retries: Maximum number of retries of a request.
         backoff: Seconds before the first retry, doubled for each further one, at most 30.
-        in_flight: How many requests of a batch may be under way at the same time.
-        on_failure: ``"error"``, or ``"none"`` as said above.
+        in_flight: Maximum number of concurrent requests of a batch.
+        on_failure: ``"error"`` or ``"none"``, see above.
 
     Raises:
-        RewardError: If an option has an impossible value, a column is missing, or a text has no
-            grade in the end.
+        RewardError: If an option is invalid, a column is missing, or a text gets no grade.
         MissingDependencyError: If httpx2 is not installed.
     """
 
@@ -139,9 +138,11 @@ class Judge:
             raise RewardError(
                 f"{self.name}: scale must be two numbers, the lower first, not {self.scale!r}"
             )
-        taken = [key for key in _TAKEN if key in self.extra]
-        if taken:
-            raise RewardError(f"{self.name}: extra cannot set {taken[0]!r}; the reward does itself")
+        reserved = [key for key in _RESERVED if key in self.extra]
+        if reserved:
+            raise RewardError(
+                f"{self.name}: extra cannot set {reserved[0]!r}, which the reward sets itself"
+            )
         try:
             json.dumps(dict(self.extra), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -155,14 +156,14 @@ class Judge:
 
     @property
     def failures(self) -> int:
-        """How many texts got None because their request failed."""
+        """Number of texts that got None because their request failed."""
         return self._remote.failures
 
     @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Pending[list[float | None]]:
-        """Send a batch, and return at once; the result is what the call returns."""
+        """Send a batch without waiting for the grades."""
         named = {name: column_of(columns, name) for name in self.columns}
         places: dict[Hashable, list[int]] = {}
         blocks: dict[Hashable, dict[str, str]] = {}
@@ -174,7 +175,7 @@ class Judge:
                 name: value if isinstance(value, str) else json.dumps(value, default=str)
                 for name, value in {"PROMPT": prompt, **shown, "TEXT": text}.items()
             }
-            # Equal texts share a grade where it is the same each time.
+            # At temperature 0, equal texts share a grade.
             key: Hashable = _digest(block) if self.temperature == 0 else row
             places.setdefault(key, []).append(row)
             blocks[key] = block
@@ -214,14 +215,18 @@ class Judge:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _ask(self, blocks: Mapping[str, str]) -> tuple[bytes, Callable[[Any], float]]:
-        """One request: each has its own boundary and ticket, a repeated one too."""
+        """Return the body of a request and the reader of its response.
+
+        Each attempt has a new boundary and ticket.
+        """
         boundary, ticket = secrets.token_hex(8), secrets.token_hex(8)
         low, high = self.scale
         system = _SYSTEM.format(
             boundary=boundary, rubric=self.rubric, low=low, high=high, ticket=ticket
         )
         user = "\n".join(
-            f"[BEGIN {boundary} {name}]\n{_MARKS.sub(_broken, text)}\n[END {boundary} {name}]"
+            f"[BEGIN {boundary} {name}]\n{_TEMPLATE_MARKS.sub(_broken, text)}\n"
+            f"[END {boundary} {name}]"
             for name, text in blocks.items()
         )
         body = {
@@ -238,33 +243,33 @@ class Judge:
         return json.dumps(sent).encode("ascii"), partial(self._read, ticket)
 
     def _read(self, ticket: str, answer: Any) -> float:
-        """The grade in a chat completion, in [0, 1]."""
+        """Return the grade in a chat completion, in [0, 1]."""
         try:
             choice = answer["choices"][0]
-            said = choice["message"]["content"]
+            content = choice["message"]["content"]
         except (LookupError, TypeError):
-            raise UnusableError("JSON that is no chat completion") from None
+            raise UnusableError("JSON other than a chat completion") from None
         if choice.get("finish_reason") == "length":
-            raise UnusableError("half an answer, cut at its maximal length (raise max_tokens=)")
-        if not isinstance(said, str):
+            raise UnusableError("a response cut at its length limit (raise max_tokens=)")
+        if not isinstance(content, str):
             raise UnusableError("a chat completion without text")
-        score = _score(said, ticket)
+        score = _score(content, ticket)
         low, high = self.scale
         if not low <= score <= high:
-            raise UnusableError(f"the score {score:g}, off the scale from {low:g} to {high:g}")
+            raise UnusableError(f"the score {score:g}, outside of {low:g} to {high:g}")
         return (score - low) / (high - low)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options: neither key nor grades travel."""
+        """Pickle the options, without key and grades."""
         return by_options(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Judge:
-        """Return the same object, so that its grades are remembered in one place."""
+        """Return the same object, so that copies share the cache of grades."""
         return self
 
 
 class _Grades:
-    """The latest grades, by what was graded; for several threads."""
+    """A thread-safe LRU cache of grades."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -285,25 +290,25 @@ class _Grades:
                 self._known.popitem(last=False)
 
 
-def _score(said: str, ticket: str) -> float:
-    """The score that an answer gives under its ticket."""
-    lines = said.strip().splitlines()
+def _score(content: str, ticket: str) -> float:
+    """Return the score that a response gives with its ticket."""
+    lines = content.strip().splitlines()
     last = lines[-1].strip().strip("*`").strip() if lines else ""
     match = re.fullmatch(rf"Score {ticket}: (-?[0-9]+(?:\.[0-9]+)?)", last)
     if match:
         return finite(float(match[1]))
-    fenced = re.fullmatch(r"```(?:json)?\s*(\{.*\})\s*```", said.strip(), re.DOTALL)
+    fenced = re.fullmatch(r"```(?:json)?\s*(\{.*\})\s*```", content.strip(), re.DOTALL)
     try:
-        data = json.loads(fenced[1] if fenced else said, object_pairs_hook=_once)
+        data = json.loads(fenced[1] if fenced else content, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict) and data.get("ticket") == ticket and "score" in data:
         return finite(data["score"])
-    raise UnusableError(f"without a score under this request's ticket, at the end: {last[-80:]!r}")
+    raise UnusableError(f"no score under this request's ticket, but {last[-80:]!r}")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON whose keys differ; of two scores neither is the one that counts."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of a JSON object, and reject repeated keys: two scores are ambiguous."""
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key appears twice")
     return dict(pairs)

@@ -1,13 +1,11 @@
-"""One batch's requests, sent together, each until it has an answer or an error that says why.
+"""The concurrent requests of a batch, with retries.
 
-They run on an event loop of their own. httpx's time limits are for each read; the loop's are for
-the whole request, so that a server that sends a byte a second is given up too, and what is given up
-is closed at once. Nothing is kept from one batch to the next, so that nothing needs closing, and a
-forked process can go on.
+Each batch has its own event loop. httpx limits the time of each read; the loop limits the time of
+the whole request, so that a server that sends one byte per second also times out. Nothing is kept
+between batches, so nothing has to be closed, and forked processes work.
 
-The loop for trying again is written here, not taken from a library: how long to wait depends on
-the server's Retry-After, on the other requests' and on the time left for the batch, which leaves
-a library nothing but the ``for``.
+Retries are not left to a library, because the pause depends on the server's Retry-After, on the
+other requests and on the time left for the batch.
 """
 
 from __future__ import annotations
@@ -30,30 +28,30 @@ from textgym.rewards.validation import Rows, row_number
 T = TypeVar("T")
 
 MAX_ANSWER = 4 << 20
-"""Bytes that are read of one answer."""
+"""The longest response that is read, in bytes."""
 
 _LONGEST_PAUSE = 30.0
-_JITTER = random.SystemRandom()  # has no state, so that no seed of an experiment is touched
+_JITTER = random.SystemRandom()  # independent of all seeds
 
-# What is as wrong for every other text: these are errors even where failures are let through.
-_NEVER_BETTER = {
-    401: "it does not know the key: set the environment variable that the reward names",
-    403: "the key may not use this: look at the account, or at the address",
-    404: "look at the address, and at the model's name",
-    405: "look at the address: nothing is to be sent to this one by POST",
+# Status codes that every text would get: errors even with on_failure="none".
+_FATAL_STATUSES = {
+    401: "the key is unknown; set the environment variable of the key",
+    403: "the key lacks permission; check the account and the URL",
+    404: "check the URL and the name of the model",
+    405: "check the URL: it does not accept POST",
 }
 
 
 class UnusableError(Exception):
-    """An answer that came but is not what was asked for; its message completes "answered "."""
+    """A response with the wrong content; its message completes "answered with "."""
 
 
 class RemoteError(RewardError):
     """A remote reward has no value for some texts.
 
     Args:
-        reason: Who failed, why, and the fix.
-        positions: The texts' positions in the batch.
+        reason: The host, the cause and the fix.
+        positions: The positions of the texts in the batch.
     """
 
     def __init__(self, reason: str, positions: Sequence[int]) -> None:
@@ -62,7 +60,7 @@ class RemoteError(RewardError):
         self.positions = positions
 
     def at(self, rows: Rows) -> str:
-        """Return the message with the texts' row numbers; their positions if None."""
+        """Return the message with row numbers; with None, positions in the batch."""
         numbers = [str(row_number(position, rows)) for position in self.positions]
         some = ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
         return f"failed on {'rows' if len(numbers) > 1 else 'row'} {some}: {self.reason}"
@@ -73,20 +71,20 @@ class RemoteError(RewardError):
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """One request, for one text or several.
+    """A request for one or more texts.
 
     Args:
-        positions: The texts' positions in the batch.
-        ask: Called before each attempt: returns the body, and what makes a value of the answer's
-            JSON or raises :class:`UnusableError`.
+        positions: The positions of the texts in the batch.
+        ask: Called before each attempt. Returns the body, and a function from the JSON of the
+            response to the value, which may raise :class:`UnusableError`.
     """
 
     positions: Sequence[int]
     ask: Callable[[], tuple[bytes, Callable[[Any], T]]]
 
 
-class _TroubleError(Exception):
-    """An attempt that failed: the cause, the fix, and whether and when to try again."""
+class _AttemptError(Exception):
+    """A failed attempt: the cause, the fix, and whether and when to retry."""
 
     def __init__(
         self, cause: str, fix: str, again: bool = True, pause: float = 0.0, fatal: bool = False
@@ -96,7 +94,7 @@ class _TroubleError(Exception):
 
 
 class Endpoint(Protocol):
-    """Where requests go, and within which bounds: :class:`textgym.rewards.remote.server.Remote`."""
+    """The part of :class:`textgym.rewards.remote.server.Remote` that requests need."""
 
     url: str
     timeout: float
@@ -111,38 +109,38 @@ class Endpoint(Protocol):
         """The host, for errors."""
 
     def count(self, failed: int) -> None:
-        """Note that the requests of some texts failed."""
+        """Count texts whose requests failed."""
 
 
 class Batch(Generic[T]):
-    """The requests of one batch."""
+    """The requests of a batch."""
 
     def __init__(self, remote: Endpoint, jobs: Sequence[Job[T]], headers: dict[str, str]) -> None:
         self._remote = remote
         self._jobs = jobs
         self._headers = headers
         self._httpx = require("httpx2", "remote")
-        self._resume = 0.0  # when the server allows the next request
+        self._resume = 0.0  # time at which the server allows the next request
         self._loop = asyncio.new_event_loop()
         self._deadline = self._loop.time() + remote.limit
         self._task = self._loop.create_task(self._all())
 
     def run(self) -> list[T | None]:
-        """Return the jobs' values in their order."""
+        """Return the values of the jobs in order."""
         try:
             return self._loop.run_until_complete(self._task)
         except asyncio.CancelledError:
             raise RewardError("was cancelled") from None
         except BaseExceptionGroup as errors:
-            # The frames below hold the headers, which no report of an error should come across.
+            # The frames below hold the headers, which must not end up in an error report.
             raise errors.exceptions[0].with_traceback(None) from None
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     def cancel(self) -> None:
-        """Give up all requests; callable from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: it is over
+        """Cancel all requests; callable from any thread."""
+        with suppress(RuntimeError):  # the loop is closed, the batch is done
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _all(self) -> list[T | None]:
@@ -178,36 +176,36 @@ class Batch(Generic[T]):
         for index, job in queue:
             try:
                 results[index] = await self._one(client, job)
-            except _TroubleError as trouble:
-                if trouble.fatal or self._remote.on_failure == "error":
-                    # The group cancels the other requests: they are paid for by the piece.
-                    reason = f"{self._remote.host} {trouble.cause}; {trouble.fix}"
+            except _AttemptError as failure:
+                if failure.fatal or self._remote.on_failure == "error":
+                    # The group cancels the other requests, which may cost money.
+                    reason = f"{self._remote.host} {failure.cause}; {failure.fix}"
                     raise RemoteError(self._redacted(reason), job.positions) from None
                 failed.update(job.positions)
 
     async def _one(self, client: Any, job: Job[T]) -> T:
         attempts = self._remote.retries + 1
-        begin, last = 0.0, "was not asked at all"
+        begin, last = 0.0, "got no request"
         for attempt in range(1, attempts + 1):
             begin = max(begin, self._resume)
             if max(begin, self._loop.time()) >= self._deadline:
-                raise _TroubleError(
-                    f"{last}, and the {self._remote.limit:g} s for the whole batch leave no time",
+                raise _AttemptError(
+                    f"{last}, and limit={self._remote.limit:g} s leaves no time",
                     "raise limit= or in_flight=",
                 )
             await asyncio.sleep(begin - self._loop.time())
             try:
                 return await self._attempt(client, job)
-            except _TroubleError as trouble:
-                last = trouble.cause
-                if not trouble.again or attempt == attempts:
-                    trouble.cause += f" (attempt {attempt} of {attempts})"
+            except _AttemptError as failure:
+                last = failure.cause
+                if not failure.again or attempt == attempts:
+                    failure.cause += f" (attempt {attempt} of {attempts})"
                     raise
                 pause = min(self._remote.backoff * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
                 now = self._loop.time()
-                begin = now + trouble.pause + pause * _JITTER.uniform(0.5, 1.0)
-                if trouble.pause:
-                    self._resume = max(self._resume, now + trouble.pause)
+                begin = now + failure.pause + pause * _JITTER.uniform(0.5, 1.0)
+                if failure.pause:
+                    self._resume = max(self._resume, now + failure.pause)
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, client: Any, job: Job[T]) -> T:
@@ -218,24 +216,24 @@ class Batch(Generic[T]):
             async with asyncio.timeout(seconds):
                 status, headers, answer = await self._post(client, body)
         except TimeoutError:
-            raise _TroubleError(
+            raise _AttemptError(
                 f"did not answer within {seconds:.3g} s", "raise timeout= or lower in_flight="
             ) from None
         except (httpx.HTTPError, OSError) as error:
-            # What else httpx says may quote a header, which may be secret.
-            told = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | OSError)
-            detail = f": {error}" if told and str(error) else ""
-            raise _TroubleError(
-                f"could not be reached, or hung up ({type(error).__name__}{detail})",
-                "see that the server runs and that the address is right",
+            # Messages of httpx's other errors may quote a header, which may be secret.
+            safe = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | OSError)
+            detail = f": {error}" if safe and str(error) else ""
+            raise _AttemptError(
+                f"could not be reached, or closed the connection ({type(error).__name__}{detail})",
+                "check that the server is running and that the URL is correct",
             ) from None
         if not 200 <= status < 300:
-            raise self._refusal(status, headers, answer)
+            raise self._status_error(status, headers, answer)
         try:
             return read(_json(answer))
         except UnusableError as error:
-            raise _TroubleError(
-                f"answered {error}", "see that the server speaks this protocol"
+            raise _AttemptError(
+                f"answered with {error}", "check that the server implements this protocol"
             ) from None
 
     async def _post(self, client: Any, body: bytes) -> tuple[int, Any, str]:
@@ -244,55 +242,55 @@ class Batch(Generic[T]):
             async for part in response.aiter_raw():
                 size += len(part)
                 if size > MAX_ANSWER:
-                    raise _TroubleError(
-                        f"answered more than {MAX_ANSWER} bytes", "look at the server"
+                    raise _AttemptError(
+                        f"answered with more than {MAX_ANSWER} bytes", "check the server"
                     )
                 parts.append(part)
-            # A server may send back what it was sent, and parts of answers are shown in errors.
+            # A server may echo the request, and errors quote parts of responses.
             answer = self._redacted(b"".join(parts).decode("utf-8", "replace"))
             return response.status_code, response.headers, answer
 
-    def _refusal(self, status: int, headers: Any, answer: str) -> _TroubleError:
-        """What to do about an HTTP status that is not a success."""
+    def _status_error(self, status: int, headers: Any, answer: str) -> _AttemptError:
+        """Return the error for an HTTP status other than 2xx."""
         if 300 <= status < 400:
             try:
                 target = self._httpx.URL(self._remote.url).join(headers.get("Location", ""))
                 place = f"{target.scheme}://{target.host}"
             except self._httpx.InvalidURL:
-                place = "nowhere"
-            return _TroubleError(
+                place = "an invalid URL"
+            return _AttemptError(
                 f"redirects ({status}) to {place}",
-                "texts and keys are not sent to where a server points: if it is right, write that "
-                "address yourself",
+                "redirects are not followed, to protect texts and keys; if the target is correct, "
+                "use its URL",
                 again=False,
                 fatal=True,
             )
         cause = f"answered with status {status}"
-        if status in _NEVER_BETTER:
-            return _TroubleError(cause, _NEVER_BETTER[status], again=False, fatal=True)
+        if status in _FATAL_STATUSES:
+            return _AttemptError(cause, _FATAL_STATUSES[status], again=False, fatal=True)
         cause += f" {answer.strip()[:200]!r}" if answer.strip() else ""
         again = status == 429 or status >= 500
         pause = _retry_after(headers.get("Retry-After")) if again else 0.0
-        cause += f" and asked for a pause of {pause:.3g} s" if pause else ""
+        cause += f" and Retry-After {pause:.3g} s" if pause else ""
         fix = (
             "lower in_flight=, or raise retries= and limit="
             if status == 429
-            else "look at the server's log"
+            else "check the log of the server"
             if again
-            else "the request itself is refused: look at the options, and at the text's length"
+            else "the request is invalid: check the options, and the length of the text"
         )
-        return _TroubleError(cause, fix, again, pause)
+        return _AttemptError(cause, fix, again, pause)
 
     def _redacted(self, text: str) -> str:
         for value in self._headers.values():
             for secret in (value, value.rpartition(" ")[2]):  # the second is without "Bearer"
-                if len(secret) >= 6:  # a shorter one is no secret, but may be a number
+                if len(secret) >= 6:  # shorter values are no secrets, but may be numbers
                     text = text.replace(secret, "***")
         return text
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for; 0 if it says nothing that can be read."""
+    """Return the seconds in a Retry-After header; 0 if it is missing or invalid."""
     if not value:
         return 0.0
     try:
@@ -307,16 +305,16 @@ def _retry_after(value: str | None) -> float:
 
 def _json(answer: str) -> Any:
     try:
-        return json.loads(answer, parse_constant=_refuse)
+        return json.loads(answer, parse_constant=_reject)
     except (ValueError, RecursionError):
-        raise UnusableError(f"something that is no JSON, {answer[:80]!r}") from None
+        raise UnusableError(f"invalid JSON, {answer[:80]!r}") from None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 @cache
 def _tls() -> Any:
-    """The certificates to trust: reading them takes longer than a local request."""
+    """Return the trusted certificates; reading them takes longer than a local request."""
     return require("httpx2", "remote").create_ssl_context()

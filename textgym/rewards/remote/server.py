@@ -1,4 +1,4 @@
-"""The other machine that a reward asks: its address, and the bounds within which it is asked."""
+"""A remote server that computes rewards: its address, and limits on time and concurrency."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ R = TypeVar("R")
 
 @dataclass(eq=False)
 class Remote:
-    """An address to POST to, and the bounds of doing so.
+    """The address of a server, with limits.
 
     Args:
-        name: The reward's name, for errors of its options.
-        url: Where to POST; http or https.
-        timeout: Seconds for one attempt, from the connection to the answer's last byte.
-        limit: Seconds for all requests of one batch.
-        retries: How often a failed request is sent again.
-        backoff: Seconds before the first retry, doubled for each further one, at most 30; a random
-            part of up to a half is taken off.
-        in_flight: How many requests of one batch may be under way at the same time.
+        name: The name of the reward, for errors.
+        url: The URL to POST to; http or https.
+        timeout: Seconds for one attempt, from connecting to the last byte of the response.
+        limit: Seconds for all requests of a batch.
+        retries: Maximum number of retries of a request.
+        backoff: Seconds before the first retry, doubled for each further one, at most 30, and
+            reduced by a random part of up to a half.
+        in_flight: Maximum number of concurrent requests of a batch.
         on_failure: ``"error"``, or ``"none"``: a failed text gets None.
 
     Attributes:
-        failures: How many texts got None because their request failed.
+        failures: Number of texts that got None because their request failed.
 
     Raises:
-        RewardError: If an option has an impossible value.
+        RewardError: If an option is invalid.
         MissingDependencyError: If httpx2 is not installed.
     """
 
@@ -59,14 +59,12 @@ class Remote:
         try:
             url = httpx.URL(self.url)
         except (httpx.InvalidURL, TypeError) as error:
-            raise RewardError(f"{self.name}: the address cannot be read: {error}") from None
+            raise RewardError(f"{self.name}: the URL cannot be parsed: {error}") from None
         if url.scheme not in ("http", "https") or not url.host:
-            raise RewardError(
-                f"{self.name}: the address must begin with http://HOST or https://HOST"
-            )
+            raise RewardError(f"{self.name}: the URL must begin with http://HOST or https://HOST")
         if url.userinfo:
             raise RewardError(
-                f"{self.name}: the address holds a user or a password, which would be stored with "
+                f"{self.name}: the URL contains a user or a password, which would be stored with "
                 "the reward; put it into an environment variable"
             )
         self.host = f"{url.scheme}://{url.netloc.decode()}"
@@ -88,7 +86,7 @@ class Remote:
             )
 
     def count(self, failures: int) -> None:
-        """Count texts that got None; batches of several threads may end at the same time."""
+        """Count texts that got None; may be called from several threads."""
         with self._lock:
             self.failures += failures
 
@@ -98,16 +96,16 @@ class Remote:
         headers: dict[str, str],
         finish: Callable[[list[T | None]], R],
     ) -> Pending[R]:
-        """Send a batch's requests, and return at once.
+        """Send the requests of a batch without waiting for them.
 
         Args:
             jobs: The requests.
-            headers: Secret headers, read from the environment for this batch and then forgotten.
-            finish: Makes the batch's result of the jobs' values, in their order; the value is None
-                where a request failed and that is let through. It runs in the batch's thread.
+            headers: Secret headers, read from the environment for this batch and not stored.
+            finish: Converts the values of the jobs, in order, to the result of the batch; called in
+                the batch's thread. With ``on_failure="none"``, values of failed requests are None.
 
         Returns:
-            What the result will be, or a :class:`RemoteError`.
+            The pending result; it may raise :class:`RemoteError`.
 
         Raises:
             RewardError: If a secret cannot be sent safely.
@@ -115,45 +113,45 @@ class Remote:
         for name, value in headers.items():
             if not (value.isascii() and value.isprintable()):
                 raise RewardError(
-                    f"cannot send the header {name!r}: the environment variable's value holds "
-                    "line breaks or characters beyond ASCII; set it again"
+                    f"cannot send the header {name!r}: the value of the environment variable "
+                    "contains line breaks or non-ASCII characters; set it again"
                 )
         if headers and not self.encrypted:
             raise RewardError(
-                f"would send a key to {self.host} unencrypted; use https://, or name no "
-                "environment variable if that server needs no key"
+                f"would send a key to {self.host} unencrypted; use https://, or remove the "
+                "environment variable from the options if the server needs no key"
             )
         batch = Batch(self, jobs, headers)
         return Pending(lambda: finish(batch.run()), batch.cancel)
 
 
 def checked_columns(name: str, columns: Any) -> tuple[str, ...]:
-    """Return the columns to send.
+    """Check the option ``columns``, and return it as a tuple.
 
     Raises:
-        RewardError: If they are no sequence of names, or one is a name of the texts.
+        RewardError: If it is not a sequence of names, or contains "prompts" or "completions".
     """
     given = None if isinstance(columns, str) else tuple(columns)
     if given is None or not all(isinstance(column, str) for column in given):
         raise RewardError(f"{name}: columns must be a tuple of names, not {columns!r}")
     for column in given:
         if column in ("prompts", "completions"):
-            raise RewardError(f"{name}: {column!r} is always sent; leave it out of columns")
+            raise RewardError(f"{name}: columns must not contain {column!r}, which is always sent")
     return given
 
 
 def by_options(reward: Any) -> tuple[Any, ...]:
-    """What ``__reduce__`` returns for a reward that is made again from its options."""
+    """Return the value of ``__reduce__`` for a reward that is pickled as its options."""
     options = {one.name: getattr(reward, one.name) for one in fields(reward) if one.init}
     kind: Callable[..., Any] = type(reward)
     return partial(kind, **options), ()
 
 
 def finite(value: Any) -> float:
-    """Return a number of an answer's JSON.
+    """Return a number in a JSON response as a float.
 
     Raises:
-        UnusableError: If it is none, or infinite.
+        UnusableError: If it is not a finite number.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
@@ -162,4 +160,4 @@ def finite(value: Any) -> float:
             number = float("inf")
         if isfinite(number):
             return number
-    raise UnusableError(f"{value!r:.40} where a finite number was due")
+    raise UnusableError(f"{value!r:.40} instead of a finite number")
