@@ -47,7 +47,7 @@ from textgym.rewards.preferences.settings import TrainSettings
 from textgym.sb3 import make_vec_env
 from textgym.storage.files import write_text
 from textgym.tasks import Task, make_task
-from textgym.tasks.code import language as code_language
+from textgym.tasks.code import reader as code_reader
 from textgym.tasks.qa import answers as qa_answers
 from textgym.tasks.sentiment import reader as sentiment_reader
 from textgym.tasks.story import reader as story_reader
@@ -171,7 +171,7 @@ def grammatical(task: Task, prompt: str, text: str) -> bool:
     if not text.strip():
         return False
     if task.id == _CODE:
-        program, rest = code_language.read(text)
+        program, rest = code_reader.read(text)
         return program is not None and not rest
     if task.id == _QA:
         unknown = text.startswith(" ") and qa_answers.abstains(qa_answers.capitalized(text))

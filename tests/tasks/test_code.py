@@ -1,6 +1,6 @@
-"""The code task against Python itself: what our interpreter computes is what Python computes.
+"""The code task: its interpreter against Python, specifications, mutants, attacks and public data.
 
-Only here does Python run any of these programs, and only those of the small language.
+Only here are programs executed as Python, and only those of the task's language.
 """
 
 import ast
@@ -15,28 +15,29 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from textgym.tasks.code.baselines import _SLIPS, examples, parameters
-from textgym.tasks.code.language import _tokens, read
-from textgym.tasks.code.machine import MAX_FRAMES, MAX_LIST, MAX_NUMBER
-from textgym.tasks.code.mutants import family, telling
+from tests.documents import document_scores
+from textgym.tasks.code.baselines import SUBSTITUTIONS, examples, parameters
+from textgym.tasks.code.interpreter import MAX_FRAMES, MAX_LIST, MAX_NUMBER
+from textgym.tasks.code.mutants import distinguishing, family
+from textgym.tasks.code.reader import read, tokenize
 from textgym.tasks.code.task import Code, trivial
 from textgym.tasks.code.writer import plan
 from textgym.testing import check_task
 
 
 def run(text, *arguments):
-    reading = read(text)
-    assert reading.program is not None, text
-    return reading.program.run(arguments)
+    program = read(text).program
+    assert program is not None, text
+    return program.run(arguments)
 
 
 def python(text, *arguments):
-    """What Python makes of the program, with lists for ranges; None if it raises."""
+    """The value of the program in Python, with lists for ranges; None if it raises."""
     names = {
         "range": lambda *bounds: list(range(*bounds)),
         "reversed": lambda values: values[::-1],
     }
-    with warnings.catch_warnings():  # about indices that are lists
+    with warnings.catch_warnings():  # lists as indices
         warnings.simplefilter("ignore", SyntaxWarning)
         exec(text.strip(), names)
     function = next(value for name, value in names.items() if name in ("f", "g"))
@@ -104,7 +105,7 @@ def test_programs_by_hand(text, arguments, result):
      "def f(x): return " + "-" * 40 + "x", "def f(x): return " + "not " * 40 + "x",
      "def f(x): return " + "1 if x else " * 40 + "x", "def f(x): return x" + " + x" * 100],
 )  # fmt: skip
-def test_what_is_no_program(text):
+def test_invalid_programs(text):
     assert read(text) == (None, 0)
 
 
@@ -122,10 +123,10 @@ def test_what_is_no_program(text):
         ("def f(x): return x + 1\ndef f(x): return x + 1", 10),
     ],
 )
-def test_what_follows_a_program(text, rest):
-    reading = read(text)
-    assert reading.rest == rest
-    assert reading.program.run([3]) == 4
+def test_tokens_after_a_program(text, rest):
+    found = read(text)
+    assert found.rest == rest
+    assert found.program.run([3]) == 4
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_what_follows_a_program(text, rest):
      "def f(x):\n if x > 9: y = 1\n return y == y", "def f(x):\n for v in []: y = v\n return v",
      "def f(x): return sum([[1]])", "def f(x, y): return x"],
 )  # fmt: skip
-def test_what_has_no_result(text):
+def test_programs_without_a_result(text):
     begin = time.process_time()
     assert run(text, 3) is None
     assert time.process_time() - begin < 0.5
@@ -169,7 +170,7 @@ def test_arguments_are_not_changed():
 
 
 def deepest(text, *arguments):
-    """Frames of Python's stack that a run takes."""
+    """The number of Python stack frames that a run needs."""
     most, base = 0, 0
 
     def look(frame, event, argument):
@@ -184,12 +185,12 @@ def deepest(text, *arguments):
     while frame:
         base, frame = base + 1, frame.f_back
     program = read(text).program
-    kept = sys.getprofile()
+    previous = sys.getprofile()
     sys.setprofile(look)
     try:
         program.run(arguments)
     finally:
-        sys.setprofile(kept)
+        sys.setprofile(previous)
     return most
 
 
@@ -206,10 +207,10 @@ def deepest(text, *arguments):
      "def f(x): return f(x)" + " + x" * 30, "def f(x): return 1 and 2 and f(x) ** 2"],
 )  # fmt: skip
 def test_depth_is_bounded_whatever_the_program(text):
-    assert deepest(text, 3) <= MAX_FRAMES + 4  # run, call and what they call last
+    assert deepest(text, 3) <= MAX_FRAMES + 4  # run, call and their last callees
 
 
-# Programs at random, of the grammar and around it.
+# Random programs of the grammar and near it.
 
 atoms = st.sampled_from(["x", "y", "a", "1", "2", "3", "7", "0", "a[0]", "len(a)", "[x, y]",
                          "True", "a[1:]", "sum(a)", "f(x)"])  # fmt: skip
@@ -268,7 +269,7 @@ numbers = st.integers(-4, 9)
 
 
 def _limited(call, seconds=0.05):
-    """Call, but give up (and say "endless") on what Python would do for ever."""
+    """Call, but return "endless" after a timeout."""
     end = time.process_time() + seconds
 
     def look(frame, event, argument):
@@ -276,48 +277,48 @@ def _limited(call, seconds=0.05):
             raise TimeoutError
         return look
 
-    kept = sys.gettrace()
+    previous = sys.gettrace()
     sys.settrace(look)
     try:
         return call()
     except (TimeoutError, MemoryError):
         return "endless"
     finally:
-        sys.settrace(kept)
+        sys.settrace(previous)
 
 
 @settings(max_examples=250, deadline=None)
 @given(bodies, numbers, numbers, st.lists(numbers, max_size=4))
-def test_what_python_computes(body, x, y, a):
+def test_results_are_those_of_python(body, x, y, a):
     text = f"def f(x, y, a):{body}"
     if "f(x)" in text:
         text = text.replace("f(x)", "(0 if x < 1 else f(x - 1, y, a))")
-    reading = read(text)
-    # Python knows names that are assigned further down, and more kinds of indentation.
-    assume(reading.program is not None and reading.rest == 0)
-    ours = reading.program.run([x, y, a])
-    assume(ours is not None)
-    theirs = python(text, x, y, a)  # which ends, as ours did
-    assert ours == theirs, text
-    assert type(ours) is type(theirs)
+    program, rest = read(text)
+    # Python also accepts names that are assigned later, and other indentation.
+    assume(program is not None and rest == 0)
+    value = program.run([x, y, a])
+    assume(value is not None)
+    expected = python(text, x, y, a)  # terminates, because `run` did
+    assert value == expected, text
+    assert type(value) is type(expected)
 
 
 @settings(max_examples=120, deadline=None)
 @given(bodies, numbers, numbers, st.lists(numbers, max_size=4))
 def test_failures_are_failures_or_limits(body, x, y, a):
-    """Where ours has no result, Python has none either, or a limit was met."""
+    """A program without a result has none in Python either, or exceeds a limit."""
     text = f"def f(x, y, a):{body}".replace("f(x)", "len(a)")
     assume("while" not in text)
-    reading = read(text)
-    assume(reading.program is not None and reading.rest == 0)
-    assume(reading.program.run([x, y, a]) is None)
-    theirs = _limited(lambda: python(text, x, y, a))
-    nested = isinstance(theirs, list) and any(isinstance(value, list) for value in theirs)
-    assert theirs is None or theirs == "endless" or nested or _meets_a_limit(text), text
+    program, rest = read(text)
+    assume(program is not None and rest == 0)
+    assume(program.run([x, y, a]) is None)
+    expected = _limited(lambda: python(text, x, y, a))
+    nested = isinstance(expected, list) and any(isinstance(value, list) for value in expected)
+    assert expected is None or expected == "endless" or nested or _meets_a_limit(text), text
 
 
 def _meets_a_limit(text):
-    """Lists of lists, and lists and numbers that grow, are where we are stricter."""
+    """Nested lists, and growing lists and numbers, are limited."""
     return any(part in text for part in ("[x, y]", "[v + ", "a[", "sorted", "list", "**", "*"))
 
 
@@ -340,7 +341,7 @@ PIECES = ["def", "f", "(", ")", "x", "y", ",", ":", "return", "1", "23", "+", "-
     )
 )
 def test_a_program_is_python(text):
-    """Any string is read, and what we take for a program, Python takes for one too."""
+    """Any string is accepted, and all programs of the language are valid Python."""
     program, rest = read(text)
     if program is None:
         return
@@ -354,7 +355,7 @@ def test_a_program_is_python(text):
 
 
 @pytest.mark.parametrize("level", Code.levels)
-def test_rows_are_what_python_computes(level):
+def test_rows_are_right_in_python(level):
     task, rng = Code(level), np.random.default_rng(level)
     for _ in range(250):
         row = task.sample(rng)
@@ -364,14 +365,14 @@ def test_rows_are_what_python_computes(level):
             assert python(row["reference"], *arguments) == result
             assert type(result) in (int, list)
         keys = [repr(arguments) for arguments, _ in cases]
-        assert len(set(keys)) == 10  # so no example is a test
-        assert len(_tokens(row["reference"])) < 40
+        assert len(set(keys)) == 10  # no example is a test
+        assert len(tokenize(row["reference"])) < 40
         assert len(row["prompt"].split()) < 60
         header = row["reference"].partition(":")[0].strip()
         assert row["prompt"].startswith(f"Define {header.removeprefix('def ')}. ")
 
 
-# The meaning of the wordings, once more and independently: English in, values out.
+# The meaning of specifications, implemented independently.
 SPECIFICATIONS = [
     (1, "Return 3 more than the larger of x and y.", lambda x, y: max(x, y) + 3),
     (1, "Add 3 to the difference x - y. Then multiply by 4.", lambda x, y: (x - y + 3) * 4),
@@ -408,7 +409,7 @@ SPECIFICATIONS = [
 ]  # fmt: skip
 
 
-def test_specifications_mean_what_they_say():
+def test_programs_fulfil_their_specifications():
     found = dict.fromkeys([text for _, text, _ in SPECIFICATIONS])
     rng = np.random.default_rng(0)
     levels = {text: (level, meaning) for level, text, meaning in SPECIFICATIONS}
@@ -489,17 +490,17 @@ def test_chance_is_what_trivial_programs_pass():
 
 @pytest.mark.parametrize("level", Code.levels)
 def test_wrong_programs_lose(level):
-    """Changes that matter on some arguments are seen by the tests of nearly every row."""
+    """The tests of nearly every row detect changes that matter for some arguments."""
     task, rng = Code(level), np.random.default_rng(level)
     wrong = caught = 0
     for _ in range(150):
         row = task.sample(rng)
         right = read(row["reference"]).program
-        tokens = _tokens(row["reference"])[:-1]
+        tokens = tokenize(row["reference"])[:-1]
         start = tokens.index(":") + 1
         for at in range(start, len(tokens)):
             token = tokens[at]
-            other = str(int(token) + 1) if token.isdigit() else _SLIPS.get(token)
+            other = str(int(token) + 1) if token.isdigit() else SUBSTITUTIONS.get(token)
             if other is None:
                 continue
             text = " ".join([*tokens[:at], other, *tokens[at + 1 :]])
@@ -518,15 +519,15 @@ CLAMPS = {("max", 2), ("min", 2), ("abs", 1)}
 
 
 def _without_a_clause(row):
-    """The reference with each of its clauses dropped or changed, by way of Python's parser."""
+    """The reference with each of its clauses dropped or changed, by Python's parser."""
     tree = ast.parse(row["reference"].strip())
-    told = re.findall(r"-?\d+", row["prompt"].partition("\n")[0])
+    stated = re.findall(r"-?\d+", row["prompt"].partition("\n")[0])
     constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     for node in ast.walk(tree):
-        kept = dict(vars(node))
+        original = dict(vars(node))
         others = []
         if isinstance(node, ast.Constant) and node.value > 0:
-            if told.count(str(node.value)) == constants.count(node.value) == 1:
+            if stated.count(str(node.value)) == constants.count(node.value) == 1:
                 others = [ast.Constant(node.value + change) for change in (1, -1)]
         elif isinstance(node, ast.comprehension) and node.ifs:
             others = [ast.comprehension(node.target, node.iter, [], 0)]
@@ -541,7 +542,7 @@ def _without_a_clause(row):
             text = ast.unparse(tree)
             node.__class__ = kind
             vars(node).clear()
-            vars(node).update(kept)
+            vars(node).update(original)
             yield text
 
 
@@ -557,22 +558,22 @@ def test_every_clause_has_a_test(level):
     assert count > 600
 
 
-def test_telling_by_hand():
-    # The remainder is at most 5, so that the clamp is void whatever the tests.
+def test_distinguishing_cases_by_hand():
+    # The remainder is at most 5, so no test can detect the clamp.
     void = family(("x",), "return min(x % 6~&, 9~&)")
-    assert telling(void, [[[x], x % 6] for x in range(-20, 20)]) is None
-    # Where x is above 7 + 1, nothing but the clamp is seen; where it is small, all but "always 7".
+    assert distinguishing(void, [[[x], x % 6] for x in range(-20, 20)]) is None
+    # x above 7 + 1 detects only a missing operand; small x detects all mutants but "always 7".
     clamp = family(("x",), "return max(x^, 7~^)")
-    assert telling(clamp, [[[8], 8], [[9], 9]]) is None
-    assert telling(clamp, [[[3], 7]]) is None
-    assert telling(clamp, [[[9], 9], [[3], 7]]) == [0, 1]
-    # Above 3: with 4 too much for the first list, and 3 for the second.
+    assert distinguishing(clamp, [[[8], 8], [[9], 9]]) is None
+    assert distinguishing(clamp, [[[3], 7]]) is None
+    assert distinguishing(clamp, [[[9], 9], [[3], 7]]) == [0, 1]
+    # Above 3: the first list detects 4, and the second 2.
     sort = family(("a",), "return sum([v for v in a if v > 3~?])")
-    assert telling(sort, [[[[1, 5]], 5]]) is None
-    assert telling(sort, [[[[1, 5]], 5], [[[4, 3]], 4]]) == [0, 1]
+    assert distinguishing(sort, [[[[1, 5]], 5]]) is None
+    assert distinguishing(sort, [[[[1, 5]], 5], [[[4, 3]], 4]]) == [0, 1]
     assert sort.program.run([[1, 5], *sort.right]) == 5
     assert sorted(sort.program.run([[4, 3, 9], *one]) for one in sort.wrong) == [9, 16, 16]
-    # abs as it is, without it, and turned around.
+    # abs, without it, and negated.
     distance = family(("x", "y"), "return abs(x - y)")
     assert distance.program.run([2, 5, *distance.right]) == 3
     assert sorted(distance.program.run([2, 5, *one]) for one in distance.wrong) == [-3, 3]
@@ -606,22 +607,13 @@ def test_baselines_and_documents(level):
     assert means["guess"] < 0.05
     low, high = {1: (0.2, 0.35), 2: (0.06, 0.17), 3: (0.05, 0.16)}[level]
     assert low < means["fit"] < high
-    scores = []
-    for row in rows:
-
-        class Fixed(Code):
-            def sample(self, rng, row=row):
-                return row
-
-        document = Fixed(level).document(rng)
-        assert document.startswith(f"{row['prompt']}\ndef f(")
-        scores.append(task.score(document[len(row["prompt"]) :], row))
+    scores = np.array(document_scores(task, 300, "\ndef f("))
     assert 0.3 < np.mean(scores) < 0.6
-    assert 0.3 < np.mean([score == 1 for score in scores]) < 0.6
-    assert 0.2 < np.mean([score == 0 for score in scores]) < 0.6
+    assert 0.3 < np.mean(scores == 1) < 0.6
+    assert 0.2 < np.mean(scores == 0) < 0.6
 
 
-def test_rest_costs_the_more_the_longer_it_is():
+def test_each_token_after_the_program_costs():
     scores = [Code().score(ROW["reference"] + " x" * count, ROW) for count in range(20)]
     assert scores[0] == 1
     assert all(one > other > 0 for one, other in pairwise(scores))
@@ -634,8 +626,7 @@ def test_rest_costs_the_more_the_longer_it_is():
         "```python\ndef {}(x, y):\n    return max(x, y) + 2\n```",
     ],
 )
-def test_a_function_of_another_name(text):
-    """Nobody who calls f gets anything from it."""
+def test_functions_of_another_name_score_0(text):
     named = {**ROW, "entry_point": "f"}
     assert Code().score(text.format("f"), named) == 1
     for name in ("g", "F", "ff", "max"):
@@ -706,7 +697,7 @@ def test_mbpp():
     assert row["prompt"].startswith('"""\nWrite a function to double a number.\nassert double(2)')
     assert "\r" not in row["reference"]
     assert task.score(task.oracle(row), row) == 1
-    # The first is right for 2 alone, which the prompt shows; the second for the hidden 0 too.
+    # The first is right only for 2, as in the prompt; the second also for the hidden 0.
     assert task.score("\ndef double(x):\n    return x + 2\n", row) == 0
     assert task.score("\ndef double(x):\n    return x * x\n", row) == 0.5
     assert "double(-1)" not in row["prompt"]
@@ -722,7 +713,7 @@ def test_mbpp():
         lists = {name: kind(sanitized[name]) for name in ("test_imports", "test_list")}
         row = task.convert({**sanitized, **lists})
         assert row["test_setup_code"] == "import math"
-        assert row["test_list"] == sanitized["test_list"]  # there is no other
+        assert row["test_list"] == sanitized["test_list"]  # the only test
         assert task.score("\ndef double(x): return 2 * x", row) == 1
     empty = task.convert({**MBPP, "test_imports": np.array([]), "test_list": np.array([])})
     assert empty["test_list"] == []

@@ -88,7 +88,7 @@ def test_wrong_and_missing_parts_are_explained():
     arguments, result = row["tests"][0]
     parts = code.explain("def f(x): return -7", row)
     assert (f"f({arguments[0]}) == {result}", "wrong: it gives -7", 0.0) in parts
-    assert "name f" in code.explain("def g(x): return x", row)[0].what
+    assert code.explain("def g(x): return x", row)[0].part == "def g"
 
 
 def remarks(name, text, level=1, index=0):

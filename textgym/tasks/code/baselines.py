@@ -1,4 +1,4 @@
-"""Writers of programs that learn nothing: the baselines, and the author of documents."""
+"""Baselines that use the examples alone, and the mediocre programs of documents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.code.language import read
-from textgym.tasks.code.machine import MAX_LIST, MAX_NUMBER
+from textgym.tasks.code.interpreter import MAX_LIST, MAX_NUMBER
+from textgym.tasks.code.reader import read
 from textgym.tasks.code.writer import plan
 
 _HEADER = re.compile(r"\ADefine f\(([a-z](?:, [a-z])*)\)\. ")
@@ -19,11 +19,11 @@ _EXAMPLE = re.compile(r"^f\((.*)\) = (.+)$", re.MULTILINE)
 _PART = re.compile(r"\w+|[<>=!]=|//|\s+|.")
 
 Example = list[Any]
-"""Arguments, a list of them, and what the function makes of them."""
+"""The list of arguments, and the result."""
 
 
 def parameters(prompt: str) -> list[str]:
-    """The names of the parameters that a prompt gives, or an empty list."""
+    """The names of the parameters in a prompt, or an empty list."""
     header = _HEADER.match(prompt)
     return header[1].split(", ") if header else []
 
@@ -42,7 +42,7 @@ def examples(prompt: str) -> list[Example]:
 
 
 def _is_value(value: Any) -> bool:
-    """Whether a program can be given this."""
+    """Whether a value is a valid argument of a program."""
     if value.__class__ is list:
         return len(value) <= MAX_LIST and all(
             number.__class__ is int and _is_value(number) for number in value
@@ -51,7 +51,7 @@ def _is_value(value: Any) -> bool:
 
 
 def memorize(row: Row, rng: np.random.Generator) -> str:
-    """The examples themselves, written as a program."""
+    """A program that looks up the examples."""
     names = parameters(row["prompt"])
     (arguments, result), (_, other) = examples(row["prompt"])
     return (
@@ -60,7 +60,7 @@ def memorize(row: Row, rng: np.random.Generator) -> str:
 
 
 def guess(row: Row, rng: np.random.Generator) -> str:
-    """Any function of the parameters."""
+    """A random function of the parameters."""
     names = tuple(parameters(row["prompt"]))
     while True:
         draw = iter(rng.random(100).tolist()).__next__
@@ -91,7 +91,7 @@ _BASES = {
 
 
 def fit(row: Row, rng: np.random.Generator) -> str:
-    """The first of some common functions which, but for a constant, does what the examples say."""
+    """The first of some common functions that satisfies the examples up to a constant."""
     names = ", ".join(parameters(row["prompt"]))
     (arguments, result), (others, other) = examples(row["prompt"])
     program = f"\ndef f({names}): return "
@@ -109,7 +109,7 @@ def fit(row: Row, rng: np.random.Generator) -> str:
     return program + (bases[0] if bases else "0")
 
 
-_SLIPS = {
+SUBSTITUTIONS = {
     "max": "min",
     "min": "max",
     "abs": "max",
@@ -135,7 +135,7 @@ _SLIPS = {
 
 
 def mediocre(row: Mapping[str, Any], rng: np.random.Generator) -> str:
-    """The reference with lapses: other numbers and operators, lost or repeated words."""
+    """The reference with errors: other numbers and operators, lost or repeated words."""
     reference = str(row["reference"])
     luck, *spots = rng.random(5).tolist()
     if luck < 0.4:
@@ -153,9 +153,10 @@ def mediocre(row: Mapping[str, Any], rng: np.random.Generator) -> str:
         parts += [" ", *parts[at:]]
     else:
         wrong = 1 + (luck > 0.9)
-        places = [i for i, part in enumerate(parts) if part.isdigit() or part in _SLIPS]
+        places = [i for i, part in enumerate(parts) if part.isdigit() or part in SUBSTITUTIONS]
         for spot in spots[:wrong] if places else []:
             place = places[int(spot * len(places))]
             part = parts[place]
-            parts[place] = str(int(1 + spots[3] * 9)) if part.isdigit() else _SLIPS.get(part, part)
+            number = str(int(1 + spots[3] * 9))
+            parts[place] = number if part.isdigit() else SUBSTITUTIONS.get(part, part)
     return f"{head}:{''.join(parts)}"

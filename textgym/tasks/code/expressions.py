@@ -1,6 +1,6 @@
-"""Reads the expressions of the code task's language, and makes closures of them.
+"""Compiles expressions of the code task's language to closures.
 
-See `textgym.tasks.code.language` for the grammar.
+See `textgym.tasks.code.reader` for the grammar.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import keyword
 from collections.abc import Callable
 from typing import Any
 
-from textgym.tasks.code.machine import (
+from textgym.tasks.code.interpreter import (
     BINARY,
     COMPARE,
     FUNCTIONS,
@@ -17,6 +17,8 @@ from textgym.tasks.code.machine import (
     Code,
     Frame,
     Program,
+    both,
+    comprehension,
     flat,
 )
 
@@ -30,13 +32,13 @@ _BINDS = (
     | dict.fromkeys(COMPARE, _COMPARISON)
     | dict.fromkeys(("*", "//", "%"), _PRODUCT)
 )
-"""How strongly an operator between two operands binds; "not" is the first half of "not in"."""
+"""The precedence of binary operators; "not" is the first half of "not in"."""
 
 
 class ExpressionParser:
-    """Reads tokens by recursive descent, and makes closures of what it has read.
+    """A recursive-descent parser that compiles expressions to closures.
 
-    Each method leaves in `height` how deeply the closure that it returns calls others.
+    Each method sets `height` to the depth of calls below the closure that it returns.
     """
 
     def __init__(self, tokens: list[str]) -> None:
@@ -46,44 +48,44 @@ class ExpressionParser:
         self.height = 0
         self.nesting = 0
         self.name = ""
-        self.slots: dict[str, int] = {}  # where in the frame a name is
-        self.sure: set[int] = set()  # which of these have a value for certain
+        self.slots: dict[str, int] = {}  # the index of each name in the frame
+        self.sure: set[int] = set()  # the slots that always have a value
         self.variables = 0
         self.result: Program
         self.slot_of: dict[Code, int] = {}
         self.constant_of: dict[Code, int] = {}
 
     def advance(self) -> str:
-        """Take the next token."""
+        """Consume the next token."""
         token = self.token
         self.at += 1
         self.token = self.tokens[self.at]
         return token
 
     def expect(self, token: str) -> None:
-        """Take this token.
+        """Consume the given token.
 
         Raises:
-            SyntaxError: If another one comes.
+            SyntaxError: If the next token is another one.
         """
         if self.token != token:
             raise SyntaxError
         self.advance()
 
     def identifier(self) -> str:
-        """Take a name that is no keyword."""
+        """Consume a name."""
         token = self.token
         if not (token.isidentifier() and token.isascii()) or token in _KEYWORDS:
             raise SyntaxError
         return self.advance()
 
     def slot(self) -> int:
-        """A new place in the frame."""
+        """A new index in the frame."""
         self.variables += 1
         return self.variables
 
     def expression(self) -> Code:
-        """An operation, or a choice between two."""
+        """An operation, or a conditional expression."""
         value = self.operation(_OR)
         if self.token != "if":
             return value
@@ -97,20 +99,24 @@ class ExpressionParser:
         return lambda frame: value(frame) if condition(frame) else otherwise(frame)
 
     def nested(self, part: Callable[[], Code]) -> Code:
-        """Read a part, unless it is nested too deeply."""
+        """Parse a nested part."""
         self.deeper()
         code = part()
         self.nesting -= 1
         return code
 
     def deeper(self) -> None:
-        """Count a level of nesting."""
+        """Enter a level of nesting.
+
+        Raises:
+            SyntaxError: If it is too deep.
+        """
         self.nesting += 1
         if self.nesting > _MAX_NESTING:
             raise SyntaxError
 
     def operation(self, level: int) -> Code:
-        """Operands and the operators between them that bind at least as strongly as `level`."""
+        """Operands with binary operators of precedence `level` or higher."""
         if self.token == "not":
             if level > _NOT:
                 raise SyntaxError
@@ -163,7 +169,7 @@ class ExpressionParser:
         return chain
 
     def unary(self) -> Code:
-        """An operand with the signs before it and the power after it."""
+        """An operand with its signs and power."""
         if self.token in ("-", "+"):
             minus = self.advance() == "-"
             operand = self.nested(self.unary)
@@ -181,7 +187,7 @@ class ExpressionParser:
         return self.combined("**", base, exponent)
 
     def element(self) -> Code:
-        """An atom, and the indices and slices after it."""
+        """An atom with its indices and slices."""
         token = self.token
         code: Code
         if token == "(":
@@ -212,7 +218,7 @@ class ExpressionParser:
         return code
 
     def variable(self, name: str) -> Code:
-        """What a name stands for."""
+        """A variable."""
         slot = self.slots.get(name)
         if slot is None:
             raise SyntaxError
@@ -242,7 +248,7 @@ class ExpressionParser:
         return lambda frame: flat([part(frame) for part in parts])
 
     def parts(self, close: str) -> list[Code]:
-        """Expressions with commas between them, up to a bracket."""
+        """Comma-separated expressions up to a closing bracket."""
         codes, height = [], 0
         while self.token != close:
             codes.append(self.nested(self.expression))
@@ -254,7 +260,7 @@ class ExpressionParser:
         return codes
 
     def find_for(self) -> int:
-        """Where the "for" of the comprehension stands, if the bracket here opens one; else 0."""
+        """The position of the "for", if the bracket here opens a comprehension; else 0."""
         depth = 0
         for at in range(self.at, len(self.tokens)):
             token = self.tokens[at]
@@ -272,7 +278,7 @@ class ExpressionParser:
         """A comprehension without its brackets.
 
         Args:
-            at: Where its "for" stands: the element before it uses the variable after it.
+            at: The position of its "for". The variable after it is used in the element before it.
         """
         name, slot = self.tokens[at + 1], self.slot()
         outer = self.slots
@@ -296,10 +302,10 @@ class ExpressionParser:
         self.slots = outer
         self.height = height + 3
         cost = self.at - begin
-        return _collector(slot, source, conditions, element, cost)
+        return comprehension(slot, source, conditions, element, cost)
 
     def application(self, name: str) -> Code:
-        """A call: of the program itself, or of a function of the language."""
+        """A call of the program or of a built-in function."""
         if name in self.slots:
             raise SyntaxError
         if name != self.name and name not in FUNCTIONS:
@@ -356,15 +362,15 @@ class ExpressionParser:
         return lambda frame: base(frame)[slice(*[part and part(frame) for part in bounds])]
 
     def combined(self, sign: str, left: Code, right: Code) -> Code:
-        """What an operator makes of two operands."""
+        """A binary operation."""
         if sign == "or":
             return lambda frame: left(frame) or right(frame)
         if sign == "and":
-            return _both(left, right)
+            return both(left, right)
         return self.applied(BINARY[sign], left, right)
 
     def applied(self, function: Callable[[Any, Any], Any], left: Code, right: Code) -> Code:
-        """A function of two operands. Most are variables and constants, which need no call."""
+        """A function of two operands; variables and constants are read without a call."""
         i, j = self.slot_of.get(left), self.slot_of.get(right)
         number = self.constant_of.get(right)
         if number is not None:
@@ -376,30 +382,3 @@ class ExpressionParser:
                 return lambda frame: function(frame[i], frame[j])
             return lambda frame: function(frame[i], right(frame))
         return lambda frame: function(left(frame), right(frame))
-
-
-def _collector(slot: int, source: Code, conditions: list[Code], element: Code, cost: int) -> Code:
-    """A comprehension: Python's own does the work."""
-
-    def given(frame: Frame) -> list[Any]:
-        values = items(source(frame))
-        frame[0].spend(cost * len(values))
-        return values
-
-    if not conditions:
-        return lambda frame: flat([element(frame) for frame[slot] in given(frame)])
-    condition = conditions[0]
-    for more in conditions[1:]:
-        condition = _both(condition, more)
-    return lambda frame: flat([element(frame) for frame[slot] in given(frame) if condition(frame)])
-
-
-def _both(one: Code, other: Code) -> Code:
-    return lambda frame: one(frame) and other(frame)
-
-
-def items(values: Any) -> list[Any]:
-    """The value itself, if it is a list: what a loop runs over."""
-    if values.__class__ is not list:
-        raise TypeError("this is no list")
-    return values

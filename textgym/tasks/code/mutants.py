@@ -1,8 +1,8 @@
-"""Wrong programs that the tests of a row have to find: the reference with one clause changed.
+"""Mutants that the tests of a row have to detect: the reference with one clause changed.
 
-A program of `textgym.tasks.code.writer` comes with marks where it could be changed. The numbers of
-the specification and a switch for each mark become parameters, so that the right program and its
-wrong versions are one program with different numbers, which is read once and then remembered.
+A program of `textgym.tasks.code.writer` has marks at the places of mutations. The numbers of the
+specification and a switch for each mark become parameters, so that the program and its mutants are
+one program with different settings, which is parsed once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from textgym.tasks.code.language import read
-from textgym.tasks.code.machine import Program
+from textgym.tasks.code.interpreter import Program
+from textgym.tasks.code.reader import read
 
 _BIG = 10**6
-"""Larger than anything that is compared in a program of a row."""
+"""Larger than any number in a program of a row."""
 
 _NUMBER = re.compile(r"(-?\d+)~")
 _SWITCH = re.compile(
@@ -25,12 +25,12 @@ _SWITCH = re.compile(
 
 
 class Family(NamedTuple):
-    """A program and its wrong versions.
+    """A program and its mutants.
 
     Attributes:
-        program: It takes the arguments of the function, and then the settings.
+        program: A program that takes the arguments of the function and then the settings.
         right: The settings of the right program.
-        wrong: Those of the wrong ones.
+        wrong: The settings of the mutants.
     """
 
     program: Program
@@ -39,10 +39,10 @@ class Family(NamedTuple):
 
 
 def family(names: tuple[str, ...], marked: str) -> Family:
-    """The programs of a plan: its own, and those with a clause changed.
+    """The program of a plan and its mutants.
 
-    These are the ones with a number of the specification one more or less, without a filter,
-    an operand of max or min, abs, or the first operation on a list, or with one branch only.
+    A mutant has a number of the specification increased or decreased by one, lacks a filter, an
+    operand of max or min, abs, or the first operation on a list, or has only one branch.
 
     Args:
         names: The parameters of the function.
@@ -57,7 +57,7 @@ def family(names: tuple[str, ...], marked: str) -> Family:
 
 @lru_cache(maxsize=4096)
 def _shape(names: tuple[str, ...], body: str) -> tuple[Program, list[tuple[int, int]], int]:
-    """The program with parameters for its settings, the changes to these, and the switches."""
+    """The program with parameters for its settings, their mutations, and the number of switches."""
     parts = body.split("#")
     numbers = len(parts) - 1
     text = "".join([f"{part}p{at}" for at, part in enumerate(parts[:-1])]) + parts[-1]
@@ -86,7 +86,7 @@ def _shape(names: tuple[str, ...], body: str) -> tuple[Program, list[tuple[int, 
     text = _SWITCH.sub(switch, text)
     changes.extend([(at, change) for at in range(numbers) for change in (1, -1)])
     settings = "".join([f", p{at}" for at in range(count)])
-    # Recursive calls hand the settings on.
+    # Recursive calls pass the settings on.
     text = re.sub(r"\bf\((n [^)]*)\)", rf"f(\1{settings})", text)
     text = f"def f({', '.join(names)}{settings}): {text}"
     program, rest = read(text)
@@ -95,11 +95,11 @@ def _shape(names: tuple[str, ...], body: str) -> tuple[Program, list[tuple[int, 
     return program, changes, count - numbers
 
 
-def telling(programs: Family, cases: Sequence[list[Any]]) -> list[int] | None:
-    """Which cases tell the right program from all the wrong ones, or None where they cannot.
+def distinguishing(programs: Family, cases: Sequence[list[Any]]) -> list[int] | None:
+    """Indices of cases that detect all mutants, or None if there is a mutant that none detects.
 
     Args:
-        programs: The programs.
+        programs: The program and its mutants.
         cases: Arguments and the right results.
     """
     found: list[int] = []

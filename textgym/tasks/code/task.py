@@ -1,4 +1,4 @@
-"""Write a function from its specification: a small language, run by an interpreter of ours."""
+"""Write a function from its specification, in a small subset of Python."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from textgym.data.literals import from_literal
 from textgym.data.rows import Row
 from textgym.rewards.code.programs import code_of
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.code.baselines import Example, examples, fit, guess, mediocre, memorize
-from textgym.tasks.code.language import MAX_CHARACTERS, read
-from textgym.tasks.code.mutants import family, telling
+from textgym.tasks.code.mutants import distinguishing, family
+from textgym.tasks.code.public import convert, judge_public
+from textgym.tasks.code.reader import MAX_CHARACTERS, read
 from textgym.tasks.code.writer import plan
 from textgym.tasks.judgement import Judgement, discount, nothing
 
@@ -23,16 +23,16 @@ _EXAMPLES = 2
 _TESTS = 8
 _CASES = _EXAMPLES + _TESTS
 _TRIES = 14
-"""Arguments drawn for a row, of which some have no result and some are alike."""
+"""Lists of arguments drawn for a row; some have no result, and some are equal."""
 
 _PLAN_LUCK = 24
-"""Random numbers that a plan takes at most."""
+"""The maximum number of random numbers for a plan."""
 
 _LUCK = 8
-"""Random numbers that arguments take at most: a length, and up to seven numbers."""
+"""The maximum number of random numbers for arguments: a length and up to seven numbers."""
 
 _MAX_CHANCE = 0.5
-"""Rows whose tests a trivial program passes more often are drawn again."""
+"""A row is drawn again if a trivial program passes a larger share of its tests."""
 
 
 class Code(Task):
@@ -40,17 +40,16 @@ class Code(Task):
 
     ## Description
 
-    The prompt says in English what a function ``f`` is to do, with two examples. The policy writes
-    it, in a small part of Python: arithmetic, comparisons, ``and``, ``or``, ``not``, ``if``
-    expressions, lists, indices and slices, comprehensions, recursion, assignments, ``if``, ``for``
-    and ``while``, and the functions abs, len, list, max, min, range, reversed, sorted and sum
-    (`textgym.tasks.code.language` has the grammar). The program is run by an interpreter of
-    textgym's own, under limits on steps, depth, numbers and lists; Python runs nothing of it.
+    The prompt specifies a function ``f`` in English, with two examples. The policy writes it in a
+    small subset of Python: arithmetic, comparisons, ``and``, ``or``, ``not``, ``if`` expressions,
+    lists, indices and slices, comprehensions, recursion, assignments, ``if``, ``for`` and
+    ``while``, and the functions abs, len, list, max, min, range, reversed, sorted and sum
+    (`textgym.tasks.code.reader` has the grammar). textgym's interpreter runs the program, with
+    limits on steps, depth, numbers and lists; it is never executed as Python.
 
     ## Observation Space
 
-    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, -1 where nothing is
-    written.
+    ``Box(-1, V-1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids, padded with -1.
 
     ## Action Space
 
@@ -58,29 +57,28 @@ class Code(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end:
+    The score in [0, 1], at the end of the episode:
 
         score = max(0, (passed - chance) / (1 - chance)) ** 2 / (1 + 1.5 * rest)
 
-    * ``passed``: the share of eight hidden tests for which the program gives the right value.
-    * ``chance``: the share that the best constant function or the best single parameter passes, so
-      that these score 0. No row has more than 0.5.
-    * ``rest``: the tokens after the program that do not belong to it. Each counts.
+    * ``passed``: the share of eight hidden tests that the program passes.
+    * ``chance``: the share that the best constant function or single parameter passes, so that
+      these score 0; at most 0.5.
+    * ``rest``: the number of tokens after the program.
 
-    A text that does not begin with a program of the function's name scores 0, and so does one of
-    more than 1,000 characters. Of a text with fences of three backticks, what is within the first
-    one is read, and nothing else. A program that gives the right value for all the tests scores 1,
-    however it is written. The examples are not among the tests. Where the function changes its
-    behaviour at some number, a third of the numbers in the arguments are that one or next to it.
-    The tests are chosen, and rows drawn again, so that the reference fails one of them as soon as a
-    number of the specification is one more or less, or a filter, an operand of a maximum or
-    minimum, ``abs``, a condition, or the first of two operations on a list is dropped.
+    A text that does not begin with a program of the function's name, or has more than 1,000
+    characters, scores 0. If the text has fences of three backticks, only the content of the first
+    is read. A program that passes all tests scores 1, however it is written. The examples are not
+    among the tests. If the function changes its behaviour at a number, a third of the numbers in
+    the arguments are that number or next to it. The tests are chosen so that the reference fails
+    one of them if a number of the specification is increased or decreased by one, or if a filter,
+    an operand of a maximum or minimum, ``abs``, a condition, or the first of two operations on a
+    list is dropped.
 
-    Baselines, at levels 1, 2 and 3: ``memorize`` writes the examples down as a program (0.00);
-    ``guess`` writes any function of the parameters (0.00, 0.01, 0.01); ``fit`` takes the first of
-    some common functions that does what both examples say, but for a constant to be added (0.23,
-    0.10, 0.10).
-    It is the best strategy that we know of that does not read the specification.
+    Baselines, at levels 1, 2 and 3: ``memorize`` writes a program that looks up the examples
+    (0.00); ``guess`` writes a random function of the parameters (0.00, 0.01, 0.01); ``fit`` takes
+    the first of some common functions that satisfies both examples up to an additive constant
+    (0.23, 0.10, 0.10), the best known strategy that ignores the specification.
 
     ## Starting State
 
@@ -115,8 +113,8 @@ class Code(Task):
         -> def f(a): return sum([v * 2 for v in a[::2]])
 
     The row's other columns are ``tests`` (pairs of arguments and result), ``entry_point`` (the
-    function's name; the reward ``unit_tests`` reads both) and ``chance``. A prompt in this form
-    that a user wrote is judged by its own examples.
+    function's name; the reward ``unit_tests`` reads both) and ``chance``. A user's prompt in this
+    form is judged by its examples.
 
     ## Episode End
 
@@ -130,15 +128,14 @@ class Code(Task):
 
     Rows of HumanEval (``task_id``, ``prompt``, ``canonical_solution``, ``test``, ``entry_point``)
     and MBPP (``text`` or ``prompt``, ``code``, ``test_list``, and ``test_setup_code`` or
-    ``test_imports``) are recognised. Those ask for whole Python: prompt and completion (HumanEval)
-    or the completion alone (MBPP) run in the sandbox of `textgym.sandbox.run`, and the
-    score is the share of tests passed, which for HumanEval is all or nothing. The prompt of MBPP
-    shows the first test alone, for the name of the function, and the others (with those of
-    ``challenge_test_list``) are what a program is scored by: a table of the tests that it was shown
-    would pass them. A row with one test only is scored by the test that it shows. Give larger
-    ``max_prompt_tokens`` and ``max_new_tokens``, and ``stop=["\ndef ", "\nclass ", "\nprint"]``
-    to a model that goes on after the function. Rows without any tests are judged by whether the
-    completion is the reference, white space aside.
+    ``test_imports``) are recognised. They allow all of Python: prompt and completion (HumanEval) or
+    the completion alone (MBPP) run in the sandbox of `textgym.sandbox.run`, and the score is the
+    share of tests passed, which for HumanEval is all or nothing. The prompt of MBPP shows only the
+    first test, for the name of the function; a program is scored by the others (including
+    ``challenge_test_list``), because it could look up the tests in the prompt. A row with only one
+    test is scored by that test. Use larger ``max_prompt_tokens`` and ``max_new_tokens``, and
+    ``stop=["\ndef ", "\nclass ", "\nprint"]`` for a model that continues after the function. Rows
+    without tests score 1 for the reference, up to white space, and 0 otherwise.
 
     ## Version History
 
@@ -156,15 +153,15 @@ class Code(Task):
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a function, its specification, two examples and eight tests."""
         while True:
-            # One call for all the choices of a row: several times faster than a call for each.
+            # One call for all random numbers of a row is several times faster than one call each.
             luck = rng.random(_PLAN_LUCK + _TRIES * _LUCK).tolist()
-            asked = plan(self.level, iter(luck[:_PLAN_LUCK]).__next__)
-            names = ", ".join(asked.parameters)
-            reference = f"\ndef f({names}): {asked.body}"
-            programs = family(asked.parameters, asked.marked)
+            function = plan(self.level, iter(luck[:_PLAN_LUCK]).__next__)
+            names = ", ".join(function.parameters)
+            reference = f"\ndef f({names}): {function.body}"
+            programs = family(function.parameters, function.marked)
             run, right = programs.program.run, programs.right
             cases: list[Example] = []
-            for arguments in _arguments(asked.parameters, asked.near, luck[_PLAN_LUCK:]):
+            for arguments in _arguments(function.parameters, function.near, luck[_PLAN_LUCK:]):
                 result = run([*arguments, *right])
                 if result is not None:
                     cases.append([arguments, result])
@@ -173,13 +170,13 @@ class Code(Task):
             else:
                 continue
             if trivial(cases) * _CASES - _EXAMPLES > _MAX_CHANCE * _TESTS:
-                continue  # whichever of them are the tests
-            # Each clause of the specification needs a test that fails without it.
-            needed = telling(programs, cases)
+                continue  # whichever of the cases become tests
+            # Each clause of the specification needs a test that detects its omission.
+            needed = distinguishing(programs, cases)
             if needed is None or len(needed) > _TESTS:
                 continue
             others = [case for at, case in enumerate(cases) if at not in needed]
-            # Two examples of one result say less.
+            # The results of the two examples differ.
             second = next((i for i, case in enumerate(others) if case[1] != others[0][1]), 0)
             if not second:
                 continue
@@ -188,9 +185,9 @@ class Code(Task):
             chance = trivial(tests)
             if chance > _MAX_CHANCE:
                 continue
-            told = "".join([f"\nf({str(case[0])[1:-1]}) = {case[1]}" for case in shown])
+            lines = "".join([f"\nf({str(case[0])[1:-1]}) = {case[1]}" for case in shown])
             return {
-                "prompt": f"Define f({names}). {asked.text}{told}",
+                "prompt": f"Define f({names}). {function.text}{lines}",
                 "reference": reference,
                 "entry_point": "f",
                 "tests": tests,
@@ -198,24 +195,25 @@ class Code(Task):
             }
 
     def normalize(self, completion: str, row: Mapping[str, Any]) -> str:
-        """The text without white space around it, but as it is where that is part of a program.
+        """The text without surrounding white space.
 
-        In rows of public data the indentation of a body is. Texts that are too long stay so.
+        Completions of public rows, which may begin with indentation, and texts that are too long
+        are returned unchanged.
         """
         if "tests" not in row or len(completion) > MAX_CHARACTERS:
             return completion
         return super().normalize(completion, row)
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """How many more of the tests the program passes than a trivial one does."""
+        """Score the share of tests passed, relative to the best trivial program."""
         if "tests" not in row:
-            return _judge_public(text, row)
+            return judge_public(text, row)
         name, tests = row.get("entry_point"), row["tests"]
         program, rest = read(code_of(text, name))
         if program is None or not tests:
-            return nothing("the text", "it does not begin with a program of the small language")
+            return nothing("the text", "no program of the language at its start")
         if name and program.name != name:
-            return nothing(f"def {program.name}", f"the function is to have the name {name}")
+            return nothing(f"def {program.name}", f"the function's name has to be {name}")
         judgement = Judgement()
         run = program.run
         passed = 0
@@ -233,10 +231,10 @@ class Code(Task):
             f"passed; a trivial program passes {chance * len(tests):.3g}",
             gain * gain if gain > 0 else 0.0,
         )
-        return judgement.scale("the rest", f"{rest} tokens behind the program", discount(rest))
+        return judgement.scale("the rest", f"{rest} tokens after the program", discount(rest))
 
     def complete_row(self, row: Row) -> Row:
-        """Take the examples in a prompt that a user wrote as the tests."""
+        """Use the examples in a prompt that a user wrote as the tests."""
         if "tests" in row or "entry_point" in row or "test_list" in row:
             return row
         tests = examples(row["prompt"])
@@ -246,46 +244,21 @@ class Code(Task):
         return {"entry_point": "f", "tests": tests, "chance": chance, **row}
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Turn a row of HumanEval or MBPP into a prompt, a reference and Python tests."""
-        if "canonical_solution" in row and "entry_point" in row:
-            return {**row, "reference": row["canonical_solution"]}
-        if "test_list" in row and "code" in row:
-            tests = _listed(row["test_list"])
-            shown = tests[:1]
-            # What the prompt shows is no test, or a table of it would be a program.
-            more = [*tests[1:], *_listed(row.get("challenge_test_list"))]
-            hidden = [test for test in more if test.split() != tests[0].split()]
-            text = row.get("text") or row.get("prompt") or ""
-            setup = row.get("test_setup_code") or "\n".join(_listed(row.get("test_imports")))
-            return {
-                **row,
-                "prompt": "\n".join(['"""', text, *shown, '"""']),
-                "reference": "\n" + row["code"].replace("\r\n", "\n"),
-                "test_list": hidden or shown,
-                "test_setup_code": setup,
-            }
-        return row
+        """Convert a row of HumanEval or MBPP; see Real data."""
+        return convert(row)
 
     def baselines(self) -> dict[str, Baseline]:
         """``memorize`` the examples, ``guess`` a function, or ``fit`` a common one."""
         return {"memorize": memorize, "guess": guess, "fit": fit}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A program with lapses: other numbers and operators, lost or repeated words."""
+        """A specification with a program that often has errors."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
 
 
-def _listed(values: Any) -> list[str]:
-    """The strings in a list or in a numpy array; none where there is no list."""
-    values = from_literal(values)  # A CSV file has the list as a text.
-    if isinstance(values, str):
-        return [values] if values.strip() else []
-    return [] if values is None else [str(value) for value in values]
-
-
 def trivial(tests: Sequence[Example]) -> float:
-    """The share of tests that the best constant function or the best parameter passes."""
+    """The share of tests that the best constant function or single parameter passes."""
     results = [result for _, result in tests]
     best = max(map(results.count, results))
     for values in zip(*[arguments for arguments, _ in tests], strict=False):
@@ -294,11 +267,11 @@ def trivial(tests: Sequence[Example]) -> float:
 
 
 def _arguments(names: tuple[str, ...], near: int, luck: list[float]) -> list[list[Any]]:
-    """Different arguments for a function that changes its behaviour at a number.
+    """Distinct lists of arguments for a function.
 
     Args:
         names: The parameters.
-        near: The number.
+        near: A number at which the function changes its behaviour.
         luck: Random numbers, `_LUCK` for each list of arguments.
     """
     if names == ("n",):
@@ -310,8 +283,8 @@ def _arguments(names: tuple[str, ...], near: int, luck: list[float]) -> list[lis
     found: list[list[Any]] = []
     for at in range(0, len(luck), _LUCK):
         if names[0] == "a":
-            many = 4 + int(luck[at] * 4)
-            numbers = [pool[int(u * size)] for u in luck[at + 1 : at + 1 + many]]
+            count = 4 + int(luck[at] * 4)
+            numbers = [pool[int(u * size)] for u in luck[at + 1 : at + 1 + count]]
             last = numbers.pop()
             arguments: list[Any] = [numbers] if len(names) == 1 else [numbers, last]
         else:
@@ -323,21 +296,5 @@ def _arguments(names: tuple[str, ...], near: int, luck: list[float]) -> list[lis
 
 @cache
 def _pool(near: int) -> tuple[int, ...]:
-    """Numbers to draw from: a third of them are the given one and its neighbours."""
+    """Numbers to draw from; a third of them are `near` and its neighbours."""
     return (*(near - 1, near, near + 1) * 4, *range(-8, 16))
-
-
-def _judge_public(completion: str, row: Mapping[str, Any]) -> Judgement:
-    """Judge a program in Python by its unit tests, or by the reference where there are none."""
-    if "entry_point" in row or "test_list" in row:
-        from textgym.rewards.code.unit_tests import judge_program
-
-        verdict = judge_program(row["prompt"], completion, row)
-        if verdict is not None:
-            tests = f"{verdict.passed} of {verdict.total} tests"
-            why = f": {verdict.reason} ({verdict.detail})" if verdict.detail else ""
-            return Judgement().add(tests, f"passed{why}", verdict.score)
-    said = completion.split()
-    if said and said == str(row.get("reference", "")).split():
-        return Judgement().add("the text", "the reference, white space aside", 1.0)
-    return nothing("the text", "not the reference; the row has no tests")

@@ -1,6 +1,6 @@
-"""The language of the code task: a small part of Python, read by a parser of its own.
+"""Parses and compiles programs of the code task's language, a small subset of Python.
 
-A program is one function. The grammar, in which INDENT stands for deeper lines, as in Python::
+A program is one function. The grammar, in which INDENT is deeper indentation as in Python::
 
     program    = "def" name "(" [name {"," name}] ")" ":" body
     body       = simple {";" simple} | INDENT statement {newline statement}
@@ -12,9 +12,9 @@ A program is one function. The grammar, in which INDENT stands for deeper lines,
     operation  = numbers, True, False, names, calls, lists, [e for name in e if e], indices and
                  slices, under ** - * // % + == != < <= > >= in not and or
 
-Names have to be known where they are used; those of functions are the program's own and
-`code_machine.FUNCTIONS`. What a program computes is what Python computes from the same text, unless
-it meets a limit; then it computes nothing.
+Names have to be defined before use; the functions are the program itself and
+`textgym.tasks.code.interpreter.FUNCTIONS`. A program computes the same value as in Python, unless
+it exceeds a limit; then it has no value.
 """
 
 from __future__ import annotations
@@ -23,46 +23,43 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from textgym.tasks.code.expressions import ExpressionParser, items
-from textgym.tasks.code.machine import IN_PLACE, Code, Frame, Program
+from textgym.tasks.code.expressions import ExpressionParser
+from textgym.tasks.code.interpreter import IN_PLACE, Code, Frame, Program, items
 
 MAX_CHARACTERS = 1000
-"""Longer texts are not read."""
+"""Longer texts are not parsed."""
 
 MAX_TOKENS = 150
-"""Longer programs are none."""
+"""Longer programs are not accepted."""
 
 _TOKEN = re.compile(r"\n[ \t]*|[A-Za-z_][A-Za-z0-9_]*|[0-9]+|\*\*=?|//=?|[-+*%<>=!]=|\S", re.ASCII)
 _END = "\0end"
-"""Stands after the last token. No token looks like it."""
+"""The sentinel after the last token."""
 
 _ASSIGN = {f"{sign}=": function for sign, function in IN_PLACE.items()}
 
 
-class Reading(NamedTuple):
-    """What a text says.
+class ParsedText(NamedTuple):
+    """A program at the start of a text.
 
     Attributes:
-        program: The function that it begins with, or None.
-        rest: How many tokens follow that do not belong to it.
+        program: The function, or None.
+        rest: The number of tokens after it.
     """
 
     program: Program | None
     rest: int
 
 
-_NOTHING = Reading(None, 0)
+_NOTHING = ParsedText(None, 0)
 
 
-@lru_cache(maxsize=4096)
-def read(text: str) -> Reading:
-    """Read a program. Any string is a program and a rest, or nothing.
-
-    The last texts are remembered: a policy writes the same short programs again and again.
-    """
+@lru_cache(maxsize=4096)  # a policy often repeats short programs
+def read(text: str) -> ParsedText:
+    """Parse the program at the start of any text."""
     if len(text) > MAX_CHARACTERS:
         return _NOTHING
-    tokens = _tokens(text)
+    tokens = tokenize(text)
     parser = _Parser(tokens)
     try:
         program = parser.program()
@@ -70,18 +67,18 @@ def read(text: str) -> Reading:
         return _NOTHING
     if parser.at > MAX_TOKENS:
         return _NOTHING
-    return Reading(program, sum([token[0] != "\n" for token in tokens[parser.at : -1]]))
+    return ParsedText(program, sum([token[0] != "\n" for token in tokens[parser.at : -1]]))
 
 
-def _tokens(text: str) -> list[str]:
-    """The tokens of a text, among them its line breaks with their indentation, and `_END`."""
+def tokenize(text: str) -> list[str]:
+    """The tokens of a text, including line breaks with their indentation, and `_END`."""
     kept: list[str] = []
     depth = 0
     for token in _TOKEN.findall(text):
         if token[0] == "\n":
             if depth or not kept:
                 continue
-            if kept[-1][0] == "\n":  # that line was empty
+            if kept[-1][0] == "\n":  # an empty line
                 kept.pop()
         elif token in "([":
             depth += 1
@@ -95,7 +92,7 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Parser(ExpressionParser):
-    """Reads statements and the whole program."""
+    """Compiles statements and the whole program."""
 
     def program(self) -> Program:
         self.expect("def")
@@ -117,7 +114,7 @@ class _Parser(ExpressionParser):
         return self.result
 
     def body(self, outer: str) -> Code:
-        """One line, or a block that is indented deeper than `outer`."""
+        """One line, or a block indented deeper than `outer`."""
         if self.token[0] != "\n":
             return self.line()
         indent = self.token[1:]
@@ -134,7 +131,7 @@ class _Parser(ExpressionParser):
         return self.block(statements)
 
     def line(self) -> Code:
-        """Simple statements in one line."""
+        """Simple statements on one line."""
         statements, height = [], 0
         while True:
             statements.append(self.simple())

@@ -1,9 +1,8 @@
-"""What runs programs of the code task: values of bounded size, and a budget of steps and depth.
+"""Runs programs of the code task, with limits on values, steps and depth.
 
-Values are Python's own ints, bools and flat lists of them, so that what is not said here is as in
-Python (``//`` rounds down, ``True + 1`` is 2, a negative index counts from the end). Programs are
-closures over a frame of variables, made by `textgym.tasks.code.language`; Python's ``exec``,
-``eval`` and ``compile`` have no part in it.
+Values are Python's ints, bools and flat lists of them, with Python's semantics (``//`` rounds down,
+``True + 1`` is 2, a negative index counts from the end). Programs are closures over a frame of
+variables, made by `textgym.tasks.code.reader`; ``exec``, ``eval`` and ``compile`` are never used.
 """
 
 from __future__ import annotations
@@ -13,32 +12,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 MAX_NUMBER = 10**12
-"""No number is larger in size."""
+"""The largest absolute value of a number."""
 
 MAX_LIST = 200
-"""No list is longer."""
+"""The largest length of a list."""
 
 MAX_STEPS = 4000
-"""How much a run may do: each call and each turn of a loop counts the tokens that it runs."""
+"""The budget of a run: each call and each loop iteration costs its number of tokens."""
 
 MAX_FRAMES = 400
-"""How deeply the closures of a run may call each other, recursion included."""
+"""The largest depth of calls between the closures of a run, including recursion."""
 
 _MAX_POWER = 64
 
 Frame = list[Any]
-"""Variables of a call; the first entry is the `Budget` that all calls of a run share."""
+"""The variables of a call, after the `Budget` that all calls of a run share."""
 
 Code = Callable[[Frame], Any]
-"""A piece of program. A statement gives None to go on, or the value to return."""
+"""A part of a program. A statement returns None to continue, or the function's value."""
 
 
 class LimitError(Exception):
-    """A program asked for too many steps, too deep a recursion, or too large a value."""
+    """A program exceeded the limit on steps, depth or values."""
 
 
 class Budget:
-    """What is left to a run."""
+    """The remaining steps and depth of a run."""
 
     steps = MAX_STEPS
     frames = MAX_FRAMES
@@ -47,7 +46,7 @@ class Budget:
         """Count steps.
 
         Raises:
-            LimitError: If that were too many.
+            LimitError: If the budget is exceeded.
         """
         self.steps -= steps
         if self.steps < 0:
@@ -55,11 +54,11 @@ class Budget:
 
 
 class Program:
-    """A function, ready to run.
+    """A compiled function.
 
     Attributes:
         parameters: The names of its parameters.
-        name: Its own name.
+        name: The name of the function.
     """
 
     __slots__ = ("_arity", "_body", "_cost", "_height", "_padding", "name", "parameters")
@@ -67,16 +66,16 @@ class Program:
     def __init__(self, parameters: tuple[str, ...], name: str = "") -> None:
         self.parameters = parameters
         self.name = name
-        self._arity = len(parameters) + 1  # of a frame: the budget comes first
+        self._arity = len(parameters) + 1  # the first entry of a frame is the budget
 
     def finish(self, body: Code, variables: int, cost: int, height: int) -> None:
-        """Give the function its body, which may call the function itself.
+        """Set the body of the function, which may call the function recursively.
 
         Args:
             body: The code.
-            variables: How many variables it has, the parameters included.
-            cost: How many steps a call counts.
-            height: How deeply the closures of the body call each other.
+            variables: The number of variables, including parameters.
+            cost: The number of steps of a call.
+            height: The depth of calls between the closures of the body.
         """
         self._body = body
         self._padding = [None] * (variables - len(self.parameters))
@@ -87,10 +86,10 @@ class Program:
         """Call the function.
 
         Args:
-            arguments: Ints and lists of ints. They are not changed.
+            arguments: Ints and lists of ints; they are not changed.
 
         Returns:
-            An int, a bool or a list of these; None if the run fails or meets a limit.
+            An int, a bool or a list of these; None if the run fails or exceeds a limit.
         """
         frame: Frame = [Budget()]
         for value in arguments:
@@ -106,14 +105,14 @@ class Program:
     def call(self, budget: Budget, arguments: list[Any]) -> Any:
         """Call the function within a run."""
         if len(arguments) + 1 != self._arity:
-            raise TypeError("another number of arguments")
+            raise TypeError("wrong number of arguments")
         budget.steps -= self._cost
         budget.frames -= self._height
         if budget.steps < 0 or budget.frames < 0:
             raise LimitError
         value = self._body([budget, *arguments, *self._padding])
         if value is None:
-            raise ValueError("nothing was returned")
+            raise ValueError("no value was returned")
         budget.frames += self._height
         return value
 
@@ -122,7 +121,7 @@ _FAILURES = (LimitError, ArithmeticError, IndexError, RecursionError, TypeError,
 
 
 def checked(value: Any) -> Any:
-    """The value itself, if it is a number or a list within the limits."""
+    """The value, after a check of the limits."""
     kind = value.__class__
     if kind is int:
         if -MAX_NUMBER <= value <= MAX_NUMBER:
@@ -133,21 +132,21 @@ def checked(value: Any) -> Any:
 
 
 def flat(values: list[Any]) -> list[Any]:
-    """The list itself, if it is short enough and holds numbers alone.
+    """The list, after a check of its length and elements.
 
-    Lists of lists could share their parts, and be of exponential size to whoever compares them.
+    Nested lists could share parts, which makes comparisons take exponential time.
     """
     if len(values) > MAX_LIST:
         raise LimitError
     if list in map(type, values):
-        raise TypeError("lists hold numbers")
+        raise TypeError("a list contains a list")
     return values
 
 
 def _add(left: Any, right: Any) -> Any:
     value = left + right
     if value.__class__ is int and -MAX_NUMBER <= value <= MAX_NUMBER:
-        return value  # as `checked` says, without the call
+        return value  # equals `checked`, without the call
     return checked(value)
 
 
@@ -179,7 +178,7 @@ def _multiply_in_place(left: Any, right: Any) -> Any:
 
 
 def _check_repeated(left: Any, right: Any) -> None:
-    """Refuse a long list before it is made."""
+    """Refuse a long list before it is created."""
     if left.__class__ is list:
         left, right = right, left
     if right.__class__ is list and left.__class__ is not list and len(right) * left > MAX_LIST:
@@ -200,10 +199,10 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "%": operator.mod,
     "**": _power,
 }
-"""The operators that make a new value."""
+"""The binary operators."""
 
 IN_PLACE = BINARY | {"+": _add_in_place, "*": _multiply_in_place}
-"""The same for ``+=`` and its like, which change the list itself, as in Python."""
+"""The augmented assignments (``+=``), which change a list in place, as in Python."""
 
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -247,4 +246,38 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sorted": sorted,
     "sum": _sum,
 }
-"""What a program may call beside itself. Ranges and reversals are lists here."""
+"""The functions that a program may call. ``range`` and ``reversed`` return lists."""
+
+
+def comprehension(
+    slot: int, source: Code, conditions: list[Code], element: Code, cost: int
+) -> Code:
+    """A list comprehension over the variable in `slot`; each element costs `cost` steps."""
+
+    def given(frame: Frame) -> list[Any]:
+        values = items(source(frame))
+        frame[0].spend(cost * len(values))
+        return values
+
+    if not conditions:
+        return lambda frame: flat([element(frame) for frame[slot] in given(frame)])
+    condition = conditions[0]
+    for more in conditions[1:]:
+        condition = both(condition, more)
+    return lambda frame: flat([element(frame) for frame[slot] in given(frame) if condition(frame)])
+
+
+def both(one: Code, other: Code) -> Code:
+    """The conjunction of two conditions."""
+    return lambda frame: one(frame) and other(frame)
+
+
+def items(values: Any) -> list[Any]:
+    """The list that a loop iterates over.
+
+    Raises:
+        TypeError: If the value is not a list.
+    """
+    if values.__class__ is not list:
+        raise TypeError("not a list")
+    return values
