@@ -567,7 +567,7 @@ def test_distinguishing_cases_by_hand():
     assert distinguishing(clamp, [[[8], 8], [[9], 9]]) is None
     assert distinguishing(clamp, [[[3], 7]]) is None
     assert distinguishing(clamp, [[[9], 9], [[3], 7]]) == [0, 1]
-    # Above 3: the first list detects 4, and the second 2.
+    # The first list detects only the missing filter, the second also the other numbers.
     sort = family(("a",), "return sum([v for v in a if v > 3~?])")
     assert distinguishing(sort, [[[[1, 5]], 5]]) is None
     assert distinguishing(sort, [[[[1, 5]], 5], [[[4, 3]], 4]]) == [0, 1]

@@ -51,9 +51,9 @@ def test_any_prompt_can_be_played_to_its_end(name, prompt):
     assert info["prompt"] == (prompt if words else "")
 
 
-def test_a_prompt_without_its_picture_is_told_what_it_lacks():
+def test_a_prompt_without_its_picture_is_refused():
     env = gym.make("TextGen/Caption-v0")
-    with pytest.raises(TaskError, match="give it a column 'image'"):
+    with pytest.raises(TaskError, match="column 'image'"):
         env.reset(options={"prompt": "What is this?"})
 
 
