@@ -242,11 +242,11 @@ def test_eos_is_appended_only_if_there_is_none_and_one_is_needed() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "at least one word"),
+        ([], "list of words is empty"),
         (["a", "a"], "'a' is in the list twice"),
         (["a", ""], "''"),
         (["a", "b c"], "'b c'"),
-        (["a", "b\u00a0c"], "white space"),
+        (["a", "b\u00a0c"], r"b\\xa0c"),
         (["a", 3], "3 cannot be a word"),
     ],
 )

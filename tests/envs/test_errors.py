@@ -86,7 +86,7 @@ def test_wrong_single_actions(words_env: Any, action: Any) -> None:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([1, 5, 1], r"row 1 \(prompt .*action 5 .*from 0 to 4"),
+        ([1, 5, 1], r"row 1 \(prompt .*action 5 .*0 to 4"),
         ([1, 1, -2], r"row 2 \(prompt .*action -2"),
         (np.array([1, 1, 2**63], np.uint64), "row 2"),
         ([1, 1], r"shape \(2,\)"),
@@ -94,7 +94,7 @@ def test_wrong_single_actions(words_env: Any, action: Any) -> None:
         ([[1], [1], [1]], r"shape \(3, 1\)"),
         (1, r"shape \(\)"),
         ([], r"shape \(0,\)"),
-        ([[1], [2, 3], [1]], "no array"),
+        ([[1], [2, 3], [1]], "actions are"),
         (np.ones(3), "float64"),
         (np.full(3, np.nan), "float64"),
         (np.ones(3, bool), "bool"),
@@ -125,7 +125,7 @@ def test_checkers_between_do_not_hide_the_message() -> None:
     env = gym.make("TextGen-v0", prompts=["the"], tokenizer=WORDS)
     env.reset(seed=0)
     env.step(1)
-    with pytest.raises(ActionError, match="from 0 to 4"):
+    with pytest.raises(ActionError, match="0 to 4"):
         env.step(99)
 
 
@@ -347,7 +347,7 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
     ("arguments", "error", "message"),
     [
         ({"tokenizer": ["a", "a"]}, TokenizerError, "twice"),
-        ({"tokenizer": 3}, TokenizerError, "is no tokenizer"),
+        ({"tokenizer": 3}, TokenizerError, "tokenizer=3"),
         ({"reward": "rougee"}, RewardError, "did you mean 'rouge'"),
         ({"reward": {}}, RewardError, "no reward"),
         ({"reward": 3}, RewardError, "reward must be"),
@@ -365,7 +365,7 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
         ({"prompts": lambda rng: 3}, DataError, "is a int"),
         ({"prompts": "reasoning_gym:chainsum"}, TextGymError, "reasoning"),
         ({"tokenizer": "nope.json"}, TokenizerError, "no tokenizer at 'nope.json'"),
-        ({"task": "TextGen/Story-v0", "stop": [""]}, SettingsError, "no stop string"),
+        ({"task": "TextGen/Story-v0", "stop": [""]}, SettingsError, "stop=''"),
         ({"task": "TextGen/Story-v0", "prompts": "gone.txt"}, DataError, "no file"),
         ({"task": "TextGen/Sentimnt-v0"}, TaskError, "did you mean 'TextGen/Sentiment-v0'"),
         ({"max_new_tokens": 0}, SettingsError, "max_new_tokens=0"),
@@ -373,11 +373,11 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
         ({"max_prompt_tokens": -1}, SettingsError, "max_prompt_tokens=-1"),
         ({"max_prompt_tokens": True}, SettingsError, "max_prompt_tokens=True"),
         ({"prompt_overflow": "lft"}, SettingsError, "'lft'"),
-        ({"stop": "\n"}, SettingsError, "list of stop strings"),
-        ({"stop": 3}, SettingsError, "list of stop strings"),
-        ({"stop": [""]}, SettingsError, "non-empty"),
-        ({"stop": [b"x"]}, SettingsError, "no stop string"),
-        ({"stop": ["\ud800"]}, SettingsError, "Unicode"),
+        ({"stop": "\n"}, SettingsError, "stop="),
+        ({"stop": 3}, SettingsError, "stop=3"),
+        ({"stop": [""]}, SettingsError, "stop=''"),
+        ({"stop": [b"x"]}, SettingsError, "stop=b'x'"),
+        ({"stop": ["\ud800"]}, SettingsError, "stop="),
         ({"stop_at_eos": "no"}, SettingsError, "True or False"),
         ({"render_mode": "rgb"}, SettingsError, "rgb_array"),
     ],

@@ -59,13 +59,15 @@ def test_overflow_skips_a_row() -> None:
 
 
 def test_nothing_is_left_after_skipping() -> None:
-    with pytest.raises(PromptError, match=r"all 2 prompts of the list of prompts.*leaves none"):
+    with pytest.raises(
+        PromptError, match=r"all 2 prompts of the list of prompts.*prompt_overflow='skip'"
+    ):
         env_of([LONG, LONG + "s"], prompt_overflow="skip")
     env = env_of(lambda rng: LONG, prompt_overflow="skip")
-    with pytest.raises(PromptError, match="1000 prompts in a row"):
+    with pytest.raises(PromptError, match="max_prompt_tokens="):
         env.reset(seed=0)
     env.reset(options={"prompt": "a"})
-    with pytest.raises(PromptError, match="cannot skip the prompt that reset's options name"):
+    with pytest.raises(PromptError, match="prompt_overflow='skip' cannot skip"):
         env.reset(options={"prompt": LONG})
 
 
@@ -157,7 +159,7 @@ def test_overflow_keeps_the_frame(room: int) -> None:
 
 
 def test_a_prompt_that_spells_eos_is_refused_where_the_frame_has_it() -> None:
-    with pytest.raises(PromptError, match="spells the end-of-sequence token"):
+    with pytest.raises(PromptError, match="the end-of-sequence token"):
         env_of(["the </s> cat"], tokenizer=framed()).reset(seed=0)
     obs, _ = env_of(["the </s> cat"], tokenizer=framed("<s> $A")).reset(seed=0)
     assert obs.tolist() == [0, 3, 1, 4, -1, -1, -1], "no eos behind it: a token like any other"

@@ -196,8 +196,8 @@ def test_the_batch_steps_some_rows_by_several_tokens(make_vec):
     ]
     assert written == [[3, 4], [5, EOS], []]
     assert result.terminated.tolist() == [False, True, False]
-    assert result.told.tolist() == [1]
-    assert result.reports[0]["response"] == "w5"
+    assert result.info_rows.tolist() == [1]
+    assert result.infos[0]["response"] == "w5"
     with pytest.raises(ResetNeededError):
         envs.step_rows(tokens, np.array([False, True, False]))
     with pytest.raises(ActionError, match=r"\(3, m\)"):

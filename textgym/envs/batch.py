@@ -1,12 +1,8 @@
-"""Text generation as a Markov decision process, for a whole batch of rows at once.
+"""Text generation as a Markov decision process, for a batch of rows.
 
-The state of a row is its text so far, an action appends one token, the row ends at
-end-of-sequence, at a stop string, or when its token budget is spent, and a reward function then
-judges the response. This is the one implementation: :class:`textgym.envs.TextGenVectorEnv` adds
-Gymnasium's autoreset and info to it, and :class:`textgym.envs.TextGenEnv` is a batch of one.
-
-What this module does not do: draw prompts (:mod:`textgym.envs.prompts.drawing`), judge texts
-(:mod:`textgym.envs.scoring`), autoreset, rendering, vector infos.
+The state of a row is its text so far, an action appends one token, and the episode ends at
+end-of-sequence, at a stop string, or when the token budget is spent; a reward function then scores
+the response. The environments add Gymnasium's interface to this class.
 """
 
 from __future__ import annotations
@@ -21,33 +17,31 @@ from numpy.typing import NDArray
 
 from textgym.data.rows import Row
 from textgym.envs.conversation import Conversations, Turn
-from textgym.envs.prompts.drawing import PromptStreams, Start, place
-from textgym.envs.scoring import Info, potential, score, text_of
+from textgym.envs.prompts.drawing import PromptStreams, Start, describe_row
+from textgym.envs.scoring import Info, decode_response, potential, score
 from textgym.envs.settings import Settings
-from textgym.errors import ActionError
 
 Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one step did.
+    """The result of one step.
 
     Attributes:
         rewards: ``[N]`` float64; 0 for rows that did not step.
         terminated: ``[N]`` bool.
         truncated: ``[N]`` bool.
-        told: Indices of the rows that report something, because their episode or their turn is
-            over, ``[E]``.
-        reports: What each of these reports in its ``info``, E dictionaries.
-        starts: A prompt for each row that was to get one, by row.
+        info_rows: Indices ``[E]`` of the rows whose episode or turn is over.
+        infos: The ``info`` of each of these rows, E dictionaries.
+        starts: The next prompt of each row that asked for one, by row.
     """
 
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    told: Rows
-    reports: list[Info]
+    info_rows: Rows
+    infos: list[Info]
     starts: dict[int, Start]
 
 
@@ -56,17 +50,17 @@ class TextBatch:
 
     Args:
         num_rows: Number of rows N.
-        settings: What the episodes are made of.
-        group_size: So many neighbouring rows draw the same prompts in the same order.
+        settings: The resolved settings of the environment.
+        group_size: This many neighbouring rows draw the same prompts in the same order.
 
     Attributes:
-        tokens: ``[N, L]`` int32, the text of each row from the left; -1 where nothing is written.
-        length: ``[N]`` tokens written, prompt included.
-        prompt_length: ``[N]`` tokens of the prompt.
-        images: ``[N, 3, H, W]`` uint8, the picture beside each text; None where there are none.
-        streams: What each row's prompts are drawn from.
-        rows: The row (prompt and columns) that each episode started from.
-        talk: The conversations, where the agent has several turns; else None.
+        tokens: ``[N, L]`` int32, the text of each row from the left, padded with -1.
+        length: ``[N]``, number of tokens of the text, prompt included.
+        prompt_length: ``[N]``, number of tokens of the prompt.
+        images: ``[N, 3, H, W]`` uint8, the picture of each row; None if the task has no pictures.
+        streams: Draws each row's prompts.
+        rows: The data row (prompt and columns) that each episode started from.
+        conversations: The turns of each row in multi-turn tasks; else None.
     """
 
     def __init__(self, num_rows: int, settings: Settings, group_size: int = 1) -> None:
@@ -79,15 +73,12 @@ class TextBatch:
         self.potential = np.zeros(num_rows)
         self.shaping = np.zeros(num_rows)
         self.rows: list[Row] = [{"prompt": ""}] * num_rows
-        self.images: NDArray[np.uint8] | None = None
-        if settings.pictures is not None and settings.pictures.image_shape is not None:
-            self.images = np.zeros((num_rows, *settings.pictures.image_shape), dtype=np.uint8)
-        other = settings.conversation
-        self.talk = (
-            Conversations(other, settings.tokenizer, num_rows, settings.chat) if other else None
+        shape = settings.image_shape
+        self.images = None if shape is None else np.zeros((num_rows, *shape), dtype=np.uint8)
+        task = settings.conversation
+        self.conversations = (
+            Conversations(task, settings.tokenizer, num_rows, settings.chat) if task else None
         )
-
-    # ------------------------------------------------------------------ starting an episode
 
     def reset(
         self,
@@ -98,181 +89,155 @@ class TextBatch:
         """Start episodes in some rows; nothing changes if an error is raised.
 
         Args:
-            rows: The rows.
-            seeds: See `PromptStreams.reseed`, ``[N]``.
-            options: What ``reset`` was given.
+            rows: Indices of the rows.
+            seeds: One seed for each of the N rows; see `PromptStreams.reseed`.
+            options: The options of the environment's ``reset``.
 
         Returns:
-            What each row reports in its ``info``.
+            The ``info`` of each row.
 
         Raises:
-            TextGymError: If seeds or options are wrong, or as `prepare` does.
+            TextGymError: If the seeds or options are invalid, or as for `draw_starts`.
         """
         with self.streams.restored_on_error(rows):
             self.streams.reseed(rows, seeds)
-            starts = self.prepare(rows, options)
-        return self.begin(starts)
+            starts = self.draw_starts(rows, options)
+        return self.start_episodes(starts)
 
-    def prepare(
+    def draw_starts(
         self, rows: Sequence[int], options: Mapping[str, Any] | None = None
     ) -> dict[int, Start]:
-        """Draw the next prompts of some rows, or the ones that the options name.
+        """Draw the next prompts of some rows, or those that the options name.
 
-        Everything that can go wrong with a start goes wrong here: `begin` raises nothing.
+        All errors of a reset are raised here, so `start_episodes` cannot fail half-way.
 
         Raises:
-            TextGymError: As `PromptStreams.draw` does.
+            TextGymError: As for `PromptStreams.draw`.
             RewardError: If the potential function fails.
         """
         starts = self.streams.draw(rows, options)
         if self.settings.step_reward is not None:
-            at = np.asarray(rows, dtype=np.intp)
-            drawn = [start.row for start in starts.values()]
-            empty = {"response": "", "turns": [], "replies": []}
-            talks = None if self.talk is None else [dict(empty) for _ in rows]
-            before = [start.ids for start in starts.values()]
+            conversations: list[Info] | None = None
+            if self.conversations is not None:
+                conversations = [{"response": "", "turns": [], "replies": []} for _ in rows]
             potentials = potential(
-                self.settings, at, drawn, [[] for _ in rows], before, talks
+                self.settings,
+                np.asarray(rows, dtype=np.intp),
+                [start.row for start in starts.values()],
+                [[] for _ in rows],
+                [start.ids for start in starts.values()],
+                conversations,
             ).tolist()
             for row, value in zip(rows, potentials, strict=True):
                 starts[row] = starts[row]._replace(potential=value)
         return starts
 
-    def begin(self, starts: Mapping[int, Start]) -> list[Info]:
-        """Start episodes, and return what each reports in its ``info``."""
-        at = np.array(list(starts), dtype=np.intp)
+    def start_episodes(self, starts: Mapping[int, Start]) -> list[Info]:
+        """Start episodes from drawn prompts, and return the ``info`` of each row."""
+        rows = np.array(list(starts), dtype=np.intp)
         counts = [len(start.ids) for start in starts.values()]
         written = np.arange(self.tokens.shape[1]) < np.array(counts)[:, None]
         ids = chain.from_iterable(start.ids for start in starts.values())
         prompts = np.full(written.shape, -1, dtype=np.int32)
         prompts[written] = np.fromiter(ids, np.int32, sum(counts))
-        self.tokens[at] = prompts
+        self.tokens[rows] = prompts
         for row, start in starts.items():
             self.rows[row] = start.row
             if self.images is not None and start.image is not None:
                 self.images[row] = start.image
-        self.length[at] = self.prompt_length[at] = counts
-        self.stop_state[at] = 0
-        self.potential[at] = [start.potential for start in starts.values()]
-        self.shaping[at] = 0.0
+        self.length[rows] = self.prompt_length[rows] = counts
+        self.stop_state[rows] = 0
+        self.potential[rows] = [start.potential for start in starts.values()]
+        self.shaping[rows] = 0.0
         infos = [
             {"prompt": start.row["prompt"], "prompt_tokens": count}
             for start, count in zip(starts.values(), counts, strict=True)
         ]
-        if self.talk is not None:
-            self.talk.begin(at, counts)
+        if self.conversations is not None:
+            self.conversations.reset(rows, counts)
             for info in infos:
                 info["turn"] = 0
         return infos
 
-    # ------------------------------------------------------------------ one step
-
-    def check_actions(self, actions: Any, stepping: Rows) -> NDArray[np.intp]:
-        """The actions as an array ``[N]``, or a clear error.
-
-        Raises:
-            ActionError: If their shape or dtype is wrong, or one is out of range.
-        """
-        settings = self.settings
-        try:
-            array = np.asarray(actions)
-        except ValueError as error:
-            raise ActionError(
-                f"{settings.name}: the actions are no array ({error}); the batch takes one "
-                f"token id a row, shape {self.length.shape}"
-            ) from error
-        if array.shape != self.length.shape:
-            raise ActionError(
-                f"{settings.name}: actions have shape {array.shape}; the batch takes one "
-                f"token id a row, shape {self.length.shape}"
-            )
-        if array.dtype.kind not in "iu":
-            raise ActionError(
-                f"{settings.name}: actions have dtype {array.dtype}; token ids are integers"
-            )
-        size = settings.tokenizer.vocab_size
-        taken = array[stepping]
-        # Seen as unsigned numbers, the negative ones are too large as well.
-        if len(taken) and taken.astype(np.int64, copy=False).view(np.uint64).max() >= size:
-            row = int(stepping[(taken < 0) | (taken >= size)][0])
-            raise ActionError(
-                f"{place(settings, row, self.rows[row]['prompt'])}: action {int(array[row])} is no "
-                f"token id; the vocabulary has {size}, so actions go from 0 to {size - 1}"
-            )
-        return array.astype(np.intp, copy=False)
-
     def step(
-        self, actions: NDArray[np.intp], stepping: Rows, waiting: Sequence[int] | None = ()
+        self, actions: NDArray[np.intp], stepping: Rows, starting: Sequence[int] | None = ()
     ) -> Outcome:
-        """Append one token to some rows; ended rows are scored.
+        """Append one token to some rows, and score those whose episode ends.
 
-        Nothing changes if an error is raised, a reward function's included. (A prompt that does not
-        fit counts as drawn, though: the next call does not meet it again.)
+        No episode changes if an error is raised. Prompts drawn before the error are skipped, so
+        that a prompt that does not fit is not drawn again by the next call.
 
         Args:
-            actions: Token ids, ``[N]``, checked.
-            stepping: Indices of the rows that step, ``[S]``.
-            waiting: The rows that get a new prompt (see `Outcome.starts`); None: those that end.
+            actions: Token ids ``[N]``, as returned by `textgym.envs.observations.check_actions`.
+            stepping: Indices ``[S]`` of the rows that step.
+            starting: The rows to draw a new prompt for (`Outcome.starts`); None: those that end.
 
         Raises:
-            RewardError: If a reward function raises or returns something that is no reward.
+            RewardError: If a reward function raises or returns an invalid value.
             PromptError: If a new prompt does not fit, or cannot be tokenized.
             DataError: If the source cannot make a row.
-            TaskError: If the other side of a conversation fails.
+            TaskError: If the task of a conversation cannot reply.
         """
         settings = self.settings
         taken = actions[stepping]
         position = self.length[stepping]
+        ends = position + 1
         self.tokens[stepping, position] = taken
         try:
-            written = position + 1 - self.prompt_length[stepping]
-            reason, stop_state = self._finish_reasons(stepping, taken, position, written)
+            written = ends - self.prompt_length[stepping]
+            reason, stop_state = self._finish_reasons(stepping, taken, ends, written)
             turns: dict[int, Turn] = {}
-            if self.talk is not None:
-                turns = self._end_turns(self.talk, stepping, position + 1, reason)
-                written -= self.talk.foreign[stepping]
-            terminated = reason != _GOES_ON
+            if self.conversations is not None:
+                turns = self._end_turns(self.conversations, stepping, ends, reason)
+                written -= self.conversations.reply_tokens[stepping]
+            terminated = reason != _UNFINISHED
             over = terminated.nonzero()[0]
             scored = stepping[over]
             rewards = np.zeros(len(stepping))
-            reports: list[Info] = []
+            infos: list[Info] = []
             if settings.step_reward is not None:
-                reached = self._potential_now(stepping, position + 1, terminated, turns)
-                shaping = settings.step_reward_gamma * reached - self.potential[stepping]
+                potentials = self._potentials(stepping, ends, terminated, turns)
+                shaping = settings.step_reward_gamma * potentials - self.potential[stepping]
                 rewards += shaping
             if len(over):
-                scores, reports = self._score(
-                    scored, reason[over], position[over] + 1, stepping, turns
+                scores, infos = score(
+                    settings,
+                    scored,
+                    [self.rows[row] for row in scored.tolist()],
+                    self._response_ids(scored, ends[over]),
+                    self._prompt_ids(scored),
+                    [_REASONS[index] for index in reason[over].tolist()],
+                    self._conversation_columns(scored, ends[over], stepping, turns),
                 )
                 rewards[over] += scores
-            for at, turn in turns.items():
-                rewards[at] += turn.reply.reward
-            # The step limit of gymnasium.make(max_episode_steps=...): the process itself goes on,
-            # so the text is not judged.
+            for index, turn in turns.items():
+                rewards[index] += turn.reply.reward
+            # The step limit of gymnasium.make(max_episode_steps=...) is not an end of the process,
+            # so a truncated text is not scored.
             limit = settings.max_episode_steps
             truncated = np.zeros(len(stepping), np.bool_) if limit is None else written >= limit
-            if waiting is None:
-                waiting = stepping[terminated | truncated].tolist()
-            starts = self.prepare(waiting) if waiting else {}
+            if starting is None:
+                starting = stepping[terminated | truncated].tolist()
+            starts = self.draw_starts(starting) if starting else {}
         except BaseException:
             self.tokens[stepping, position] = -1
             raise
-        self.length[stepping] = position + 1
+        self.length[stepping] = ends
         if stop_state is not None:
             self.stop_state[stepping] = stop_state
         if settings.step_reward is not None:
-            self.potential[stepping] = reached
+            self.potential[stepping] = potentials
             self.shaping[stepping] += shaping
-            for row, report in zip(scored, reports, strict=True):
-                report["reward_terms"]["step_reward"] = float(self.shaping[row])
-        if self.talk is not None:
-            scored, reports = self._keep_turns(self.talk, stepping, turns, scored, reports)
+            for row, info in zip(scored, infos, strict=True):
+                info["reward_terms"]["step_reward"] = float(self.shaping[row])
+        if self.conversations is not None:
+            scored, infos = self._append_replies(self.conversations, stepping, turns, scored, infos)
         return Outcome(
-            self._spread(stepping, rewards),
-            self._spread(stepping, terminated),
-            self._spread(stepping, truncated),
+            self._for_all_rows(stepping, rewards),
+            self._for_all_rows(stepping, terminated),
+            self._for_all_rows(stepping, truncated),
             scored,
-            reports,
+            infos,
             starts,
         )
 
@@ -280,24 +245,21 @@ class TextBatch:
         self,
         stepping: Rows,
         taken: NDArray[np.intp],
-        position: NDArray[np.intp],
+        ends: NDArray[np.intp],
         written: NDArray[np.intp],
     ) -> tuple[NDArray[np.intp], NDArray[np.int32] | None]:
-        """Why each stepping row ends, an index into the reasons, and its stop automaton's state."""
+        """The reason index of each stepping row, and its stop automaton's next state."""
         settings = self.settings
-        reason = (written >= settings.max_new_tokens).astype(np.intp)  # _LENGTH or _GOES_ON
+        reason = (written >= settings.max_new_tokens).astype(np.intp)  # _LENGTH or _UNFINISHED
         stop_state = None
         if settings.stops:
             if settings.stops.final is not None:
                 stop_state = settings.stops.advance(self.stop_state[stepping], taken)
                 if settings.stops.first_differs:
-                    self._read_first_tokens(stepping, written, stop_state)
+                    self._correct_first_tokens(stepping, written, stop_state)
                 stopped = stop_state == settings.stops.final
             else:
-                texts = [
-                    self._turn_text(row, end)
-                    for row, end in zip(stepping.tolist(), (position + 1).tolist(), strict=True)
-                ]
+                texts = map(self._turn_text, stepping.tolist(), ends.tolist())
                 stopped = np.array([settings.stops.found_in(text) for text in texts], dtype=bool)
             reason[stopped] = _STOP
         if settings.stop_at_eos:
@@ -305,168 +267,127 @@ class TextBatch:
                 reason[taken == end] = _EOS
         return reason, stop_state
 
-    def _read_first_tokens(
+    def _correct_first_tokens(
         self, stepping: Rows, written: NDArray[np.intp], stop_state: NDArray[np.int32]
     ) -> None:
-        """Correct the stop automaton's states where a token is the first of a whole text."""
-        for at in np.flatnonzero(written == 1).tolist():
-            row = int(stepping[at])
+        """Recompute the stop automaton's states after first tokens of an empty text."""
+        for index in np.flatnonzero(written == 1).tolist():
+            row = int(stepping[index])
             end = int(self.length[row]) + 1
             if self.settings.tokenizer.is_empty(self.tokens[row, : end - 1]):
-                stop_state[at] = self.settings.stops.state_after(self._turn_text(row, end))
+                stop_state[index] = self.settings.stops.state_after(self._turn_text(row, end))
 
-    def _score(
-        self,
-        ended: Rows,
-        reasons: NDArray[np.intp],
-        ends: NDArray[np.intp],
-        stepping: Rows,
-        turns: Mapping[int, Turn],
-    ) -> tuple[NDArray[np.float64], list[Info]]:
-        """Rewards and reports of rows whose episode is over."""
-        rows = ended.tolist()
-        ids = self._written(ended, ends)
-        talks = self._talks(ended, ends, stepping, turns)
-        return score(
-            self.settings,
-            ended,
-            [self.rows[row] for row in rows],
-            ids,
-            self._prompts(rows),
-            [_REASONS[reason] for reason in reasons.tolist()],
-            talks,
-        )
-
-    # ------------------------------------------------------------------ turns
-
-    def _talks(
-        self, rows: Rows, ends: Rows, stepping: Rows, turns: Mapping[int, Turn]
-    ) -> list[Info] | None:
-        """What reward functions are told of some rows' conversations, up to a position in each."""
-        if self.talk is None:
-            return None
-        last = {int(stepping[at]): turn.said for at, turn in turns.items()}
-        talks = []
-        for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
-            # An unfinished turn was said to nobody, but it was written.
-            rest = "" if row in last else self._turn_text(row, end)
-            talks.append(self.talk.columns(row, last.get(row), rest))
-        return talks
-
-    def _end_turns(
-        self, talk: Conversations, stepping: Rows, ends: Rows, reason: NDArray[np.intp]
-    ) -> dict[int, Turn]:
-        """What ends of turns lead to, by place in `stepping`; changes `reason` to that.
-
-        Raises:
-            TaskError: If the other side fails.
-        """
-        turns = {}
-        for at in np.flatnonzero(reason >= _STOP).tolist():
-            row, end = int(stepping[at]), int(ends[at])
-            said = self._turn_text(row, end, _REASONS[reason[at]])
-            start = self.rows[row]
-            where = place(self.settings, row, start["prompt"])
-            turn = talk.end_turn(row, start, said, where, closed=bool(reason[at] == _EOS))
-            reason[at] = _TASK if turn.reply.done else _GOES_ON
-            # The agent has to have room for an answer.
-            room = self.prompt_length[row] + self.settings.max_new_tokens - end - len(turn.ids)
-            if not turn.reply.done and room < 1:
-                reason[at] = _CONTEXT
-                turn = turn._replace(ids=[], reply=turn.reply._replace(done=True))
-            turns[at] = turn
-        return turns
-
-    def _keep_turns(
-        self,
-        talk: Conversations,
-        stepping: Rows,
-        turns: Mapping[int, Turn],
-        scored: Rows,
-        reports: list[Info],
-    ) -> tuple[Rows, list[Info]]:
-        """Append what the other side said; what rows report whose turn or episode is over."""
-        told = dict(zip(scored.tolist(), reports, strict=True))
-        for at, turn in turns.items():
-            row = int(stepping[at])
-            end = int(self.length[row])
-            told.setdefault(row, {}).update(talk.keep(row, turn, end))
-            self.tokens[row, end : end + len(turn.ids)] = turn.ids
-            self.length[row] = end + len(turn.ids)
-            self.stop_state[row] = 0
-        for row, report in zip(scored.tolist(), reports, strict=True):
-            report["turn"] = int(talk.turn[row])
-            report["reward_terms"]["turn_reward"] = talk.talks[row].reward
-        rows = sorted(told)
-        return np.array(rows, dtype=np.intp), [told[row] for row in rows]
-
-    def _turn_text(self, row: int, end: int, reason: str = "") -> str:
-        """What the agent has said in its present turn, up to a position."""
-        start = self.prompt_length[row] if self.talk is None else self.talk.start[row]
-        ids: list[int] = self.tokens[row, start:end].tolist()
-        return text_of(self.settings, ids, self.tokens[row, :start], reason)
-
-    def _prompts(self, rows: Sequence[int]) -> list[NDArray[np.int32]]:
-        """The token ids of some rows' prompts."""
-        return [self.tokens[row, : self.prompt_length[row]] for row in rows]
-
-    # ------------------------------------------------------------------ texts
-
-    def response(self, row: int) -> str:
-        """The text behind a row's prompt; in a conversation the other side's too."""
-        ids = self.tokens[row, self.prompt_length[row] : self.length[row]].tolist()
-        if self.talk is not None:
-            ends = self.settings.tokenizer.ends
-            ids = [index for index in ids if index not in ends]
-        return text_of(self.settings, ids, self.tokens[row, : self.prompt_length[row]], "")
-
-    def shown(self, row: int) -> tuple[str, str]:
-        """A row's prompt and response as they read side by side."""
-        prompt, response = str(self.rows[row]["prompt"]), self.response(row)
-        separator = self.settings.tokenizer.separator if prompt and response else ""
-        return prompt + separator, response
-
-    def _written(self, rows: Rows, ends: NDArray[np.intp]) -> list[list[int]]:
-        """The token ids of some rows' responses, up to a position in each."""
-        if self.talk is not None:
-            return [
-                [
-                    int(i)
-                    for start, stop in self.talk.own(row, end)
-                    for i in self.tokens[row, start:stop]
-                ]
-                for row, end in zip(rows.tolist(), ends.tolist(), strict=True)
-            ]
-        spans = zip(rows.tolist(), self.prompt_length[rows].tolist(), ends.tolist(), strict=True)
-        return [self.tokens[row, start:end].tolist() for row, start, end in spans]
-
-    # ------------------------------------------------------------------ shaping
-
-    def _potential_now(
+    def _potentials(
         self,
         stepping: Rows,
         ends: NDArray[np.intp],
         terminated: NDArray[np.bool_],
         turns: Mapping[int, Turn],
     ) -> NDArray[np.float64]:
-        """The potential of each stepping row's text; 0 where the process has ended.
+        """The potential of each stepping row's text; 0 where the episode has terminated.
 
-        Zero at the end keeps the optimal policy what it was (Ng, Harada and Russell 1999, "Policy
-        invariance under reward transformations"; Grzes 2017 for episodes of finite length).
+        A potential of zero at the end leaves the optimal policy unchanged (Ng, Harada and Russell
+        1999, "Policy invariance under reward transformations"; Grzes 2017 for finite episodes).
         """
-        going = np.flatnonzero(~terminated)
-        at = stepping[going]
         values = np.zeros(len(stepping))
-        rows = [self.rows[row] for row in at]
-        talks = self._talks(at, ends[going], stepping, turns)
-        ids, before = self._written(at, ends[going]), self._prompts(at.tolist())
-        values[going] = potential(self.settings, at, rows, ids, before, talks)
+        unfinished = np.flatnonzero(~terminated)
+        rows, ends = stepping[unfinished], ends[unfinished]
+        values[unfinished] = potential(
+            self.settings,
+            rows,
+            [self.rows[row] for row in rows],
+            self._response_ids(rows, ends),
+            self._prompt_ids(rows),
+            self._conversation_columns(rows, ends, stepping, turns),
+        )
         return values
 
-    # ------------------------------------------------------------------ small things
+    def _conversation_columns(
+        self, rows: Rows, ends: Rows, stepping: Rows, turns: Mapping[int, Turn]
+    ) -> list[Info] | None:
+        """The reward columns of some rows' conversations, up to a position in each."""
+        if self.conversations is None:
+            return None
+        ended = {int(stepping[index]): turn.text for index, turn in turns.items()}
+        return [
+            self.conversations.columns(
+                row, ended.get(row), unfinished="" if row in ended else self._turn_text(row, end)
+            )
+            for row, end in zip(rows.tolist(), ends.tolist(), strict=True)
+        ]
 
-    def _spread(self, stepping: Rows, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of the stepping rows, in an array over all rows."""
+    def _end_turns(
+        self, conversations: Conversations, stepping: Rows, ends: Rows, reason: NDArray[np.intp]
+    ) -> dict[int, Turn]:
+        """End the turns of rows that wrote eos or a stop string, by index into `stepping`.
+
+        Changes `reason` in place, because the end of a turn need not end the episode.
+        """
+        turns = {}
+        for index in np.flatnonzero(reason >= _STOP).tolist():
+            row, end = int(stepping[index]), int(ends[index])
+            text = self._turn_text(row, end, _REASONS[reason[index]])
+            where = describe_row(self.settings, row, self.rows[row]["prompt"])
+            turn = conversations.end_turn(row, self.rows[row], text, where, reason[index] == _EOS)
+            reason[index] = _TASK if turn.reply.done else _UNFINISHED
+            # The agent needs room for at least one token of its next turn.
+            room = self.prompt_length[row] + self.settings.max_new_tokens - end - len(turn.ids)
+            if not turn.reply.done and room < 1:
+                reason[index] = _CONTEXT
+                turn = turn._replace(ids=[], reply=turn.reply._replace(done=True))
+            turns[index] = turn
+        return turns
+
+    def _append_replies(
+        self,
+        conversations: Conversations,
+        stepping: Rows,
+        turns: Mapping[int, Turn],
+        scored: Rows,
+        infos: list[Info],
+    ) -> tuple[Rows, list[Info]]:
+        """Append the task's replies; returns the rows whose turn or episode is over, and infos."""
+        by_row = dict(zip(scored.tolist(), infos, strict=True))
+        for index, turn in turns.items():
+            row = int(stepping[index])
+            end = int(self.length[row])
+            by_row.setdefault(row, {}).update(conversations.add_turn(row, turn, end))
+            self.tokens[row, end : end + len(turn.ids)] = turn.ids
+            self.length[row] = end + len(turn.ids)
+            self.stop_state[row] = 0
+        for row, info in zip(scored.tolist(), infos, strict=True):
+            info["turn"] = int(conversations.turn[row])
+            info["reward_terms"]["turn_reward"] = conversations.histories[row].reward
+        rows = sorted(by_row)
+        return np.array(rows, dtype=np.intp), [by_row[row] for row in rows]
+
+    def _turn_text(self, row: int, end: int, reason: str = "") -> str:
+        """The text of the agent's current turn, up to a position."""
+        starts = self.prompt_length if self.conversations is None else self.conversations.turn_start
+        start = starts[row]
+        ids: list[int] = self.tokens[row, start:end].tolist()
+        return decode_response(self.settings, ids, self.tokens[row, :start], reason)
+
+    def _prompt_ids(self, rows: Rows) -> list[NDArray[np.int32]]:
+        """The token ids of some rows' prompts."""
+        return [self.tokens[row, : self.prompt_length[row]] for row in rows.tolist()]
+
+    def _response_ids(self, rows: Rows, ends: NDArray[np.intp]) -> list[list[int]]:
+        """The token ids that the agent wrote in some rows, up to a position in each."""
+        if self.conversations is not None:
+            return [
+                [
+                    int(index)
+                    for start, stop in self.conversations.agent_spans(row, end)
+                    for index in self.tokens[row, start:stop]
+                ]
+                for row, end in zip(rows.tolist(), ends.tolist(), strict=True)
+            ]
+        spans = zip(rows.tolist(), self.prompt_length[rows].tolist(), ends.tolist(), strict=True)
+        return [self.tokens[row, start:end].tolist() for row, start, end in spans]
+
+    def _for_all_rows(self, stepping: Rows, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the stepping rows as an array over all rows, 0 elsewhere."""
         if len(stepping) == len(self.length):
             return values
         full = np.zeros(len(self.length), dtype=values.dtype)
@@ -474,6 +395,6 @@ class TextBatch:
         return full
 
 
-# Those from "stop" on end a turn, where there are several.
+# "stop" and "eos" end a turn in a conversation, so that they come last.
 _REASONS = ("", "length", "context", "task", "stop", "eos")
-_GOES_ON, _LENGTH, _CONTEXT, _TASK, _STOP, _EOS = range(6)
+_UNFINISHED, _LENGTH, _CONTEXT, _TASK, _STOP, _EOS = range(6)

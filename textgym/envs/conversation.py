@@ -1,8 +1,8 @@
-"""Episodes of several turns: the agent's eos ends its turn, and the other side's text is appended.
+"""Episodes of several turns: eos ends the agent's turn, and the task's reply is appended.
 
-The other side is the task (:meth:`textgym.tasks.Task.reply`), a function of the row and of what the
-agent has said so far. Observations hold both sides' tokens in the order of the conversation and
-stay append-only; what the agent wrote is told apart by its spans.
+The reply (:meth:`textgym.tasks.Task.reply`) is a function of the row and of the agent's turns so
+far. Observations hold the tokens of both sides in order and stay append-only; spans record which of
+them the agent wrote.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from textgym.tokenization import ChatTemplate, Tokenizer
 
 
 class Turn(NamedTuple):
-    """The end of one turn of a row's agent.
+    """A finished turn of the agent.
 
     Attributes:
-        said: What the agent said in it.
-        reply: What the other side makes of it.
-        ids: The tokens that the other side appends; none if the episode is over.
+        text: The agent's turn.
+        reply: The task's reply to it.
+        ids: The reply's token ids; empty if the episode is over.
     """
 
-    said: str
+    text: str
     reply: Reply
     ids: list[int]
 
 
 @dataclass
-class Talk:
-    """One row's conversation so far.
+class History:
+    """The conversation of one row so far.
 
     Attributes:
-        said: The agent's turns that are over.
-        heard: What the other side said after each but the last.
-        spans: Where the tokens of each turn in ``said`` stand, ends excluded.
-        start: Where the agent's present turn begins.
-        foreign: Tokens of the other side, the prompt's left out.
+        turns: The agent's finished turns.
+        replies: The task's replies.
+        spans: Start and end of each finished turn in the text.
+        turn_start: Position at which the agent's current turn starts.
+        reply_tokens: Number of tokens of the replies.
         reward: Sum of the turns' rewards.
     """
 
-    said: list[str]
-    heard: list[str]
+    turns: list[str]
+    replies: list[str]
     spans: list[tuple[int, int]]
-    start: int
-    foreign: int = 0
+    turn_start: int
+    reply_tokens: int = 0
     reward: float = 0.0
 
 
@@ -61,142 +61,144 @@ class Conversations:
     """The conversations of a batch.
 
     Args:
-        task: The other side.
-        tokenizer: Spells what it says.
-        rows: Number of rows N.
-        template: Writes the turns of a chat; None appends what the other side says as it is.
+        task: Makes the replies.
+        tokenizer: Encodes the replies.
+        num_rows: Number of rows N.
+        template: The chat template that renders the replies; None appends them as they are.
 
     Attributes:
-        talks: One a row.
-        turn: ``[N]``, the agent's turns that are over.
-        start: ``[N]``, where the agent's present turn begins.
-        foreign: ``[N]``, tokens of the other side behind the prompt.
+        histories: One per row.
+        turn: ``[N]``, number of the agent's finished turns.
+        turn_start: ``[N]``, position at which the agent's current turn starts.
+        reply_tokens: ``[N]``, number of tokens of the replies.
     """
 
     def __init__(
-        self, task: Task, tokenizer: Tokenizer, rows: int, template: ChatTemplate | None = None
+        self, task: Task, tokenizer: Tokenizer, num_rows: int, template: ChatTemplate | None = None
     ) -> None:
         self.task = task
         self.template = template
         self.tokenizer = tokenizer
-        self.talks = [Talk([], [], [], 0) for _ in range(rows)]
-        self.turn = np.zeros(rows, dtype=np.int64)
-        self.start = np.zeros(rows, dtype=np.int64)
-        self.foreign = np.zeros(rows, dtype=np.int64)
+        self.histories = [History([], [], [], 0) for _ in range(num_rows)]
+        self.turn = np.zeros(num_rows, dtype=np.int64)
+        self.turn_start = np.zeros(num_rows, dtype=np.int64)
+        self.reply_tokens = np.zeros(num_rows, dtype=np.int64)
 
-    def begin(self, rows: NDArray[np.intp], lengths: Sequence[int]) -> None:
-        """Start conversations in some rows, behind prompts of these lengths."""
-        for row, length in zip(rows.tolist(), lengths, strict=True):
-            self.talks[row] = Talk([], [], [], length)
+    def reset(self, rows: NDArray[np.intp], prompt_lengths: Sequence[int]) -> None:
+        """Start conversations in some rows."""
+        for row, length in zip(rows.tolist(), prompt_lengths, strict=True):
+            self.histories[row] = History([], [], [], length)
         self.turn[rows] = 0
-        self.start[rows] = lengths
-        self.foreign[rows] = 0
+        self.turn_start[rows] = prompt_lengths
+        self.reply_tokens[rows] = 0
 
-    def end_turn(self, number: int, row: Row, said: str, where: str, closed: bool) -> Turn:
-        """Ask the other side what it says; nothing changes yet.
+    def end_turn(self, index: int, row: Row, text: str, where: str, with_eos: bool) -> Turn:
+        """Get the task's reply to a turn, without changing the conversation.
 
         Args:
-            number: The row's number.
-            row: What the episode started from.
-            said: The agent's turn.
-            where: How errors name the row.
-            closed: Whether the agent wrote the token that ends its turn.
+            index: Index of the row in the batch.
+            row: The data row that the episode started from.
+            text: The agent's turn.
+            where: Describes the row in errors.
+            with_eos: Whether the agent ended its turn with eos, rather than with a stop string.
 
         Raises:
-            TaskError: If the task raises, or its reply is none.
+            TaskError: If the task raises, or its reply is invalid.
         """
-        turns = [*self.talks[number].said, said]
+        turns = [*self.histories[index].turns, text]
         try:
             reply = self.task.reply(task_row(row, self.template), turns)
-            ids = [] if reply.done else self._spelled(row, reply, closed)
+            ids = [] if reply.done else self._encode(row, reply, with_eos)
             reward = float(reply.reward)
         except Exception as error:
             raise TaskError(
                 f"{where}: the reply of {type(self.task).__name__} after turn {len(turns)} failed "
-                f"({type(error).__name__}: {error}); it has to answer whatever the agent says, in "
-                "the tokenizer's words"
+                f"({type(error).__name__}: {error}); reply() has to accept any turn, and reply in "
+                "words that the tokenizer can encode"
             ) from error
         if not np.isfinite(reward):
             raise TaskError(f"{where}: the reply after turn {len(turns)} has the reward {reward}")
         over = reply.done or len(turns) >= self.task.max_turns
-        return Turn(said, reply._replace(reward=reward, done=over), [] if over else ids)
+        return Turn(text, reply._replace(reward=reward, done=over), [] if over else ids)
 
-    def _spelled(self, row: Row, reply: Reply, closed: bool) -> list[int]:
-        """The token ids that the other side appends."""
+    def _encode(self, row: Row, reply: Reply, with_eos: bool) -> list[int]:
         if self.template is None:
             return self.tokenizer.encode_continuation(reply.text)
-        answer = reply.text.strip() if reply.message is None else reply.message
-        behind = self.template.behind_reply(row["messages"], answer)
-        ids = self.tokenizer.encode_continuation(behind)
-        return ids[1:] if closed and ids[:1] and ids[0] in self.tokenizer.ends else ids
+        message = reply.text.strip() if reply.message is None else reply.message
+        rendered = self.template.behind_reply(row["messages"], message)
+        ids = self.tokenizer.encode_continuation(rendered)
+        # The template closes the agent's turn with the token that the agent has already written.
+        return ids[1:] if with_eos and ids[:1] and ids[0] in self.tokenizer.ends else ids
 
-    def keep(self, number: int, turn: Turn, end: int) -> Info:
-        """Take a turn down that ended before position `end`, and return what ``info`` says of it.
-
-        The other side's tokens, if any, stand from there.
-        """
-        talk = self.talks[number]
-        talk.spans.append((talk.start, end))
-        talk.said.append(turn.said)
-        talk.reward += turn.reply.reward
+    def add_turn(self, index: int, turn: Turn, end: int) -> Info:
+        """Add a turn that ended before position `end`, and return its entries of ``info``."""
+        history = self.histories[index]
+        history.spans.append((history.turn_start, end))
+        history.turns.append(turn.text)
+        history.reward += turn.reply.reward
         if not turn.reply.done:
-            talk.heard.append(turn.reply.text)
-        talk.foreign += len(turn.ids)
-        talk.start = end + len(turn.ids)
-        self._count(number)
-        return {"turn": len(talk.said), "turn_reward": turn.reply.reward}
+            history.replies.append(turn.reply.text)
+        history.reply_tokens += len(turn.ids)
+        history.turn_start = end + len(turn.ids)
+        self._update_arrays(index)
+        return {"turn": len(history.turns), "turn_reward": turn.reply.reward}
 
-    def columns(self, number: int, said: str | None, rest: str) -> Info:
-        """What reward functions and ``info`` are told of a conversation that is over.
+    def columns(self, index: int, ended: str | None, unfinished: str) -> Info:
+        """The columns of a conversation for reward functions and ``info``.
 
         Args:
-            number: The row's number.
-            said: The turn that ends with the episode, or None.
-            rest: An unfinished turn.
+            index: Index of the row in the batch.
+            ended: The turn that ends with the episode and has not been added yet, or None.
+            unfinished: The text of an unfinished turn.
 
         Returns:
-            ``turns`` and ``replies``, and as ``response`` all that the agent wrote, by lines.
+            ``turns`` and ``replies``; ``response`` joins all that the agent wrote with newlines.
         """
-        talk = self.talks[number]
-        turns = list(talk.said) if said is None else [*talk.said, said]
-        written = [*turns, rest] if rest else turns
-        return {"response": "\n".join(written), "turns": turns, "replies": list(talk.heard)}
+        history = self.histories[index]
+        turns = list(history.turns) if ended is None else [*history.turns, ended]
+        written = [*turns, unfinished] if unfinished else turns
+        return {"response": "\n".join(written), "turns": turns, "replies": list(history.replies)}
 
-    def own(self, number: int, end: int) -> list[tuple[int, int]]:
+    def agent_spans(self, index: int, end: int) -> list[tuple[int, int]]:
         """The spans of the agent's tokens before position `end`."""
-        talk = self.talks[number]
-        return [*talk.spans, (talk.start, end)] if talk.start < end else list(talk.spans)
+        history = self.histories[index]
+        if history.turn_start < end:
+            return [*history.spans, (history.turn_start, end)]
+        return list(history.spans)
 
     def state(self) -> list[dict[str, Any]]:
-        """The conversations as values that JSON can hold."""
+        """The conversations as JSON-serializable values."""
         return [
             {
-                **vars(talk),
-                "said": list(talk.said),
-                "heard": list(talk.heard),
-                "spans": [list(span) for span in talk.spans],
+                # The names of the format, which older states share.
+                "said": list(history.turns),
+                "heard": list(history.replies),
+                "spans": [list(span) for span in history.spans],
+                "start": history.turn_start,
+                "foreign": history.reply_tokens,
+                "reward": history.reward,
             }
-            for talk in self.talks
+            for history in self.histories
         ]
 
     def set_state(self, state: Sequence[dict[str, Any]]) -> None:
-        """Go on from :meth:`state`."""
-        self.talks = [
-            Talk(
-                said=[str(text) for text in each["said"]],
-                heard=[str(text) for text in each["heard"]],
-                spans=[(int(start), int(end)) for start, end in each["spans"]],
-                start=int(each["start"]),
-                foreign=int(each["foreign"]),
-                reward=float(each["reward"]),
+        """Restore the conversations from :meth:`state`."""
+        self.histories = [
+            History(
+                turns=[str(text) for text in saved["said"]],
+                replies=[str(text) for text in saved["heard"]],
+                spans=[(int(start), int(end)) for start, end in saved["spans"]],
+                turn_start=int(saved["start"]),
+                reply_tokens=int(saved["foreign"]),
+                reward=float(saved["reward"]),
             )
-            for each in state
+            for saved in state
         ]
-        for number in range(len(self.talks)):
-            self._count(number)
+        for index in range(len(self.histories)):
+            self._update_arrays(index)
 
-    def _count(self, number: int) -> None:
-        talk = self.talks[number]
-        self.turn[number] = len(talk.said)
-        self.start[number] = talk.start
-        self.foreign[number] = talk.foreign
+    def _update_arrays(self, index: int) -> None:
+        history = self.histories[index]
+        self.turn[index] = len(history.turns)
+        self.turn_start[index] = history.turn_start
+        self.reply_tokens[index] = history.reply_tokens

@@ -1,7 +1,7 @@
-"""The environments' ids.
+"""Registration of the environment ids.
 
-Ids are registered with *string* entry points, so that a spec can be written as JSON, pickled, and
-made again in a worker process (as ``"textgym:TextGen-v0"``).
+Entry points are strings, so that a spec can be written as JSON, pickled, and made in a worker
+process (as ``"textgym:TextGen-v0"``).
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ def register_task(id: str, task: type[Task] | str) -> None:
 
     Args:
         id: The environment's id, e.g. ``"TextGen/MyTask-v0"``.
-        task: The task's class, or ``"module:Class"``, which is imported when it is first used (and
-            which worker processes find again).
+        task: The task's class, or ``"module:Class"``, which is imported on first use and which
+            worker processes can import.
 
     Raises:
-        TaskError: If the task is no task, or the id is taken by another one, or by an environment
-            that is no task.
+        TaskError: If the task is not a task, or another task or environment has this id.
     """
     taken = gymnasium.registry.get(id)
     if taken is not None and (taken.entry_point, taken.kwargs.get("task")) != (_ENTRY_POINT, id):
         raise TaskError(
-            f"cannot register a task as {id!r}: Gymnasium has another environment of that id "
+            f"cannot register a task as {id!r}: Gymnasium has another environment with this id "
             f"({taken.entry_point}); choose another name or a new version"
         )
     registry.register_task(id, task)
@@ -52,7 +51,7 @@ def _register(id: str, kwargs: dict[str, str]) -> None:
         entry_point=_ENTRY_POINT,
         vector_entry_point="textgym.envs:TextGenVectorEnv",
         kwargs=kwargs,
-        # Gymnasium's passive checker looks for faults of an environment's author. It does not
-        # survive a first `reset` that raises (1.4: the next `step` fails in the checker itself).
+        # Gymnasium's passive checker fails after a first `reset` that raises: in 1.4 the next
+        # `step` raises an error of the checker itself.
         disable_env_checker=True,
     )

@@ -1,4 +1,4 @@
-"""How an episode looks: as a string, on the terminal, or as an image."""
+"""Rendering of an episode: as a string, on the terminal, or as an image."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.arguments import choice
+from textgym.envs.batch import TextBatch
+from textgym.envs.scoring import decode_response
 from textgym.errors import require
 
 RENDER_MODES = ["ansi", "human", "rgb_array"]
 
 Frame: TypeAlias = "str | NDArray[np.uint8]"
 
-# An image of constant size, as video recorders want it.
+# Images have a constant size, as video recorders require.
 _COLUMNS, _LINES = 64, 12
-# Every character stays where it is, so that positions tell the prompt from the response.
+# No character is dropped or replaced, so that its position says whether it is part of the prompt.
 _WRAPPER = textwrap.TextWrapper(
     _COLUMNS, expand_tabs=False, replace_whitespace=False, drop_whitespace=False
 )
@@ -26,12 +28,24 @@ _BACKGROUND, _PROMPT_COLOR, _RESPONSE_COLOR = (250, 249, 245), (110, 110, 110), 
 
 
 def check_render_mode(name: str, mode: str | None) -> str | None:
-    """The render mode, if there is such a mode.
+    """The render mode.
 
     Raises:
-        SettingsError: If there is none.
+        SettingsError: If it is unknown.
     """
     return None if mode is None else choice(name, "render_mode", mode, RENDER_MODES)
+
+
+def prompt_and_response(batch: TextBatch, row: int) -> tuple[str, str]:
+    """The prompt of a row, and the text after it; in a conversation, both sides' turns."""
+    start = batch.prompt_length[row]
+    ids = batch.tokens[row, start : batch.length[row]].tolist()
+    if batch.conversations is not None:
+        ids = [index for index in ids if index not in batch.settings.tokenizer.ends]
+    response = decode_response(batch.settings, ids, batch.tokens[row, :start], "")
+    prompt = str(batch.rows[row]["prompt"])
+    separator = batch.settings.tokenizer.separator if prompt and response else ""
+    return prompt + separator, response
 
 
 def frame(mode: str, prompt: str, response: str) -> Frame:
@@ -41,13 +55,13 @@ def frame(mode: str, prompt: str, response: str) -> Frame:
         The prompt and the response (an empty line if both are empty), or uint8 ``[H, W, 3]``.
 
     Raises:
-        MissingDependencyError: If images are asked for without Pillow.
+        MissingDependencyError: If the mode is "rgb_array" and Pillow is not installed.
     """
     return (prompt + response or "\n") if mode == "ansi" else _image(prompt, response)
 
 
 def show(prompt: str, response: str, label: str = "") -> None:
-    """Print a text; on a terminal the response stands out in color."""
+    """Print a text; on a terminal the response is colored."""
     if sys.stdout.isatty():
         response = f"\x1b[1;34m{response}\x1b[0m"
     print(f"{label}{prompt}{response}", flush=True)
@@ -70,7 +84,7 @@ def _image(prompt: str, response: str) -> NDArray[np.uint8]:
 
 
 def _layout(prompt: str, response: str) -> list[list[tuple[str, bool]]]:
-    """Lines of (character, whether the policy wrote it), wrapped at white space."""
+    """Lines of (character, whether the policy wrote it), wrapped at whitespace."""
     lines: list[list[tuple[str, bool]]] = []
     position = 0
     for paragraph in (prompt + response).split("\n"):

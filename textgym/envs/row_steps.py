@@ -1,7 +1,6 @@
-"""Step some rows of the batch, each by several tokens, while the others wait.
+"""Step some rows of the batch by several tokens each, while the others wait.
 
-``step`` goes in lockstep: under every autoreset mode a row that is over either starts anew in the
-next step or forbids it. Underneath, :class:`textgym.envs.batch.TextBatch` steps any subset of rows.
+``step`` moves all rows at once, whereas :class:`textgym.envs.batch.TextBatch` can step any subset.
 """
 
 from __future__ import annotations
@@ -13,82 +12,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.envs.batch import Outcome, TextBatch
+from textgym.envs.observations import check_actions
 from textgym.envs.scoring import Info
 from textgym.errors import ActionError
 
 
 @dataclass(frozen=True)
 class RowSteps:
-    """What several steps of some rows did.
+    """The result of several steps of some rows.
 
     Attributes:
-        texts: ``[N, L]``, a new array.
-        rewards: ``[N]``, the sum over the steps.
-        terminated: ``[N]``.
-        truncated: ``[N]``.
-        told: The rows that report something, ``[R]``.
-        reports: What each of them reports.
+        texts: ``[N, L]`` int32, a new array.
+        rewards: ``[N]`` float64, summed over the steps.
+        terminated: ``[N]`` bool.
+        truncated: ``[N]`` bool.
+        info_rows: Indices of the rows that have an ``info``, ``[R]``.
+        infos: The ``info`` of each of these rows.
     """
 
     texts: NDArray[np.int32]
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    told: NDArray[np.intp]
-    reports: list[Info]
+    info_rows: NDArray[np.intp]
+    infos: list[Info]
 
 
 def step_rows(
     batch: TextBatch, over: NDArray[np.bool_], tokens: Any, stepping: NDArray[np.bool_]
 ) -> RowSteps:
-    """What :meth:`textgym.envs.TextGenVectorEnv.step_rows` does.
+    """Append tokens to some rows; see :meth:`textgym.envs.TextGenVectorEnv.step_rows`.
 
     Args:
         batch: The batch.
         over: ``[N]``, whether each row's episode is over; changed in place.
-        tokens: See there.
-        stepping: See there.
+        tokens: Integers ``[N, m]``, -1 after the last token of a row.
+        stepping: ``[N]`` bool, the rows that step.
     """
     rows = len(over)
     tokens = np.asarray(tokens)
     if tokens.ndim != 2 or len(tokens) != rows or tokens.dtype.kind not in "iu":
         raise ActionError(
-            f"{batch.settings.name}: tokens are {tokens.dtype} {tokens.shape}; give integers of "
+            f"{batch.settings.name}: tokens are {tokens.dtype} {tokens.shape}; pass integers of "
             f"shape ({rows}, m), -1 after the last one of a row"
         )
     rewards = np.zeros(rows)
     terminated, truncated = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-    reports: dict[int, Info] = {}
-    # What was meant for this turn is not written into the next one.
-    before = None if batch.talk is None else batch.talk.turn.copy()
+    infos: dict[int, Info] = {}
+    # Tokens that follow the end of a turn are not written into the next turn.
+    turn = None if batch.conversations is None else batch.conversations.turn.copy()
     for column in tokens.T:
-        going = stepping & (column >= 0) & ~terminated & ~truncated
-        if batch.talk is not None:
-            going &= batch.talk.turn == before
-        going = np.flatnonzero(going)
-        if not len(going):
+        active = stepping & (column >= 0) & ~terminated & ~truncated
+        if batch.conversations is not None:
+            active &= batch.conversations.turn == turn
+        indices = np.flatnonzero(active)
+        if not len(indices):
             break
-        outcome = batch.step(batch.check_actions(column, going), going)
+        outcome = batch.step(check_actions(batch, column, indices), indices)
         rewards += outcome.rewards
         terminated |= outcome.terminated
         truncated |= outcome.truncated
-        reports.update(zip(outcome.told.tolist(), outcome.reports, strict=True))
-        over[going] = (outcome.terminated | outcome.truncated)[going]
+        infos.update(zip(outcome.info_rows.tolist(), outcome.infos, strict=True))
+        over[indices] = (outcome.terminated | outcome.truncated)[indices]
     if batch.settings.costs is not None:
         for row in np.flatnonzero(stepping).tolist():
-            reports.setdefault(row, {}).setdefault("cost", 0.0)
-    told = sorted(reports)
+            infos.setdefault(row, {}).setdefault("cost", 0.0)
+    info_rows = sorted(infos)
     return RowSteps(
         batch.tokens.copy(),
         rewards,
         terminated,
         truncated,
-        np.array(told, dtype=np.intp),
-        [reports[row] for row in told],
+        np.array(info_rows, dtype=np.intp),
+        [infos[row] for row in info_rows],
     )
 
 
 def with_costs(stepping: NDArray[np.intp], outcome: Outcome) -> list[Info]:
-    """What each row reports that took one step: no cost before its end."""
-    found = dict(zip(outcome.told.tolist(), outcome.reports, strict=True))
-    return [{"cost": 0.0, **found.get(row, {})} for row in stepping.tolist()]
+    """The ``info`` of each row that took one step, with a cost of 0 unless its episode ended."""
+    infos = dict(zip(outcome.info_rows.tolist(), outcome.infos, strict=True))
+    return [{"cost": 0.0, **infos.get(row, {})} for row in stepping.tolist()]

@@ -1,4 +1,4 @@
-"""What texts are worth: rewards and costs of responses, and the potential of unfinished ones."""
+"""Rewards and costs of responses, and potentials of unfinished responses."""
 
 from __future__ import annotations
 
@@ -17,89 +17,76 @@ Info = dict[str, Any]
 
 def score(
     settings: Settings,
-    at: NDArray[np.intp],
+    indices: NDArray[np.intp],
     rows: Sequence[Row],
-    ids: list[list[int]],
-    befores: Sequence[Ids],
+    response_ids: list[list[int]],
+    prompt_ids: Sequence[Ids],
     reasons: list[str],
-    talks: list[Info] | None = None,
+    conversations: list[Info] | None = None,
 ) -> tuple[NDArray[np.float64], list[Info]]:
-    """Judge the responses of rows whose episode is over.
+    """Score the responses of rows whose episode is over.
 
     Args:
         settings: Rewards, costs, and the tokenizer.
-        at: The rows' numbers, for errors, ``[E]``.
-        rows: The prompts and columns that their episodes started from, E dictionaries.
-        ids: What was written, E lists of token ids.
-        befores: What preceded, the prompts' token ids, E sequences.
-        reasons: Why each ended.
-        talks: Of conversations: ``response``, ``turns`` and ``replies`` of each.
+        indices: Indices of the rows in the batch, for errors, ``[E]``.
+        rows: The data rows that the episodes started from, E dictionaries.
+        response_ids: Token ids of the responses, E lists.
+        prompt_ids: Token ids of the prompts, E sequences.
+        reasons: The finish reasons.
+        conversations: For multi-turn tasks, ``response``, ``turns`` and ``replies`` of each row.
 
     Returns:
-        The rewards ``[E]`` float64, and what each row reports in its ``info``.
+        The rewards ``[E]`` float64, and the ``info`` of each row.
 
     Raises:
-        RewardError: If a reward or cost function raises, or returns something that is no reward.
+        RewardError: If a reward or cost function raises, or returns an invalid value.
     """
-    columns = _columns(rows)
-    if talks is None:
-        responses = [text_of(settings, *each) for each in zip(ids, befores, reasons, strict=True)]
-    else:
-        responses = [talk.pop("response") for talk in talks]
-        columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
-    columns["completion_ids"] = ids
-    columns["finish_reason"] = reasons
+    responses, columns = _columns(settings, rows, response_ids, prompt_ids, reasons, conversations)
     prompts = [row["prompt"] for row in rows]
-    totals, terms = settings.reward(prompts, responses, columns, at)
-    reports: list[Info] = [
+    totals, terms = settings.reward(prompts, responses, columns, indices)
+    infos: list[Info] = [
         {**row, "response": response, "finish_reason": reason}
         for row, response, reason in zip(rows, responses, reasons, strict=True)
     ]
-    for report, talk in zip(reports, talks or (), strict=talks is not None):
-        report.update(talk)
-    _attach(reports, "reward_terms", terms)
+    for info, conversation in zip(infos, conversations or (), strict=conversations is not None):
+        info.update(conversation)
+    _add_terms(infos, "reward_terms", terms)
     if settings.costs is not None:
-        costs, cost_terms = settings.costs(prompts, responses, columns, at)
-        for report, cost in zip(reports, costs.tolist(), strict=True):
-            report["cost"] = cost
-        _attach(reports, "cost_terms", cost_terms)
-    return totals, reports
+        costs, cost_terms = settings.costs(prompts, responses, columns, indices)
+        for info, cost in zip(infos, costs.tolist(), strict=True):
+            info["cost"] = cost
+        _add_terms(infos, "cost_terms", cost_terms)
+    return totals, infos
 
 
 def potential(
     settings: Settings,
-    at: NDArray[np.intp],
+    indices: NDArray[np.intp],
     rows: Sequence[Row],
-    ids: list[list[int]],
-    befores: Sequence[Ids],
-    talks: list[Info] | None = None,
+    response_ids: list[list[int]],
+    prompt_ids: Sequence[Ids],
+    conversations: list[Info] | None = None,
 ) -> NDArray[np.float64]:
     """The potential of unfinished responses, ``[R]`` float64; see `score` for the arguments.
 
     Raises:
-        RewardError: If the potential function raises, or returns something that is no number.
+        RewardError: If the potential function raises, or returns an invalid value.
     """
     if settings.step_reward is None or not rows:
         return np.zeros(len(rows))
-    columns = _columns(rows)
-    columns["completion_ids"] = ids
-    columns["finish_reason"] = [""] * len(rows)
-    if talks is None:
-        texts = [text_of(settings, *each, "") for each in zip(ids, befores, strict=True)]
-    else:
-        texts = [talk.pop("response") for talk in talks]
-        columns |= {name: [talk[name] for talk in talks] for name in talks[0]}
-    return settings.step_reward([row["prompt"] for row in rows], texts, columns, at)[0]
+    reasons = [""] * len(rows)
+    texts, columns = _columns(settings, rows, response_ids, prompt_ids, reasons, conversations)
+    return settings.step_reward([row["prompt"] for row in rows], texts, columns, indices)[0]
 
 
-def text_of(settings: Settings, ids: list[int], before: Ids, reason: str) -> str:
-    """A response's text: the text of all tokens less the text of those before.
+def decode_response(settings: Settings, ids: list[int], before: Ids, reason: str) -> str:
+    """A response's text: the text of all tokens minus the text of those before.
 
     Args:
         settings: The tokenizer and the stop strings.
-        ids: What was written.
-        before: The token ids that precede.
-        reason: Why it ended; the eos token or stop string that ended it is left out.
+        ids: Token ids of the response.
+        before: Token ids that precede it.
+        reason: Its finish reason; the eos token or stop string that ended it is left out.
     """
     if reason == "eos":
         ids = ids[:-1]
@@ -107,17 +94,39 @@ def text_of(settings: Settings, ids: list[int], before: Ids, reason: str) -> str
     return settings.stops.cut(text) if reason == "stop" else text
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows' columns other than the prompt, one list each; None where a row lacks one."""
+def _columns(
+    settings: Settings,
+    rows: Sequence[Row],
+    response_ids: list[list[int]],
+    prompt_ids: Sequence[Ids],
+    reasons: list[str],
+    conversations: list[Info] | None,
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """The responses, and the other columns that reward functions get.
+
+    A column that a row lacks is None there. Takes ``response`` out of `conversations`.
+    """
     names = rows[0].keys()
     if not all(row.keys() == names for row in rows):
         names = dict.fromkeys(name for row in rows for name in row).keys()
-    return {name: [row.get(name) for row in rows] for name in names if name != "prompt"}
+    columns: dict[str, list[Any]] = {
+        name: [row.get(name) for row in rows] for name in names if name != "prompt"
+    }
+    if conversations is None:
+        texts = zip(response_ids, prompt_ids, reasons, strict=True)
+        responses = [decode_response(settings, *text) for text in texts]
+    else:
+        responses = [conversation.pop("response") for conversation in conversations]
+        for name in conversations[0]:
+            columns[name] = [conversation[name] for conversation in conversations]
+    columns["completion_ids"] = response_ids
+    columns["finish_reason"] = list(reasons)
+    return responses, columns
 
 
-def _attach(reports: list[Info], key: str, terms: Mapping[str, NDArray[np.float64]]) -> None:
-    """Give each report its own dictionary of terms."""
+def _add_terms(infos: list[Info], key: str, terms: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give each info its own dictionary of terms."""
     names = list(terms)
     values = zip(*(term.tolist() for term in terms.values()), strict=True)
-    for report, row_values in zip(reports, values, strict=True):
-        report[key] = dict(zip(names, row_values, strict=True))
+    for info, row_values in zip(infos, values, strict=True):
+        info[key] = dict(zip(names, row_values, strict=True))

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from textgym.data.observations import Observation
 from textgym.envs.arguments import Arguments, check_memory, takes, whole
 from textgym.envs.batch import TextBatch
-from textgym.envs.observations import observation_space, observe_row
-from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
+from textgym.envs.observations import check_actions, observation_space, observe
+from textgym.envs.rendering import (
+    RENDER_MODES,
+    Frame,
+    check_render_mode,
+    frame,
+    prompt_and_response,
+    show,
+)
 from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
 from textgym.errors import ActionError, ResetNeededError, SettingsError, shown
@@ -175,7 +182,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         self._over = False
         if self.render_mode == "human":
             self._show()
-        return observe_row(self._batch, 0), info
+        return observe(self._batch, 0), info
 
     def step(
         self, action: np.integer[Any] | int
@@ -197,15 +204,15 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             raise ResetNeededError(
                 f"{self.settings.name}: the episode is over, or never began; call reset()"
             )
-        checked = self._batch.check_actions(self._as_batch(action), _ALL)
+        checked = check_actions(self._batch, self._as_batch(action), _ALL)
         outcome = self._batch.step(checked, _ALL)
         self._over = bool(outcome.terminated[0])
-        info = outcome.reports[0] if outcome.reports else {}
+        info = outcome.infos[0] if outcome.infos else {}
         if self.settings.costs is not None:
             info.setdefault("cost", 0.0)
         if self.render_mode == "human":
             self._show()
-        return observe_row(self._batch, 0), float(outcome.rewards[0]), self._over, False, info
+        return observe(self._batch, 0), float(outcome.rewards[0]), self._over, False, info
 
     def get_state(self) -> State:
         """Everything that the environment's future depends on, the episode under way included.
@@ -249,7 +256,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             return None
         if self.render_mode == "human":
             return None
-        return frame(self.render_mode, *self._batch.shown(0))
+        return frame(self.render_mode, *prompt_and_response(self._batch, 0))
 
     def _remember_seed(self) -> None:
         """Keep Gymnasium's own record of the generator and the seed."""
@@ -271,4 +278,4 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         return array.reshape(1)
 
     def _show(self) -> None:
-        show(*self._batch.shown(0))
+        show(*prompt_and_response(self._batch, 0))

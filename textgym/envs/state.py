@@ -1,9 +1,9 @@
-"""The state of an environment in mid-episode, as plain values and arrays.
+"""The state of an environment within an episode, as plain values and arrays.
 
-What is taken down is what the next call of ``step`` or ``reset`` reads: the texts, the rows that
-they started from, how far stop strings have been matched, and each row's stream of prompts. What
-follows from the settings (tables, the tokenizer, the rows of a file) is not; a fingerprint says
-whether two environments agree on it. The encoded prompts of a finite list are a memo, and left out.
+The state holds all that the next call of ``step`` or ``reset`` depends on: the texts, the data rows
+that they started from, the states of the stop automaton, and each row's stream of prompts. Objects
+that follow from the arguments (the tokenizer, the rows of a file) are left out; a fingerprint of
+them shows whether two environments share them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 _VERSION = 2
 
-# Rows that a fingerprint reads: of a list (evenly spread if it has more), of an endless source.
+# Number of rows in a fingerprint: of a list (evenly spaced), of an endless source.
 _LIST_ROWS = 1000
 _ENDLESS_ROWS = 16
 
@@ -44,19 +44,19 @@ _ARRAYS: dict[str, type[np.generic]] = {
 
 
 def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settings: Any) -> State:
-    """Take down the state of a batch, and what the environment around it remembers.
+    """The state of a batch and of the environment around it.
 
     Args:
         batch: The batch.
-        over: ``[N]``, whether a row's episode is over.
-        begun: Whether there was a first reset.
-        settings: What else the environment that goes on from the state has to share.
+        over: ``[N]`` bool, whether a row's episode is over.
+        begun: Whether the environment was reset before.
+        settings: Further settings that an environment must share to restore the state.
 
     Returns:
-        Values that JSON can hold, and numpy arrays; nothing is shared with the batch.
+        JSON-serializable values and numpy arrays, all copies.
 
     Raises:
-        DataError: If a row has a column that JSON cannot hold.
+        DataError: If a row has a column that JSON cannot represent.
     """
     name = batch.settings.name
     streams = batch.streams
@@ -66,7 +66,7 @@ def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settin
         **rows_state(batch.settings.source),
         **{key: getattr(batch, key).astype(dtype) for key, dtype in _ARRAYS.items()},
         "rows": [plain_row(row, f"{name}, row {number}") for number, row in enumerate(batch.rows)],
-        "talks": [] if batch.talk is None else batch.talk.state(),
+        "talks": [] if batch.conversations is None else batch.conversations.state(),
         "seeds": list(streams.seeds),
         "generators": [
             None if rng is None else to_plain(rng.bit_generator.state, name) for rng in streams.rngs
@@ -79,21 +79,21 @@ def batch_state(batch: TextBatch, over: NDArray[np.bool_], begun: bool, **settin
 def set_batch_state(
     batch: TextBatch, state: Mapping[str, Any], **settings: Any
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Go on from a state that `batch_state` took down; nothing changes if an error is raised.
+    """Restore a state of `batch_state`; nothing changes if an error is raised.
 
     Args:
-        batch: A batch of the same settings.
-        state: The state; it is copied.
+        batch: A batch with the same settings.
+        state: The state, which is copied.
         settings: As for `batch_state`.
 
     Returns:
         `over` and `begun`.
 
     Raises:
-        SettingsError: If the state is of another environment, or is none at all.
+        SettingsError: If the state is damaged, or of another environment.
     """
     name = batch.settings.name
-    if not isinstance(state, Mapping) or not _equal(state.get("version"), _VERSION):
+    if not isinstance(state, Mapping) or str(state.get("version")) != str(_VERSION):
         raise SettingsError(
             f"{name}: this is not a state that get_state() of this version returned"
         )
@@ -112,20 +112,19 @@ def set_batch_state(
         seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
         over = _array("over", state["over"], np.zeros(count, np.bool_), np.bool_)
         begun = bool(state["begun"])
-        talks = list(state["talks"])
+        conversations = list(state["talks"])
         if not len(rows) == len(generators) == len(seeds) == count:
-            raise ValueError("the number of rows")
-        if len(talks) != (0 if batch.talk is None else count):
-            raise ValueError("the number of conversations")
-        # What a row shows follows from it.
+            raise ValueError("wrong number of rows")
+        if len(conversations) != (0 if batch.conversations is None else count):
+            raise ValueError("wrong number of conversations")
         task = batch.settings.pictures
         if task is not None and begun:
-            images = [picture(task, row, batch.settings, at) for at, row in enumerate(rows)]
-        if batch.talk is not None:
-            batch.talk.set_state(talks)
-    except Exception as error:  # Anything may stand anywhere in a damaged state.
+            images = [picture(task, row, batch.settings, i) for i, row in enumerate(rows)]
+        if batch.conversations is not None:
+            batch.conversations.set_state(conversations)
+    except Exception as error:  # A damaged state may hold any value anywhere.
         raise SettingsError(
-            f"{name}: the state is damaged ({shown(error)}); take it from get_state() again"
+            f"{name}: the state is damaged ({shown(error)}); save it again with get_state()"
         ) from error
     for key, array in arrays.items():
         setattr(batch, key, array)
@@ -138,9 +137,9 @@ def set_batch_state(
 
 
 def fingerprint(batch: TextBatch) -> dict[str, Any]:
-    """What two environments have to share for one to go on from the other's state.
+    """The settings that two environments must share for one to restore the other's state.
 
-    Functions (rewards, prompts) are told apart by their names alone.
+    Functions (rewards, prompts) are compared by name only.
     """
     settings = batch.settings
     return {
@@ -162,14 +161,14 @@ def fingerprint(batch: TextBatch) -> dict[str, Any]:
 
 
 def _tokens(tokenizer: Tokenizer) -> str:
-    """The vocabulary, and what stands around prompts, which is no part of it."""
+    """A hash of the vocabulary, and the special tokens added around prompts."""
     before, behind = tokenizer.prompt_frame
     frame = f", prompts between {before} and {behind}" if before or behind else ""
     return f"{tokenizer.content_hash()}{frame}"
 
 
 def _chat(settings: Settings) -> dict[str, str]:
-    """A hash of the chat template that renders the prompts, if one does."""
+    """A hash of the chat template that renders the prompts, if any."""
     if settings.chat is None:
         return {}
     template = (settings.chat.source, sorted(settings.chat.special_tokens.items()))
@@ -187,10 +186,9 @@ def _rewards(settings: Settings) -> dict[str, Any]:
 
 
 def _content(source: Source) -> str:
-    """A hash of a source's rows, or of some of them where there are many.
+    """A hash of a source's rows, or of a sample of them.
 
-    If the first one cannot be written down, the others of the source hardly can either. That shows
-    before any episode begins.
+    A first row that cannot be serialized raises, because the others rarely can be either.
     """
     digest = hashlib.sha256(f"{source.size}".encode())
     if source.repeatable:
@@ -199,7 +197,7 @@ def _content(source: Source) -> str:
         for index in np.linspace(0, count - 1 if size is None else size - 1, count, dtype=int):
             try:
                 row = plain_row(source.item(int(index)), f"{source.name}, row {index}")
-            except TextGymError:  # One that cannot be used will say so when it is drawn.
+            except TextGymError:  # An invalid row raises when it is drawn.
                 if index == 0:
                     raise
                 continue
@@ -208,64 +206,61 @@ def _content(source: Source) -> str:
 
 
 def _check_same(
-    batch: TextBatch, state: Mapping[str, Any], ours: Mapping[str, Any]
+    batch: TextBatch, state: Mapping[str, Any], current: Mapping[str, Any]
 ) -> list[NDArray[np.bool_]]:
-    """Which rows of the lists had been drawn, where that is known.
+    """The rows of the lists that had been drawn, if known.
 
     Raises:
         SettingsError: If the state is of another environment.
     """
     name = batch.settings.name
-    theirs = state.get("settings", {})
-    different = [key for key, value in ours.items() if theirs.get(key) != value]
+    saved = state.get("settings", {})
+    different = [key for key, value in current.items() if saved.get(key) != value]
     kind = batch.settings.source.seed_key
-    alike = str(theirs.get("prompts", "")).rpartition(" ")[0] == kind
+    same_kind = str(saved.get("prompts", "")).rpartition(" ")[0] == kind
     advice = "make the environment with the arguments and the data that it had when the state was "
-    advice += "taken"
-    if set(different) <= {"prompts"} and alike and "row_hashes" in state:
-        # (Earlier versions did not write them down.)
+    advice += "saved"
+    # Earlier versions did not save row hashes.
+    if set(different) <= {"prompts"} and same_kind and "row_hashes" in state:
         try:
             drawn = accept_rows(batch.settings.source, state, name)
         except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(
-                f"{name}: the state is damaged ({error}); take it from get_state() again"
+                f"{name}: the state is damaged ({error}); save it again with get_state()"
             ) from error
         if drawn is not None:
             return drawn
         different = ["prompts"]
-        advice += "; rows that no episode has started from may be other ones, and rows may be added"
+        advice += "; rows that no episode has started from may be changed, and rows may be added"
     if different:
         found = "; ".join(
-            f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in different
+            f"{key} was {saved.get(key)!r} and is {current[key]!r}" for key in different
         )
         raise SettingsError(f"{name}: the state is of another environment: {found}; {advice}")
     return []
 
 
-def _equal(theirs: object, ours: object) -> bool:
-    """Whether two plain values are the same; an array is never a plain value."""
-    return not isinstance(theirs, np.ndarray) and bool(theirs == ours)
-
-
-def _array(key: str, value: Any, now: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """A copy of an array of a state, if it is one that fits."""
+def _array(key: str, value: Any, current: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """A copy of an array of a state, with the shape and dtype of the current one."""
     array = np.array(value)
-    if array.shape != now.shape or array.dtype.kind != np.dtype(dtype).kind:
-        raise ValueError(f"{key} is {array.dtype} {array.shape}, not {now.dtype} {now.shape}")
-    return array.astype(now.dtype)
+    if array.shape != current.shape or array.dtype.kind != np.dtype(dtype).kind:
+        raise ValueError(
+            f"{key} is {array.dtype} {array.shape}, not {current.dtype} {current.shape}"
+        )
+    return array.astype(current.dtype)
 
 
 def _check_ranges(batch: TextBatch, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse numbers that no episode has, on which a later step would fail."""
+    """Refuse values that no episode has, which would make a later step fail."""
     tokens, length, prompt = (arrays[key] for key in ("tokens", "length", "prompt_length"))
     written = np.arange(tokens.shape[1]) < length[:, None]
     size, final = batch.settings.tokenizer.vocab_size, batch.settings.stops.final or 0
     if not ((tokens >= 0) == written).all() or not (tokens < size).all():
-        raise ValueError("tokens are not token ids from the left, -1 behind them")
+        raise ValueError("tokens are not token ids from the left, padded with -1")
     if not ((prompt >= 0) & (prompt <= length)).all():
-        raise ValueError("prompt_length is not a part of length")
+        raise ValueError("prompt_length is not between 0 and length")
     if not ((arrays["stop_state"] >= 0) & (arrays["stop_state"] <= final)).all():
-        raise ValueError("stop_state has no such state")
+        raise ValueError("stop_state is out of range")
 
 
 def _generator(state: Any) -> np.random.Generator | None:

@@ -1,14 +1,11 @@
-"""Stop strings, found while text is written token by token.
+"""Detection of stop strings while text is written token by token.
 
-A stop string may begin in one token and end in a later one, or lie inside one token. Where a
-tokenizer decodes context-free (byte-level BPE) an Aho-Corasick automaton over bytes is composed
-with the vocabulary once, so that a step of the whole batch is one table look-up. Where that table
-would be too large (long stop strings, or many, times a large vocabulary) the automaton reads the
-bytes of each token instead. Other tokenizers are decoded at every step, which is slower and just as
-right.
-
-Source of the automaton: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic
-search".
+A stop string may span several tokens, or be a part of one. For tokenizers that decode each token
+independently of its context (byte-level BPE), an Aho-Corasick automaton over bytes (Aho and
+Corasick 1975, "Efficient string matching: an aid to bibliographic search") is composed with the
+vocabulary once, so that a step of the whole batch is one table lookup. If that table would be too
+large, the automaton reads the bytes of each token instead. With other tokenizers the text is
+decoded at every step, which is slower.
 """
 
 from __future__ import annotations
@@ -23,25 +20,27 @@ from textgym.errors import SettingsError, shown
 from textgym.tokenization import Tokenizer
 
 MAX_STOP_BYTES = 2**17
-"""Length of all stop strings together, in bytes of UTF-8: the automaton has a state for each."""
+"""Maximal total length of the stop strings in UTF-8 bytes; the automaton has a state for each."""
 
-# Entries of the table over tokens (64 MiB).
+# Maximal number of entries of the table over tokens (64 MiB).
 _MAX_TABLE = 2**24
 
-# Halves of surrogate pairs, which no text has.
+# Halves of surrogate pairs, which do not occur in valid text.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class StopStrings:
-    """Detects when the text of a response has come to hold one of some strings.
+    """Detects when the text of a response contains one of some strings.
 
     Args:
         stops: The stop strings.
         tokenizer: The tokenizer whose tokens make up the text.
 
     Attributes:
-        final: The state of the automaton in which a stop string was found; state 0 is the start.
-            None if the tokenizer does not decode context-free: then there is no automaton.
+        final: The automaton's state in which a stop string was found; it starts in state 0. None
+            without an automaton, because decoding a token depends on its context.
+        first_differs: Whether the first token of an empty text decodes differently from the same
+            token after other text.
 
     Raises:
         SettingsError: If a stop string is empty or not a string, or they are too long.
@@ -51,18 +50,17 @@ class StopStrings:
         for stop in stops:
             if not isinstance(stop, str) or not stop or _SURROGATES.search(stop):
                 raise SettingsError(
-                    f"{shown(stop)} is no stop string; give non-empty Unicode strings"
+                    f"stop={shown(stop)} is not a stop string; use non-empty Unicode strings"
                 )
         self.stops = tuple(stops)
         length = sum(len(stop.encode()) for stop in self.stops)
         if length > MAX_STOP_BYTES:
             raise SettingsError(
-                f"stop holds {len(self.stops):,} strings of {length:,} bytes in all, and "
-                f"{MAX_STOP_BYTES:,} are the most; give fewer or shorter ones"
+                f"stop has {len(self.stops):,} strings of {length:,} bytes in all; the maximum is "
+                f"{MAX_STOP_BYTES:,}, so use fewer or shorter ones"
             )
         self.final: int | None = None
         self._table: NDArray[np.int32] | None = None
-        # Whether the first token of an empty text reads differently from one behind other text.
         self.first_differs = tokenizer.token_bytes is None and tokenizer.appended_bytes is not None
         if self.stops and tokenizer.appended_bytes is not None:
             self._token_bytes = tokenizer.appended_bytes
@@ -76,11 +74,11 @@ class StopStrings:
         return bool(self.stops)
 
     def advance(self, states: NDArray[np.int32], tokens: NDArray[np.intp]) -> NDArray[np.int32]:
-        """The automaton's states ``[n]`` after one more token each; not without an automaton.
+        """The automaton's next states ``[n]``; only if there is an automaton.
 
         Args:
-            states: States so far, ``[n]``.
-            tokens: Token ids, ``[n]``.
+            states: Current states ``[n]``.
+            tokens: Token ids ``[n]``.
         """
         if self._table is not None:
             return self._table[states, tokens]
@@ -101,7 +99,7 @@ class StopStrings:
         return state
 
     def found_in(self, text: str) -> bool:
-        """Whether a text holds a stop string."""
+        """Whether a text contains a stop string."""
         return any(stop in text for stop in self.stops)
 
     def cut(self, text: str) -> str:
@@ -111,7 +109,7 @@ class StopStrings:
 
 
 def _automaton(stops: list[bytes]) -> NDArray[np.int32]:
-    """Aho-Corasick over bytes, ``[S, 256]``; the last state is final and absorbs."""
+    """The Aho-Corasick automaton over bytes, ``[S, 256]``; the last state is final, absorbing."""
     children: list[dict[int, int]] = [{}]
     final: set[int] = set()
     for stop in stops:
@@ -125,7 +123,7 @@ def _automaton(stops: list[bytes]) -> NDArray[np.int32]:
     table = np.zeros((len(children), 256), dtype=np.int32)
     for byte, child in children[0].items():
         table[0, byte] = child
-    # Breadth first, so that the state to fall back to is complete before it is copied from.
+    # Breadth first, so that a fallback state is complete before it is copied from.
     queue = [(child, 0) for child in children[0].values()]
     for state, fallback in queue:
         if fallback in final:
@@ -134,7 +132,7 @@ def _automaton(stops: list[bytes]) -> NDArray[np.int32]:
         for byte, child in children[state].items():
             queue.append((child, int(table[fallback, byte])))
             table[state, byte] = child
-    # All final states become one, the last.
+    # All final states are merged into one, the last.
     renamed = np.cumsum([state not in final for state in range(len(children))]) - 1
     accept = int(renamed.max()) + 1
     renamed[list(final)] = accept

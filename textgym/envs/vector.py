@@ -16,9 +16,16 @@ from textgym.data.rows import Row
 from textgym.envs.arguments import MAX_ROWS, BatchArguments, check_memory, known_mode, takes, whole
 from textgym.envs.batch import TextBatch
 from textgym.envs.infos import add_infos
-from textgym.envs.observations import observation_space, observe, observe_row
+from textgym.envs.observations import check_actions, observation_space, observe
 from textgym.envs.prompts.drawing import check_options
-from textgym.envs.rendering import RENDER_MODES, Frame, check_render_mode, frame, show
+from textgym.envs.rendering import (
+    RENDER_MODES,
+    Frame,
+    check_render_mode,
+    frame,
+    prompt_and_response,
+    show,
+)
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
@@ -108,11 +115,11 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         """
         rows = self._rows_to_reset(options)
         seeds = self._seeds_of_rows(seed)
-        started = self._batch.reset(rows, seeds, options)
+        row_infos = self._batch.reset(rows, seeds, options)
         infos: dict[str, Any] = {}
-        at = np.asarray(rows, dtype=np.intp)
-        add_infos(infos, self.num_envs, at, started)
-        self._over[at] = False
+        indices = np.asarray(rows, dtype=np.intp)
+        add_infos(infos, self.num_envs, indices, row_infos)
+        self._over[indices] = False
         self._begun = True
         if self.render_mode == "human":
             self._show()
@@ -148,32 +155,31 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
                 "over, and autoreset is disabled; call reset(options={'reset_mask': mask})"
             )
         batch = self._batch
-        checked = batch.check_actions(actions, stepping)
+        checked = check_actions(batch, actions, stepping)
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        outcome = batch.step(
-            checked, stepping, waiting=None if same_step else over.nonzero()[0].tolist()
-        )
+        starting = None if same_step else over.nonzero()[0].tolist()
+        outcome = batch.step(checked, stepping, starting)
 
         infos: dict[str, Any] = {}
         now_over = outcome.terminated | outcome.truncated
-        told, reports = outcome.told, outcome.reports
-        if self.settings.costs is not None:  # Then every step reports one.
-            told, reports = stepping, with_costs(stepping, outcome)
+        info_rows, row_infos = outcome.info_rows, outcome.infos
+        if self.settings.costs is not None:  # Every step has a cost.
+            info_rows, row_infos = stepping, with_costs(stepping, outcome)
         if same_step and now_over.any():
             ended = now_over.nonzero()[0]
-            by_row = dict(zip(told.tolist(), reports, strict=True))
+            by_row = dict(zip(info_rows.tolist(), row_infos, strict=True))
             finals = [
-                {"final_obs": observe_row(batch, row), "final_info": by_row.pop(row, {})}
+                {"final_obs": observe(batch, row), "final_info": by_row.pop(row, {})}
                 for row in ended.tolist()
             ]
             add_infos(infos, self.num_envs, ended, finals)
-            told, reports = np.array(list(by_row), dtype=np.intp), list(by_row.values())
-        add_infos(infos, self.num_envs, told, reports)
+            info_rows, row_infos = np.array(list(by_row), dtype=np.intp), list(by_row.values())
+        add_infos(infos, self.num_envs, info_rows, row_infos)
         if self.render_mode == "human":
-            self._show()  # Before rows start anew: their last words are to be seen.
+            self._show()  # Before the next episodes start, so that the whole text is shown.
         if outcome.starts:
-            at = np.array(list(outcome.starts), dtype=np.intp)
-            add_infos(infos, self.num_envs, at, batch.begin(outcome.starts))
+            indices = np.array(list(outcome.starts), dtype=np.intp)
+            add_infos(infos, self.num_envs, indices, batch.start_episodes(outcome.starts))
         self._over = np.zeros(self.num_envs, dtype=np.bool_) if same_step else now_over
         return (
             observe(batch),
@@ -315,8 +321,8 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         return list(seed)
 
     def _frame(self, row: int) -> Frame:
-        return frame(str(self.render_mode), *self._batch.shown(row))
+        return frame(str(self.render_mode), *prompt_and_response(self._batch, row))
 
     def _show(self) -> None:
         for row in range(self.num_envs):
-            show(*self._batch.shown(row), label=f"[{row}] ")
+            show(*prompt_and_response(self._batch, row), label=f"[{row}] ")

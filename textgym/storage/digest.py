@@ -1,8 +1,8 @@
-"""A SHA-256 inside a safetensors file, over all of its bytes: any flipped bit is found.
+"""The SHA-256 of a safetensors file, inside the file, which detects any damage.
 
-The file's own metadata has an entry ``"textgym_digest": "sha256:HEX"``. The digest is that of the
-whole file, header included, with 64 zeros in the place of HEX. Files without the entry (those of
-other software, and of older versions of textgym) are taken as they are.
+The file's metadata has an entry ``"textgym_digest": "sha256:HEX"``: the digest of the whole file,
+header included, with 64 zeros in place of HEX. Files without the entry, from other software or
+older versions of textgym, are not verified.
 
 Format: https://huggingface.co/docs/safetensors/index#format
 """
@@ -20,19 +20,19 @@ from textgym.storage.files import replacing
 
 KEY = "textgym_digest"
 MAX_HEADER = 100_000_000
-"""The longest header that the format allows, in bytes."""
+"""Maximal length of a header in bytes, as the format defines it."""
 
 _EMPTY = "0" * 64
 _START = "sha256:"
-# In the raw header, where quotes within strings are escaped. A single flipped bit can destroy the
-# key or the value, but never both, so that a damaged entry is not mistaken for a missing one.
+# In the raw header, where quotes within strings are escaped. A flipped bit can damage the key
+# or the value, but not both, so that a damaged entry is not mistaken for a missing one.
 _ENTRY = re.compile(rb'(?<!\\)"textgym_digest":"sha256:([0-9a-f]{64})"')
 _TRACE = re.compile(rb'(?<!\\)"(?:textgym_digest"|sha256:)')
 _CHUNK = 1 << 22
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The header of a safetensors file: each tensor's dtype, shape and place, and the metadata.
+    """The header of a safetensors file: each tensor's dtype, shape and offsets, and the metadata.
 
     Raises:
         StorageError: If the file cannot be read or is not a safetensors file.
@@ -46,14 +46,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def verify(path: str | Path) -> bool:
-    """Check a file against the digest in it.
+    """Verify a file against its digest.
 
     Returns:
-        Whether it has one.
+        Whether it has a digest.
 
     Raises:
-        StorageError: If the file cannot be read, is not a safetensors file, or is not what was
-            written.
+        StorageError: If the file cannot be read, is not a safetensors file, or is damaged.
     """
     try:
         with Path(path).open("rb") as file:
@@ -76,15 +75,15 @@ def verify(path: str | Path) -> bool:
 
 
 def encode_header(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
-    """The first bytes of a file, with an entry for a digest that :func:`set_digest` fills in.
+    """The first bytes of a file, with an empty digest that :func:`set_digest` fills in.
 
     Args:
         tensors: ``dtype``, ``shape`` and ``data_offsets`` of each tensor.
-        metadata: Strings of your own.
+        metadata: Further strings.
     """
     header = {"__metadata__": {KEY: _START + _EMPTY, **metadata}, **tensors}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # Tensors begin at a multiple of 8.
+    text += b" " * (-len(text) % 8)  # Tensors start at a multiple of 8.
     return len(text).to_bytes(8, "little") + text
 
 
@@ -94,7 +93,7 @@ def set_digest(file: BinaryIO, first: bytes, digest: str) -> None:
     Args:
         file: The file.
         first: Its first bytes, from :func:`encode_header`.
-        digest: SHA-256 of all bytes of the file, as hexadecimal digits.
+        digest: SHA-256 of the file, as hexadecimal digits.
     """
     entry = _ENTRY.search(first)
     assert entry is not None
@@ -103,10 +102,10 @@ def set_digest(file: BinaryIO, first: bytes, digest: str) -> None:
 
 
 def copy_with_digest(source: Path, target: Path) -> None:
-    """Copy a safetensors file and put a digest into the copy.
+    """Copy a safetensors file, adding a digest.
 
     Raises:
-        StorageError: If one cannot be read, or the other not written.
+        StorageError: If a file cannot be read or written.
     """
     with source.open("rb") as old:
         _, header = _raw_header(source, old)
@@ -123,7 +122,7 @@ def copy_with_digest(source: Path, target: Path) -> None:
 
 
 def damaged(path: str | Path, reason: str) -> StorageError:
-    """The error for a file that is not what was written."""
+    """The error for a damaged file."""
     return StorageError(
         f"{path} is damaged: {reason}; restore it from a copy, or, if it is a checkpoint and there "
         "is an older one in its folder, delete this one"
@@ -131,18 +130,18 @@ def damaged(path: str | Path, reason: str) -> StorageError:
 
 
 def _raw_header(path: str | Path, file: BinaryIO) -> tuple[bytes, dict[str, Any]]:
-    """The header of an open file, as bytes and parsed; the file is left at the first tensor."""
+    """The header of an open file, as bytes and parsed; leaves the file at the first tensor."""
     size = file.seek(0, 2)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, MAX_HEADER):
-        raise damaged(path, f"it has {size} bytes and is cut off, or not a safetensors file")
+        raise damaged(path, f"it has {size} bytes and is truncated, or not a safetensors file")
     raw = file.read(length)
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"its header is not readable ({error})") from error
-    if not isinstance(header, dict) or not all(isinstance(one, dict) for one in header.values()):
+    if not isinstance(header, dict) or not all(isinstance(item, dict) for item in header.values()):
         raise damaged(path, "its header is not a JSON object of tensors")
     metadata = header.get("__metadata__", {})
     if not all(isinstance(value, str) for value in metadata.values()):

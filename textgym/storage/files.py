@@ -1,8 +1,8 @@
-"""Writing files so that a crash or a full disk leaves the old file, or the new one, and no half.
+"""Atomic writes: after a crash or on a full disk there is either the old or the new file.
 
 A file is written under another name in the same folder, forced to the disk (``fsync``), and renamed
-over the old one; ``rename`` is atomic on POSIX and on Windows. Every failure is reported as a
-:class:`textgym.errors.StorageError` that names the file and the cause the system gave.
+over the old one; ``rename`` is atomic on POSIX and on Windows. Every failure is a
+:class:`textgym.errors.StorageError` that names the file and the system's error.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ def partial_name(path: Path) -> Path:
 
 
 def write_error(path: str | Path, error: OSError, doing: str = "written") -> StorageError:
-    """The error to raise for an ``OSError`` of the system.
+    """The error for an ``OSError`` of the system.
 
     Args:
-        path: The file or folder that was being used.
-        error: What the system reported.
-        doing: What could not be done, as a past participle.
+        path: The file or folder.
+        error: The system's error.
+        doing: The operation that failed, as a past participle.
     """
     cause = error.strerror or str(error) or type(error).__name__
-    found = StorageError(
-        f"{path} could not be {doing}: {cause}; free some space or choose another folder, and "
-        "start again: what was there before is intact"
+    advice = (
+        "; free some space or choose another folder, and start again (the old file is intact)"
         if doing == "written"
-        else f"{path} could not be {doing}: {cause}"
+        else ""
     )
-    found.errno, found.strerror, found.filename = error.errno, cause, str(path)
-    return found
+    result = StorageError(f"{path} could not be {doing}: {cause}{advice}")
+    result.errno, result.strerror, result.filename = error.errno, cause, str(path)
+    return result
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that takes the place of another one when the block ends without an error.
+    """Write a file that replaces the old one when the block ends without an error.
 
     Args:
-        path: The file; its folder exists.
+        path: The file, in an existing folder.
 
     Yields:
         The open file, readable and writable.
 
     Raises:
-        StorageError: If it cannot be written. Then, and after any other exception, the old file is
-            as it was and nothing else is left behind.
+        StorageError: If it cannot be written. After this and any other exception, the old file is
+            intact and the new one is removed.
     """
     partial = partial_name(path)
     try:
@@ -95,7 +95,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
-    """Write a value as a JSON file with a final line break, atomically; see :func:`write_bytes`."""
+    """Write a value as a JSON file with a final newline, atomically; see :func:`write_bytes`."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
@@ -103,21 +103,20 @@ def append(path: str | Path, data: bytes, sync: bool = False) -> None:
     """Append to a file: all of the data, or nothing.
 
     Args:
-        path: The file; made if there is none.
-        data: Whole lines.
-        sync: Whether to force them to the disk.
+        path: The file; made if it does not exist.
+        data: Complete lines.
+        sync: Whether to force the lines to the disk.
 
     Raises:
-        StorageError: If they cannot be written. The file is then cut back to what it was, so that
-            no half line is left behind.
+        StorageError: If the lines cannot be written; the file is then truncated to its old size.
     """
     try:
-        # Without a buffer: what is written is in the file, and closing writes nothing.
+        # Without a buffer, so that closing the file writes nothing.
         with open(path, "ab", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             try:
                 written = 0
-                while written < len(data):  # A disk that is nearly full takes a part of it.
+                while written < len(data):  # A nearly full disk may take a part only.
                     written += file.write(data[written:])
                 if sync:
                     os.fsync(file.fileno())
@@ -133,19 +132,19 @@ def append(path: str | Path, data: bytes, sync: bool = False) -> None:
 def replacing_folder(
     folder: str | Path, move: Callable[[Path, Path], None] | None = None
 ) -> Iterator[Path]:
-    """Write several files of a folder, which take the places of old ones when the block ends.
+    """Write several files of a folder, which replace the old ones when the block ends.
 
-    Each file is replaced atomically. If the block fails, for a full disk or whatever else, none is.
+    Each file is replaced atomically. If the block raises, none is replaced.
 
     Args:
-        folder: The folder; made with its parents if there is none.
-        move: Puts a finished file in its place, e.g. with a digest; default: renames it.
+        folder: The folder; made with its parents if it does not exist.
+        move: Moves a finished file to its place; None renames it.
 
     Yields:
-        An empty folder next to it to write into.
+        An empty folder to write into.
 
     Raises:
-        StorageError: If something cannot be written.
+        StorageError: If a file cannot be written.
     """
     folder = Path(folder)
     try:
@@ -181,8 +180,8 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Force the names in a folder to the disk, so that a rename survives a power cut."""
-    if os.name != "posix":  # Elsewhere folders cannot be opened.
+    """Force a folder's entries to the disk, so that a rename survives a power failure."""
+    if os.name != "posix":  # Other systems cannot open folders.
         return
     opened = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""One run per folder, by a lock that ends with the process that holds it, however it ends."""
+"""A lock that allows one run per folder, and that ends with its process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from textgym.errors import SettingsError, StorageError
 from textgym.storage.files import write_error
 
 LOCK = "textgym.lock"
-"""The file in the folder whose lock is taken; it may stay there and means nothing by itself."""
+"""The lock file, which may remain in the folder without being locked."""
 
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Keep other runs out of a folder while the block runs.
+    """Lock a folder against other runs while the block runs.
 
-    The operating system drops the lock when the process ends, so a crash leaves nothing to clear.
+    The operating system releases the lock when the process ends, so a crash leaves no stale lock.
 
     Args:
-        folder: The folder; it exists.
+        folder: An existing folder.
 
     Raises:
         SettingsError: If another run, in this process or another one, is using the folder.
-        StorageError: If no lock can be taken there.
+        StorageError: If the folder cannot be locked.
     """
     lock = FileLock(Path(folder) / LOCK, timeout=0)
     try:
@@ -34,7 +34,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     except Timeout:
         raise SettingsError(
             f"{folder} is in use by another run, which may still be training; wait for it to end, "
-            "or stop it first"
+            "or stop it"
         ) from None
     except StorageError:
         raise

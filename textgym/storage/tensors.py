@@ -1,4 +1,4 @@
-"""Named tensors in a safetensors file that is whole or not there, and that detects damage."""
+"""Named tensors in a safetensors file, written atomically and verified by a digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from textgym.storage.digest import (
 )
 from textgym.storage.files import replacing
 
-# The names of the format for torch's dtypes.
+# The format's names of torch's dtypes.
 _DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -45,34 +45,34 @@ _DTYPES = {
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors atomically, with a SHA-256 over the file (:mod:`textgym.storage.digest`).
+    """Write tensors atomically, with a SHA-256 of the file (:mod:`textgym.storage.digest`).
 
-    The bytes go from the tensors to the file in one pass, without a copy of all of them in memory.
+    Tensors are written one by one, without a copy of all of them in memory.
 
     Args:
-        path: The file; its folder exists.
+        path: The file, in an existing folder.
         tensors: Tensors of any shape and device.
-        metadata: Strings to keep with them.
+        metadata: Further strings to store.
 
     Raises:
         StorageError: If the file cannot be written; the old one is then intact.
-        ValueError: If a dtype or the size of the metadata is beyond the format.
+        ValueError: If the format does not support a dtype or the size of the metadata.
     """
     entries = {}
-    at = 0
-    # Wide dtypes first: each tensor then begins at a multiple of its element size.
+    offset = 0
+    # Wide dtypes first, so that each tensor starts at a multiple of its element size.
     order = sorted(tensors, key=lambda name: -tensors[name].element_size())
     for name in order:
         tensor = tensors[name]
         if tensor.dtype not in _DTYPES:
             raise ValueError(f"the tensor {name!r} has the dtype {tensor.dtype}")
-        end = at + tensor.numel() * tensor.element_size()
+        end = offset + tensor.numel() * tensor.element_size()
         entries[name] = {
             "dtype": _DTYPES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [at, end],
+            "data_offsets": [offset, end],
         }
-        at = end
+        offset = end
     first = encode_header(entries, dict(metadata or {}))
     if len(first) > MAX_HEADER:
         raise ValueError(f"the header would have {len(first):,} bytes, more than {MAX_HEADER:,}")
@@ -89,19 +89,19 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file, of :func:`write_tensors` or another one.
+    """Read a safetensors file, from :func:`write_tensors` or other software.
 
     Returns:
-        The tensors, on the CPU and in memory of their own; and the metadata.
+        The tensors, in CPU memory, and the metadata.
 
     Raises:
-        StorageError: If it cannot be read, or is damaged.
+        StorageError: If the file cannot be read, or is damaged.
     """
     verify(path)
     try:
         with safe_open(str(path), framework="pt") as opened:
             metadata = dict(opened.metadata() or {})
-            # Copied: what is mapped from the file vanishes with it.
+            # Copies, since the file's memory map may be invalidated.
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         if isinstance(error, StorageError):

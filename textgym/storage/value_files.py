@@ -1,8 +1,7 @@
-"""One file for nested values with tensors in them: safetensors, the rest as JSON in its header.
+"""Nested values with tensors in one safetensors file, with all other values as JSON in its header.
 
-Reading runs no code (nothing is pickled), a file is either whole or not there, and damage is
-detected (:mod:`textgym.storage.tensors`). Files that were written before there was a digest in them
-are still read.
+Reading runs no code (nothing is pickled), writes are atomic, and damage is detected
+(:mod:`textgym.storage.tensors`). Older files without a digest are read as well.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ _KEY = "values"
 
 
 def write_values(path: Path, values: dict[str, Any]) -> None:
-    """Write a file in one stroke: a kill or a power cut leaves the old one, or the new one.
+    """Write a file atomically.
 
     Args:
-        path: The file; its folder exists.
-        values: What `to_plain` takes, with numpy arrays and tensors of any size and device.
+        path: The file, in an existing folder.
+        values: Values that `to_plain` accepts, numpy arrays, and tensors of any device.
 
     Raises:
-        DataError: If there is anything else in it, or too much beside the arrays (100 MB).
+        DataError: If there is a value of another type, or more than 100 MB other than arrays.
         StorageError: If the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    # With the tensors themselves: the memory of one that is gone may be another's.
+    # References to the tensors, so that their memory is not reused.
     known: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
 
-    def keep(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return tagged("numpy", tensor=name_of(torch.from_numpy(np.ascontiguousarray(value))),
                           shape=list(value.shape))  # fmt: skip
@@ -46,10 +45,10 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
         return None
 
     def name_of(tensor: Tensor) -> str:
-        # Tied weights are one tensor under two names: stored once.
+        # Tied weights, one tensor with two names, are stored once.
         storage = tensor.untyped_storage()
-        place = (storage.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
-        identity = (*place, tensor.dtype, tensor.device)
+        memory = (storage.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
+        identity = (*memory, tensor.dtype, tensor.device)
         if tensor.numel() and identity in known:
             return known[identity][0]
         name = str(len(tensors))
@@ -57,13 +56,13 @@ def write_values(path: Path, values: dict[str, Any]) -> None:
         tensors[name] = tensor
         return name
 
-    header = {_KEY: json.dumps(to_plain(values, path.name, keep))}
+    header = {_KEY: json.dumps(to_plain(values, path.name, convert))}
     try:
         write_tensors(path, tensors, header)
     except ValueError as error:
         raise DataError(
-            f"{path} cannot be written ({error}): beside its arrays it holds "
-            f"{len(header[_KEY]):,} characters; keep long lists of numbers as arrays"
+            f"{path} cannot be written ({error}): apart from arrays it holds "
+            f"{len(header[_KEY]):,} characters; store long lists of numbers as arrays"
         ) from error
 
 
@@ -71,13 +70,13 @@ def read_values(path: Path) -> dict[str, Any]:
     """Read a file of `write_values`; tensors are on the CPU.
 
     Raises:
-        SettingsError: If there is no such file, or it is another kind of file or damaged.
+        SettingsError: If the file does not exist, is damaged, or of another kind.
     """
     try:
         tensors, metadata = read_tensors(path)
         header = json.loads(metadata[_KEY])
 
-        def find(value: dict[str, Any]) -> Any:
+        def restore(value: dict[str, Any]) -> Any:
             tensor = tensors[value["tensor"]]
             if value["$type"] == "tensor":
                 return tensor
@@ -85,10 +84,10 @@ def read_values(path: Path) -> dict[str, Any]:
                 raise ValueError(f"a value has the unknown type {value['$type']!r}")
             return tensor.numpy().reshape(value["shape"])
 
-        values = from_plain(header, find)
+        values = from_plain(header, restore)
     except StorageError as error:
         raise SettingsError(f"{error} (it cannot be read as a checkpoint)") from error
-    except Exception as error:  # The header is anybody's JSON: whatever it leads to, it is damaged.
+    except Exception as error:  # A header of any other content is damaged.
         raise SettingsError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); if there is "
             "an older one in its folder, delete this one"

@@ -1,16 +1,13 @@
-"""One interface over every kind of tokenizer: text to token ids and back.
+"""One interface to all tokenizers: text to token ids and back.
 
-:func:`load_tokenizer` takes what users have (nothing, a list of words, a path, a hub id, a
-``tokenizers.Tokenizer``, a transformers tokenizer) and returns a :class:`Tokenizer`. Only numpy
-and ``tokenizers`` are needed; transformers is imported when a hub id, a folder whose tokenizer is
-one of transformers' own classes, or a chat template asks for it.
+:func:`load_tokenizer` returns a :class:`Tokenizer` for a list of words, a path, a hub id, a
+``tokenizers.Tokenizer`` or a transformers tokenizer. It needs only numpy and ``tokenizers``;
+transformers is imported for hub ids, for tokenizer classes specific to transformers, and for chat
+templates.
 
-Two rules hold for every tokenizer. A prompt's ids are those that the checkpoint's own tokenizer
-writes (:meth:`Tokenizer.prompt_ids`). A response's text is the text of prompt and response less the
-text of the prompt (:meth:`Tokenizer.continuation`).
-
-What this package does not do: train a tokenizer (:mod:`textgym.pretrain.train` does), or
-re-tokenize what a policy wrote. Token in, token out: environments only ever *decode* a response.
+A prompt's ids are those of the checkpoint's own tokenizer (:meth:`Tokenizer.prompt_ids`), and a
+response's text is the text of prompt and response minus the text of the prompt
+(:meth:`Tokenizer.continuation`). Responses are only decoded, never tokenized again.
 """
 
 from textgym.tokenization.base import ASSETS, EOS_NAMES, TINY, TINY_DIR, Tokenizer

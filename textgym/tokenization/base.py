@@ -1,4 +1,4 @@
-"""The interface of every tokenizer: text to token ids and back, with or without text before it."""
+"""The interface of all tokenizers: text to token ids and back, with or without preceding text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 TINY_DIR = ASSETS / "tiny"
 
 MAX_VOCABULARY = 2**22
-"""The largest vocabulary that is accepted; those of language models have up to a million tokens."""
+"""Maximal size of a vocabulary."""
 
 EOS_NAMES = (
     "<|endoftext|>",
@@ -40,7 +40,7 @@ EOS_NAMES = (
     "[EOS]",
     "[SEP]",
 )
-"""Names under which end-of-sequence is looked for where a tokenizer does not say which it is."""
+"""Common names of the end-of-sequence token, for tokenizers that do not name theirs."""
 
 
 Ids: TypeAlias = "Sequence[int] | NDArray[np.int32]"
@@ -51,21 +51,20 @@ class Tokenizer(ABC):
     """Text to token ids and back.
 
     Attributes:
-        name: Where it comes from, for error messages and reports.
+        name: Its origin, for error messages and reports.
         vocab_size: Size of the whole vocabulary, added tokens included; ids are ``0 .. V-1``.
         eos_id: Id of the end-of-sequence token, or None.
-        other_ends: Further ids that end a text: those that the ``generation_config.json`` or the
-            chat template of a checkpoint names next to its eos.
-        token_bytes: One ``bytes`` per id if decoding is context-free, that is if ``decode(ids)``
-            equals the concatenation of these bytes read as UTF-8; None otherwise.
-        appended_bytes: One ``bytes`` per id: what the token adds to a text that is not empty. None
-            if that depends on more than the token. Fast decoding of responses and stop strings
-            that span tokens rest on it.
-        chat_template: How messages become one prompt; None where the checkpoint has none.
-        byte_tokens: Ids of SentencePiece's kind that are one byte each; empty for all others.
-        separator: What decoding writes between any two tokens: a space where tokens are words of a
-            closed vocabulary. It belongs to no token, so that a response does not begin with it.
-        encoder_decoder: Whether its model is an encoder-decoder; None if that is not known.
+        other_ends: Further ids that end a text, from the checkpoint's ``generation_config.json`` or
+            chat template.
+        token_bytes: One ``bytes`` per id if ``decode(ids)`` equals the concatenation of these bytes
+            as UTF-8; None if decoding depends on context.
+        appended_bytes: One ``bytes`` per id that the token adds to a non-empty text; None if that
+            depends on more than the token. Fast decoding and stop strings use it.
+        chat_template: The chat template, or None.
+        byte_tokens: Ids of SentencePiece's byte-fallback tokens, one byte each.
+        separator: The text that decoding writes between any two tokens: a space if tokens are words
+            of a closed vocabulary. A response does not start with it.
+        encoder_decoder: Whether the model is an encoder-decoder; None if unknown.
     """
 
     name: str
@@ -78,40 +77,36 @@ class Tokenizer(ABC):
     separator: str = ""
     encoder_decoder: bool | None = None
 
-    # ------------------------------------------------------------------ what a kind defines
-
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens around it."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some token ids; special tokens are visible in it."""
+        """The text of some token ids, special tokens included."""
 
     @abstractmethod
     def token(self, index: int) -> str:
-        """The vocabulary entry of one id, as the vocabulary spells it."""
+        """The vocabulary entry of one id."""
 
     @property
     def appended_bytes(self) -> list[bytes] | None:
-        """What each token adds to a text that is not empty; None if it depends on the text."""
+        """The bytes that each token adds to a non-empty text; None if they depend on the text."""
         return self.token_bytes
 
     @property
     def _broken_bytes(self) -> str:
-        """The codec error handler that reads bytes which are not UTF-8."""
+        """The codec error handler for bytes that are not UTF-8."""
         return "replace"
 
     @property
     def prompt_frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens that belong before and behind a prompt: Llama's bos, T5's eos."""
+        """The special tokens added before and after a prompt, such as Llama's bos or T5's eos."""
         return [], []
 
     def is_added(self, index: int) -> bool:
-        """Whether an id is an added token, which is cut out of texts before all else."""
+        """Whether an id is an added token, which is matched before the text is tokenized."""
         return False
-
-    # ------------------------------------------------------------------ prompts and responses
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -119,9 +114,9 @@ class Tokenizer(ABC):
         return (() if self.eos_id is None else (self.eos_id,)) + self.other_ends
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Token ids of a prompt as the checkpoint's own tokenizer writes them, special ones too.
+        """Token ids of a prompt as the checkpoint's own tokenizer writes them.
 
-        A prompt that spells its bos itself does not get a second one.
+        Special tokens are added, but no second bos if the prompt contains one.
         """
         before, behind = self.prompt_frame
         ids = self.encode(text)
@@ -130,41 +125,39 @@ class Tokenizer(ABC):
         return [*before, *ids, *behind] if before or behind else ids
 
     def is_empty(self, before: Ids) -> bool:
-        """Whether a prompt holds no text: nothing but the special tokens of its frame."""
+        """Whether a prompt has no text, only the special tokens of its frame."""
         head, tail = self.prompt_frame
         if len(before) > len(head) + len(tail):
             return False
         return all(int(index) in head or int(index) in tail for index in before)
 
     def continuation(self, ids: Sequence[int], before: Ids) -> str:
-        """The text that token ids add behind others: text(before + ids) less text(before).
+        """The text that token ids add to preceding ones: text(before + ids) minus text(before).
 
         Args:
-            ids: What was written.
-            before: All ids that precede, the frame of the prompt included.
+            ids: Token ids of the continuation.
+            before: All preceding token ids, the frame of the prompt included.
         """
         if self.separator:
             return self.decode(ids)
         empty = self.is_empty(before)
         if self.token_bytes is not None:
-            return self._bytes_behind(ids, b"" if empty else _unfinished(self.token_bytes, before))
+            return self._decode_after(ids, b"" if empty else _partial(self.token_bytes, before))
         table = None if empty else self.appended_bytes
-        if table is not None and self._ends_whole(before, table):
+        if table is not None and self._ends_with_character(before, table):
             try:
-                # Bytes that are not UTF-8 alone may complete what the prompt left unfinished.
                 return b"".join(map(table.__getitem__, ids)).decode()
             except UnicodeDecodeError:
-                pass
+                pass  # The bytes may complete a character of the prompt.
         if empty:
             return self.decode(ids)
         start = [int(index) for index in before]
         return _difference(self.decode(start), self.decode([*start, *ids]))
 
-    def _ends_whole(self, before: Ids, table: list[bytes]) -> bool:
-        """Whether the byte tokens at the end of a prompt, if any, are characters.
+    def _ends_with_character(self, before: Ids, table: list[bytes]) -> bool:
+        """Whether the byte tokens at the end of a prompt, if any, are complete characters.
 
-        SentencePiece's decoders read a run of byte tokens together: one that is not UTF-8 stays
-        broken, whatever follows.
+        SentencePiece's decoders decode a run of byte tokens as a whole.
         """
         start = len(before)
         while start and int(before[start - 1]) in self.byte_tokens:
@@ -175,30 +168,29 @@ class Tokenizer(ABC):
             return False
         return True
 
-    def _bytes_behind(self, ids: Sequence[int], unfinished: bytes) -> str:
-        """The text of byte-level tokens behind the first bytes of a character, if any."""
+    def _decode_after(self, ids: Sequence[int], partial: bytes) -> str:
+        """The text of byte-level tokens after the first bytes of a character, if any."""
         assert self.token_bytes is not None
         written = b"".join(map(self.token_bytes.__getitem__, ids))
         errors = self._broken_bytes
-        if not unfinished:
+        if not partial:
             return written.decode("utf-8", errors)
-        whole = (unfinished + written).decode("utf-8", errors)
-        return _difference(unfinished.decode("utf-8", errors), whole)
+        whole = (partial + written).decode("utf-8", errors)
+        return _difference(partial.decode("utf-8", errors), whole)
 
     def encode_continuation(self, text: str) -> list[int]:
-        """Token ids that add a text behind others, as nearly as the vocabulary can spell it.
+        """Token ids that add a text to a preceding one, as closely as the vocabulary allows.
 
-        Tokenizers of SentencePiece's kind put a space before a text of its own; behind other text
-        it would be one space too many.
+        SentencePiece-like tokenizers put a space before a text, which would be one too many here.
         """
         ids = self.encode(text)
         anchors = self._anchors if ids and not self.separator else []
         if not anchors or self.continuation(ids, anchors[0]) == text:
             return ids
-        if self.continuation(ids[1:], anchors[0]) == text:  # The mark was a token of its own.
+        if self.continuation(ids[1:], anchors[0]) == text:  # The space is a separate token.
             return ids[1:]
         for anchor in anchors:
-            # Some characters are merged with what follows.
+            # Some characters are merged with the next ones.
             whole = self.encode(self.decode(anchor) + text)
             rest = whole[len(anchor) :]
             if whole[: len(anchor)] == anchor and self.continuation(rest, anchor) == text:
@@ -206,19 +198,17 @@ class Tokenizer(ABC):
         return ids
 
     def content_hash(self) -> str:
-        """Hash of the vocabulary (id by id) and of eos: equal hashes speak the same token ids."""
+        """Hash of the vocabulary and of eos; equal hashes mean the same token ids."""
         return self._content_hash
 
     def agreement(self) -> str:
-        """What an environment and a language model have to agree on, as one string.
+        """A string that is equal for an environment and a language model that match.
 
-        The content hash, and the tokens behind prompts: with a tokenizer whose kind of model is not
-        known an environment may close prompts with eos, which a decoder would not continue.
+        It consists of the content hash and of the tokens after prompts: if the kind of model is
+        unknown, an environment may end prompts with eos, which a decoder would not continue.
         """
         _, behind = self.prompt_frame
         return f"{self.content_hash()}{'' if not behind else f' {behind}'}"
-
-    # ------------------------------------------------------------------ small things
 
     @cached_property
     def _content_hash(self) -> str:
@@ -230,7 +220,7 @@ class Tokenizer(ABC):
 
     @cached_property
     def _anchors(self) -> list[list[int]]:
-        """Short texts to encode a continuation behind; empty where none is needed."""
+        """Token ids of short texts, after which a continuation is encoded."""
         found = []
         for text in "a.0\nx,(;Z-":
             try:
@@ -250,18 +240,18 @@ class Tokenizer(ABC):
 
 
 def _difference(prompt: str, whole: str) -> str:
-    """A text less the text that it begins with."""
+    """A text minus the text that it starts with."""
     if whole.startswith(prompt):
         return whole[len(prompt) :]
-    # The prompt ended within a character, which reads differently once it is complete.
+    # The prompt ended within a character, which decodes differently once it is complete.
     same = sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False))
     )
     return whole[same:]
 
 
-def _unfinished(table: list[bytes], before: Ids) -> bytes:
-    """The first bytes of a character that the prompt does not complete; mostly none."""
+def _partial(table: list[bytes], before: Ids) -> bytes:
+    """The bytes of an incomplete character at the end of a prompt; mostly empty."""
     end = table[int(before[-1])]
     if end and end[-1] < 0x80:
         return b""
@@ -273,16 +263,16 @@ def _unfinished(table: list[bytes], before: Ids) -> bytes:
 
 
 def size_of(vocabulary: dict[str, int], name: str) -> int:
-    """Ids ``0 .. V-1`` cover a vocabulary, holes (padding of the vocabulary) included: V.
+    """The size V of a vocabulary with ids ``0 .. V-1``, unused ids included.
 
     Raises:
-        TokenizerError: If that is an action space that nobody can mean.
+        TokenizerError: If it is larger than `MAX_VOCABULARY`.
     """
     token, largest = max(vocabulary.items(), key=lambda item: item[1])
     if largest >= MAX_VOCABULARY:
         raise TokenizerError(
             f"the tokenizer {shown(name)} gives the token {shown(token)} the id {largest:,}, so "
-            f"that its {len(vocabulary):,} tokens need {largest + 1:,} actions, and "
-            f"{MAX_VOCABULARY:,} are the most; number the tokens without a hole"
+            f"that its {len(vocabulary):,} tokens need {largest + 1:,} actions; the maximum is "
+            f"{MAX_VOCABULARY:,}, so number the tokens consecutively"
         )
     return largest + 1

@@ -1,7 +1,4 @@
-"""What the files of a checkpoint say about its tokenizer: eos, further ends, bos, chat template.
-
-The checkpoint is a folder or an id of the Hugging Face hub.
-"""
+"""The files of a checkpoint that describe its tokenizer: special tokens and chat template."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from textgym.gguf import gguf_config
 from textgym.tokenization.base import Tokenizer
 from textgym.tokenization.chat import ChatTemplate
 
-# Classes of transformers that take a tokenizer.json as it is; others rebuild it in their own way.
+# Tokenizer classes of transformers that use tokenizer.json unchanged.
 _GENERIC = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
 
 
 class CheckpointFiles:
-    """The small files of a checkpoint that concern its tokenizer.
+    """The files of a checkpoint that describe its tokenizer.
 
     Args:
         source: The folder, or the hub id.
@@ -42,10 +39,10 @@ class CheckpointFiles:
 
     @property
     def is_generic(self) -> bool:
-        """Whether ``tokenizer.json`` alone says how texts are encoded.
+        """Whether ``tokenizer.json`` alone determines how texts are encoded.
 
-        Transformers has classes of its own for many models (Llama, T5, ...), which replace parts of
-        that file. A checkpoint that names one, or whose model implies one, is theirs to load.
+        For many models (Llama, T5, ...) transformers has tokenizer classes that replace parts of
+        that file, so that transformers has to load them.
         """
         named = self.tokenizer_config.get("tokenizer_class")
         implied = named is None and "model_type" in self.config
@@ -53,7 +50,7 @@ class CheckpointFiles:
 
     @property
     def encoder_decoder(self) -> bool | None:
-        """Whether the model is an encoder-decoder; None where there is no configuration."""
+        """Whether the model is an encoder-decoder; None without a configuration."""
         if not self.config:
             return None
         return bool(self.config.get("is_encoder_decoder", False))
@@ -77,10 +74,10 @@ class CheckpointFiles:
         return found
 
     def chat_template(self, name: str) -> ChatTemplate | None:
-        """The checkpoint's chat template, if it has one.
+        """The checkpoint's chat template, if any.
 
         Args:
-            name: What to call the tokenizer in errors.
+            name: The tokenizer's name, for errors.
         """
         source: Any = self._read_text("chat_template.jinja")
         if source is None:
@@ -88,7 +85,7 @@ class CheckpointFiles:
         return as_template(source, self.special_tokens, name)
 
     def other_ends(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """The ids beside eos that end a text, by ``generation_config.json`` and ``config.json``."""
+        """Further ids that end a text, from ``generation_config.json`` and ``config.json``."""
         named: list[Any] = []
         for settings in (self._read_json("generation_config.json"), self.config):
             ids = settings.get("eos_token_id")
@@ -125,10 +122,10 @@ class CheckpointFiles:
 
 
 class GgufFiles(CheckpointFiles):
-    """The same of a GGUF file, whose tokenizer itself holds the chat template.
+    """The same for a GGUF file, whose tokenizer contains the chat template.
 
     Args:
-        source: The file.
+        source: The path of the file.
     """
 
     @cached_property
@@ -141,9 +138,9 @@ class GgufFiles(CheckpointFiles):
 
 
 def as_template(source: Any, special_tokens: dict[str, str], name: str) -> ChatTemplate | None:
-    """A chat template as transformers stores it: a text, or several by name."""
+    """A chat template in one of transformers' forms: a string, or several by name."""
     if isinstance(source, list):
-        source = {each.get("name"): each.get("template") for each in source}
+        source = {entry.get("name"): entry.get("template") for entry in source}
     if isinstance(source, dict):
         source = source.get("default")
     if not isinstance(source, str):
@@ -152,17 +149,16 @@ def as_template(source: Any, special_tokens: dict[str, str], name: str) -> ChatT
 
 
 def template_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The token with which the chat template closes the assistant's turns, if there is one."""
+    """The token with which the chat template ends the assistant's turns, if any."""
     if tokenizer.chat_template is None:
         return ()
-    closing = tokenizer.chat_template.end_of_turn().strip()
-    ids = tokenizer.encode(closing)[:1]
-    # A text such as "User:" behind the turn does not end it.
+    ids = tokenizer.encode(tokenizer.chat_template.end_of_turn().strip())[:1]
+    # Plain text after the turn, such as "User:", is not an end token.
     return _distinct([index for index in ids if tokenizer.is_added(index)], tokenizer)
 
 
 def _distinct(ids: list[Any], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Ids of the vocabulary that do not end a text yet."""
+    """The valid ids among some values that are not ends of the tokenizer already."""
     known = dict.fromkeys(tokenizer.ends)
     valid = [
         index

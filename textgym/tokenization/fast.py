@@ -1,4 +1,4 @@
-"""Tokenizers of the ``tokenizers`` library."""
+"""The tokenizers of the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from textgym.tokenization.pieces import (
     byte_tokens,
 )
 
-# Bounds the words remembered: natural text has far fewer, junk has no end.
-_MAX_WORDS = 200_000
+# Maximal number of cached words, which natural text does not reach.
+_MAX_CACHED_WORDS = 200_000
 
 
 class FastTokenizer(Tokenizer):
-    """A ``tokenizers.Tokenizer``, with short cuts for byte-level BPE (GPT-2, Llama 3, Qwen, ...).
+    """A ``tokenizers.Tokenizer``, with a fast path for byte-level BPE (GPT-2, Llama 3, Qwen, ...).
 
-    Byte-level BPE cuts text into pieces by GPT-2's expression (Radford et al. 2019, "Language
-    Models are Unsupervised Multitask Learners") and merges each piece on its own. The expression
-    always cuts before a single space, other than between white space, so the token ids of " word"
-    are the same in every text, and are looked up once. Decoding is a join of bytes. Every other
-    tokenizer goes through the library.
+    Byte-level BPE splits text with GPT-2's regular expression (Radford et al. 2019, "Language
+    Models are Unsupervised Multitask Learners") and merges each piece separately. The expression
+    always splits before a single space that is not next to other whitespace, so the token ids of
+    " word" are the same in every text, and are cached. Decoding joins bytes. All other tokenizers
+    use the library.
 
     Args:
         backend: The tokenizer.
-        name: Where it comes from.
-        eos: The end-of-sequence token; None looks for one of :data:`EOS_NAMES`.
-        encoder_decoder: Whether its model is an encoder-decoder; None if that is not known. Then a
-            tokenizer that closes every text with eos counts as one.
+        name: Its origin.
+        eos: The end-of-sequence token; None selects one of :data:`EOS_NAMES`.
+        encoder_decoder: Whether the model is an encoder-decoder. If None (unknown), a tokenizer
+            that ends every text with eos is treated as one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FastTokenizer(Tokenizer):
         added = backend.get_added_tokens_decoder()
         self._added_ids = frozenset(added)
         self._added = frozenset(token.content for token in added.values())
-        # A file may ask for these; an environment says itself how long a prompt may be.
+        # The environment limits the length of prompts.
         backend.no_truncation()
         backend.no_padding()
         state = json.loads(serialized(backend, name))
@@ -78,30 +78,30 @@ class FastTokenizer(Tokenizer):
         elif self._decoder["type"] == "ByteLevel":
             self.token_bytes = byte_level_table(backend, self._tokens)
         self._handler: str | None = None
-        # Token ids of words, at the start of a text and after a space.
+        # Cached token ids of words, at the start of a text and after a space.
         self._first: dict[str, list[int]] = {}
-        self._spaced: dict[str, list[int]] | None = {} if self._cuts_like_gpt2(state) else None
+        self._spaced: dict[str, list[int]] | None = {} if self._splits_like_gpt2(state) else None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens around it.
 
         Raises:
-            TokenizerError: If the text holds a lone surrogate, or something for which the
+            TokenizerError: If the text contains a lone surrogate, or a character for which the
                 vocabulary has no token.
         """
         spaced = self._spaced
         words = text.split(" ")
-        if spaced is None or "" in words or self._holds_added(text):
+        if spaced is None or "" in words or self._contains_added(text):
             return self._encode(text)
         try:
             ids = list(self._first[words[0]])
             for word in words[1:]:
                 ids += spaced[word]
         except KeyError:
-            # A space before other white space may belong to a longer run: no such word is kept.
+            # A space before other whitespace may be part of a longer piece, so it is not cached.
             if any(word[0].isspace() for word in words[1:]):
                 return self._encode(text)
-            if len(spaced) + len(self._first) > _MAX_WORDS:
+            if len(spaced) + len(self._first) > _MAX_CACHED_WORDS:
                 spaced.clear()
                 self._first.clear()
             self._first[words[0]] = self._encode(words[0])
@@ -113,7 +113,7 @@ class FastTokenizer(Tokenizer):
 
     @cached_property
     def appended_bytes(self) -> list[bytes] | None:
-        """What each token adds to a text that is not empty; None if it depends on the text."""
+        """The bytes that each token adds to a non-empty text; None if they depend on the text."""
         if self.token_bytes is not None:
             return self.token_bytes
         return appended_table(self.backend, self._decoder, self._tokens)
@@ -126,7 +126,7 @@ class FastTokenizer(Tokenizer):
 
     @cached_property
     def prompt_frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens that belong before and behind a prompt: the post-processor's."""
+        """The special tokens that the post-processor adds before and after a prompt."""
         return prompt_frame(
             self, lambda text: list(self.backend.encode(text).ids), self.encoder_decoder
         )
@@ -136,46 +136,46 @@ class FastTokenizer(Tokenizer):
             return list(self.backend.encode(text, add_special_tokens=False).ids)
         except TypeError as error:
             raise TokenizerError(
-                f"{text!r} cannot be tokenized: it holds half of a surrogate pair; "
-                "read the text as UTF-8, or drop the character"
+                f"{text!r} cannot be tokenized: it contains half of a surrogate pair; "
+                "read the text as UTF-8, or remove the character"
             ) from error
         except Exception as error:  # The library raises bare Exception.
             raise TokenizerError(
-                f"the tokenizer {self.name!r} cannot spell {text[:40]!r} ({error}); "
-                "use one that has a token for what it does not know"
+                f"the tokenizer {self.name!r} cannot encode {text[:40]!r} ({error}); "
+                "use one with a token for unknown text"
             ) from error
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some token ids; special tokens are visible, broken UTF-8 becomes U+FFFD."""
+        """The text of some token ids, special tokens included; invalid UTF-8 becomes U+FFFD."""
         table = self.token_bytes
         if table is None:
             return str(self.backend.decode(list(ids), skip_special_tokens=False))
         return b"".join(map(table.__getitem__, ids)).decode("utf-8", self._broken_bytes)
 
     def token(self, index: int) -> str:
-        """The vocabulary entry of one id, as the vocabulary spells it."""
+        """The vocabulary entry of one id."""
         return self._tokens[index]
 
     def is_added(self, index: int) -> bool:
-        """Whether an id is an added token, which is cut out of texts before all else."""
+        """Whether an id is an added token, which is matched before the text is tokenized."""
         return index in self._added_ids
 
-    def _holds_added(self, text: str) -> bool:
-        """Whether a text spells an added token, which the library cuts out before anything else."""
-        for token in self._added:  # noqa: SIM110 (a generator would cost more than the search)
+    def _contains_added(self, text: str) -> bool:
+        """Whether a text contains an added token, which the library matches first."""
+        for token in self._added:  # noqa: SIM110 (a generator would take longer than the search)
             if token in text:
                 return True
         return False
 
     @staticmethod
-    def _cuts_like_gpt2(state: dict[str, Any]) -> bool:
-        """Whether text is cut into pieces by GPT-2's expression, and by nothing before it."""
-        cutter = state.get("pre_tokenizer") or {}
+    def _splits_like_gpt2(state: dict[str, Any]) -> bool:
+        """Whether text is split by GPT-2's expression alone."""
+        splitter = state.get("pre_tokenizer") or {}
         return (
             state.get("normalizer") is None
-            and cutter.get("type") == "ByteLevel"
-            and bool(cutter.get("use_regex", True))
-            and not cutter.get("add_prefix_space", True)
+            and splitter.get("type") == "ByteLevel"
+            and bool(splitter.get("use_regex", True))
+            and not splitter.get("add_prefix_space", True)
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,5 +196,5 @@ def serialized(backend: tokenizers.Tokenizer, name: str) -> str:
     except Exception as error:  # The library raises bare Exception.
         raise TokenizerError(
             f"the tokenizer {name!r} has parts written in Python ({error}), so it cannot be sent "
-            "to worker processes; build it from the library's own parts"
+            "to worker processes; use the library's own components"
         ) from error

@@ -1,4 +1,4 @@
-"""Loading a tokenizer from whatever describes one."""
+"""Loading a tokenizer from any of its descriptions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ TokenizerSpec: TypeAlias = (
 
 
 def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Tokenizer:
-    """Get a :class:`Tokenizer` from whatever describes one.
+    """Load a :class:`Tokenizer`.
 
     Args:
         spec: None or ``"textgym/tiny"`` for the built-in one; a list of words (a closed
-            vocabulary); the path of a ``tokenizer.json``, of a GGUF file, or of a folder that holds
+            vocabulary); the path of a ``tokenizer.json``, of a GGUF file, or of a folder with
             either; a hub id; a ``tokenizers.Tokenizer``; a transformers tokenizer; or a
             :class:`Tokenizer`.
-        add_eos: Whether a list of words without an eos token gets ``"<eos>"`` appended.
+        add_eos: Whether to append ``"<eos>"`` to a list of words without an eos token.
 
     Raises:
-        TokenizerError: If there is no such tokenizer, or its file is broken.
+        TokenizerError: If the tokenizer does not exist, or its file is invalid.
         MissingDependencyError: If it is a GGUF file, and the extra ``gguf`` is not installed.
     """
     if isinstance(spec, Tokenizer):
@@ -54,12 +54,12 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
             path = Path(spec).expanduser()
             if path.exists():
                 return _load_path(path, str(spec))
-        except (OSError, RuntimeError):  # No name that a file could have.
+        except (OSError, RuntimeError):  # Not a valid file name.
             pass
         if isinstance(spec, Path) or looks_local(spec) or is_ours(spec):
             raise TokenizerError(
-                f"there is no tokenizer at {str(spec)[:200]!r}; give the path of a tokenizer.json "
-                f"or of a folder that holds one, a hub id, or {TINY!r}"
+                f"there is no tokenizer at {str(spec)[:200]!r}; use the path of a tokenizer.json "
+                f"or of a folder with one, a hub id, or {TINY!r}"
             )
         return _find_hub(spec)
     if callable(getattr(spec, "convert_ids_to_tokens", None)):
@@ -67,7 +67,7 @@ def load_tokenizer(spec: TokenizerSpec = None, *, add_eos: bool = True) -> Token
         files = CheckpointFiles(origin) if origin and Path(origin).is_dir() else None
         return _from_transformers(spec, origin or "a tokenizer", files)
     raise TokenizerError(
-        f"a {type(spec).__name__} is no tokenizer; give None, a list of words, a path, a hub id, "
+        f"tokenizer={shown(spec)} is not a tokenizer; use None, a list of words, a path, a hub id, "
         "a tokenizers.Tokenizer or a transformers tokenizer"
     )
 
@@ -79,22 +79,22 @@ _FILE_TYPES = (".json", ".txt", ".model", ".safetensors", ".bin", ".gguf", ".pt"
 
 
 def looks_local(name: str) -> bool:
-    """Whether a name can only be meant for a file or folder: no id of the hub reads like it."""
+    """Whether a name can only be a file or folder, since it is not a valid hub id."""
     if len(name) > _MAX_HUB_ID or _HUB_ID.fullmatch(name) is None:
         return True
     return name.lower().endswith(_FILE_TYPES)
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name is one of this library's own, which no hub has: a typo, if it is not known."""
+    """Whether a name starts like one of textgym's own tokenizers, which are not on the hub."""
     return name.startswith(TINY.partition("/")[0] + "/")
 
 
-# Tokenizers with large vocabularies take seconds to load, and an environment, its models and their
-# references all do. They are immutable, and so one is shared as long as the files stay the same.
-_LARGE = 2**15
-_MOST = 8
-_LOADED: dict[tuple[Any, ...], Tokenizer] = {}
+# Tokenizers with large vocabularies take seconds to load, and are loaded by an environment, its
+# models and their references. They are immutable, so they are shared until their files change.
+_MIN_CACHED_VOCABULARY = 2**15
+_MAX_CACHED = 8
+_CACHE: dict[tuple[Any, ...], Tokenizer] = {}
 _FILES = {".json", ".jinja", ".txt", ".model", ".gguf"}
 
 
@@ -102,16 +102,16 @@ def _load_path(path: Path, name: str) -> Tokenizer:
     folder = path if path.is_dir() else path.parent
     files = [file for file in folder.iterdir() if file.suffix in _FILES and file.is_file()]
     key = (name, path.absolute(), *sorted(map(file_version, files)))
-    if key in _LOADED:
-        return _LOADED[key]
+    if key in _CACHE:
+        return _CACHE[key]
     if (gguf := _find_gguf(path)) is not None:
         tokenizer = _load_gguf(gguf, name)
     else:
         tokenizer = _load_folder(path, name) if path.is_dir() else _load_file(path, name)
-    if tokenizer.vocab_size >= _LARGE:
-        _LOADED[key] = tokenizer
-        while len(_LOADED) > _MOST:
-            del _LOADED[next(iter(_LOADED))]
+    if tokenizer.vocab_size >= _MIN_CACHED_VOCABULARY:
+        _CACHE[key] = tokenizer
+        while len(_CACHE) > _MAX_CACHED:
+            del _CACHE[next(iter(_CACHE))]
     return tokenizer
 
 
@@ -140,7 +140,7 @@ def _load_folder(folder: Path, name: str) -> Tokenizer:
 
 
 def _load_file(path: Path, name: str) -> Tokenizer:
-    """A tokenizer.json, with what the files beside it say."""
+    """A tokenizer.json, configured by the other files of its folder."""
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises bare Exception.
@@ -154,15 +154,15 @@ def _load_file(path: Path, name: str) -> Tokenizer:
         except TokenizerError:
             if "tokenizer_class" in files.tokenizer_config:
                 raise
-            # The model is none that transformers knows; the file says all there is to know.
-    _add_named(backend, files)
+            # Transformers does not know the model; the file alone describes the tokenizer.
+    _add_bos_and_eos(backend, files)
     tokenizer = FastTokenizer(backend, name, files.eos, files.encoder_decoder)
     tokenizer.chat_template = files.chat_template(name)
     return _with_ends(tokenizer, files)
 
 
-def _add_named(backend: tokenizers.Tokenizer, files: CheckpointFiles) -> None:
-    """Write bos and eos where ``tokenizer_config.json`` asks for them, as transformers does."""
+def _add_bos_and_eos(backend: tokenizers.Tokenizer, files: CheckpointFiles) -> None:
+    """Add bos and eos to texts if ``tokenizer_config.json`` says so, as transformers does."""
     config, special = files.tokenizer_config, files.special_tokens
     if "add_bos_token" not in config and "add_eos_token" not in config:
         return
@@ -179,7 +179,7 @@ def _add_named(backend: tokenizers.Tokenizer, files: CheckpointFiles) -> None:
 
 
 def _with_ends(tokenizer: Tokenizer, files: CheckpointFiles | None) -> Tokenizer:
-    """A tokenizer that knows every end that its checkpoint names."""
+    """Add the ends that a checkpoint names to its tokenizer."""
     if files is not None:
         tokenizer.other_ends += files.other_ends(tokenizer)
     tokenizer.other_ends += template_ends(tokenizer)
@@ -187,7 +187,7 @@ def _with_ends(tokenizer: Tokenizer, files: CheckpointFiles | None) -> Tokenizer
 
 
 def _find_hub(name: str) -> Tokenizer:
-    """A tokenizer of the hub, or of what was downloaded from it."""
+    """A tokenizer from the hub or its cache."""
     try:
         source = find_on_hub(name, known=(TINY,))
     except OSError as error:
@@ -199,7 +199,7 @@ def _find_hub(name: str) -> Tokenizer:
 
 
 def _load_hub(source: str, name: str | None = None) -> Tokenizer:
-    """A tokenizer that transformers has to make, of a folder or of the hub."""
+    """A tokenizer that transformers loads, from a folder or the hub."""
     from transformers import AutoTokenizer
 
     name = source if name is None else name
@@ -221,7 +221,7 @@ def _from_transformers(tokenizer: Any, name: str, files: CheckpointFiles | None)
         eos = tokenizer.eos_token
         ours = FastTokenizer(_copy(backend, name), name, eos, encoder_decoder)
         if eos is None:
-            ours.eos_id = None  # The tokenizer's own word counts, also when it says "none".
+            ours.eos_id = None  # Not one of EOS_NAMES, since the tokenizer has no eos.
     else:
         ours = SlowTokenizer(tokenizer, name, encoder_decoder)
     named = tokenizer.special_tokens_map.items()
@@ -231,5 +231,5 @@ def _from_transformers(tokenizer: Any, name: str, files: CheckpointFiles | None)
 
 
 def _copy(backend: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
-    """A tokenizer of our own: its owner may add tokens to the first, or make it truncate."""
+    """A copy, since the caller may add tokens to a tokenizer or make it truncate."""
     return tokenizers.Tokenizer.from_str(serialized(backend, name))

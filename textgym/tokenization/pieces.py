@@ -1,9 +1,8 @@
-"""What each token of a vocabulary adds to a text, as bytes.
+"""The bytes that each token of a vocabulary adds to a text.
 
-The decoders of the ``tokenizers`` library turn a list of tokens into text. Those of the usual
-families look at one token at a time, except that the first token of a text is treated differently
-(SentencePiece's kind drops the space that marks its first word). So behind other text a token
-always adds the same bytes, which are collected once.
+The common decoders of the ``tokenizers`` library decode one token at a time, except for the first
+token of a text (SentencePiece drops its leading space). After other text, a token thus always adds
+the same bytes, which are computed once.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from typing import Any
 
 import tokenizers
 
-# SentencePiece's spelling of a byte that has no token of its own.
+# SentencePiece's byte-fallback tokens.
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def byte_level_table(backend: tokenizers.Tokenizer, tokens: list[str]) -> list[bytes]:
     """The bytes of each entry of a byte-level vocabulary (GPT-2's).
 
-    Added tokens are plain text: their letters do not stand for bytes, also where the byte alphabet
-    has them ("señor"). The library's own decoder gets these wrong (tokenizers issue 1392). One that
-    the model's vocabulary has too ("Ġthe") is what the model means by it.
+    Added tokens are plain text, even if their letters are in the byte alphabet ("señor"), which the
+    library's decoder gets wrong (tokenizers issue 1392). An added token that is also in the model's
+    vocabulary ("Ġthe") has the model's bytes.
     """
     table = [_unmap_bytes(token) for token in tokens]
     for index in _added_only(backend):
@@ -33,10 +32,10 @@ def byte_level_table(backend: tokenizers.Tokenizer, tokens: list[str]) -> list[b
 
 
 def broken_bytes_as(backend: tokenizers.Tokenizer, tokens: list[str]) -> str:
-    """The error handler that reads bytes which are not UTF-8; "replace" for most tokenizers.
+    """The error handler for bytes that are not UTF-8; "replace" for most tokenizers.
 
     A single letter of the byte alphabet that was added as a token ("Ö") shares its id with a byte
-    (0xD6). The id means that byte where it is part of a character, and the letter elsewhere.
+    (0xD6). The id is that byte within a character, and the letter elsewhere.
     """
     both = set(backend.get_added_tokens_decoder()) - set(_added_only(backend))
     letters = {
@@ -46,37 +45,36 @@ def broken_bytes_as(backend: tokenizers.Tokenizer, tokens: list[str]) -> str:
     if not letters:
         return "replace"
 
-    def read(error: UnicodeError) -> tuple[str, int]:
+    def replace(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeDecodeError)
         broken = error.object[error.start : error.end]
-        # As "replace" does, one mark for all bytes of a character that was begun.
+        # Like "replace", one mark for all bytes of an incomplete character.
         return letters.get(broken[0], "\ufffd") if len(broken) == 1 else "\ufffd", error.end
 
     name = f"textgym-{bytes(sorted(letters)).hex()}"
-    codecs.register_error(name, read)
+    codecs.register_error(name, replace)
     return name
 
 
 def _added_only(backend: tokenizers.Tokenizer) -> list[int]:
     """The ids of added tokens that the model's own vocabulary does not have."""
-    own = backend.get_vocab(with_added_tokens=False)
+    vocabulary = backend.get_vocab(with_added_tokens=False)
     added = backend.get_added_tokens_decoder()
-    return [index for index, token in added.items() if token.content not in own]
+    return [index for index, token in added.items() if token.content not in vocabulary]
 
 
 def appended_table(
     backend: tokenizers.Tokenizer, decoder: dict[str, Any] | None, tokens: list[str]
 ) -> list[bytes] | None:
-    """The bytes that each token adds to a text that is not empty.
+    """The bytes that each token adds to a non-empty text.
 
     Args:
         backend: The tokenizer.
-        decoder: Its decoder, as its JSON describes it; None if it joins tokens with spaces.
-        tokens: The vocabulary by id; "" where an id has no token.
+        decoder: The JSON of its decoder; None if it joins tokens with spaces.
+        tokens: The vocabulary by id; "" for unused ids.
 
     Returns:
-        One ``bytes`` per id, or None if the decoder looks at more than one token at a time. Byte
-        tokens add a part of a character, which may be no text by itself.
+        One ``bytes`` per id, or None if decoding depends on more than one token.
     """
     if decoder is None:
         return None
@@ -89,7 +87,7 @@ def appended_table(
         table = [_piece(token, [], False) for token in tokens]
     elif decoder["type"] == "Sequence":
         table = _replaced(decoder["decoders"], tokens)
-    # The decoder sees what the normalizer made of an added token, which the vocabulary hides.
+    # The normalizer may change added tokens, so their bytes are measured.
     added = sorted(backend.get_added_tokens_decoder())
     measured = _measured(backend, tokens, added) if table is not None and added else None
     for index, piece in zip(added, measured or (), strict=False):
@@ -99,7 +97,7 @@ def appended_table(
 
 
 def byte_tokens(decoder: dict[str, Any] | None, tokens: list[str]) -> frozenset[int]:
-    """The ids of tokens that a decoder reads as one byte each (SentencePiece's byte fallback)."""
+    """The ids of SentencePiece's byte-fallback tokens, if the decoder has them."""
     parts = (decoder or {}).get("decoders", [])
     if not any(part["type"] == "ByteFallback" for part in parts):
         return frozenset()
@@ -111,7 +109,7 @@ def byte_tokens(decoder: dict[str, Any] | None, tokens: list[str]) -> frozenset[
 def _measured(
     backend: tokenizers.Tokenizer, tokens: list[str], ids: Iterable[int]
 ) -> list[bytes] | None:
-    """What the library writes for each of some tokens behind another one."""
+    """The bytes that the library writes for some tokens after another one."""
     anchor = next((index for index, token in enumerate(tokens) if token.isalnum()), None)
     if anchor is None:
         return None
@@ -129,7 +127,7 @@ def _replaced(parts: list[dict[str, Any]], tokens: list[str]) -> list[bytes] | N
         pairs.append((part["pattern"]["String"], part["content"]))
     fallback = bool(rest) and rest[0]["type"] == "ByteFallback"
     rest = rest[1:] if fallback else rest
-    # Behind Fuse there is one long text, of which only the start may be changed.
+    # After Fuse there is one text, of which only the start may be changed.
     if not rest or rest[0]["type"] != "Fuse":
         return None
     if any(part["type"] != "Strip" or part.get("stop") for part in rest[1:]):
@@ -146,7 +144,7 @@ def _piece(token: str, pairs: list[tuple[str, str]], fallback: bool) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in a byte-level vocabulary (GPT-2's)."""
+    """The byte of each printable character in a byte-level vocabulary (GPT-2's)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     alphabet = {chr(byte): byte for byte in printable}
@@ -161,5 +159,5 @@ def _unmap_bytes(token: str) -> bytes:
     """The bytes of one entry of a byte-level vocabulary."""
     try:
         return bytes([_BYTE_OF[character] for character in token])
-    except KeyError:  # Not of the byte alphabet: plain text, as in the library.
+    except KeyError:  # Not in the byte alphabet, so plain text, as in the library.
         return token.encode()

@@ -1,4 +1,4 @@
-"""A transformers tokenizer that is written in Python."""
+"""Transformers tokenizers that are written in Python."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class SlowTokenizer(Tokenizer):
 
     Args:
         tokenizer: The tokenizer.
-        name: Where it comes from.
-        encoder_decoder: Whether its model is an encoder-decoder; None if that is not known.
+        name: Its origin.
+        encoder_decoder: Whether the model is an encoder-decoder; None if unknown.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class SlowTokenizer(Tokenizer):
 
     @cached_property
     def prompt_frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens that belong before and behind a prompt."""
+        """The special tokens added before and after a prompt."""
         return prompt_frame(
             self, lambda text: list(self.tokenizer.encode(text)), self.encoder_decoder
         )
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some token ids; special tokens are visible in it."""
+        """The text of some token ids, special tokens included."""
         return str(
             self.tokenizer.decode(
                 list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -51,9 +51,9 @@ class SlowTokenizer(Tokenizer):
         )
 
     def is_added(self, index: int) -> bool:
-        """Whether an id is an added token, which is cut out of texts before all else."""
+        """Whether an id is an added token, which is matched before the text is tokenized."""
         return index in self.tokenizer.added_tokens_decoder
 
     def token(self, index: int) -> str:
-        """The vocabulary entry of one id, as the vocabulary spells it."""
+        """The vocabulary entry of one id."""
         return str(self.tokenizer.convert_ids_to_tokens(index))

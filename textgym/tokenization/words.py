@@ -9,15 +9,15 @@ from textgym.tokenization.base import EOS_NAMES, MAX_VOCABULARY, Tokenizer
 
 
 class WordTokenizer(Tokenizer):
-    """A closed vocabulary of words: one token a word, joined by single spaces.
+    """A closed vocabulary of words: each word is a token, and single spaces join them.
 
     Args:
-        words: The vocabulary, in the order of the ids. A word that is named like an
-            end-of-sequence token (``"<eos>"``, ``"</s>"``, ...) is eos.
-        add_eos: Append ``"<eos>"`` if no word is one.
+        words: The vocabulary, in the order of the ids. A word that is a common end-of-sequence
+            token (``"<eos>"``, ``"</s>"``, ...) is eos.
+        add_eos: Append ``"<eos>"`` if there is no eos.
 
     Raises:
-        TokenizerError: If the list is empty, or a word is repeated, empty or holds white space.
+        TokenizerError: If the list is empty, or a word is repeated, empty or contains whitespace.
     """
 
     separator = " "
@@ -25,17 +25,17 @@ class WordTokenizer(Tokenizer):
     def __init__(self, words: Sequence[str], add_eos: bool = True) -> None:
         self.words = list(words)
         if not self.words:
-            raise TokenizerError("the list of words is empty; give at least one word")
+            raise TokenizerError("the list of words is empty; pass at least one word")
         if len(self.words) >= MAX_VOCABULARY:
             raise TokenizerError(
-                f"the list of words has {len(self.words):,}, and {MAX_VOCABULARY - 1:,} are the "
-                "most; give a shorter one"
+                f"the list of words has {len(self.words):,} words; the maximum is "
+                f"{MAX_VOCABULARY - 1:,}"
             )
         for word in self.words:
             if not isinstance(word, str) or not word or word.split() != [word]:
                 raise TokenizerError(
                     f"{shown(word)} cannot be a word of a closed vocabulary; words are non-empty "
-                    "strings without white space"
+                    "strings without whitespace"
                 )
         eos = next((word for word in EOS_NAMES if word in self.words), None)
         if eos is None and add_eos:
@@ -50,7 +50,7 @@ class WordTokenizer(Tokenizer):
         self.eos_id = None if eos is None else self._ids[eos]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of white-space separated words.
+        """Token ids of whitespace-separated words.
 
         Raises:
             TokenizerError: If a word is not in the vocabulary.
@@ -70,7 +70,7 @@ class WordTokenizer(Tokenizer):
         return " ".join([words[index] for index in ids])
 
     def encode_continuation(self, text: str) -> list[int]:
-        """Token ids of white-space separated words."""
+        """Token ids of whitespace-separated words."""
         return self.encode(text)
 
     def token(self, index: int) -> str:

@@ -1,4 +1,4 @@
-"""Which tokens a policy may write."""
+"""The tokens that a policy may write."""
 
 from __future__ import annotations
 
@@ -9,26 +9,21 @@ from numpy.typing import NDArray
 
 from textgym.tokenization import FastTokenizer, SlowTokenizer, Tokenizer
 
-_KNOWN: WeakKeyDictionary[Tokenizer, NDArray[np.bool_]] = WeakKeyDictionary()
+# The mask is requested at every step, and takes milliseconds for large vocabularies.
+_CACHE: WeakKeyDictionary[Tokenizer, NDArray[np.bool_]] = WeakKeyDictionary()
 
 
 def writable_tokens(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """A mask ``[V]`` of the tokens that are text or end one; a new array.
 
-    Left out are the tokenizer's other special tokens (padding, unknown, beginning of sequence,
-    ...), as far as it declares them, and ids that no token has.
+    Other special tokens (padding, unknown, beginning of sequence, ...) and unused ids are False.
     """
-    if tokenizer not in _KNOWN:
-        # Asked for at every step, and large vocabularies take some milliseconds.
-        _KNOWN[tokenizer] = _writable(tokenizer)
-    return _KNOWN[tokenizer].copy()
-
-
-def _writable(tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    mask = np.array([tokenizer.token(index) != "" for index in range(tokenizer.vocab_size)])
-    mask[_special(tokenizer)] = False
-    mask[list(tokenizer.ends)] = True
-    return mask
+    if tokenizer not in _CACHE:
+        mask = np.array([tokenizer.token(index) != "" for index in range(tokenizer.vocab_size)])
+        mask[_special(tokenizer)] = False
+        mask[list(tokenizer.ends)] = True
+        _CACHE[tokenizer] = mask
+    return _CACHE[tokenizer].copy()
 
 
 def _special(tokenizer: Tokenizer) -> list[int]:

@@ -1,14 +1,14 @@
-"""Wrappers that change what an agent may do, or keep what it did.
+"""Wrappers of text environments.
 
-With :class:`TopKActions` it chooses among a language model's likeliest tokens, with
-:class:`SegmentActions` among whole pieces of text; :class:`ActionMasks` forbids tokens.
-:class:`RecordEpisodes` stores episodes as JSON lines. All wrap the single environment
-(``gymnasium.make``) and the batch (``gymnasium.make_vec``)::
+:class:`TopKActions` and :class:`SegmentActions` let the agent choose among tokens or pieces of text
+that a language model proposes, :class:`ActionMasks` forbids tokens, :class:`RecordEpisodes` stores
+episodes as JSON lines, and :class:`NumericInfos` leaves strings out of infos. All but the last wrap
+both the single environment (``gymnasium.make``) and the batch (``gymnasium.make_vec``)::
 
     env = TopKActions(gymnasium.make("TextGen/Sentiment-v0"), lm="textgym/tiny", k=8)
     envs = TopKActions(gymnasium.make_vec("TextGen/Sentiment-v0", num_envs=64), k=8)
 
-Importing this package does not import torch; using one of its names may.
+Importing this package does not import torch, but using one of its names may.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textgym.wrappers.segments import SegmentActions, SegmentEnv, SegmentVectorEnv
     from textgym.wrappers.topk import TopKActions, TopKEnv, TopKVectorEnv
 
-_HOMES = {
+_MODULES = {
     "ActionMasks": "masks",
     "ActionMasksEnv": "masks",
     "ActionMasksVectorEnv": "masks",
@@ -61,9 +61,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,6 @@
-"""Several continuations of each text, sampled from a language model side by side.
+"""Sampling of several continuations of each text from a language model.
 
-Each text stands in k rows of one batch, and all rows are decoded together, so m tokens cost m
-passes, whatever k. Random numbers come from outside: the same numbers give the same texts.
+Each text is repeated in k rows of one batch, so m tokens cost m forward passes for any k.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from textgym.wrappers.proposals import FrozenLM, Proposals, as_array
 
 
 class Continuations:
-    """What is proposed to the rows of a batch, each with its own random numbers and budget.
+    """Proposes continuations to the rows of a batch; each row has its own random generator.
 
     Args:
         frozen: The language model.
-        env: The environment that it writes for.
+        env: The environment.
         rows: Number of rows N.
         shape: Number k of continuations, and their length m.
         temperature: See `sample_continuations`.
 
     Raises:
-        SettingsError: If the environment's masks are known of the present text only.
+        SettingsError: If the environment's masks are only known for the current text.
     """
 
     def __init__(
@@ -47,25 +46,25 @@ class Continuations:
         self._rngs = [np.random.default_rng() for _ in range(rows)]
         self._limits = np.zeros(rows, np.intp)
 
-    def begin(self, texts: NDArray[np.int32], rows: Sequence[int]) -> None:
-        """Note where the budgets of new episodes end."""
+    def start_episodes(self, texts: NDArray[np.int32], rows: Sequence[int]) -> None:
+        """Set the maximal length of the texts of new episodes."""
         lengths = (texts[rows] >= 0).sum(1)
         width = texts.shape[1]
         self._limits[rows] = width if self._budget is None else lengths + self._budget
 
     def seed(self, row: int, seed: int | None) -> None:
-        """Seed the random numbers of a row; None goes on with the present ones."""
+        """Seed the generator of a row; None leaves it as it is."""
         if seed is not None:
-            # Not the environment's own stream, which is seeded with the number itself.
+            # A stream other than the environment's, which uses the seed itself.
             self._rngs[row] = np.random.default_rng([int(seed), self._shape[1]])
 
     def propose(self, texts: NDArray[np.int32], proposing: NDArray[np.bool_]) -> Proposals:
-        """Propose continuations of the texts ``[N, L]`` of some rows, and none of the others."""
+        """Propose continuations of the texts ``[N, L]`` of some rows, and none for the others."""
         room = np.where(proposing, self._limits - (texts >= 0).sum(1), 0)
         uniform = np.stack(
             [
-                rng.random(self._shape) if wanted else np.zeros(self._shape)
-                for rng, wanted in zip(self._rngs, proposing, strict=True)
+                rng.random(self._shape) if active else np.zeros(self._shape)
+                for rng, active in zip(self._rngs, proposing, strict=True)
             ]
         )
         return sample_continuations(
@@ -73,7 +72,7 @@ class Continuations:
         )
 
     def get_state(self) -> dict[str, Any]:
-        """Random generators, budgets, and what the language model remembers."""
+        """The random generators, budgets, and the texts in the language model's cache."""
         where = "the random generator of a row"
         return {
             "limits": self._limits.copy(),
@@ -82,7 +81,7 @@ class Continuations:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Restore a state of `get_state`."""
         self._limits = np.array(state["limits"], np.intp)
         for rng, generator in zip(self._rngs, state["generators"], strict=True):
             rng.bit_generator.state = from_plain(generator)
@@ -102,15 +101,16 @@ def sample_continuations(
 
     Args:
         frozen: The language model.
-        texts: ``[B, L]``, -1 where nothing is written.
-        room: ``[B]``, how many tokens each text may still get; 0 for one that is over.
-        uniform: Numbers in [0, 1), ``[B, k, m]``: one for each token.
-        temperature: Logits are divided by it; 1 is the model's own distribution.
-        closing: The tokens after which a continuation ends.
-        masks: From texts ``[n, L]`` to what may be written next, bool ``[n, V]``; None for all.
+        texts: ``[B, L]``, padded with -1.
+        room: ``[B]``, maximal number of further tokens of each text; 0 if its episode is over.
+        uniform: Random numbers in [0, 1), ``[B, k, m]``, one per token.
+        temperature: Divides the logits; 1 is the model's distribution.
+        closing: The tokens that end a continuation.
+        masks: Maps texts ``[n, L]`` to the allowed next tokens, bool ``[n, V]``; None allows all.
 
     Returns:
-        The observations of :class:`textgym.wrappers.SegmentActions`, likeliest continuation first.
+        The observations of :class:`textgym.wrappers.SegmentActions`, with the likeliest
+        continuation first.
     """
     rows, k, m = uniform.shape
     written = np.repeat(texts, k, axis=0)
@@ -126,32 +126,32 @@ def sample_continuations(
         alive &= step < left
         if not alive.any():
             break
-        at = np.flatnonzero(alive)
-        log_probs = frozen.log_probs(hidden[torch.from_numpy(at).to(hidden.device)])
+        active = np.flatnonzero(alive)
+        log_probs = frozen.log_probs(hidden[torch.from_numpy(active).to(hidden.device)])
         logits = log_probs / temperature
-        if masks is not None and not (allowed := masks(written[at])).all():
+        if masks is not None and not (allowed := masks(written[active])).all():
             logits.masked_fill_(torch.from_numpy(~allowed).to(logits.device), -torch.inf)
-        chosen = _drawn(logits, numbers[at, step])
-        sums[at] += as_array(log_probs.gather(1, chosen[:, None]))[:, 0]
+        chosen = _sample(logits, numbers[active, step])
+        sums[active] += as_array(log_probs.gather(1, chosen[:, None]))[:, 0]
         ids = chosen.cpu().numpy()
-        tokens[at, step] = written[at, ends[at] + step] = ids
-        alive[at[np.isin(ids, closing)]] = False
+        tokens[active, step] = written[active, ends[active] + step] = ids
+        alive[active[np.isin(ids, closing)]] = False
         hidden = frozen.hidden(written)
     order = np.argsort(-sums.reshape(rows, k), axis=1, kind="stable")
-    each = np.arange(rows)[:, None]
+    row = np.arange(rows)[:, None]
     return {
         "hidden": before,
-        "candidates": tokens.reshape(rows, k, m)[each, order],
-        "logprobs": np.minimum(sums.reshape(rows, k)[each, order], 0.0),
-        "outcomes": as_array(hidden).reshape(rows, k, -1)[each, order],
+        "candidates": tokens.reshape(rows, k, m)[row, order],
+        "logprobs": np.minimum(sums.reshape(rows, k)[row, order], 0.0),
+        "outcomes": as_array(hidden).reshape(rows, k, -1)[row, order],
     }
 
 
-def _drawn(logits: Tensor, uniform: NDArray[np.float64]) -> Tensor:
-    """One token a row, by inversion of the cumulative distribution."""
+def _sample(logits: Tensor, uniform: NDArray[np.float64]) -> Tensor:
+    """One token per row, by inverting the cumulative distribution."""
     cumulative = torch.softmax(logits.double(), -1).cumsum(-1)
     targets = torch.from_numpy(uniform).to(cumulative.device)[:, None] * cumulative[:, -1:]
-    # The first entry above the target is never one of probability 0: it would equal its
-    # predecessor. Rounding may leave no entry above it.
+    # The first entry above the target never has probability 0, as it would equal its predecessor.
+    # Rounding may leave no entry above the target.
     last = torch.nextafter(cumulative[:, -1:], torch.zeros_like(targets))
     return torch.searchsorted(cumulative, torch.minimum(targets, last), right=True)[:, 0]

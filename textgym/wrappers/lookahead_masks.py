@@ -1,7 +1,7 @@
-"""Masks of texts to come, for whoever plans several tokens ahead.
+"""Action masks of future texts, for planning several tokens ahead.
 
-``action_masks()`` tells of the present text. What :class:`textgym.wrappers.ActionMasks` forbids is
-a function of the text, which can be asked about any.
+``action_masks()`` is only for the current text, but the masks of
+:class:`textgym.wrappers.ActionMasks` are functions of any text.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from textgym.wrappers.nesting import layers
 
 
 def masks_after(env: Any) -> MaskFunction | None:
-    """What an environment of either kind allows after any texts, those to come included.
+    """The masks of an environment (single or batch) as a function of the texts.
 
     Args:
-        env: A text environment, in :class:`ActionMasks` or not.
+        env: A text environment, with or without :class:`ActionMasks` around it.
 
     Returns:
-        From texts ``[n, L]`` to masks ``[n, V]``; None if nothing tells.
+        Maps texts ``[n, L]`` to masks ``[n, V]``; None if the environment has no masks.
 
     Raises:
-        SettingsError: If a layer has masks of its own, which are known of the present text only.
+        SettingsError: If another wrapper has masks, which are only known for the current text.
     """
-    *around, bare = layers(env)
-    narrowing = [layer for layer in reversed(around) if isinstance(layer, ActionMasks)]
-    others = [layer for layer in around if hasattr(layer, "action_masks")]
+    *wrappers, bare = layers(env)
+    maskers = [layer for layer in reversed(wrappers) if isinstance(layer, ActionMasks)]
+    others = [layer for layer in wrappers if hasattr(layer, "action_masks")]
     if not isinstance(bare, (TextGenEnv, TextGenVectorEnv)) and hasattr(bare, "action_masks"):
         others.append(bare)
     for layer in others:
-        if layer not in narrowing:
+        if layer not in maskers:
             raise SettingsError(
-                f"{type(layer).__name__}.action_masks() tells of the present text alone, and here "
-                "several tokens are written at once; forbid them by textgym.wrappers.ActionMasks"
+                f"{type(layer).__name__}.action_masks() only masks the current text, but several "
+                "tokens are written at once; forbid tokens with textgym.wrappers.ActionMasks"
             )
     if not hasattr(bare, "action_masks"):
         return None
-    return _MasksAfter(writable_tokens(bare.tokenizer), narrowing)
+    return _MasksAfter(writable_tokens(bare.tokenizer), maskers)
 
 
 @dataclass(frozen=True)
 class _MasksAfter:
     allowed: Mask
-    narrowing: list[ActionMasks]
+    wrappers: list[ActionMasks]
 
     def __call__(self, texts: NDArray[np.int32]) -> Mask:
-        found = np.tile(self.allowed, (len(texts), 1))
-        for layer in self.narrowing:
-            found = layer.narrow(texts, found)
-        return found
+        masks = np.tile(self.allowed, (len(texts), 1))
+        for layer in self.wrappers:
+            masks = layer.narrow(texts, masks)
+        return masks

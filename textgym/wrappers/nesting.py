@@ -1,4 +1,4 @@
-"""Wrappers in layers: which kind to make around an environment, and who of them knows a thing."""
+"""Nested wrappers: the kind to make around an environment, and attribute lookup."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 
 def new_of_kind(cls: type[Any], env: Any, name: type[Any], kinds: tuple[type, type]) -> Any:
-    """What ``__new__`` of a class with two kinds of wrappers returns.
+    """A new wrapper of the kind (single or batch) of an environment.
 
     Args:
         cls: The class that is called.
-        env: The environment; None when unpickled, but then the class is one of the two.
-        name: The class that stands for both kinds.
-        kinds: The wrapper of a single environment, and that of a batch.
+        env: The environment; None when unpickling, where the class is one of the two kinds.
+        name: The common base class of both kinds.
+        kinds: The wrapper of a single environment, and the wrapper of a batch.
     """
     if cls is name:
         cls = kinds[isinstance(env, VectorEnv)]
@@ -32,10 +32,10 @@ def layers(env: Any) -> Iterator[Any]:
 
 
 def attribute(env: Any, name: str) -> Any:
-    """An attribute of the outermost layer that has it: vector wrappers hand none on.
+    """An attribute of the outermost layer that has it; vector wrappers do not forward attributes.
 
     Raises:
-        AttributeError: If none has it.
+        AttributeError: If no layer has it.
     """
     for layer in layers(env):
         if hasattr(layer, name):

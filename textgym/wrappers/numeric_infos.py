@@ -1,4 +1,4 @@
-"""Infos of numbers alone, for wrappers and collectors that turn everything into tensors."""
+"""A wrapper that keeps only the numbers of infos, for libraries that turn them into tensors."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from textgym.errors import SettingsError, shown
 
 
 class NumericInfos(VectorWrapper, gym.utils.RecordConstructorArgs):
-    """Leave out of a vector environment's infos what is not a number: prompts, responses, ...
+    """Remove all values that are not numbers (prompts, responses, ...) from a batch's infos.
 
     Gymnasium's ``NumpyToTorch`` (and any other ``ArrayConversion``) turns every value of ``info``
-    into a tensor, and there is none of strings. ``final_obs`` becomes one array, with zeros where
-    no episode ended. The texts of the last call are in :attr:`texts`.
+    into a tensor, which strings do not support. ``final_obs`` becomes one array, with zeros where
+    no episode ended. The removed values of the last call are in :attr:`texts`.
 
     Args:
         env: A vector environment.
-        keep: The names to keep, with their masks; None keeps all that are numbers. torchrl reads
-            ``["final_obs"]`` and no dictionaries.
+        keep: The names to keep, with their masks; None keeps all numbers. For torchrl, which does
+            not read dictionaries, use ``["final_obs"]``.
 
     Attributes:
-        texts: What was left out of the last ``info``.
-        autoreset_mode: The environment's, which torchrl asks for.
+        texts: The values removed from the last ``info``.
+        autoreset_mode: The environment's autoreset mode, which torchrl reads.
 
     Raises:
-        SettingsError: If it is not a batch, or `keep` is not a list of names.
+        SettingsError: If `env` is not a batch, or `keep` is not a list of names.
 
     Example:
         >>> import gymnasium as gym
@@ -73,31 +73,31 @@ class NumericInfos(VectorWrapper, gym.utils.RecordConstructorArgs):
     def _numbers(self, infos: dict[str, Any]) -> dict[str, Any]:
         if "final_obs" in infos and infos["final_obs"].dtype == object:
             infos = {**infos, "final_obs": _stacked(infos["final_obs"])}
-        numbers, self.texts = _divided(infos)
+        numbers, self.texts = _split(infos)
         if self.keep is None:
             return numbers
         names = {*self.keep, *(f"_{name}" for name in self.keep)}
         return {name: value for name, value in numbers.items() if name in names}
 
 
-def _divided(infos: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Numbers, and everything else, each with the masks that belong to them."""
+def _split(infos: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Numbers, and all other values, each with their masks."""
     numbers: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for name, value in infos.items():
-        # (A row's own column may be a dictionary with keys that are not strings.)
+        # A column of the row may be a dictionary with keys that are not strings.
         if isinstance(name, str) and name.startswith("_") and name[1:] in infos:
             continue
         if isinstance(value, dict):
-            inner, texts = _divided(value)
+            inner, texts = _split(value)
             parts = [(numbers, inner), (others, texts)]
         else:
             numeric = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
             parts = [(numbers if numeric else others, value)]
-        for part, kept in parts:
-            if isinstance(kept, dict) and not kept:
+        for part, selected in parts:
+            if isinstance(selected, dict) and not selected:
                 continue
-            part[name] = kept
+            part[name] = selected
             if f"_{name}" in infos:
                 part[f"_{name}"] = infos[f"_{name}"]
     return numbers, others

@@ -1,7 +1,4 @@
-"""A frozen language model that proposes tokens, fast: one cached decode for each new token.
-
-What this module does not do: step environments (:mod:`textgym.wrappers.topk` does).
-"""
+"""A frozen language model that proposes tokens, with one cached decode step per new token."""
 
 from __future__ import annotations
 
@@ -21,42 +18,39 @@ from textgym.lm.fingerprint import weights_hash
 from textgym.lm.model import LanguageModel
 
 Proposals: TypeAlias = dict[str, NDArray[Any]]
-"""An observation of the wrappers: arrays by name, with a first axis of rows in the batch."""
+"""An observation of the wrappers: arrays by name, whose first axis is the batch."""
 
-# Texts that the decoder remembers at most, in calls; then it begins anew.
-_CALLS = 128
+# Maximal number of calls whose texts stay in the decoder's cache.
+_MAX_CACHED_CALLS = 128
 
 
-class _Updates:
-    """Counts the steps of all optimizers: after one, a decoder begins anew.
-
-    It cannot know whose weights they were.
-    """
+class _OptimizerSteps:
+    """Counts the steps of all optimizers, after any of which a decoder's cache is invalid."""
 
     count = 0
 
 
-def _note_update(*_: Any) -> None:
-    _Updates.count += 1
+def _count_step(*_: Any) -> None:
+    _OptimizerSteps.count += 1
 
 
-register_optimizer_step_post_hook(_note_update)
+register_optimizer_step_post_hook(_count_step)
 
 
 class FrozenLM:
-    """A language model that is only read, with its decoder.
+    """A language model that is not trained, with its decoder.
 
-    It is pickled by its name, and loaded again when it is next used. A deep copy is the object
-    itself: what the decoder remembers is never more than a memo.
+    It is pickled by its name, and loaded on first use after unpickling. A deep copy is the object
+    itself, since results do not depend on the decoder's cache.
 
     Args:
-        name: Name or path, as :meth:`LanguageModel.load` takes it.
-        device: Where it runs; ``"auto"`` takes the GPU if there is one.
-        env: The environment that it writes for.
+        name: Name or path, see :meth:`LanguageModel.load`.
+        device: The device; ``"auto"`` is the GPU if there is one.
+        env: The environment.
 
     Raises:
-        SettingsError: If the environment is not one of texts.
-        ModelError: If the model cannot be loaded, or does not fit the environment.
+        SettingsError: If the environment is not a text environment.
+        ModelError: If the model cannot be loaded, or does not match the environment.
     """
 
     def __init__(self, name: str, device: str, env: Any) -> None:
@@ -68,9 +62,9 @@ class FrozenLM:
         self._vocab_size = int(actions.n)
         self._hash = None if tokenizer is None else tokenizer.agreement()
         self._loaded: tuple[LanguageModel, MemoDecoder] | None = self._load()
-        # What the decoder was fed since it last began anew.
+        # The texts read since the decoder's cache was last cleared.
         self._fed: list[NDArray[np.int32]] = []
-        self._updates = _Updates.count
+        self._steps = _OptimizerSteps.count
 
     def _load(self) -> tuple[LanguageModel, MemoDecoder]:
         lm = LanguageModel.load(self.name, device=self.device)
@@ -87,7 +81,7 @@ class FrozenLM:
     def hidden(self, tokens: NDArray[np.int32]) -> Tensor:
         """Hidden states ``[B, d]`` after texts ``[B, L]``, a new tensor."""
         self._loaded = self._loaded or self._load()
-        if len(self._fed) == _CALLS or self._updates != _Updates.count:
+        if len(self._fed) == _MAX_CACHED_CALLS or self._steps != _OptimizerSteps.count:
             self.forget()
         self._fed.append(tokens.copy())
         try:
@@ -98,33 +92,32 @@ class FrozenLM:
             raise
 
     def forget(self) -> None:
-        """Begin anew, so that equal seeds give equal numbers to the last bit.
+        """Clear the decoder's cache, so that equal seeds give bitwise equal results.
 
-        What is remembered saves work, and the work that is left is rounded in another order.
+        Results with and without a cache differ by rounding.
         """
-        self._fed, self._updates = [], _Updates.count
+        self._fed, self._steps = [], _OptimizerSteps.count
         if self._loaded is not None:
             self._loaded[1].invalidate()
 
     def get_state(self) -> dict[str, Any]:
-        """What the next numbers depend on to the last bit: the texts that are remembered.
+        """The texts in the decoder's cache, on which the next results depend bitwise.
 
-        A decode and a prefill are rounded differently, so the texts are kept in the order in which
-        they were read. Now and then the decoder begins anew, which bounds them.
+        Decode and prefill differ by rounding, so the texts are in the order of the calls.
         """
-        known = self._fed if self._updates == _Updates.count else []
-        return {"fed": np.stack(known) if known else None, "model": weights_hash(self.lm)}
+        fed = self._fed if self._steps == _OptimizerSteps.count else []
+        return {"fed": np.stack(fed) if fed else None, "model": weights_hash(self.lm)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Read the texts again, as they were read.
+        """Restore a state of `get_state` by reading its texts again.
 
         Raises:
-            SettingsError: If another model read them.
+            SettingsError: If it is of another model.
         """
         if state["model"] != weights_hash(self.lm):
             raise SettingsError(
-                f"another language model than {self.name} made the proposals; take the same one, "
-                "with the same weights"
+                f"the proposals were made by another language model than {self.name}; use the same "
+                "one, with the same weights"
             )
         self.forget()
         for texts in () if state["fed"] is None else np.asarray(state["fed"], np.int32):
@@ -143,14 +136,13 @@ class FrozenLM:
 
 
 def likeliest(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k likeliest tokens of each row, in falling order.
+    """The k likeliest tokens of each row, likeliest first.
 
-    Equal ones come in the order of their ids: ``torch.topk`` alone promises no order, and not even
-    which of several equal tokens it takes.
+    Ties are broken by the lower id, whereas ``torch.topk`` breaks them arbitrarily.
 
     Args:
         log_probs: ``[B, V]``.
-        k: How many.
+        k: Number of tokens.
 
     Returns:
         Tokens (int64) and their log-probabilities, both ``[B, k]``.
@@ -158,7 +150,7 @@ def likeliest(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, tokens = log_probs.topk(k, -1)
     least = values[:, -1:]
     enough = log_probs >= least
-    if bool((enough.sum(-1) > k).any()):  # A tie at the border.
+    if bool((enough.sum(-1) > k).any()):  # More than one token is tied for the k-th place.
         above = log_probs > least
         equal = enough & ~above
         taken = above | (equal & (equal.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
@@ -169,14 +161,14 @@ def likeliest(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def fillers(candidates: Any) -> Any:
-    """Which proposals of :class:`textgym.wrappers.TopKActions` only fill up.
+    """A mask of the proposals of :class:`textgym.wrappers.TopKActions` that are fillers.
 
     Args:
-        candidates: ``[..., k]``, an array or a tensor: proposed tokens. A filler repeats the first
-            one, and all others differ.
+        candidates: Proposed tokens ``[..., k]``, an array or a tensor. Fillers repeat the first
+            token; all others are distinct.
 
     Returns:
-        Booleans ``[..., k]`` of the same kind.
+        Bool ``[..., k]``, an array or a tensor like `candidates`.
     """
     repeated = candidates == candidates[..., :1]
     repeated[..., 0] = False
@@ -190,12 +182,12 @@ def as_array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def row_of(proposals: Proposals, row: int) -> Proposals:
-    """What a batch proposes to one of its rows, in arrays of its own."""
+    """A copy of the proposals of one row of a batch."""
     return {key: value[row].copy() for key, value in proposals.items()}
 
 
 def hidden_space(*shape: int) -> gym.spaces.Box:
-    """The space of hidden states; no architecture has bounds for them."""
+    """The space of hidden states, which are unbounded."""
     return gym.spaces.Box(-np.inf, np.inf, shape, np.float32)
 
 
@@ -205,46 +197,45 @@ def log_prob_space(k: int) -> gym.spaces.Box:
 
 
 def check_choices(actions: Any, k: int, stepping: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The choices of a batch, checked.
+    """The actions of a batch as an array ``[N]``, 0 for rows whose action is ignored.
 
     Args:
         actions: Integers ``[N]``.
         k: Number of proposals.
-        stepping: ``[N]``, the rows whose choice counts.
-
-    Returns:
-        ``[N]``; 0 for the rows that do not count.
+        stepping: ``[N]`` bool, the rows whose action counts.
 
     Raises:
-        ActionError: If their shape or dtype is wrong, or one is not below k.
+        ActionError: If their shape or dtype is wrong, or one is out of range.
     """
     try:
         array = np.asarray(actions)
     except ValueError as error:
-        raise ActionError(f"the actions are no array ({error}); give one choice a row") from error
+        raise ActionError(
+            f"the actions are not an array ({error}); pass one integer per row"
+        ) from error
     if array.shape != stepping.shape or array.dtype.kind not in "iu":
         raise ActionError(
-            f"actions of shape {array.shape} and dtype {array.dtype} are no choices; give integers "
-            f"of shape {stepping.shape}"
+            f"actions have shape {array.shape} and dtype {array.dtype}; pass integers of shape "
+            f"{stepping.shape}"
         )
     wrong = stepping & ((array < 0) | (array >= k))
     if wrong.any():
         row = int(wrong.argmax())
         raise ActionError(
-            f"row {row}: there is no proposal {int(array[row])}; there are {k}, so actions go from "
-            f"0 to {k - 1}"
+            f"row {row}: action {int(array[row])} is out of range; there are {k} proposals, so "
+            f"actions range from 0 to {k - 1}"
         )
     return np.where(stepping, array, 0).astype(np.intp)
 
 
 def check_count(name: str, value: Any) -> int:
-    """A whole number above 0.
+    """A positive integer.
 
     Raises:
-        SettingsError: If it is none.
+        SettingsError: If it is not one.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise SettingsError(f"{name}={value!r} has to be a whole number above 0")
+        raise SettingsError(f"{name}={value!r} has to be a positive integer")
     return int(value)
 
 
@@ -258,8 +249,8 @@ def _text_spaces(env: Any) -> tuple[Any, Any]:
     texts = env.single_observation_space if vector else env.observation_space
     actions = env.single_action_space if vector else env.action_space
     view = text_view(texts)
-    words = isinstance(actions, gym.spaces.Discrete) and actions.start == 0
-    if view is None or view.image_shape is not None or not words:
+    tokens = isinstance(actions, gym.spaces.Discrete) and actions.start == 0
+    if view is None or view.image_shape is not None or not tokens:
         raise SettingsError(
             "a language model proposes tokens in text environments (a Box of token ids and "
             f"Discrete tokens), but the observations are {texts} and the actions {actions}; wrap "

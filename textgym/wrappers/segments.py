@@ -1,4 +1,4 @@
-"""The agent chooses among pieces of text that a language model has sampled."""
+"""A wrapper whose actions choose among pieces of text that a language model samples."""
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ _ONE = np.ones(1, dtype=np.bool_)
 
 
 class SegmentActions:
-    """Choose among k continuations that a frozen language model has sampled.
+    """Choose among k continuations that a frozen language model samples.
 
-    An action writes up to ``segment`` tokens, one by one, until the chosen continuation or the
-    episode ends; its reward is the sum of theirs. (A discount within a segment would need one
-    between segments that depends on their length, which agents do not know of.)
+    An action writes up to ``segment`` tokens, until the chosen continuation or the episode ends,
+    and its reward is the undiscounted sum of their rewards.
     ``SegmentActions(env)`` is a :class:`SegmentEnv` (a ``gymnasium.Wrapper``) for a single
     environment, and a :class:`SegmentVectorEnv` (a ``VectorWrapper``) for a batch.
 
     ## Action Space
-    ``Discrete(k)``: which of the proposed continuations is written.
+    ``Discrete(k)``: the index of the continuation to write.
 
     ## Observation Space
-    ``Dict``, fresh arrays in each step:
+    ``Dict``, with new arrays in each step:
 
     * ``hidden``: float32 ``[d]``, the model's hidden state after the text.
     * ``candidates``: int32 ``[k, segment]``, the continuations, likeliest first; -1 after their
@@ -53,30 +52,38 @@ class SegmentActions:
       vocabulary).
     * ``outcomes``: float32 ``[k, d]``, the hidden state after each of them.
 
-    Nothing is proposed after the end of an episode: all candidates are -1 there, and
-    ``action_masks()``, the mask of the k choices, is False.
+    At the end of an episode all candidates are -1, and ``action_masks()``, the mask of the k
+    choices, is False.
 
-    No token is proposed that the environment's ``action_masks()`` forbid: they are drawn among the
-    others. :class:`textgym.wrappers.ActionMasks` goes inside, and its function is asked about every
-    token of every continuation.
+    Tokens that the environment's ``action_masks()`` forbid are not sampled. Put
+    :class:`textgym.wrappers.ActionMasks` inside; its function is called for every token of every
+    continuation.
 
-    ``reset(seed=...)`` seeds the sampling too, in a batch that of row i with ``seed + i``; the same
+    ``reset(seed=...)`` also seeds the sampling, in a batch with ``seed + i`` for row i. The same
     seed and the same choices give the same texts.
 
     Args:
-        env: A text environment, from ``gymnasium.make`` or ``gymnasium.make_vec``. The batch has to
-            be the bare one, or in ``ActionMasks``, as rows step at different times: other wrappers
-            go around this one.
-        lm: Name or path of the language model, as ``LanguageModel.load`` takes it.
+        env: A text environment, from ``gymnasium.make`` or ``gymnasium.make_vec``. Since rows step
+            at different times, wrappers of a batch other than ``ActionMasks`` go around this one.
+        lm: Name or path of the language model, see ``LanguageModel.load``.
         k: Number of continuations.
-        segment: Their length in tokens.
-        temperature: Of the sampling; 1 is the model's own distribution.
-        device: Where the model runs; ``"auto"`` takes the GPU if there is one.
+        segment: Their maximal length in tokens.
+        temperature: Sampling temperature; 1 is the model's distribution.
+        device: The model's device; ``"auto"`` is the GPU if there is one.
 
     Raises:
-        SettingsError: If k, segment or temperature is not above 0, or the environment is not one of
-            texts, or has masks that are known of the present text only.
-        ModelError: If the model cannot be loaded, or its tokens are not the environment's.
+        SettingsError: If k, segment or temperature is not positive, the environment is not a text
+            environment, or its masks are only known for the current text.
+        ModelError: If the model cannot be loaded, or does not match the environment.
+
+    Example:
+        >>> import gymnasium, textgym
+        >>> from textgym.wrappers import SegmentActions
+        >>> env = SegmentActions(gymnasium.make("TextGen-v0"), k=2, segment=4)
+        >>> obs, info = env.reset(seed=0)
+        >>> obs["candidates"].shape
+        (2, 4)
+        >>> obs, reward, terminated, truncated, info = env.step(0)
     """
 
     frozen: FrozenLM
@@ -118,10 +125,10 @@ class SegmentActions:
     def _set_up(
         self, env: Any, lm: str, k: int, segment: int, temperature: float, device: str, rows: int
     ) -> gym.spaces.Dict:
-        """Load the model; returns the observation space of a row."""
+        """Load the model; returns the observation space of one row."""
         self.k, self.segment = check_count("k", k), check_count("segment", segment)
         if isinstance(temperature, bool) or not 0 < temperature < np.inf:
-            raise SettingsError(f"temperature={temperature!r} has to be a number above 0")
+            raise SettingsError(f"temperature={temperature!r} has to be a positive number")
         self.temperature = float(temperature)
         self.frozen = FrozenLM(lm, device, env)
         self.continuations = Continuations(
@@ -138,10 +145,10 @@ class SegmentActions:
             }
         )
 
-    def _counting(self) -> NDArray[np.bool_]:
-        """Which proposals ``[N, k]`` write something."""
+    def _valid(self) -> NDArray[np.bool_]:
+        """A mask of the proposals that are not empty, ``[N, k]``."""
         if self._proposed is None:
-            raise ResetNeededError("call reset() before action_masks(): nothing is proposed yet")
+            raise ResetNeededError("call reset() before action_masks()")
         return self._proposed[..., 0] >= 0
 
 
@@ -165,12 +172,12 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
         self.action_space = gym.spaces.Discrete(self.k)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which proposals write something: bool ``[k]``; none after the end of an episode.
+        """A mask of the proposals, bool ``[k]``, all False at the end of an episode.
 
         Raises:
             ResetNeededError: Before the first ``reset``.
         """
-        masks: NDArray[np.bool_] = self._counting()[0]
+        masks: NDArray[np.bool_] = self._valid()[0]
         return masks
 
     def reset(
@@ -180,38 +187,38 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
         text, info = self.env.reset(seed=seed, options=options)
         self.frozen.forget()
         self.continuations.seed(0, seed)
-        self.continuations.begin(text[None], [0])
-        seen = self.continuations.propose(text[None], _ONE)
-        self._proposed = seen["candidates"].copy()
-        return row_of(seen, 0), info
+        self.continuations.start_episodes(text[None], [0])
+        obs = self.continuations.propose(text[None], _ONE)
+        self._proposed = obs["candidates"].copy()
+        return row_of(obs, 0), info
 
     def step(self, action: int) -> tuple[Proposals, float, bool, bool, dict[str, Any]]:
-        """Write the chosen continuation, or as much of it as the episode takes.
+        """Write the chosen continuation, until the episode or turn ends.
 
         Raises:
-            ActionError: If there is no such proposal; nothing changes.
-            TextGymError: As the wrapped environment does; then ``reset`` is due.
+            ActionError: If the action is invalid; nothing changes.
+            TextGymError: As for the wrapped environment; ``reset`` is then needed.
         """
         if self._proposed is None:
             raise ResetNeededError("call reset() before the first step(), and after an error")
         (choice,) = check_choices(np.reshape(action, -1), self.k, _ONE)
         tokens = self._proposed[0, choice]
         self._proposed = None
-        total, cost, costly = 0.0, 0.0, False
-        # Nothing is left to write after the end: the environment then says so.
+        total, cost, has_cost = 0.0, 0.0, False
+        # After the end of an episode there are no tokens, and the environment raises.
         for token in tokens[tokens >= 0].tolist() or [0]:
             text, reward, terminated, truncated, info = self.env.step(token)
             total += float(reward)
-            costly = costly or "cost" in info
+            has_cost = has_cost or "cost" in info
             cost += info.get("cost", 0.0)
-            # What was meant for this turn is not written into the next one.
+            # The rest of the continuation is not written into the next turn.
             if terminated or truncated or "turn" in info:
                 break
-        if costly:
+        if has_cost:
             info = {**info, "cost": cost}
-        seen = self.continuations.propose(text[None], np.array([not (terminated or truncated)]))
-        self._proposed = seen["candidates"].copy()
-        return row_of(seen, 0), total, terminated, truncated, info
+        obs = self.continuations.propose(text[None], np.array([not (terminated or truncated)]))
+        self._proposed = obs["candidates"].copy()
+        return row_of(obs, 0), total, terminated, truncated, info
 
 
 class SegmentVectorEnv(
@@ -219,8 +226,8 @@ class SegmentVectorEnv(
 ):
     """:class:`SegmentActions` around a batch, in the autoreset mode of the batch.
 
-    Rows write segments of different lengths, and some end within theirs: these wait until all are
-    done, and only then start anew, so no row takes a token that was meant for another episode.
+    A row whose segment or episode ends early waits for the others, and is reset only after all of
+    them are done.
     """
 
     def __init__(
@@ -236,14 +243,14 @@ class SegmentVectorEnv(
             self, lm=lm, k=k, segment=segment, temperature=temperature, device=device
         )
         VectorWrapper.__init__(self, env)
-        *around, native = layers(env)
+        *wrappers, native = layers(env)
         if not isinstance(native, TextGenVectorEnv) or not all(
-            isinstance(layer, ActionMasks) for layer in around
+            isinstance(layer, ActionMasks) for layer in wrappers
         ):
             raise SettingsError(
-                f"SegmentActions steps the rows of a batch one by one, which {env} does not allow; "
-                "wrap what gymnasium.make_vec returns for a text environment, and put other "
-                "wrappers around SegmentActions"
+                f"SegmentActions steps the rows of a batch separately, which {env} does not allow; "
+                "wrap a text environment from gymnasium.make_vec, and put other wrappers around "
+                "SegmentActions"
             )
         self.single_observation_space = self._set_up(
             env, lm, k, segment, temperature, device, env.num_envs
@@ -252,7 +259,7 @@ class SegmentVectorEnv(
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)
         self._native = native
-        self._seen: Proposals = {}
+        self._obs: Proposals = {}
         self._over = np.ones(env.num_envs, dtype=np.bool_)
 
     def reset(
@@ -268,18 +275,18 @@ class SegmentVectorEnv(
             seed = [int(seed) + row for row in range(self.num_envs)]
         for row in rows:
             self.continuations.seed(row, None if seed is None else seed[row])
-        self.continuations.begin(texts, list(rows))
+        self.continuations.start_episodes(texts, list(rows))
         self._over[list(rows)] = False
-        return self._propose_to(texts, np.isin(range(self.num_envs), list(rows))), infos
+        return self._propose(texts, np.isin(range(self.num_envs), list(rows))), infos
 
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Proposals, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Write the chosen continuation of each row, or as much of it as its episode takes.
+        """Write the chosen continuation of each row, until its episode or turn ends.
 
         Raises:
-            ActionError: If there is no such proposal; nothing changes.
-            TextGymError: As the wrapped environment does; then ``reset`` is due.
+            ActionError: If an action is invalid; nothing changes.
+            TextGymError: As for the wrapped environment; ``reset`` is then needed.
         """
         if self._proposed is None:
             raise ResetNeededError("call reset() before the first step(), and after an error")
@@ -297,74 +304,68 @@ class SegmentVectorEnv(
         infos: dict[str, Any] = {}
         texts = result.texts
         if mode is AutoresetMode.NEXT_STEP:
-            add_infos(infos, self.num_envs, result.told, result.reports)
+            add_infos(infos, self.num_envs, result.info_rows, result.infos)
             if over.any():
-                texts = self._start(over, infos)
+                texts = self._reset_rows(over, infos)
         elif mode is AutoresetMode.SAME_STEP and now_over.any():
             ended = np.flatnonzero(now_over)
             last = self.continuations.propose(texts, np.zeros_like(over))
-            reports = dict(zip(result.told.tolist(), result.reports, strict=True))
+            by_row = dict(zip(result.info_rows.tolist(), result.infos, strict=True))
             finals = [
-                {"final_obs": row_of(last, row), "final_info": reports.pop(row, {})}
+                {"final_obs": row_of(last, row), "final_info": by_row.pop(row, {})}
                 for row in ended.tolist()
             ]
-            object_rows = [final.pop("final_obs") for final in finals]
             add_infos(infos, self.num_envs, ended, finals)
-            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
-            for row, seen in zip(ended.tolist(), object_rows, strict=True):
-                infos["final_obs"][row] = seen
-            infos["_final_obs"] = now_over.copy()
-            add_infos(
-                infos, self.num_envs, np.array(list(reports), dtype=np.intp), [*reports.values()]
-            )
-            texts = self._start(now_over, infos)
+            others = np.array(list(by_row), dtype=np.intp)
+            add_infos(infos, self.num_envs, others, [*by_row.values()])
+            texts = self._reset_rows(now_over, infos)
         else:
-            add_infos(infos, self.num_envs, result.told, result.reports)
+            add_infos(infos, self.num_envs, result.info_rows, result.infos)
         self._over = np.zeros_like(over) if mode is AutoresetMode.SAME_STEP else now_over
-        self._seen = {}
-        seen = self._propose_to(texts, ~self._over)
-        return seen, result.rewards, result.terminated, result.truncated, infos
+        self._obs = {}
+        obs = self._propose(texts, ~self._over)
+        return obs, result.rewards, result.terminated, result.truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which proposals write something: bool ``[N, k]``; none in rows that are over.
+        """A mask of the proposals, bool ``[N, k]``, all False for rows that are over.
 
         Raises:
             ResetNeededError: Before the first ``reset``, and after an error.
         """
-        return self._counting()
+        return self._valid()
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
+        """The state of this wrapper alone; see :mod:`textgym.sb3.checkpoints.env_state`."""
         return {
-            "seen": {key: array.copy() for key, array in self._seen.items()},
+            "seen": {key: array.copy() for key, array in self._obs.items()},
             "proposed": self._proposed is not None,
             "over": self._over.copy(),
             **self.continuations.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
-        self._seen = {key: np.array(array) for key, array in state["seen"].items()}
-        self._proposed = self._seen["candidates"] if state["proposed"] else None
+        """Restore a state of `get_state`."""
+        self._obs = {key: np.array(array) for key, array in state["seen"].items()}
+        self._proposed = self._obs["candidates"] if state["proposed"] else None
         self._over = np.array(state["over"], np.bool_)
         self.continuations.set_state(state)
 
-    def _propose_to(self, texts: NDArray[np.int32], rows: NDArray[np.bool_]) -> Proposals:
-        """Observe all rows; those that are not to get new proposals keep theirs."""
-        seen = self.continuations.propose(texts, rows)
-        for key, array in self._seen.items():
-            seen[key][~rows] = array[~rows]
-        self._seen = {key: array.copy() for key, array in seen.items()}
-        self._proposed = self._seen["candidates"]
-        return seen
+    def _propose(self, texts: NDArray[np.int32], rows: NDArray[np.bool_]) -> Proposals:
+        """The observations of all rows, with new proposals for some of them."""
+        obs = self.continuations.propose(texts, rows)
+        for key, array in self._obs.items():
+            obs[key][~rows] = array[~rows]
+        self._obs = {key: array.copy() for key, array in obs.items()}
+        self._proposed = self._obs["candidates"]
+        return obs
 
-    def _start(self, rows: NDArray[np.bool_], infos: dict[str, Any]) -> NDArray[np.int32]:
+    def _reset_rows(self, rows: NDArray[np.bool_], infos: dict[str, Any]) -> NDArray[np.int32]:
         """Start new episodes in some rows; returns the texts of all."""
-        observed, started = self._native.reset(options={"reset_mask": rows.copy()})
-        texts = cast(NDArray[np.int32], observed)
-        at = np.flatnonzero(rows)
-        keys = [key for key in started if not key.startswith("_")]
-        reports = [{key: started[key][row] for key in keys} for row in at]
-        add_infos(infos, self.num_envs, at, reports)
-        self.continuations.begin(texts, at.tolist())
+        observations, reset_infos = self._native.reset(options={"reset_mask": rows.copy()})
+        texts = cast(NDArray[np.int32], observations)
+        indices = np.flatnonzero(rows)
+        keys = [key for key in reset_infos if not key.startswith("_")]
+        row_infos = [{key: reset_infos[key][row] for key in keys} for row in indices]
+        add_infos(infos, self.num_envs, indices, row_infos)
+        self.continuations.start_episodes(texts, indices.tolist())
         return texts

@@ -1,4 +1,4 @@
-"""The agent chooses among the k tokens that a language model finds likeliest."""
+"""A wrapper whose actions choose among the k likeliest tokens of a language model."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from textgym.wrappers.proposals import (
 )
 
 _ONE = np.ones(1, dtype=np.bool_)
-# So many nats a filler is below the least likely proposal: exp(-20) is 2e-9.
-_BELOW = 20.0
+# Difference in log-probability between the least likely proposal and a filler.
+_FILLER_MARGIN = 20.0
 
 
 class TopKActions:
@@ -42,34 +42,43 @@ class TopKActions:
     class. Rewards, flags and infos are the wrapped environment's.
 
     ## Action Space
-    ``Discrete(k)``: which of the proposed tokens is written.
+    ``Discrete(k)``: the index of the token to write.
 
     ## Observation Space
-    ``Dict``, fresh arrays in each step:
+    ``Dict``, with new arrays in each step:
 
     * ``hidden``: float32 ``[d]``, the model's hidden state after the text.
-    * ``candidates``: int32 ``[k]``, the proposed tokens, likeliest first; equally likely ones in
-      the order of their ids. Never one that the environment's ``action_masks()`` forbid, nor the
-      padding of the model's vocabulary. Where fewer than k are allowed, the likeliest one fills up.
-    * ``logprobs``: float32 ``[k]``, their log-probabilities in the whole vocabulary. One that only
-      fills up has 20 less than the least likely of the others: a finite number of a size that
-      networks can read, and nothing to a softmax.
+    * ``candidates``: int32 ``[k]``, the proposed tokens, likeliest first, with ties in the order of
+      their ids. Tokens that the environment's ``action_masks()`` forbid and the padding of the
+      model's vocabulary are left out. If fewer than k are allowed, fillers repeat the likeliest.
+    * ``logprobs``: float32 ``[k]``, their log-probabilities in the whole vocabulary. Fillers have
+      20 less than the least likely of the others: finite, but negligible in a softmax.
 
-    ``action_masks()`` is False for what only fills up; choosing it writes the token all the same.
+    ``action_masks()`` is False for fillers; choosing one writes its token nevertheless.
 
-    Acting costs one forward pass over one token a row.
+    Each step costs one forward pass over one token per row.
 
     Args:
         env: A text environment, from ``gymnasium.make`` or ``gymnasium.make_vec``.
-        lm: Name or path of the language model, as ``LanguageModel.load`` takes it. Pickled
-            environments load it again by this name.
+        lm: Name or path of the language model, see ``LanguageModel.load``. Pickled environments
+            load it again by this name.
         k: Number of proposals.
-        device: Where the model runs; ``"auto"`` takes the GPU if there is one.
+        device: The model's device; ``"auto"`` is the GPU if there is one.
 
     Raises:
-        SettingsError: If k is not from 1 to the size of the vocabulary, or the environment is not
-            one of texts.
-        ModelError: If the model cannot be loaded, or its tokens are not the environment's.
+        SettingsError: If k is not between 1 and the vocabulary's size, or the environment is not a
+            text environment.
+        ModelError: If the model cannot be loaded, or does not match the environment.
+
+    Example:
+        >>> import gymnasium, textgym
+        >>> from textgym.wrappers import TopKActions
+        >>> env = TopKActions(gymnasium.make("TextGen-v0"), k=4)
+        >>> env.action_space
+        Discrete(4)
+        >>> obs, info = env.reset(seed=0)
+        >>> obs["candidates"].shape, obs["logprobs"].shape
+        ((4,), (4,))
     """
 
     frozen: FrozenLM
@@ -95,13 +104,13 @@ class TopKActions:
         return self.frozen.name
 
     def _set_up(self, env: Any, lm: str, k: int, device: str) -> gym.spaces.Dict:
-        """Load the model; returns the observation space of a row."""
+        """Load the model; returns the observation space of one row."""
         self.k = check_count("k", k)
         self.frozen = FrozenLM(lm, device, env)
         size = self.frozen.lm.vocab_size
         if self.k > size:
             raise SettingsError(
-                f"k={k} is more than the {size} tokens of {lm!r}; give k from 1 to {size}"
+                f"k={k} is more than the {size} tokens of {lm!r}; use k from 1 to {size}"
             )
         return gym.spaces.Dict(
             {
@@ -112,21 +121,21 @@ class TopKActions:
         )
 
     def _propose(self, hidden: Tensor, allowed: NDArray[np.bool_] | None = None) -> Proposals:
-        """The observations of texts.
+        """The observations after texts.
 
         Args:
-            hidden: The hidden states ``[B, d]`` after them.
-            allowed: ``[B, V]``, the tokens that may be proposed; None: all.
+            hidden: The hidden states of the texts, ``[B, d]``.
+            allowed: ``[B, V]``, the tokens that may be proposed; None for all.
         """
-        every = self.frozen.log_probs(hidden)
+        vocabulary = self.frozen.log_probs(hidden)
         if allowed is not None and not allowed.all():
-            every.masked_fill_(torch.from_numpy(~allowed).to(every.device), -torch.inf)
-        tokens, log_probs = likeliest(every, self.k)
-        filling = log_probs.isneginf()
-        if bool(filling.any()):
-            tokens = torch.where(filling, tokens[:, :1], tokens)
-            least = log_probs.masked_fill(filling, 0.0).amin(1, keepdim=True)
-            log_probs = torch.where(filling, least - _BELOW, log_probs)
+            vocabulary.masked_fill_(torch.from_numpy(~allowed).to(vocabulary.device), -torch.inf)
+        tokens, log_probs = likeliest(vocabulary, self.k)
+        filler = log_probs.isneginf()
+        if bool(filler.any()):
+            tokens = torch.where(filler, tokens[:, :1], tokens)
+            least = log_probs.masked_fill(filler, 0.0).amin(1, keepdim=True)
+            log_probs = torch.where(filler, least - _FILLER_MARGIN, log_probs)
         return {
             "hidden": as_array(hidden),
             "candidates": tokens.cpu().numpy().astype(np.int32),
@@ -158,31 +167,31 @@ class TopKEnv(TopKActions, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         """Write the chosen token.
 
         Raises:
-            ActionError: If there is no such proposal; nothing changes.
-            TextGymError: As the wrapped environment does.
+            ActionError: If an action is invalid; nothing changes.
+            TextGymError: As for the wrapped environment.
         """
         if self._tokens is None:
             raise ResetNeededError("call reset() before the first step()")
         (choice,) = check_choices(np.reshape(action, -1), self.k, _ONE)
         text, reward, terminated, truncated, info = self.env.step(int(self._tokens[choice]))
-        seen = self._observe(text, over=terminated or truncated)
-        return seen, float(reward), terminated, truncated, info
+        obs = self._observe(text, over=terminated or truncated)
+        return obs, float(reward), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which proposals do not only fill up: bool ``[k]``.
+        """A mask of the proposals that are not fillers, bool ``[k]``.
 
         Raises:
             ResetNeededError: Before the first ``reset``.
         """
-        return _counting(self._tokens)
+        return _not_fillers(self._tokens)
 
     def _observe(self, text: NDArray[np.int32], over: bool) -> Proposals:
         allowed = None
         if not over and self.env.has_wrapper_attr("action_masks"):
             allowed = self.env.get_wrapper_attr("action_masks")()[None]
-        seen = row_of(self._propose(self.frozen.hidden(text[None]), allowed), 0)
-        self._tokens = seen["candidates"].copy()
-        return seen
+        obs = row_of(self._propose(self.frozen.hidden(text[None]), allowed), 0)
+        self._tokens = obs["candidates"].copy()
+        return obs
 
 
 class TopKVectorEnv(TopKActions, VectorWrapper[Any, Any, Any, Any, Any], RecordConstructorArgs):
@@ -222,12 +231,12 @@ class TopKVectorEnv(TopKActions, VectorWrapper[Any, Any, Any, Any, Any], RecordC
         Under SAME_STEP, ``final_obs`` are observations of this wrapper.
 
         Raises:
-            ActionError: If there is no such proposal; nothing changes.
-            TextGymError: As the wrapped environment does.
+            ActionError: If an action is invalid; nothing changes.
+            TextGymError: As for the wrapped environment.
         """
         if self._tokens is None:
             raise ResetNeededError("call reset() before the first step()")
-        # A row that starts anew in this step ignores its action.
+        # A row that is reset in this step ignores its action.
         stepping = ~self._over if self._next_step else np.ones_like(self._over)
         choices = check_choices(actions, self.k, stepping)
         tokens = self._tokens[np.arange(self.num_envs), choices]
@@ -235,64 +244,65 @@ class TopKVectorEnv(TopKActions, VectorWrapper[Any, Any, Any, Any, Any], RecordC
         self._over = terminated | truncated
         ended = np.flatnonzero(infos.get("_final_obs", []))
         if len(ended):
-            infos = {**infos, "final_obs": self._observe_ends(texts, infos["final_obs"], ended)}
+            infos = {
+                **infos,
+                "final_obs": self._final_observations(texts, infos["final_obs"], ended),
+            }
         return self._observe(texts), rewards, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which proposals do not only fill up: bool ``[N, k]``.
+        """A mask of the proposals that are not fillers, bool ``[N, k]``.
 
         Raises:
             ResetNeededError: Before the first ``reset``.
         """
-        return _counting(self._tokens)
+        return _not_fillers(self._tokens)
 
     def get_state(self) -> dict[str, Any]:
-        """What this wrapper itself goes on from; see :mod:`textgym.sb3.checkpoints.env_state`."""
+        """The state of this wrapper alone; see :mod:`textgym.sb3.checkpoints.env_state`."""
         tokens = None if self._tokens is None else self._tokens.copy()
         return {"tokens": tokens, "over": self._over.copy(), **self.frozen.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Restore a state of `get_state`."""
         tokens = state["tokens"]
         self._tokens = None if tokens is None else np.array(tokens, np.int32)
         self._over = np.array(state["over"], np.bool_)
         self.frozen.set_state(state)
 
     def _observe(self, texts: NDArray[np.int32]) -> Proposals:
-        seen = self._propose(self.frozen.hidden(texts), self._allowed())
-        self._tokens = seen["candidates"].copy()
-        return seen
+        obs = self._propose(self.frozen.hidden(texts), self._allowed())
+        self._tokens = obs["candidates"].copy()
+        return obs
 
     def _allowed(self) -> NDArray[np.bool_] | None:
-        """What the outermost layer with masks allows, ``[N, V]``; after an end it says nothing."""
+        """The masks of the outermost layer that has them, ``[N, V]``; all True after an end."""
         try:
-            ask = attribute(self.env, "action_masks")
+            action_masks = attribute(self.env, "action_masks")
         except AttributeError:
             return None
-        masks: NDArray[np.bool_] = ask()
+        masks: NDArray[np.bool_] = action_masks()
         over = np.zeros_like(self._over) if self._same_step else self._over
         return masks | over[:, None]
 
-    def _observe_ends(
+    def _final_observations(
         self, texts: NDArray[np.int32], finals: NDArray[Any], ended: NDArray[np.intp]
     ) -> NDArray[Any]:
-        """Observe the last texts of the rows that ended.
+        """The observations of the last texts of the rows that ended.
 
-        All rows are decoded, those that go on too: each has one new token, so it is one pass, and
-        the next call finds their part of it remembered.
+        All rows are decoded, because the cache has the new tokens of the others for the next call.
         """
         texts = texts.copy()
         texts[ended] = np.stack([finals[row] for row in ended])
-        seen = self._propose(self.frozen.hidden(texts)[ended])
-        observed = np.full(self.num_envs, None, dtype=object)
-        for at, row in enumerate(ended):
-            observed[row] = row_of(seen, at)
-        return observed
+        obs = self._propose(self.frozen.hidden(texts)[ended])
+        observations = np.full(self.num_envs, None, dtype=object)
+        for index, row in enumerate(ended):
+            observations[row] = row_of(obs, index)
+        return observations
 
 
-def _counting(tokens: NDArray[np.int32] | None) -> NDArray[np.bool_]:
-    """Which proposals count as choices of their own."""
+def _not_fillers(tokens: NDArray[np.int32] | None) -> NDArray[np.bool_]:
     if tokens is None:
-        raise ResetNeededError("call reset() before action_masks(): nothing is proposed yet")
-    counting: NDArray[np.bool_] = ~fillers(tokens)
-    return counting
+        raise ResetNeededError("call reset() before action_masks()")
+    mask: NDArray[np.bool_] = ~fillers(tokens)
+    return mask

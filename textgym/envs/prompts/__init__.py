@@ -1,1 +1,1 @@
-"""Where episodes start: prompts drawn, rendered and checked."""
+"""Prompts: drawing, rendering and checking them."""

@@ -1,4 +1,4 @@
-"""Prompts that are messages: rendered by the tokenizer's chat template, as rows are drawn."""
+"""Prompts that are messages, rendered with the tokenizer's chat template."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Chat: TypeAlias = "bool | Literal['auto']"
 
 
 class ChatSource(Source):
-    """The rows of another source, with prompts that a chat template has rendered.
+    """The rows of another source, with prompts rendered by a chat template.
 
     A row's ``prompt`` is the rendered text, generation prompt included, and its column ``messages``
-    holds the messages. A prompt that is a string is one message of the user.
+    holds the messages. A string is one user message.
 
     Args:
-        source: Where the rows come from.
+        source: The source of the rows.
         template: The tokenizer's chat template.
 
     Attributes:
-        task: The task whose rows they are, if it is one.
+        task: The task whose rows they are, if any.
     """
 
     def __init__(self, source: Source, template: ChatTemplate) -> None:
@@ -51,20 +51,20 @@ class ChatSource(Source):
         return self._rendered(self._source.item(index))
 
     def complete_row(self, row: Row) -> Row:
-        """Complete a row of the user's, and render it."""
+        """A row given by the user, completed and rendered."""
         return self._rendered(self._source.complete_row(row))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """Tokens to allow for a prompt."""
+        """The default of ``max_prompt_tokens``."""
         return self._source.prompt_budget(tokenizer)
 
     def default_reward(self) -> RewardSpec:
-        """The source's own reward; a task's reads what the user says, without the template."""
+        """The source's reward; a task's reward gets the user's text without the template."""
         reward = self._source.default_reward()
         return OnUserText(reward) if isinstance(reward, TaskReward) else reward
 
     def lists(self) -> list[FiniteSource]:
-        """The finite lists that the source draws from; their prompts are not rendered."""
+        """The finite lists that the source draws from, with prompts that are not rendered."""
         return self._source.lists()
 
     def _rendered(self, row: Row) -> Row:
@@ -73,20 +73,20 @@ class ChatSource(Source):
 
 
 def task_row(row: Row, template: ChatTemplate | None) -> Row:
-    """A row as its task reads it: what the user says is the prompt, not what a template made of it.
+    """A row as its task expects it: the prompt is the user's text, without the template.
 
     Args:
         row: The row.
-        template: What has rendered its prompt; None: nothing.
+        template: The template that rendered its prompt, if any.
     """
     return row if template is None else {**row, "prompt": user_text(row["messages"])}
 
 
 class OnUserText:
-    """A task's reward or cost, whose prompts are what the user says, without the template.
+    """A task's reward or cost, called with the user's text instead of the rendered prompt.
 
     Args:
-        function: The function, in a reward's signature.
+        function: The function, with a reward's signature.
     """
 
     def __init__(self, function: RewardFunction) -> None:
@@ -97,7 +97,7 @@ class OnUserText:
     def __call__(
         self, prompts: list[str], completions: list[str], **columns: Any
     ) -> Sequence[float | None]:
-        """What the function returns."""
+        """Call the function with the user's text as prompts."""
         texts = [user_text(messages) for messages in columns["messages"]]
         values: Sequence[float | None] = self._call(texts, list(completions), columns)
         return values
@@ -107,7 +107,7 @@ class OnUserText:
 
 
 def messages_of(prompt: Any) -> list[Message]:
-    """The messages of a prompt; a string is one message of the user."""
+    """The messages of a prompt; a string is one user message."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [dict(message) for message in prompt]
@@ -119,14 +119,14 @@ def chat_template(
     """The template that renders an environment's prompts; None if they are plain text.
 
     Args:
-        name: The environment, for errors.
-        chat: True, False or "auto": render if the source's prompts are messages.
-        source: Where prompts come from.
-        tokenizer: Its template.
+        name: The environment's name, for errors.
+        chat: True, False or "auto" (render if the source's prompts are messages).
+        source: The source of the prompts.
+        tokenizer: The tokenizer with the template.
 
     Raises:
-        SettingsError: If `chat` is something else, or the tokenizer has no template.
-        DataError: If the prompts are messages, but are not to be rendered.
+        SettingsError: If `chat` is invalid, or the tokenizer has no template.
+        DataError: If the prompts are messages, but `chat` is False.
     """
     if not isinstance(chat, (bool, np.bool_)) and chat != "auto":
         raise SettingsError(f"{name}: chat={chat!r} is unknown; use True, False or 'auto'")
@@ -134,7 +134,7 @@ def chat_template(
     if messages and chat is not True and chat != "auto":
         raise DataError(
             f"{name}: the prompts of {source.name} are messages, which chat=False does not render; "
-            "leave chat out, or give prompts that are strings"
+            "omit chat, or use strings as prompts"
         )
     if not messages and chat is not True:
         return None
@@ -144,23 +144,23 @@ def chat_template(
     if tokenizer.encoder_decoder:
         raise SettingsError(
             f"{name}: the chat template of {tokenizer.name!r} cannot be used, because its model is "
-            "an encoder-decoder: the first eos ends what the encoder reads, and a template may "
-            "write one after each turn; give prompts as strings, and leave chat out"
+            "an encoder-decoder: the first eos ends the encoder's input, and a template may write "
+            "one after each turn; use strings as prompts, and omit chat"
         )
     return tokenizer.chat_template
 
 
 def no_template(tokenizer: Tokenizer) -> str:
-    """What to do where messages meet an environment that renders none."""
+    """The part of an error that says why messages are not rendered, and what to do."""
     if tokenizer.chat_template is not None:
         return (
-            "the environment's first prompt is a string, so that none is rendered; chat=True "
-            "renders both (a string is one message of the user)"
+            "the environment's first prompt is a string, so prompts are not rendered; use "
+            "chat=True to render both (a string is one user message)"
         )
     return (
         f"the tokenizer {tokenizer.name!r} has no chat template; use the tokenizer of an "
         "instruction-tuned model (tokenizer=..., or --lm for an agent), set "
-        "tokenizer.chat_template of a transformers tokenizer, or give prompts as strings"
+        "tokenizer.chat_template of a transformers tokenizer, or use strings as prompts"
     )
 
 
@@ -169,10 +169,10 @@ def _gives_messages(source: Source, tokenizer: Tokenizer) -> bool:
     if isinstance(source, TaskSource):
         return False
     if not source.repeatable and tokenizer.chat_template is None:
-        return False  # A look at what a function makes may change what it makes next.
+        return False  # Calling a prompt function may change what it returns next.
     try:
         return is_conversation(source.item(0)["prompt"])
     except TextGymError:
         if source.repeatable:
             raise
-        return False  # A function that fails says so when it is called for an episode.
+        return False  # The function raises again when it is called for an episode.

@@ -1,8 +1,7 @@
-"""Whether the prompts of a resumed environment are those that it has drawn from so far.
+"""Comparison of the prompts of a resumed environment with those of its saved state.
 
-The rows of a list are compared one by one, by content. A file may have been mended between two
-runs: a row that no episode started from may be another one, and rows may have been added (those
-that were left out as they could not be used, say). What was drawn has to be what it was.
+The rows of a list are compared by content. A file may be corrected between two runs: rows may be
+added, and rows that no episode has started from may change. Rows that were drawn must be the same.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from textgym.tasks.sources.lists import MAX_CHECKED, ListSource
 
 
 def plain_row(row: Row, where: str) -> dict[str, Any]:
-    """A row as JSON can hold it.
+    """A row as JSON-serializable values.
 
     Raises:
-        DataError: If a column cannot be written.
+        DataError: If JSON cannot represent a column.
     """
     return {
         column: to_plain(value, f"{where}: the column {column!r}") for column, value in row.items()
@@ -35,9 +34,9 @@ def plain_row(row: Row, where: str) -> dict[str, Any]:
 
 
 def rows_state(source: Source) -> dict[str, Any]:
-    """The sizes of a source's lists, a hash of each row, and which were drawn.
+    """The sizes of a source's lists, a hash of each row, and which rows were drawn.
 
-    Nothing where it has no lists, or one that is too long.
+    Empty if the source has no lists, or one that is too long.
     """
     lists = _lists(source)
     if not lists:
@@ -52,9 +51,9 @@ def rows_state(source: Source) -> dict[str, Any]:
 def accept_rows(
     source: Source, state: Mapping[str, Any], name: str
 ) -> list[NDArray[np.bool_]] | None:
-    """Whether a source can take the place of the one that a state was taken with.
+    """The rows of a source that had been drawn when a state was saved.
 
-    If it differs, but not in what was drawn, a `DataWarning` says so.
+    Warns with a `DataWarning` if other rows have changed.
 
     Args:
         source: The source.
@@ -62,30 +61,30 @@ def accept_rows(
         name: The environment's name.
 
     Returns:
-        For each of its lists the rows that had been drawn; None if it cannot.
+        A mask of the drawn rows for each list; None if a drawn row has changed.
     """
     lists = _lists(source)
     sizes = state["list_sizes"]
     if not lists or len(sizes) != len(lists):
         return None
     if not sum(sizes) == len(state["row_hashes"]) == len(state["row_drawn"]):
-        raise ValueError("the number of rows of prompts")
+        raise ValueError("wrong number of rows of prompts")
     ends = np.cumsum(sizes)[:-1]
     hashes = np.split(np.asarray(state["row_hashes"], dtype=np.int64), ends)
     drawn = np.split(np.asarray(state["row_drawn"], dtype=np.bool_), ends)
     found: list[NDArray[np.bool_]] = []
     changed = 0
-    for rows, then, which in zip(lists, hashes, drawn, strict=True):
-        now = _digests(rows)
-        matched = _matched(now, then, which)
-        if matched is None:
+    for rows, old, old_drawn in zip(lists, hashes, drawn, strict=True):
+        new = _digests(rows)
+        new_drawn = _match_rows(new, old, old_drawn)
+        if new_drawn is None:
             return None
-        found.append(matched)
-        changed += len(now) - int(np.isin(now, then).sum())
+        found.append(new_drawn)
+        changed += len(new) - int(np.isin(new, old).sum())
     if changed:
         warnings.warn(
-            f"{name}: {changed} rows of prompts were changed or added since the state was taken; "
-            "no episode had started from them, so the training continues with them as they are",
+            f"{name}: {changed} rows of prompts were changed or added since the state was saved; "
+            "no episode had started from them, so training continues with the new rows",
             DataWarning,
             stacklevel=2,
         )
@@ -93,29 +92,29 @@ def accept_rows(
 
 
 def mark_drawn(source: Source, drawn: Sequence[NDArray[np.bool_]]) -> None:
-    """Let rows count as drawn, as `accept_rows` returned them."""
+    """Mark the rows as drawn that `accept_rows` returned."""
     for rows, mask in zip(_lists(source) or (), drawn, strict=False):
         rows.drawn[:] = mask
 
 
-def _matched(
-    now: NDArray[np.int64], then: NDArray[np.int64], drawn: NDArray[np.bool_]
+def _match_rows(
+    new: NDArray[np.int64], old: NDArray[np.int64], drawn: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
-    """Which rows were drawn, if those that were are what they were; else None."""
-    if len(now) == len(then):
-        return None if (drawn & (now != then)).any() else drawn
-    # Rows were added: the others are all there, in their order.
-    found = np.zeros(len(now), dtype=np.bool_)
-    at = 0
-    for index, digest in enumerate(now.tolist()):
-        if at < len(then) and digest == int(then[at]):
-            found[index] = drawn[at]
-            at += 1
-    return found if at == len(then) else None
+    """The mask `drawn` of the old rows for the new rows; None if a drawn row has changed."""
+    if len(new) == len(old):
+        return None if (drawn & (new != old)).any() else drawn
+    # Rows were added, so that the old ones have to be a subsequence of the new ones.
+    found = np.zeros(len(new), dtype=np.bool_)
+    matched = 0
+    for index, digest in enumerate(new.tolist()):
+        if matched < len(old) and digest == int(old[matched]):
+            found[index] = drawn[matched]
+            matched += 1
+    return found if matched == len(old) else None
 
 
 def _lists(source: Source) -> list[ListSource] | None:
-    """The lists of a source; None if there are none, or one is too long to be compared."""
+    """The lists of a source; None if it has none, or one is too long to compare."""
     lists = [one for one in source.lists() if isinstance(one, ListSource)]
     if not lists or any(one.size > MAX_CHECKED for one in lists):
         return None
@@ -123,7 +122,7 @@ def _lists(source: Source) -> list[ListSource] | None:
 
 
 def _digests(rows: ListSource) -> NDArray[np.int64]:
-    """A hash of each row, 63 bits; 0 for one that JSON cannot hold. Computed once."""
+    """A 63-bit hash of each row, computed once; 0 if JSON cannot represent the row."""
     if rows.digests is None:
         rows.digests = np.array(
             [_digest(rows, index) for index in range(rows.size)], dtype=np.int64

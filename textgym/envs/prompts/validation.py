@@ -1,6 +1,6 @@
-"""The prompts of finite lists are tokenized before the first episode.
+"""Validation of the prompts of finite lists when an environment is made.
 
-So one that does not fit shows when the environment is made, not hours later, when it is drawn.
+An invalid prompt thus raises before training, not hours later, when it is drawn.
 """
 
 from __future__ import annotations
@@ -18,43 +18,44 @@ if TYPE_CHECKING:
     from textgym.envs.settings import Settings
 
 Fit = Callable[[str, Any], Sequence[int] | None]
-"""From the place of a row (for errors) and its prompt to the token ids; None if it is skipped."""
+"""Maps a row's place (for errors) and its prompt to token ids, or to None if it is skipped."""
 
-_SEEN: dict[str, dict[int, str]] = {}
-"""What was found in lists that were looked at before: evaluation makes its environments often."""
+# Invalid rows of the lists checked before, since evaluation makes its environments repeatedly.
+_CHECKED: dict[str, dict[int, str]] = {}
+_MAX_CHECKED_LISTS = 64
 
-_MAX_SEEN = 64
-_NAMED = 5
+# Maximal number of rows that a warning names.
+_MAX_NAMED = 5
 
 
 def check_prompts(settings: Settings, fit: Fit) -> None:
-    """Look at the prompts of every finite list that a source draws from.
+    """Check the prompts of every finite list that a source draws from.
 
-    Rows whose prompt cannot be used are left out if ``on_bad_row`` is ``"skip"``; what was left out
-    is reported by one `DataWarning`.
+    If ``on_bad_row`` is ``"skip"``, rows with an invalid prompt are left out with a `DataWarning`.
 
     Args:
         settings: The environment's settings.
-        fit: Tokenizes a prompt and cuts it to size.
+        fit: Tokenizes and truncates a prompt.
 
     Raises:
         PromptError: If a prompt does not fit or cannot be tokenized, or ``prompt_overflow="skip"``
-            would leave none.
+            would skip all of them.
         DataError: If no row is left.
     """
     for rows in settings.source.lists():
-        found = _look(rows, settings, fit)
-        if found:
-            rows.leave_out(found)
-    _report(settings)
+        bad = _invalid_rows(rows, settings, fit)
+        if bad:
+            rows.leave_out(bad)
+    _warn_of_skipped_rows(settings)
 
 
-def _look(rows: FiniteSource, settings: Settings, fit: Fit) -> dict[int, str]:
+def _invalid_rows(rows: FiniteSource, settings: Settings, fit: Fit) -> dict[int, str]:
+    """The errors of rows whose prompt is invalid, by index."""
     skip = settings.on_bad_row == "skip"
     prompts = [(index, rows.item(index)["prompt"]) for index in rows.checked()]
     key = _key(settings, prompts)
-    if key in _SEEN:
-        return _SEEN[key]
+    if key in _CHECKED:
+        return _CHECKED[key]
     bad: dict[int, str] = {}
     fitting = 0
     for index, prompt in prompts:
@@ -67,18 +68,18 @@ def _look(rows: FiniteSource, settings: Settings, fit: Fit) -> dict[int, str]:
             bad[index] = str(error)
     if not fitting and not bad:
         raise PromptError(
-            f"{settings.name}: all {len(prompts)} prompts of {rows.name} that were looked at have "
+            f"{settings.name}: all {len(prompts)} prompts of {rows.name} that were checked have "
             f"more than max_prompt_tokens={settings.max_prompt_tokens} tokens, so "
-            "prompt_overflow='skip' leaves none; raise it, or cut prompts with 'left' or 'right'"
+            "prompt_overflow='skip' leaves none; raise it, or truncate with 'left' or 'right'"
         )
-    if len(_SEEN) >= _MAX_SEEN:
-        _SEEN.clear()
-    _SEEN[key] = bad
+    if len(_CHECKED) >= _MAX_CHECKED_LISTS:
+        _CHECKED.clear()
+    _CHECKED[key] = bad
     return bad
 
 
 def _key(settings: Settings, prompts: Sequence[tuple[int, Any]]) -> str:
-    """A hash of everything that says which prompts fit."""
+    """A hash of all that determines which prompts are valid."""
     tokenizer = settings.tokenizer
     rule = (
         settings.name,
@@ -98,15 +99,15 @@ def _key(settings: Settings, prompts: Sequence[tuple[int, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _report(settings: Settings) -> None:
+def _warn_of_skipped_rows(settings: Settings) -> None:
     for rows in settings.source.lists():
         if not rows.skipped:
             continue
         count = len(rows.skipped)
-        more = f"; and {count - _NAMED} more" if count > _NAMED else ""
+        more = f"; and {count - _MAX_NAMED} more" if count > _MAX_NAMED else ""
         warnings.warn(
-            f"{settings.name}: {count} of {count + rows.size} rows of {rows.name} are left out, as "
-            f"on_bad_row='skip' asks for: {'; '.join(rows.skipped[:_NAMED])}{more}",
+            f"{settings.name}: {count} of {count + rows.size} rows of {rows.name} are left out "
+            f"(on_bad_row='skip'): {'; '.join(rows.skipped[:_MAX_NAMED])}{more}",
             DataWarning,
             stacklevel=2,
         )
