@@ -38,7 +38,7 @@ from agents.running.supervised import Recorder, Text, gradient_step
 from agents.running.training import TrainingSettings
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
-from textgym.lm.fingerprint import weights_hash
+from textgym.lm.weights import weights_hash
 from textgym.sb3 import LMPolicy
 
 Self = TypeVar("Self", bound="ExpertIteration")

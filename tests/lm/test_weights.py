@@ -105,28 +105,19 @@ def test_half_precision():
     assert watch.changed()
 
 
-@pytest.mark.parametrize("shape", [(500, 700), (3, 300, 400)], ids=str)
 @pytest.mark.parametrize("layout", ["rows", "columns"])
-def test_a_hidden_write_to_one_element_is_seen_within_some_calls(shape, layout):
-    """Behind torch's back, and not among the elements that every call compares."""
+def test_a_hidden_write_to_all_of_a_large_tensor_is_seen_at_once(layout):
     net = module()
-    values = torch.randn(shape) if layout == "rows" else torch.randn(shape).transpose(-1, -2)
-    net.register_parameter("large", nn.Parameter(values))
+    values = torch.randn(3, 300, 400)
+    net.register_parameter(
+        "large", nn.Parameter(values if layout == "rows" else values.transpose(-1, -2))
+    )
     watch = WeightWatch(net)
     watch.changed()
-    for _ in range(3):
-        net.large.data[1, 2] += 0.01
-        calls = [watch.changed() for _ in range(WeightWatch.ROUNDS + 1)]
-        assert calls.count(True) == 1
-
-
-def test_a_hidden_write_to_all_of_a_tensor_is_seen_at_once():
-    net = module()
-    net.register_parameter("large", nn.Parameter(torch.randn(500, 700)))
-    watch = WeightWatch(net)
-    watch.changed()
+    assert not watch.changed()
     net.large.data.mul_(1.001)
     assert watch.changed()
+    assert not watch.changed()
 
 
 def test_a_write_to_one_element_that_torch_knows_of_is_seen_at_once():

@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecEnvWrapper, VecNorm
 from tests.sb3.rollouts import make_model
 from textgym.errors import DataError, SettingsError
 from textgym.lm import LanguageModel
-from textgym.lm.fingerprint import weights_hash
+from textgym.lm.weights import weights_hash
 from textgym.sb3 import (
     Checkpoints,
     LMPolicy,

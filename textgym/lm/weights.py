@@ -1,18 +1,8 @@
-"""Have the weights of a module changed? The question that every cache of activations must ask.
-
-Version counters miss writes through ``.data`` and numpy views, and reading all weights at every
-step would cost as much as the step itself does for few rows. So three answers are combined:
-
-* for certain, at once: in-place operations, ``load_state_dict``, replaced tensors or modules, hooks
-  that come or go, and every step of a torch optimizer (fused ones do not count versions);
-* at once unless it is confined to a few elements: a write behind torch's back, because some
-  elements of every tensor are compared by value;
-* within :data:`WeightWatch.ROUNDS` calls: any such write at all, because each call also compares a
-  projection of the next part of the weights.
-"""
+"""Have the weights of a module changed, and are two models' weights the same?"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,138 +10,117 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-# Elements of each tensor that every call compares.
-_SAMPLES = 32
-# Elements of a part.
-_PART = 2**16
+# Elements of each tensor that WeightWatch compares by value.
+_COMPARED = 32
+# Elements of each parameter that weights_hash reads.
+_HASHED = 4096
+
+_optimizer_steps = 0
 
 
-class _OptimizerSteps:
-    """Counts the steps of all torch optimizers in this process."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        register_optimizer_step_post_hook(self._step)
-
-    def _step(self, *_: Any) -> None:
-        self.count += 1
+def _count_step(*_: Any) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
 
 
-_STEPS = _OptimizerSteps()
+# Fused optimizers do not increment version counters.
+register_optimizer_step_post_hook(_count_step)
 
 
 class WeightWatch:
-    """Detects changes of a module's parameters and buffers, in place or by replacement.
+    """Detects changes of a module's parameters, buffers, submodules and forward hooks.
+
+    Version counters cover in-place operations and ``load_state_dict``, a hook covers the steps of
+    all torch optimizers, and identities cover replaced tensors and modules. Writes through
+    ``.data`` or a numpy view bypass all of these. They are detected if they change one of the 32 or
+    more elements of each tensor that are compared by value, as a write to a whole tensor does.
+    After a hidden write to a few elements of a large tensor, call
+    :meth:`textgym.lm.MemoDecoder.invalidate`.
 
     Args:
-        module: What to watch.
+        module: The module to watch.
 
     Attributes:
-        ROUNDS: Calls after which every element was compared.
         moved: Whether the last change put tensors elsewhere in memory.
     """
-
-    ROUNDS = 64
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.moved = True
-        self._registry: list[tuple[Mapping[str, object], str, object]] = []
-        self._tensors: list[Tensor] = []
+        # Where each parameter, buffer and submodule is registered: faster than walking the modules.
+        self._entries: list[tuple[Mapping[str, object], str, object]] = []
         self._hooks: list[Mapping[int, object]] = []
-        self._hooked: list[int] = []
-        self._counts: tuple[int, list[tuple[int, int]]] | None = None
+        self._tensors: list[Tensor] = []
         self._views: list[list[Tensor]] = []
-        self._samples: list[Tensor] = []
-        self._parts: list[Tensor] = []
-        self._prints: list[Tensor] = []
-        self._next = 0
+        self._last: tuple[list[int], list[int], list[int]] | None = None
+        self._values: list[Tensor] = []
 
     @torch.no_grad()
     def changed(self) -> bool:
         """Whether anything changed since the last call; True on the first."""
-        known = all(owner.get(key) is value for owner, key, value in self._registry)
-        known = known and self._counts is not None
-        hooked = [key for hooks in self._hooks for key in hooks]
-        same = known and hooked == self._hooked
-        if same and self._count() == self._counts and self._compare():
+        in_place = self._last is not None and all(
+            owner.get(key) is value for owner, key, value in self._entries
+        )
+        now = self._state() if in_place else None
+        if now is not None and now == self._last and self._same_values():
             return False
-        self._hooked = hooked
-        self.moved = not (known and self._same_places())
+        self.moved = now is None or self._last is None or now[0] != self._last[0]
         if self.moved:
-            self._look_up()
-        self._counts = self._count()
-        self._samples = [torch.cat(views) for views in self._views]
-        self._prints = [self._project(part) for part in self._parts]
-        self._next = 0
+            self._register()
+        self._last = self._state()
+        self._values = [torch.cat(views) for views in self._views]
         return True
 
-    def _count(self) -> tuple[int, list[tuple[int, int]]]:
-        """What torch itself knows of changes: optimizer steps, places and versions of tensors."""
-        versions = [
-            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-            for tensor in self._tensors
-        ]
-        # An optimizer changes nothing that needs no gradient: a frozen model beside other training.
-        trains = any(tensor.requires_grad for tensor in self._tensors)
-        return _STEPS.count if trains else 0, versions
+    def _state(self) -> tuple[list[int], list[int], list[int]]:
+        """Addresses of the tensors, their versions with the optimizer steps, and the hooks."""
+        addresses = [tensor.data_ptr() for tensor in self._tensors]
+        versions = [0 if tensor.is_inference() else tensor._version for tensor in self._tensors]
+        # The steps of an optimizer of other weights do not change a frozen module.
+        if any(tensor.requires_grad for tensor in self._tensors):
+            versions.append(_optimizer_steps)
+        return addresses, versions, [key for hooks in self._hooks for key in hooks]
 
-    def _same_places(self) -> bool:
-        """Whether the tensors are where the views of them point to."""
-        assert self._counts is not None
-        return [place for place, _ in self._counts[1]] == [t.data_ptr() for t in self._tensors]
-
-    def _compare(self) -> bool:
-        """Whether the samples and the next parts are what they were."""
-        same = all(
+    def _same_values(self) -> bool:
+        return all(
             torch.equal(torch.cat(views), before)
-            for views, before in zip(self._views, self._samples, strict=True)
+            for views, before in zip(self._views, self._values, strict=True)
         )
-        count = -(-len(self._parts) // self.ROUNDS)
-        for at in range(self._next, min(self._next + count, len(self._parts))):
-            same = same and torch.equal(self._project(self._parts[at]), self._prints[at])
-        self._next = self._next + count if self._next + count < len(self._parts) else 0
-        return same
 
-    def _project(self, part: Tensor) -> Tensor:
-        """One number that depends on every element of a part."""
-        weights = self._weights[part.device]
-        return torch.dot(part.float(), weights[: len(part)])
-
-    def _look_up(self) -> None:
-        """List the tensors, and where they are registered: modules can be swapped."""
-        self._registry = [
+    def _register(self) -> None:
+        """List the tensors, their places in the modules, and views of the compared elements."""
+        modules = list(self.module.modules())
+        self._entries = [
             (registry, key, value)
-            for module in self.module.modules()
+            for module in modules
             for registry in (module._parameters, module._buffers, module._modules)
             for key, value in registry.items()
         ]
-        modules = list(self.module.modules())
-        # What they do to a module's results is none of the weights' doing, but as good as that.
         self._hooks = [m._forward_hooks for m in modules] + [m._forward_pre_hooks for m in modules]
-        self._hooked = [key for hooks in self._hooks for key in hooks]
         tensors = [*self.module.parameters(), *self.module.buffers()]
         self._tensors = [tensor for tensor in tensors if tensor.numel()]
-        generator = torch.Generator().manual_seed(0)
-        # Away from 0: no element may be ignored.
-        weights = torch.rand(_PART, generator=generator) + 0.5
-        self._weights = {device: weights.to(device) for device in {t.device for t in self._tensors}}
+        # torch.cat needs one dtype and device.
         kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        self._parts = []
         for tensor in self._tensors:
-            flat = tensor.detach().view(-1) if tensor.is_contiguous() else _as_flat(tensor.detach())
-            # Odd, so that the samples of a matrix are not all of one column.
-            stride = len(flat) // _SAMPLES | 1
+            # A one-dimensional view in the order of memory, whatever the layout.
+            order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+            flat = tensor.detach().permute(order).view(-1)
+            # An odd stride, so that the elements of a matrix are not all of one column.
+            stride = len(flat) // _COMPARED | 1
             kinds.setdefault((tensor.dtype, tensor.device), []).append(flat[stride // 2 :: stride])
-            self._parts += [flat[at : at + _PART] for at in range(0, len(flat), _PART)]
         self._views = list(kinds.values())
 
 
-def _as_flat(tensor: Tensor) -> Tensor:
-    """A one-dimensional view of a dense tensor in the order of its memory.
+def weights_hash(model: nn.Module) -> str:
+    """A hash of a model's weights, independent of where they were loaded from.
 
-    Raises:
-        RuntimeError: If elements share memory or have gaps between them.
+    It covers the name, the shape and some values of each parameter. Values are rounded to bfloat16,
+    so that the hash is the same on devices that compute in bfloat16 and in float32.
     """
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    return tensor.permute(order).view(-1)
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values = weight.detach().reshape(-1)
+        values = values[:: max(1, len(values) // _HASHED)]
+        values = values.to("cpu", torch.bfloat16)
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(values.contiguous().view(torch.int16).numpy().tobytes())
+    return f"weights {digest.hexdigest()[:12]}"

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from textgym.data.observations import text_view
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.decoding.memo import MemoDecoder
-from textgym.lm.fingerprint import weights_hash
+from textgym.lm.weights import weights_hash
 from textgym.lm.model import LanguageModel
 
 Proposals: TypeAlias = dict[str, NDArray[Any]]

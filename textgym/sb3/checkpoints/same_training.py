@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from textgym.errors import SettingsError
-from textgym.lm.fingerprint import weights_hash
+from textgym.lm.weights import weights_hash
 from textgym.lm.kl import BASE
 
 _FREE = {
