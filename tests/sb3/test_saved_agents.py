@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import pickle
@@ -22,6 +23,7 @@ from tests.sb3.rollouts import make_model
 from textgym.errors import SettingsError
 from textgym.sb3 import LMPolicy, LMReplayBuffer, LMRolloutBuffer, TopKPolicy, load_agent
 from textgym.sb3 import make_vec_env as make_venv
+from textgym.sb3.checkpoints.policy_files import named_class
 from textgym.wrappers import TopKActions
 
 MakeEnv = Callable[..., Any]
@@ -99,9 +101,9 @@ def test_an_agent_is_what_sb3_loads(saved: Any, make_env: MakeEnv, tmp_path: Pat
 def test_pickles_in_an_agent_are_not_run(saved: Any, make_env: MakeEnv, tmp_path: Path) -> None:
     source, trace = tmp_path / "model.zip", tmp_path / "ran"
     bad = rewrite(source, tmp_path / "data.zip", data=evil_data(source, trace))
-    with pytest.raises(SettingsError, match=r"names a class of policies.*policy=LMPolicy"):
+    with pytest.raises(SettingsError, match="policy=LMPolicy"):
         load_agent(bad, PPO, make_env())
-    with pytest.raises(SettingsError, match="holds the argument rollout_buffer_class of PPO only"):
+    with pytest.raises(SettingsError, match="argument rollout_buffer_class of PPO"):
         load_agent(bad, PPO, make_env(), policy=LMPolicy)
     given: dict[str, Any] = {"policy": LMPolicy, "rollout_buffer_class": LMRolloutBuffer}
     found = load_agent(bad, PPO, make_env(), **given)
@@ -109,7 +111,7 @@ def test_pickles_in_an_agent_are_not_run(saved: Any, make_env: MakeEnv, tmp_path
     weights = io.BytesIO()
     torch.save({"a": Evil(trace)}, weights)
     evil = rewrite(source, tmp_path / "weights.zip", policy_pth=weights.getvalue())
-    with pytest.raises(SettingsError, match="loaded without running"):
+    with pytest.raises(SettingsError, match=r"weights\.zip is not an agent"):
         load_agent(evil, PPO, make_env())
     assert not trace.exists()
     with pytest.raises(Exception):  # noqa: B017, PT011 (whatever it makes of the nonsense)
@@ -125,7 +127,7 @@ def test_schedules_and_replay_buffers(
     found = load_agent(tmp_path / "a2c.zip", A2C, make_env(), device="cpu")
     assert found.lr_schedule(0.5) == model.lr_schedule(0.5)
     make_model(A2C, make_env(), checkpoint(), learning_rate=lambda left: left).save(tmp_path / "f")
-    with pytest.raises(SettingsError, match="argument learning_rate of A2C only as a pickle"):
+    with pytest.raises(SettingsError, match="argument learning_rate of A2C"):
         load_agent(tmp_path / "f", A2C, make_env())
     load_agent(tmp_path / "f", A2C, make_env(), learning_rate=1e-3)
     venv = make_venv("TextGen-v0", n_envs=2, wrapper=TopKActions)
@@ -137,6 +139,39 @@ def test_schedules_and_replay_buffers(
     again = load_agent(tmp_path / "dqn", DQN, venv)
     assert again.train_freq == dqn.train_freq
     assert same_weights(again.policy, dqn.policy)
+
+
+def test_an_agent_of_before_the_modules_moved(tmp_path: Path) -> None:
+    venv = make_venv("TextGen-v0", n_envs=2, wrapper=TopKActions)
+    saved = DQN(TopKPolicy, venv, buffer_size=10)
+    saved.save(tmp_path / "new")
+    with zipfile.ZipFile(tmp_path / "new.zip") as archive:
+        data = json.loads(archive.read("data"))
+    pickled = base64.b64decode(data["policy_class"][":serialized:"])
+    old = pickled.replace(b"textgym.sb3.topk.policy", b"textgym.sb3.topk_policy")
+    assert old != pickled
+    data["policy_class"][":serialized:"] = base64.b64encode(old).decode()
+    path = rewrite(tmp_path / "new.zip", tmp_path / "old.zip", data=json.dumps(data).encode())
+    for found in (DQN.load(path), load_agent(path, DQN, venv)):
+        assert type(found.policy) is TopKPolicy
+        assert same_weights(found.policy, saved.policy)
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("textgym.sb3.text_spaces", "TokenActions", "textgym.sb3.spaces"),
+        ("textgym.sb3.topk_features", "TopKFeatures", "textgym.sb3.topk.features"),
+        ("textgym.sb3.topk_quantile", "TopKQuantilePolicy", "textgym.sb3.topk.quantile"),
+        ("textgym.sb3.replay", "LMReplayBuffer", "textgym.sb3.replay.buffer"),
+        ("textgym.lm.kept", "KeptSets", "textgym.lm.sampling.kept_sets"),
+        ("textgym.lm.sampling", "Sampling", "textgym.lm.sampling.draw"),
+    ],
+)
+def test_moved_classes_are_importable_by_their_old_names(old: str, name: str, new: str) -> None:
+    found = getattr(importlib.import_module(old), name)
+    assert found is getattr(importlib.import_module(new), name)
+    assert named_class(f"{old}.{name}", object) is found
 
 
 def test_what_is_not_an_agent(saved: Any, make_env: MakeEnv, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from textgym.data.observations import text_view
 from textgym.errors import ActionError, SettingsError
 from textgym.lm.decoding.memo import MemoDecoder
-from textgym.lm.weights import weights_hash
 from textgym.lm.model import LanguageModel
+from textgym.lm.weights import weights_hash
 
 Proposals: TypeAlias = dict[str, NDArray[Any]]
 """An observation of the wrappers: arrays by name, whose first axis is the batch."""

@@ -1,15 +1,14 @@
-"""Checkpoints: a training that is interrupted goes on as if nothing had happened.
+"""Checkpoints: an interrupted training resumes with the same learning curve, number for number.
 
-A checkpoint holds everything that the rest of a training depends on
-(:mod:`textgym.sb3.checkpoints.model_state`). It is taken between an update and the next rollout.
-There the rollout buffer is empty, but for episodes that wait for their end, and the decoder's cache
-is cold: training has changed the weights, so that both the training that goes on and the one that
-is resumed read the texts under way anew. The curve is then the same number for number, on the same
-machine with the same versions and threads.
+A checkpoint contains everything that the rest of a training depends on
+(:mod:`textgym.sb3.checkpoints.model_state`). It is taken between an update and the next rollout,
+where the rollout buffer contains unfinished episodes at most, and the KV cache is empty: the saved
+and the resumed run both start by a prefill. The curves are identical on the same machine with the
+same versions and number of threads.
 
-What can be resumed: SB3's on-policy algorithms, its off-policy ones with an `LMReplayBuffer`, and
-any agent with ``get_state()`` and ``set_state(state)``
-(:mod:`textgym.sb3.checkpoints.model_state`).
+Resumable are SB3's on-policy algorithms, its off-policy ones with an `LMReplayBuffer`, and any
+agent with ``get_state()`` and ``set_state(state)``
+(:class:`textgym.sb3.checkpoints.model_state.OwnState`).
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from textgym.errors import SettingsError, TextGymError, naming
 from textgym.sb3.checkpoints.model_state import (
     Resumable,
     check_resumable,
-    cool,
+    empty_kv_cache,
     get_model_state,
     keep_kl_coef,
     set_logged,
     set_model_state,
 )
-from textgym.sb3.checkpoints.state_types import check_form
+from textgym.sb3.checkpoints.validation import check_complete
 from textgym.storage.files import partial_name
 from textgym.storage.value_files import read_values, write_values
 
@@ -41,23 +40,23 @@ _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 def save_checkpoint(
     model: Resumable, folder: str | Path, extra: dict[str, Any] | None = None
 ) -> Path:
-    """Write a training down, between two rollouts: after ``learn``, or as `Checkpoints` does.
+    """Save a training between two rollouts: after ``learn``, or as `Checkpoints` does.
 
     Args:
-        model: PPO, A2C, or whatever else can be resumed, in an environment of
+        model: A resumable agent, such as PPO or A2C, in an environment of
             :func:`textgym.sb3.make_vec_env`.
-        folder: Where to; made if there is none. The file is named after the timesteps so far.
-        extra: What else to keep: strings, numbers, lists, dictionaries, arrays, tensors.
+        folder: Created if it does not exist. The file is named after ``model.num_timesteps``.
+        extra: Further values to save: strings, numbers, lists, dictionaries, arrays, tensors.
 
     Returns:
-        The file. It is complete: one that is being written has another name.
+        The path of the file. It is written under another name first, so it is always complete.
 
     Raises:
-        SettingsError: If this algorithm or environment cannot be resumed, or the environment has
-            gone on since the algorithm saw it: where a callback ended the training within a rollout
-            (in its very first step this shows only if no layer changes the observations, but for
-            ``VecNormalize``), or where something else used it.
-        DataError: If the environment's rows, or `extra`, hold something that cannot be written.
+        SettingsError: If the algorithm or environment cannot be resumed, or the environment has
+            been stepped since the algorithm's last observation: a callback stopped the training
+            within a rollout (in its first step, this is detected only if no layer other than
+            ``VecNormalize`` changes the observations), or something else used the environment.
+        DataError: If the environment's rows, or `extra`, contain a value that cannot be saved.
     """
     values = {**get_model_state(model), "extra": extra or {}}
     folder = Path(folder)
@@ -68,67 +67,66 @@ def save_checkpoint(
 
 
 def load_checkpoint(model: Resumable, path: str | Path) -> dict[str, Any]:
-    """Bring a new model to where another one was saved; most use `resume`.
+    """Load a checkpoint into a new model; most use `resume`.
 
     Args:
-        model: A model made as the saved one was: same algorithm, policy and environment, with the
-            same sampling, adapter, precision, discounts, optimizer and KL penalty. Its device may
-            be another one; so may ``cache``, ``compile`` and ``gradient_checkpointing``, but the
-            numbers are then the same up to rounding. ``learning_rate`` and the other figures of the
-            algorithm are those of this model.
-        path: The checkpoint, or a folder, of which the latest is taken.
+        model: A model with the same algorithm, policy, environment, sampling, adapter, precision,
+            discounts, optimizer and KL penalty as the saved one. Its device may differ; so may
+            ``cache``, ``compile`` and ``gradient_checkpointing``, which change results by rounding.
+            ``learning_rate`` and the other hyperparameters of the algorithm are this model's.
+        path: The checkpoint, or a folder, whose latest checkpoint is loaded.
 
     Returns:
-        What was given to `save_checkpoint` as `extra`.
+        The argument `extra` of `save_checkpoint`.
 
     Raises:
-        SettingsError: If there is no checkpoint, or it is of another training; then nothing
-            changes.
+        SettingsError: If there is no checkpoint, or it is of another training; the model is not
+            changed then.
     """
     file = latest_checkpoint(path) if Path(path).is_dir() else Path(path)
     if file is None:
-        raise SettingsError(f"there is no checkpoint in {path}; Checkpoints(folder) saves them")
+        raise SettingsError(f"path={str(path)!r} has no checkpoint; Checkpoints(folder) saves them")
     values = read_values(file)
     with naming(str(file)):
         try:
             set_model_state(model, values)
         except TextGymError:
             raise
-        except Exception as error:  # An older file, without a digest, that is damaged deep inside.
+        except Exception as error:  # A damaged file from before files had digests.
             raise SettingsError(
                 f"the checkpoint is damaged ({type(error).__name__}: {error}); make the model "
-                "again, and if there is an older one in its folder, delete this one"
+                "again, and if its folder has an older one, delete this one"
             ) from error
     extra = values.get("extra", {})
     return extra if isinstance(extra, dict) else {}
 
 
 def resume(model: Resumable, folder: str | Path, total_timesteps: int) -> int:
-    """Go on from the latest checkpoint of a folder, if there is one.
+    """Resume a training from the latest checkpoint of a folder, if there is one.
 
-    The same script starts a training and goes on with one, however it ended::
+    The same script starts a training and resumes it::
 
-        model = make_model()  # the same one every time
+        model = make_model()  # with the same arguments every time
         left = resume(model, "checkpoints", 100_000)
         model.learn(left, callback=Checkpoints("checkpoints"), reset_num_timesteps=False)
 
-    ``reset_num_timesteps=False`` keeps SB3 from starting episodes and counters anew; it then adds
-    the timesteps so far to those of ``learn``, so that schedules see the whole training. Call
-    `resume` right before ``learn``: it sets the random generators of Python, numpy and torch.
+    With ``reset_num_timesteps=False``, SB3 keeps episodes and counters, and adds the timesteps so
+    far to those of ``learn``, so that schedules see the whole training. Call `resume` right before
+    ``learn``: it sets the random generators of Python, numpy and torch.
 
-    What cannot be restored: the state of other callbacks, and of functions that remember something
-    (rewards, prompts, schedules). ``time/iterations`` starts at 1 again.
+    Not restored: the state of other callbacks, and of stateful functions (rewards, prompts,
+    schedules). ``time/iterations`` starts at 1 again.
 
     Args:
-        model: A model made as the saved one was.
-        folder: The folder of `Checkpoints`.
-        total_timesteps: The length of the whole training.
+        model: A model made with the arguments of the saved one.
+        folder: The folder of `Checkpoints`. It may be empty.
+        total_timesteps: Length of the whole training.
 
     Returns:
-        The timesteps that are left of it, for ``learn``.
+        The number of timesteps left, for ``learn``.
 
     Raises:
-        SettingsError: As `load_checkpoint` does, but for an empty folder.
+        SettingsError: If the latest checkpoint is damaged or of another training.
     """
     if latest_checkpoint(folder) is not None:
         load_checkpoint(model, folder)
@@ -136,26 +134,26 @@ def resume(model: Resumable, folder: str | Path, total_timesteps: int) -> int:
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint of most timesteps in a folder; None if it has none."""
+    """The checkpoint with the most timesteps in a folder; None if it has none."""
     found = _all(Path(folder))
     return found[max(found)] if found else None
 
 
 class Checkpoints(BaseCallback):
-    """Saves a training at regular intervals, and at its end. See `resume`.
+    """A callback that saves a training at regular intervals, and at its end. See `resume`.
 
-    The folder belongs to one training; a new one in it is refused. It also lets ``model.save`` keep
-    the adapted KL coefficient of an :class:`LMRolloutBuffer`.
+    A folder belongs to one training; a new training in it is refused. The callback also keeps the
+    adapted KL coefficient of an :class:`LMRolloutBuffer` for ``model.save``.
 
     Args:
-        folder: Where to.
-        every: Timesteps between two; the next end of an update is taken.
-        keep: So many are kept, the older ones are deleted.
-        extra: Called for what else to keep in each.
+        folder: Folder of the checkpoints.
+        every: Timesteps between checkpoints, rounded up to the end of an update.
+        keep: Number of checkpoints to keep; older ones are deleted.
+        extra: Function that returns further values to save.
 
     Raises:
-        SettingsError: When training starts: if it cannot be resumed, or the folder holds later
-            checkpoints than it.
+        SettingsError: When training starts, if it cannot be resumed, or the folder has checkpoints
+            of more timesteps.
     """
 
     def __init__(
@@ -173,11 +171,11 @@ class Checkpoints(BaseCallback):
         self.every = every
         self.keep = keep
         self._extra = extra
-        self._between = True  # Between an update and the next rollout.
+        self._between = True  # The training is between an update and the next rollout.
         self._stops = False
 
     def stop(self) -> None:
-        """End the training at the next chance: save it there, and raise `KeyboardInterrupt`.
+        """Save at the end of the current update, and raise `KeyboardInterrupt` there.
 
         For signals: ``signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())``.
         """
@@ -193,15 +191,15 @@ class Checkpoints(BaseCallback):
         steps = _steps(latest)
         if steps > now:
             raise SettingsError(
-                f"{self.folder} holds a training of {steps:,} timesteps, and this one is at "
-                f"{now:,}: go on with the former by textgym.sb3.resume(model, folder, total), or "
-                "choose another folder"
+                f"{self.folder} contains a training of {steps:,} timesteps, and this one is at "
+                f"{now:,}: resume it with textgym.sb3.resume(model, folder, total), or choose "
+                "another folder"
             )
         if steps == now:
-            # The logger may have been made just now, by `learn`.
+            # `learn` may have created the logger after `resume`.
             state = read_values(latest)
             with naming(str(latest)):
-                check_form(self.model, state)
+                check_complete(self.model, state)
             set_logged(self.model, state)
         for partial in self.folder.glob(partial_name(Path("checkpoint-*")).name):
             partial.unlink()
@@ -222,7 +220,7 @@ class Checkpoints(BaseCallback):
         keep_kl_coef(self.model)
 
     def _on_training_end(self) -> None:
-        # A callback may have ended the training in the middle of a rollout: the last one holds.
+        # A callback may have stopped the training within a rollout, where it cannot be saved.
         if self._between and self.model.num_timesteps > self._saved_at:
             self._save()
 
@@ -232,7 +230,7 @@ class Checkpoints(BaseCallback):
         found = _all(self.folder)
         for steps in sorted(found)[: -self.keep]:
             found[steps].unlink()
-        cool(self.model)
+        empty_kv_cache(self.model)
 
 
 def _all(folder: Path) -> dict[int, Path]:

@@ -1,11 +1,10 @@
 """The state of a Stable-Baselines3 environment, layer by layer.
 
-A ``VecEnv`` is a batch inside wrappers, and wrappers remember things too: ``VecMonitor`` the
-returns of the episodes under way. A layer of your own, a wrapper of SB3's or of Gymnasium's kind,
-takes part by two methods, ``get_state() -> dict`` and ``set_state(state)``, about itself alone
-(values that JSON can hold, and numpy arrays); one that remembers nothing returns ``{}``. A layer of
-which nothing is known is refused: an environment that goes on from half a state would give another
-curve, and nobody would notice.
+A ``VecEnv`` is a batch inside wrappers, and wrappers have state too: ``VecMonitor`` has the returns
+of unfinished episodes. A custom wrapper, for SB3 or Gymnasium, implements ``get_state() -> dict``
+and ``set_state(state)`` for its own state (JSON values and numpy arrays); a stateless one returns
+``{}``. Unknown wrappers are refused, because a partly restored environment would silently change
+the learning curve.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ _STATELESS = (VecCheckNan, VecExtractDictObs, VecTransposeImage)
 
 
 def get_env_state(venv: VecEnv) -> list[State]:
-    """Take down the state of an environment.
+    """The state of an environment.
 
     Returns:
-        The name and state of each layer, from the outermost to the batch.
+        The name and state of each layer, from the outermost wrapper to the batch.
 
     Raises:
-        SettingsError: If the state of a layer cannot be had.
-        DataError: If a row of prompts has a column that JSON cannot hold.
+        SettingsError: If a layer does not give its state.
+        DataError: If a row of prompts has a column that is not a JSON value.
     """
     return [{"layer": type(layer).__name__, "state": _get(layer)} for layer in _layers(venv)]
 
 
 def set_env_state(venv: VecEnv, states: list[State]) -> None:
-    """Go on from a state of `get_env_state`.
+    """Restore a state from `get_env_state`.
 
     Raises:
-        SettingsError: If it is another environment's; then nothing changes.
+        SettingsError: If it is of another environment; nothing is changed then.
     """
     layers = list(_layers(venv))
     names = [type(layer).__name__ for layer in layers]
@@ -61,7 +60,7 @@ def set_env_state(venv: VecEnv, states: list[State]) -> None:
     if names != theirs:
         raise SettingsError(
             f"the state is of an environment made of {' > '.join(theirs)}, and this one is made of "
-            f"{' > '.join(names)}; wrap it as it was"
+            f"{' > '.join(names)}; use the same wrappers"
         )
     before = get_env_state(venv)
     try:
@@ -72,13 +71,13 @@ def set_env_state(venv: VecEnv, states: list[State]) -> None:
 
 
 def _set_all(layers: list[Any], states: list[State]) -> None:
-    # The batch first: it is the one that knows whether the state is its own.
+    # The batch first: it checks that the state is of the same settings.
     for layer, state in reversed(list(zip(layers, states, strict=True))):
         _set(layer, state["state"])
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """The wrappers of SB3, the ``VecEnv`` in them, the wrappers of Gymnasium, and the batch."""
+    """SB3 wrappers, the ``VecEnv`` in them, Gymnasium wrappers, and the batch."""
     while True:
         yield env
         if isinstance(env, VecEnvWrapper):
@@ -93,16 +92,16 @@ def _layers(env: Any) -> Iterator[Any]:
 
 def _get(layer: Any) -> State:
     kind = type(layer)
-    # Asked of the class: a wrapper of SB3 passes on what it lacks itself to the layer below.
+    # Looked up on the class: SB3 wrappers forward unknown attributes to the layer below.
     if hasattr(kind, "get_state") and hasattr(kind, "set_state"):
         state: State = layer.get_state()
         return state
     if isinstance(layer, TextVecEnv):
-        # Seeds and options wait for the next reset.
-        told: State = {
+        # Seeds and options are used by the next reset.
+        values: State = {
             "infos": layer.reset_infos, "seeds": layer._seeds, "options": layer._options
         }  # fmt: skip
-        return {key: to_plain(list(value), "what reset reported") for key, value in told.items()}
+        return {key: to_plain(list(value), "the info of reset") for key, value in values.items()}
     if kind is VecMonitor:
         return {
             "episode_returns": layer.episode_returns.copy(),
@@ -124,12 +123,12 @@ def _get(layer: Any) -> State:
 def _advice(layer: Any) -> str:
     if isinstance(layer, VecEnvWrapper | VectorWrapper):
         return (
-            "leave this wrapper out, or give a subclass of it the two methods (the state of one "
-            "that remembers nothing is {})"
+            "leave this wrapper out, or add the two methods in a subclass (the state of a "
+            "stateless one is {})"
         )
     if isinstance(layer, VecEnv):
         return "make the environment with textgym.sb3.make_vec_env"
-    return "use a text environment, or give this one the two methods"
+    return "use a text environment, or add the two methods"
 
 
 def _set(layer: Any, state: State) -> None:
@@ -137,7 +136,7 @@ def _set(layer: Any, state: State) -> None:
     if hasattr(kind, "get_state") and hasattr(kind, "set_state"):
         layer.set_state(state)
     elif isinstance(layer, TextVecEnv):
-        # In place: VecMonitor and others show the same list.
+        # In place: VecMonitor and other wrappers share the list.
         layer.reset_infos[:] = from_plain(state["infos"])
         layer._seeds, layer._options = from_plain(state["seeds"]), from_plain(state["options"])
     elif kind is VecMonitor:
@@ -154,9 +153,9 @@ def _set(layer: Any, state: State) -> None:
 
 
 def _running(layer: VecNormalize) -> dict[str, RunningMeanStd]:
-    """The running statistics of a normalisation, by name."""
+    """The running statistics of a ``VecNormalize``, by name."""
     found = {"rewards": layer.ret_rms}
-    observed = getattr(layer, "obs_rms", None)  # There is none if observations stay as they are.
+    observed = getattr(layer, "obs_rms", None)  # None if observations are not normalized.
     if isinstance(observed, dict):
         return found | {f"observations.{key}": rms for key, rms in observed.items()}
     return found if observed is None else {**found, "observations": observed}

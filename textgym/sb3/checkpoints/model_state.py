@@ -1,13 +1,11 @@
-"""What the rest of a training depends on, out of an agent and back into one.
+"""The state of an agent in training: everything that the rest of the training depends on.
 
-Weights and optimizer, counters, the adapted KL coefficient, the observations that are to be
-answered next, the environment in mid-episode, what the rollout buffer keeps of episodes that are
-under way, the replay buffer, what is logged but not written out, and every random generator.
-Between an update and the next rollout that is all: the decoder's cache is empty, as training has
-changed the weights.
+Weights and optimizer, counters, the adapted KL coefficient, the last observations, the environment,
+the rollout buffer's unfinished episodes, the replay buffer, values that are logged but not yet
+written, and all random generators. Between an update and the next rollout this is complete: the KV
+cache is empty, because training has changed the weights.
 
-An agent that is not an algorithm of Stable-Baselines3, or one that remembers more than these do,
-takes part as an `OwnState`.
+An agent that is not an SB3 algorithm, or that has more state than one, implements `OwnState`.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, Ve
 from textgym.errors import DataError, SettingsError
 from textgym.sb3.buffer import LMRolloutBuffer
 from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
-from textgym.sb3.checkpoints.same_training import check_same, describe
-from textgym.sb3.checkpoints.state_types import check_form
+from textgym.sb3.checkpoints.validation import check_complete, check_same, describe
 from textgym.sb3.replay.buffer import LMReplayBuffer
 from textgym.sb3.vec_env import TextVecEnv
 from textgym.storage.json_values import to_plain
@@ -48,12 +45,12 @@ _COUNTERS = (
 
 @runtime_checkable
 class OwnState(Protocol):
-    """An agent that says itself what it goes on from.
+    """An agent that saves and restores its own state.
 
     With `Checkpoints`, its ``learn(total_timesteps, callback, reset_num_timesteps=True)`` calls
-    ``callback.on_rollout_start()`` where it can be saved, and ``on_rollout_end()`` after what it
-    plays; with ``reset_num_timesteps=False`` it goes on. A method ``describe() -> dict`` may say
-    what has to be the same, beside environment and policy, for one agent to go on as another.
+    ``callback.on_rollout_start()`` where it can be saved, and ``on_rollout_end()`` after each
+    rollout; with ``reset_num_timesteps=False`` it continues. A method ``describe() -> dict`` can
+    return further settings that have to match when a training is resumed.
     """
 
     num_timesteps: int
@@ -62,27 +59,27 @@ class OwnState(Protocol):
         """The environment."""
 
     def get_state(self) -> dict[str, Any]:
-        """All that it goes on from: strings, numbers, lists, dictionaries, arrays, tensors.
+        """The state as strings, numbers, lists, dictionaries, arrays and tensors.
 
-        But for its environment, `num_timesteps`, the global random generators, and what SB3's
-        algorithms have. It is written down at once, so it may be the agent's own.
+        It leaves out the environment, `num_timesteps`, the global random generators and the state
+        of SB3's base classes. It is written immediately, so it need not be a copy.
         """
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from it, in an agent that was made the same way; keep nothing of it."""
+        """Restore a state, in an agent made with the same arguments; copy its values."""
 
 
 Resumable: TypeAlias = BaseAlgorithm | OwnState
-"""An agent whose training can be saved and gone on with."""
+"""An agent whose training can be saved and resumed."""
 
 
 def get_model_state(model: Resumable) -> dict[str, Any]:
-    """Take down the state of a training that is between two rollouts.
+    """The state of a training between two rollouts.
 
     Raises:
-        SettingsError: If this algorithm or environment cannot be resumed, or it is in the middle of
-            a rollout, as a callback leaves it that ends the training there.
-        DataError: If the environment's rows hold something that cannot be written down.
+        SettingsError: If the algorithm or environment cannot be resumed, or the training is in the
+            middle of a rollout, for example because a callback stopped it there.
+        DataError: If the environment's rows contain a value that cannot be saved.
     """
     venv = _checked(model)
     state: dict[str, Any] = {
@@ -97,7 +94,7 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
         "logged": _logged(model),
     }
     if isinstance(model, BaseAlgorithm):
-        # State dictionaries are ordered ones, with attributes that nobody needs.
+        # Plain dictionaries instead of the OrderedDicts of state_dict().
         parameters = model.get_parameters().items()
         state |= {
             "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
@@ -120,18 +117,18 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
 
 
 def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
-    """Go on from a state of `get_model_state`.
+    """Restore a state from `get_model_state`.
 
-    A logger that ``learn`` makes itself is not there yet: see `set_logged`.
+    A logger that ``learn`` creates does not exist yet: see `set_logged`.
 
     Raises:
-        SettingsError: If it is of another training; then nothing changes, but for what an agent of
-            your own changes before it refuses its state.
+        SettingsError: If the state is of another training. Nothing is changed then, except by a
+            ``set_state`` of the agent that fails halfway.
     """
     venv = _checked(model)
     if state.get("format") != _FORMAT:
-        raise SettingsError("the checkpoint is not of this version of textgym; start anew")
-    check_form(model, state)
+        raise SettingsError("the checkpoint is of another version of textgym; start a new training")
+    check_complete(model, state)
     check_same(model, state["training"], state.get("parameters"))
     before = get_env_state(venv)
     set_env_state(venv, state["environment"])
@@ -142,8 +139,8 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
             set_env_state(venv, before)
             raise SettingsError(
                 f"the checkpoint is of another {type(model).__name__} "
-                f"({type(error).__name__}: {error}); make the agent as it was made, or start a new "
-                "training in another folder"
+                f"({type(error).__name__}: {error}); make the agent with the same arguments, or "
+                "start a new training in another folder"
             ) from error
     model.num_timesteps = state["num_timesteps"]
     venv.action_space.np_random.bit_generator.state = state["actions"]
@@ -165,31 +162,31 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     if isinstance(model, OffPolicyAlgorithm):
         assert isinstance(model.replay_buffer, LMReplayBuffer)
         model.replay_buffer.set_state(state["replay"])
-    cool(model)
+    empty_kv_cache(model)
     if getattr(model, "_custom_logger", True):
         set_logged(model, state)
     _set_generators(state["generators"])
 
 
 def check_resumable(model: Resumable) -> None:
-    """Refuse what cannot be resumed.
+    """Refuse an agent whose training cannot be resumed.
 
     Raises:
-        SettingsError: If not all that the training depends on is known of the agent, or of a layer
-            of its environment.
-        DataError: If the rows of the environment cannot be written down.
+        SettingsError: If the state of the agent, or of a layer of its environment, is not known
+            completely.
+        DataError: If the environment's rows contain a value that cannot be saved.
     """
     get_env_state(_checked(model))
 
 
 def keep_kl_coef(model: Resumable) -> None:
-    """Let ``model.save`` keep an adapted KL coefficient: SB3 saves no buffer, but its arguments."""
+    """Save an adapted KL coefficient with the model: SB3 saves the buffer's arguments alone."""
     if isinstance(model, OnPolicyAlgorithm) and (kl := _kl(model)) is not None:
         model.rollout_buffer_kwargs = {**model.rollout_buffer_kwargs, "kl_coef": kl.coef}
 
 
 def _checked(model: Resumable) -> VecEnv:
-    """The environment of an agent that can be resumed."""
+    """The environment of an agent; refuses one whose training cannot be resumed."""
     name = type(model).__name__
     refused = f"a training by {name} cannot be resumed"
     if isinstance(model, OnPolicyAlgorithm):
@@ -202,15 +199,15 @@ def _checked(model: Resumable) -> VecEnv:
             raise SettingsError(
                 f"{refused}: its {buffer} is not saved; give it "
                 "replay_buffer_class=textgym.sb3.LMReplayBuffer, or use SB3's save_replay_buffer, "
-                "which goes on with other random numbers"
+                "after which the random numbers differ"
             )
         if model.action_noise is not None or model.use_sde:
             raise SettingsError(f"{refused}: the state of its noise is not saved")
     elif not isinstance(model, OwnState):
         raise SettingsError(
-            f"{refused}: it is neither an on-policy nor an off-policy algorithm of SB3, and does "
-            "not say what it goes on from; give it get_state() and set_state(state), beside "
-            "get_env() and num_timesteps (textgym.sb3.checkpoints.model_state.OwnState)"
+            f"{refused}: it is neither an on-policy nor an off-policy algorithm of SB3, and has no "
+            "get_state() and set_state(state); add them, next to get_env() and num_timesteps "
+            "(textgym.sb3.checkpoints.model_state.OwnState)"
         )
     venv = model.get_env()
     if venv is None:
@@ -223,11 +220,11 @@ def _check_between(
 ) -> None:
     """Refuse a training that is not between two rollouts.
 
-    A callback that ends the training in a rollout's first step leaves an empty buffer, as an update
-    does. But the environment has gone on by a step that the algorithm has not seen.
+    A callback that stops the training in the first step of a rollout leaves an empty buffer, as an
+    update does, but the environment is one step ahead of the algorithm.
     """
     advice = (
-        "which a checkpoint does not hold; save between two rollouts, as textgym.sb3.Checkpoints "
+        "which a checkpoint does not store; save between two rollouts, as textgym.sb3.Checkpoints "
         "does"
     )
     buffer = getattr(model, "rollout_buffer", None)
@@ -241,14 +238,14 @@ def _check_between(
         shown, seen = _proposed(environment), seen.get("candidates")
     if shown is not None and not np.array_equal(shown, seen):
         raise SettingsError(
-            "the environment has gone on since the algorithm saw it last: the training is in the "
-            f"middle of a rollout, {advice}; if it was stepped or reset by something else, such as "
-            "an evaluation, give that an environment of its own"
+            "the environment has been stepped since the algorithm's last observation: the training "
+            f"is in the middle of a rollout, {advice}; if something else uses this environment, "
+            "such as an evaluation, give it a separate one"
         )
 
 
 def _proposed(environment: list[dict[str, Any]]) -> Any:
-    """The proposals that an environment showed last; None if they are not known."""
+    """The last proposals of an environment; None if they are not known."""
     layers = {layer["layer"]: layer["state"] for layer in environment}
     if "TopKVectorEnv" not in layers or "VecNormalize" in layers:
         return None
@@ -256,9 +253,9 @@ def _proposed(environment: list[dict[str, Any]]) -> Any:
 
 
 def _shown(env: Any, tokens: Any) -> Any:
-    """The observations that an environment showed last, from the tokens of its batch.
+    """The last observations of an environment, from the tokens of its batch.
 
-    None if they are not known: a layer may show whatever it likes.
+    None if a layer may have changed them.
     """
     if type(env) in (VecMonitor, VecCheckNan):
         return _shown(env.venv, tokens)
@@ -285,16 +282,16 @@ def _kl(model: OnPolicyAlgorithm) -> Any:
 
 
 def _waiting(model: OnPolicyAlgorithm) -> dict[str, Any] | None:
-    """The decisions whose episodes go on, of an :class:`LMRolloutBuffer`."""
+    """The unfinished episodes of an :class:`LMRolloutBuffer`."""
     buffer = model.rollout_buffer
     return buffer.waiting_state() if isinstance(buffer, LMRolloutBuffer) else None
 
 
-def cool(model: Resumable) -> None:
-    """Empty a policy's cache of keys and values, so that saved and resumed run both prefill.
+def empty_kv_cache(model: Resumable) -> None:
+    """Empty the policy's KV cache, so that the saved and the resumed run both start by a prefill.
 
-    Training has emptied it already. But an evaluation between two calls of ``learn`` may have
-    filled it, and a prefill and a decode differ in the last bits.
+    An evaluation since the last update may have filled it, and prefill and decode differ in the
+    last bits.
     """
     decoder = getattr(getattr(model, "policy", None), "decoder", None)
     if decoder is not None:
@@ -315,14 +312,14 @@ def _set_generators(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():  # Saved on another machine, there may be more or fewer.
+    if torch.cuda.is_available():  # The number of devices may differ from the saved one.
         for number, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, number)
 
 
 def _logged(model: Resumable) -> dict[str, Any]:
-    """What is recorded, but not written out yet: the figures of the last update."""
-    # An algorithm of SB3 has none before its first `learn`.
+    """Values that are recorded but not yet written: those of the last update."""
+    # An SB3 algorithm has no logger before its first `learn`.
     logger = getattr(model, "_logger" if isinstance(model, BaseAlgorithm) else "logger", None)
     if logger is None:
         return {}
@@ -338,9 +335,9 @@ def _logged(model: Resumable) -> dict[str, Any]:
 
 
 def set_logged(model: Resumable, state: dict[str, Any]) -> None:
-    """Record again what had been logged, but not written out: SB3 dumps before it trains."""
+    """Record again the values that were not yet written: SB3 dumps before it trains."""
     logger = getattr(model, "logger", None)
-    if logger is None:  # An agent of your own need not log.
+    if logger is None:  # Other agents need not log.
         return
     for name, (value, count, excluded) in state["logged"].items():
         logger.name_to_value[name] = value

@@ -1,7 +1,7 @@
-"""A policy in a file that runs nothing when it is read: safetensors, and JSON for its arguments.
+"""Policy files that cannot run code: safetensors for weights, JSON for arguments.
 
-Classes among the arguments (activations, optimizers) are written as their names, and looked up
-among what is imported already; nothing is imported for a file's sake.
+Classes among the arguments (activations, optimizers) are written by name, and looked up among the
+modules that are already imported.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from textgym.errors import DataError, SettingsError, StorageError
+from textgym.sb3.checkpoints.moved import current_name
 from textgym.sb3.spaces import KINDS
 from textgym.storage.value_files import read_values, write_values
 
@@ -32,8 +33,8 @@ def save_policy(policy: BasePolicy, path: str | Path) -> None:
     """Write a policy's weights and constructor arguments.
 
     Raises:
-        DataError: If an argument cannot be written without pickling it.
-        StorageError: If the file cannot be written; the old one is then intact.
+        DataError: If an argument would have to be pickled.
+        StorageError: If the file cannot be written; an existing file stays intact.
     """
     arguments = {
         name: _named(value)
@@ -52,17 +53,17 @@ def save_policy(policy: BasePolicy, path: str | Path) -> None:
 
 
 def load_policy(kind: type[_Policy], path: str | Path, device: torch.device) -> _Policy:
-    """Make the policy that :func:`save_policy` wrote.
+    """Load a policy from a file of :func:`save_policy`.
 
     Args:
-        kind: Its class.
-        path: The file. One of SB3's own ``save`` (a pickle) is read by torch's restricted
-            unpickler, which makes weights, spaces and known classes, and runs nothing.
-        device: Where the policy goes.
+        kind: The class of the policy.
+        path: The file. A pickle from SB3's own ``save`` is read by torch's restricted unpickler,
+            which creates weights, spaces and known classes, and runs no code.
+        device: Device of the policy.
 
     Raises:
-        SettingsError: If the file is missing, damaged, of another class, or a pickle that holds
-            something else.
+        SettingsError: If the file is missing, damaged, of another class, or a pickle with other
+            content.
     """
     path = Path(path)
     state = _read_pickle(path) if _is_zip(path) else _read(kind, path)
@@ -75,19 +76,20 @@ def load_policy(kind: type[_Policy], path: str | Path, device: torch.device) -> 
         policy.load_state_dict(weights)
     except (TypeError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SettingsError(f"{path} does not hold a {kind.__name__} ({reason})") from error
+        raise SettingsError(f"{path} is not a {kind.__name__} ({reason})") from error
     return policy.to(device)
 
 
 def named_class(name: str, base: type) -> type | None:
-    """A class that is imported already, by ``module.name``; None if there is none below `base`."""
+    """An imported subclass of `base` by its ``module.name``; None if there is none."""
     module, _, last = name.rpartition(".")
+    module = current_name(module)
     found = vars(sys.modules[module]).get(last) if module in sys.modules else None
     return found if isinstance(found, type) and issubclass(found, base) else None
 
 
 def accepted(kind: type) -> set[str]:
-    """The arguments of a constructor, those that it passes on included."""
+    """The arguments of a constructor, including those that it passes to a parent."""
     found: set[str] = set()
     for owner in kind.__mro__:
         if "__init__" not in vars(owner):
@@ -102,10 +104,10 @@ def accepted(kind: type) -> set[str]:
 def _read(kind: type[BasePolicy], path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     values = read_values(path)
     if values.get("format") != _FORMAT:
-        raise SettingsError(f"{path} does not hold a policy; give a file of {kind.__name__}.save")
+        raise SettingsError(f"{path} is not a policy; give a file of {kind.__name__}.save")
     if values.get("policy") != kind.__name__:
         raise SettingsError(
-            f"{path} holds a {values.get('policy')}; load it with {values.get('policy')}.load"
+            f"{path} is a {values.get('policy')}; load it with {values.get('policy')}.load"
         )
     try:
         arguments = {name: _found(value, path) for name, value in values["arguments"].items()}
@@ -114,10 +116,8 @@ def _read(kind: type[BasePolicy], path: Path) -> tuple[dict[str, Any], dict[str,
         return arguments, dict(values["weights"])
     except SettingsError:
         raise
-    except Exception as error:  # Anybody's JSON: whatever it leads to, it is damaged.
-        raise SettingsError(
-            f"{path} does not hold a policy ({type(error).__name__}: {error})"
-        ) from error
+    except Exception as error:  # The JSON may contain anything.
+        raise SettingsError(f"{path} is not a policy ({type(error).__name__}: {error})") from error
 
 
 def _named(value: Any) -> Any:
@@ -152,7 +152,7 @@ def _plain_space(space: spaces.Space[Any]) -> dict[str, Any]:
         return {"kind": "Discrete", **sizes, "tokenizer_hash": tokenizer}
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "spaces": {key: _plain_space(one) for key, one in space.items()}}
-    raise DataError(f"a policy with the space {space} cannot be written")
+    raise DataError(f"a policy with the space {space} cannot be saved")
 
 
 def _space(plain: dict[str, Any]) -> spaces.Space[Any]:
@@ -175,7 +175,7 @@ def _is_zip(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(2) == b"PK"
     except OSError:
-        return False  # Reading it as our own reports it.
+        return False  # Reported when it is read.
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,17 +188,17 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except Exception as error:
         raise SettingsError(
             f"{path} is a pickle that torch's restricted unpickler refuses: it is damaged or would "
-            "run code; if you trust it, load it with torch.load(path, weights_only=False), "
-            "and save the policy again with save(path), which writes safetensors"
+            "run code; if you trust it, load it with torch.load(path, weights_only=False), and "
+            "save the policy again with save(path)"
         ) from error
 
 
 @contextmanager
 def _only_known_globals(path: Path) -> Iterator[None]:
-    """Let torch's restricted unpickler make a policy's spaces and classes, and nothing else."""
+    """Allow torch's restricted unpickler a policy's spaces and classes, and nothing else."""
     generator = np.random.default_rng(0)
     seeds = np.random.SeedSequence(0)
-    # Spaces hold arrays, numbers, and the generator that they sample with.
+    # Spaces contain arrays, numbers, and the generator that they sample with.
     parts: list[Any] = [np.zeros(1), np.float64(1), generator, generator.bit_generator, seeds]
     dtypes = "?bBhHiIlLqQefd"
     known: list[Any] = [
@@ -216,7 +216,7 @@ def _only_known_globals(path: Path) -> Iterator[None]:
 
 
 def _dummy_schedule(owner: Any, name: str) -> Callable[[float], float]:
-    """Stands in for ``getattr``, by which SB3's policies refer to one function."""
+    """Replaces ``getattr``, which SB3's pickles need for one function alone."""
     if owner is BasePolicy and name == "_dummy_schedule":
         return BasePolicy._dummy_schedule
-    raise ValueError(f"it asks for the attribute {name!r} of {owner!r}")
+    raise ValueError(f"the pickle reads the attribute {name!r} of {owner!r}")

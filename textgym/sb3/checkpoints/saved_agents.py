@@ -1,9 +1,9 @@
-"""Loading a saved algorithm (``model.zip``) without running what is in the file.
+"""Loading a saved algorithm (``model.zip``) without unpickling.
 
-``PPO.load("model.zip")`` unpickles: whoever wrote the file can run any code by it. But most of the
-file is JSON and tensors, and the rest (classes, schedules) has a form that can be read as data. So
-:func:`load_agent` makes the algorithm by its constructor, and takes nothing from the file but
-numbers, strings, tensors, and names of classes that the program has imported itself.
+``PPO.load("model.zip")`` unpickles the file, which can run any code. But most of the file is JSON
+and tensors, and the rest (classes, schedules) can be parsed as data. So :func:`load_agent` calls
+the algorithm's constructor, and reads from the file only numbers, strings, tensors, and the names
+of classes that are already imported.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from textgym.sb3.checkpoints.policy_files import accepted, named_class
 
 _Algorithm = TypeVar("_Algorithm", bound=BaseAlgorithm)
 
-# What the caller gives, or what is made again.
-_NOT_KEPT = {
+# Given by the caller, or derived.
+_NOT_READ = {
     "self", "policy", "env", "device", "verbose", "tensorboard_log", "_init_setup_model",
     "_env", "support_multi_env", "supported_action_spaces", "monitor_wrapper",
 }  # fmt: skip
@@ -55,11 +55,11 @@ def load_agent(
     device: torch.device | str = "auto",
     **arguments: Any,
 ) -> _Algorithm:
-    """Load an agent that ``model.save(path)`` wrote, without running anything in the file.
+    """Load an agent that ``model.save(path)`` wrote, without running code from the file.
 
-    It has the same weights, optimizer state, settings and counters, so it predicts as the saved one
-    does and can be trained further, from new episodes; to go on with the same episodes and random
-    numbers, see :func:`textgym.sb3.resume`.
+    Weights, optimizer state, settings and counters are those of the saved agent: it predicts the
+    same, and can be trained further, from new episodes. To continue with the same episodes and
+    random numbers, see :func:`textgym.sb3.resume`.
 
     Example::
 
@@ -71,16 +71,16 @@ def load_agent(
 
     Args:
         path: The ``.zip`` file, or the folder of a run with a ``model.zip``.
-        algorithm: Its class: ``PPO``, ``A2C``, ``agents.grpo.GRPO``, ...
+        algorithm: The class of the agent: ``PPO``, ``A2C``, ...
         venv: An environment like the one it was trained in, with any number of rows.
-        policy: The class of its policy; default: what the file names.
-        device: Where it goes.
-        arguments: Arguments of the algorithm that are to be others than when it was saved, or that
-            the file holds only as a pickle, such as a function for ``learning_rate``.
+        policy: The class of its policy; by default the one that the file names.
+        device: Device of the agent.
+        arguments: Arguments of the algorithm to change, or that the file contains only as a pickle,
+            such as a function for ``learning_rate``.
 
     Raises:
-        SettingsError: If the file is missing, damaged or of another algorithm, or an argument can
-            only be had by unpickling it; the message names the argument.
+        SettingsError: If the file is missing, damaged or of another algorithm, or an argument is
+            only there as a pickle; the message names the argument.
         ModelError: If the language model cannot be loaded or does not fit the environment.
     """
     file = Path(path)
@@ -98,7 +98,7 @@ def load_agent(
         kind = policy or _policy_class(file, data.get("policy_class"))
         settings = {
             name: _setting(file, algorithm, name, data[key])
-            for name in sorted(names - _NOT_KEPT - arguments.keys())
+            for name in sorted(names - _NOT_READ - arguments.keys())
             for key in (name, f"_{name}")
             if key in data
         }
@@ -108,14 +108,14 @@ def load_agent(
         for name in known:
             target: Any = model
             for part in name.split("."):
-                target = getattr(target, part)  # Names of the model's own, not of the file.
+                target = getattr(target, part)  # Names from the model, not from the file.
             target.data.copy_(variables[name].data)
     except TextGymError:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SettingsError(
-            f"{file} does not hold a {algorithm.__name__} for this environment "
+            f"{file} is not a {algorithm.__name__} for this environment "
             f"({type(error).__name__}: {reason}); give the class that it was saved by, and an "
             "environment like the one it was trained in"
         ) from error
@@ -137,14 +137,14 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
             }
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # Whatever a damaged archive leads to.
+    except Exception as error:  # A damaged archive can raise anything.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SettingsError(
-            f"{file} is not an agent that can be loaded without running what is in it "
+            f"{file} is not an agent that can be loaded without running code in it "
             f"({type(error).__name__}: {reason}); give a file that model.save(path) wrote"
         ) from error
     if not isinstance(data, dict):
-        raise SettingsError(f"{file} is not a saved agent: its data are no JSON object")
+        raise SettingsError(f"{file} is not a saved agent: its data is not a JSON object")
     variables = tensors.pop("pytorch_variables", None) or {}
     return data, tensors, variables
 
@@ -154,7 +154,7 @@ def _tensors(raw: bytes) -> Any:
 
 
 def _setting(file: Path, algorithm: type, name: str, value: Any) -> Any:
-    """An argument as the file has it, if that is possible without unpickling."""
+    """An argument from the file, if it can be read without unpickling."""
     if not _is_pickled(value):
         return value
     kind = value[":type:"]
@@ -178,7 +178,7 @@ def _setting(file: Path, algorithm: type, name: str, value: Any) -> Any:
 
 
 def _inner(file: Path, algorithm: type, name: str, value: Any) -> Any:
-    """A value in a dictionary, of which SB3 writes what is not JSON as its ``str``."""
+    """A value in a dictionary, where SB3 writes the ``str`` of values that are not JSON."""
     if not isinstance(value, str) or not value.startswith("<"):
         return value
     match = _CLASS.fullmatch(value)
@@ -191,7 +191,7 @@ def _inner(file: Path, algorithm: type, name: str, value: Any) -> Any:
 def _only_pickled(file: Path, algorithm: type, name: str) -> SettingsError:
     argument = name.partition("[")[0]
     return SettingsError(
-        f"{file} holds the argument {name} of {algorithm.__name__} only as a pickle, which is not "
+        f"{file} has the argument {name} of {algorithm.__name__} only as a pickle, which is not "
         f"read because it can run code; give it: load_agent(..., {argument}=...)"
     )
 
@@ -211,11 +211,11 @@ def _policy_class(file: Path, value: Any) -> type[BasePolicy]:
 
 
 def _global(value: dict[str, Any], *bases: type) -> Any:
-    """The class that a pickle refers to, if it does nothing else; found by its name, not run."""
+    """The class that a pickle refers to, if it contains nothing else; the pickle is not run."""
     try:
         raw = base64.b64decode(value[":serialized:"], validate=True)
         operations = [(op.name, arg) for op, arg, _ in pickletools.genops(raw)]
-    except Exception:  # Damaged, or another protocol: it is no reference.
+    except Exception:  # Damaged, or another protocol.
         return None
     quiet = {"PROTO", "FRAME", "MEMOIZE", "STOP"}
     core = [(name, arg) for name, arg in operations if name not in quiet]
@@ -230,7 +230,7 @@ def _global(value: dict[str, Any], *bases: type) -> Any:
 
 
 def _strings_and_numbers(value: dict[str, Any]) -> tuple[list[int], list[str]]:
-    """The numbers of a pickle, and those of its strings that are units of time in SB3."""
+    """The numbers of a pickle, and its strings that are SB3's units of training frequency."""
     try:
         raw = base64.b64decode(value[":serialized:"], validate=True)
         operations = [(op.name, arg) for op, arg, _ in pickletools.genops(raw)]
