@@ -53,11 +53,11 @@ from agents.running.validation import at_least, cut_off, within
 from agents.running.word_model import starting_model
 from textgym.data.observations import split_observation
 from textgym.errors import SettingsError
-from textgym.lm.weights import weights_hash
 from textgym.lm.kl import KLPenalty
 from textgym.lm.sampling.decision import Decision
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+from textgym.lm.weights import weights_hash
 from textgym.rollouts.fragments import FragmentStore
 from textgym.sb3 import LMPolicy
 
