@@ -22,16 +22,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 import tokenizers
 import torch
+import tyro
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
-from transformers import HfArgumentParser, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from textgym.errors import SettingsError
 from textgym.lm.schedule import warmup_cosine
@@ -61,26 +62,42 @@ _FREE = ("out", "threads", "install", "save_every", "card_samples", "sharpness")
 class TrainSettings:
     """Settings of a training; the defaults made ``textgym/tiny``."""
 
-    out: str = field(default="runs/tiny", metadata={"help": "folder of the checkpoints"})
-    steps: int = field(default=8000, metadata={"help": "optimizer steps"})
-    batch_size: int = field(default=16, metadata={"help": "documents a step"})
-    learning_rate: float = field(default=6e-3, metadata={"help": "peak, after warm-up"})
-    warmup: int = field(default=100, metadata={"help": "steps of linear warm-up"})
-    weight_decay: float = field(default=0.05, metadata={"help": "on matrices"})
-    vocab_size: int = field(default=2048, metadata={"help": "at most so many tokens"})
-    layers: int = field(default=4, metadata={"help": "Transformer blocks"})
-    width: int = field(default=192, metadata={"help": "size of a hidden state"})
-    heads: int = field(default=6, metadata={"help": "attention heads"})
-    context: int = field(default=384, metadata={"help": "longest text in tokens"})
-    tokenizer_documents: int = field(default=20_000, metadata={"help": "documents for the BPE"})
-    save_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
-    card_samples: int = field(default=256, metadata={"help": "texts a task judged for the card"})
-    sharpness: float = field(
-        default=1.5, metadata={"help": "the checkpoint's logits are the trained ones times this"}
-    )
-    seed: int = field(default=0, metadata={"help": "of the data and of the initial weights"})
-    threads: int = field(default=0, metadata={"help": "CPU threads; 0: torch's choice"})
-    install: bool = field(default=False, metadata={"help": "make it the package's textgym/tiny"})
+    out: str = "runs/tiny"
+    """Folder of the checkpoints."""
+    steps: int = 8000
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Documents per optimizer step."""
+    learning_rate: float = 6e-3
+    """Peak learning rate, after warm-up."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.05
+    """Weight decay, on matrices only."""
+    vocab_size: int = 2048
+    """Maximum size of the vocabulary."""
+    layers: int = 4
+    """Transformer blocks."""
+    width: int = 192
+    """Size of a hidden state."""
+    heads: int = 6
+    """Attention heads."""
+    context: int = 384
+    """Longest text in tokens."""
+    tokenizer_documents: int = 20_000
+    """Documents that the BPE tokenizer is trained on."""
+    save_every: int = 250
+    """Steps between checkpoints."""
+    card_samples: int = 256
+    """Texts per task that are scored for the model card."""
+    sharpness: float = 1.5
+    """Factor that the trained logits are multiplied by in the checkpoint."""
+    seed: int = 0
+    """Seed of the data and of the initial weights."""
+    threads: int = 0
+    """CPU threads of torch. 0: torch's own choice."""
+    install: bool = False
+    """Write the checkpoint into the package, as textgym/tiny."""
 
 
 def training_tasks(split: str) -> list[Task]:
@@ -366,7 +383,7 @@ def _finish(
 
 def main() -> None:
     """Parse the command line and train."""
-    (settings,) = HfArgumentParser(TrainSettings).parse_args_into_dataclasses()  # type: ignore[arg-type]
+    settings = tyro.cli(TrainSettings, description=__doc__, prog="python -m textgym.lm.train")
     print(f"wrote {train(settings)}")
 
 

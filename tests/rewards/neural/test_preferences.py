@@ -523,16 +523,16 @@ def test_the_command_line_trains(
     [
         ("--pairs none.jsonl", "there is no file none.jsonl; give a .jsonl, .csv or .parquet"),
         ("--pairs README.md", "README.md has an unknown type; pairs are read from .jsonl"),
-        ("--pairs a.jsonl --steps 5", "there is no option '--steps'"),
-        ("--pairs a.jsonl --epoch_s 5", "did you mean '--epochs'"),
+        ("--pairs a.jsonl --steps 5", "Unrecognized options: --steps"),
+        ("--pairs a.jsonl --epoch_s 5", r"--epoch_s[\s\S]*--epochs INT"),
         ("--pairs a.jsonl --epochs 0", "--epochs .*not 0"),
-        ("--pairs a.jsonl --held_out 1", "--held_out is a share .* not 1.0"),
-        ("--pairs a.jsonl --learning_rate nan", "--learning_rate .*not nan"),
+        ("--pairs a.jsonl --held_out 1", "--held-out .* not 1.0"),
+        ("--pairs a.jsonl --learning_rate nan", "--learning-rate .*not nan"),
         ("--pairs a.jsonl --centering -1", "--centering .*not -1.0"),
         ("--pairs a.jsonl --ties no", "--ties .*not 'no'"),
         ("--pairs a.jsonl --lm ./nowhere", "there is no model folder at './nowhere'"),
-        ("--lm textgym/tiny", "the following arguments are required: --pairs"),
-        ("--pairs a.jsonl --epochs many", "argument --epochs: invalid int value: 'many'"),
+        ("--lm textgym/tiny", r"Required[\s\S]*--pairs"),
+        ("--pairs a.jsonl --epochs many", "--epochs: .*'many'"),
     ],
 )
 def test_errors_of_the_command_line(
