@@ -26,6 +26,7 @@ from textgym.tasks.caption.world import (
     cell_of,
 )
 from textgym.tasks.caption.writer import describe
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing
 
 _CELLS = GRID**2
@@ -164,20 +165,19 @@ class Caption(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a scene and a complete caption."""
-        # One call for all random numbers of a row is several times faster than one call each.
-        draw = iter(rng.random(24).tolist()).__next__
-        question = QUESTIONS[int(draw() * len(QUESTIONS))]
+        draw = draws(rng, 24)
+        question = pick(QUESTIONS, draw)
         shade = int(draw() * _SHADES)
         first = int(draw() * len(_KINDS))
         kinds, sizes = [_KINDS[first]], ["big"]
         if self.level > 1:
-            sizes = [SIZES[int(draw() * 2)] for _ in range(self.level)]
+            sizes = [pick(SIZES, draw) for _ in range(self.level)]
             second = (first + 1 + int(draw() * (len(_KINDS) - 1))) % len(_KINDS)
             kinds.append(_KINDS[second])
         if self.level == 3 and draw() < _PAIRS:
             kinds.insert(0, kinds[0])
             sizes[1] = sizes[0]
-            cells = list(GROUPS[int(draw() * len(GROUPS))][:3])
+            cells = list(pick(GROUPS, draw)[:3])
         else:
             if self.level == 3:
                 kinds = _three(kinds, draw() < _SAME_SHAPE, draw())

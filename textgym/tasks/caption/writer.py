@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from textgym.tasks.caption.world import INVERSE, RELATIONS, Object, cell_of
+from textgym.tasks.drawing import Draw, pick
 
 _PHRASES = {
     "left": ("left of", "to the left of"),
@@ -69,7 +70,7 @@ _PAIR: tuple[str, ...] = (
 )
 
 
-def describe(scene: Sequence[Object], level: int, draw: Callable[[], float]) -> str:
+def describe(scene: Sequence[Object], level: int, draw: Draw) -> str:
     """Write a complete caption.
 
     Args:
@@ -108,18 +109,16 @@ def describe(scene: Sequence[Object], level: int, draw: Callable[[], float]) -> 
     for name in list(words):
         text = words[name]
         words[name[0].upper() + name[1:]] = text[0].upper() + text[1:]
-    return forms[int(draw() * len(forms))].format_map(words)
+    return pick(forms, draw).format_map(words)
 
 
 def _alike(scene: Sequence[Object]) -> bool:
     return all(scene[0][name] == scene[1][name] for name in ("shape", "colour", "size"))
 
 
-def _relate(
-    words: dict[str, str], one: str, other: str, known: Sequence[str], draw: Callable[[], float]
-) -> None:
+def _relate(words: dict[str, str], one: str, other: str, known: Sequence[str], draw: Draw) -> None:
     """Add both directions of a relation to the words of a caption."""
-    relation = known[int(draw() * len(known))]
+    relation = pick(known, draw)
     number = int(draw() * 2)
     words[f"{one}_{other}"] = _PHRASES[relation][number]
     words[f"{other}_{one}"] = _PHRASES[INVERSE[relation]][number]

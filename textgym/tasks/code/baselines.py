@@ -13,6 +13,7 @@ from textgym.data.rows import Row
 from textgym.tasks.code.interpreter import MAX_LIST, MAX_NUMBER
 from textgym.tasks.code.reader import read
 from textgym.tasks.code.writer import plan
+from textgym.tasks.drawing import draws
 
 _HEADER = re.compile(r"\ADefine f\(([a-z](?:, [a-z])*)\)\. ")
 _EXAMPLE = re.compile(r"^f\((.*)\) = (.+)$", re.MULTILINE)
@@ -63,7 +64,7 @@ def guess(row: Row, rng: np.random.Generator) -> str:
     """A random function of the parameters."""
     names = tuple(parameters(row["prompt"]))
     while True:
-        draw = iter(rng.random(100).tolist()).__next__
+        draw = draws(rng, 100)
         one = plan(1 + int(draw() * 3), draw)
         if one.parameters == names:
             return f"\ndef f({', '.join(names)}): {one.body}"

@@ -7,7 +7,7 @@ operations on it ("add 3 to ...", ``... + 3``). Most phrases have several wordin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from textgym.tasks.code.phrases import (
     BOUND,
@@ -26,9 +26,7 @@ from textgym.tasks.code.phrases import (
     WHOLE,
     Step,
 )
-
-Draw = Callable[[], float]
-"""Returns the next random number of a row, in [0, 1)."""
+from textgym.tasks.drawing import Draw, pick
 
 
 class Plan(NamedTuple):
@@ -61,13 +59,8 @@ _NO_MARKS = str.maketrans("", "", MARKS)
 def plan(level: int, draw: Draw) -> Plan:
     """Draw a function of a level."""
     kinds = _KINDS[level - 1]
-    names, text, marked, near, _ = kinds[int(draw() * len(kinds))](draw)
+    names, text, marked, near, _ = pick(kinds, draw)(draw)
     return Plan(names, text.translate(_NO_MARKS), marked.translate(_NO_MARKS), int(near), marked)
-
-
-def pick(options: Sequence[Any], draw: Draw) -> Any:
-    """A random option."""
-    return options[int(draw() * len(options))]
 
 
 class _Marked(int):

@@ -7,7 +7,8 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.data_to_text.concepts import AGENTS, OBJECTS, PEOPLE, PLACES, TOOLS, VERBS
 from textgym.tasks.data_to_text.world import DOMAINS
-from textgym.tasks.data_to_text.writer import Draw, slots, spelled, write_concepts, write_record
+from textgym.tasks.data_to_text.writer import slots, spelled, write_concepts, write_record
+from textgym.tasks.drawing import Draw, draws, pick
 
 _BEASTS = frozenset(("dog", "cat", "horse", "pony", "mouse", "duck", "rabbit", "fish"))
 _LIFELESS = tuple(thing for thing in OBJECTS if thing not in _BEASTS)
@@ -16,7 +17,7 @@ _LIFELESS = tuple(thing for thing in OBJECTS if thing not in _BEASTS)
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
     """A fluent text with errors: facts left out, changed, repeated, or private."""
-    draw = iter(rng.random(64).tolist()).__next__
+    draw = draws(rng, 64)
     if row["domain"] == "concepts":
         if draw() < 0.03:  # an echo instead of a text
             return f" {', '.join([concept for _, concept in row['facts']])}."
@@ -33,19 +34,19 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
             continue
         if luck < 0.38:
             values = domain.values[attribute]
-            value = values[int(draw() * len(values))]
+            value = pick(values, draw)
         facts.append((attribute, value))
     facts = facts or [row["facts"][0]]
     subject = row["subject"]
     if draw() < 0.03:
-        subject = domain.subjects[int(draw() * len(domain.subjects))]
+        subject = pick(domain.subjects, draw)
     text = write_record(row["domain"], subject, facts, draw)
     if draw() < 0.08:
-        attribute, value = facts[int(draw() * len(facts))]
+        attribute, value = pick(facts, draw)
         phrases = domain.others or domain.clauses
         fitting = [other for other in phrases if slots(other) == {attribute}]
         if domain.others and fitting:
-            sentence = fitting[int(draw() * len(fitting))].format(
+            sentence = pick(fitting, draw).format(
                 s=domain.named.format(subject), **{attribute: value}
             )
             text += f" {sentence}."
@@ -74,15 +75,15 @@ def _mediocre_concepts(row: Row, draw: Draw) -> str:
             roles["with"] = concept
     what = roles.get("object")
     verbs = [verb for verb in VERBS if what is None or what in VERBS[verb].objects]
-    verb = roles.setdefault("verb", verbs[int(draw() * len(verbs))])
+    verb = roles.setdefault("verb", pick(verbs, draw))
     likely = VERBS[verb].objects
-    roles.setdefault("object", likely[int(draw() * len(likely))])
+    roles.setdefault("object", pick(likely, draw))
     if draw() < 0.2:
-        roles["object"] = _LIFELESS[int(draw() * len(_LIFELESS))]
+        roles["object"] = pick(_LIFELESS, draw)
     if draw() < 0.1:
-        roles["with"] = TOOLS[int(draw() * len(TOOLS))]
+        roles["with"] = pick(TOOLS, draw)
     if draw() < 0.1:
-        roles["place"] = PLACES[int(draw() * len(PLACES))]
+        roles["place"] = pick(PLACES, draw)
     text = write_concepts(roles, draw)
     if draw() < 0.06:  # a second sentence
         text += write_concepts({"verb": verb, "object": roles["object"]}, draw)
@@ -121,5 +122,5 @@ def one_fact(row: Row, rng: np.random.Generator) -> str:
         verb = next(concept for _, concept in row["facts"] if concept in VERBS)
         return f" A man {VERBS[verb].forms[0]} the {VERBS[verb].objects[0]}."
     domain = row["domain"]
-    draw = iter(rng.random(8).tolist()).__next__
+    draw = draws(rng, 8)
     return write_record(domain, row["subject"], row["facts"][:1], draw)

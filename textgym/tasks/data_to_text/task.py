@@ -14,7 +14,8 @@ from textgym.tasks.data_to_text.concepts import COMPANIONS, PEOPLE, VERBS
 from textgym.tasks.data_to_text.public import convert, overlap
 from textgym.tasks.data_to_text.reader import judge
 from textgym.tasks.data_to_text.world import DOMAINS
-from textgym.tasks.data_to_text.writer import Draw, write_concepts, write_record
+from textgym.tasks.data_to_text.writer import write_concepts, write_record
+from textgym.tasks.drawing import Draw, draws, pick
 from textgym.tasks.judgement import Judgement
 
 _NAMES = tuple(DOMAINS)
@@ -181,18 +182,17 @@ class DataToText(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a record or a concept set, and its reference."""
-        # One call for all random numbers of a row is several times faster than one call each.
-        draw = iter(rng.random(48).tolist()).__next__
+        draw = draws(rng, 48)
         return self._concepts(draw) if draw() < _CONCEPTS else self._record(draw)
 
     def _record(self, draw: Draw) -> Row:
-        domain = _NAMES[int(draw() * len(_NAMES))]
+        domain = pick(_NAMES, draw)
         this = DOMAINS[domain]
-        subject = this.subjects[int(draw() * len(this.subjects))]
+        subject = pick(this.subjects, draw)
         count = (2, 4, 5)[self.level - 1]
         if self.level != 2:
             count += int(draw() * 2)
-        kind = this.kinds[int(draw() * len(this.kinds))] if this.kinds else this.values
+        kind = pick(this.kinds, draw) if this.kinds else this.values
         left = list(this.values)
         facts: list[list[str]] = []
         taken = {subject} if domain == "match" else set()
@@ -219,15 +219,15 @@ class DataToText(Task):
         }
 
     def _concepts(self, draw: Draw) -> Row:
-        verb = _VERBS[int(draw() * len(_VERBS))]
+        verb = pick(_VERBS, draw)
         this = VERBS[verb]
         roles = {
-            "agent": PEOPLE[int(draw() * len(PEOPLE))],
-            "object": this.objects[int(draw() * len(this.objects))],
-            "place": this.places[int(draw() * len(this.places))],
+            "agent": pick(PEOPLE, draw),
+            "object": pick(this.objects, draw),
+            "place": pick(this.places, draw),
         }
         along = this.tools or COMPANIONS
-        roles["with"] = along[int(draw() * len(along))]
+        roles["with"] = pick(along, draw)
         if roles["with"] == roles["object"]:
             roles["with"] = along[0]
         what = roles["object"]
@@ -235,7 +235,7 @@ class DataToText(Task):
         while len(roles) > self.level + 1:
             del roles[left.pop(int(draw() * len(left)))]
         if this.animals and "agent" in roles and "with" not in roles and draw() < _ANIMALS:
-            roles["agent"] = this.animals[int(draw() * len(this.animals))]
+            roles["agent"] = pick(this.animals, draw)
         words = [verb, *roles.values()]
         concepts = [words.pop(int(draw() * len(words))) for _ in range(len(words))]
         reference = write_concepts({**roles, "verb": verb, "object": what}, draw)

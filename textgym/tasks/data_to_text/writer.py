@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from textgym.tasks.data_to_text.concepts import (
@@ -13,9 +13,7 @@ from textgym.tasks.data_to_text.concepts import (
 )
 from textgym.tasks.data_to_text.reader import pronoun
 from textgym.tasks.data_to_text.world import DOMAINS, article
-
-Draw = Callable[[], float]
-"""Returns the next random number in [0, 1)."""
+from textgym.tasks.drawing import Draw, pick
 
 _Phrase = tuple[frozenset[str], str]
 """The attributes that a phrase states, and the phrase."""
@@ -84,8 +82,8 @@ def write_record(domain: str, subject: str, facts: Sequence[Sequence[str]], draw
         first = next(iter(left))
         fitting = [phrase for phrase in table[first] if phrase[0] <= left.keys()]
         # Of two, the clause with more facts: it reads better than a clause for each fact.
-        need, clause = fitting[int(draw() * len(fitting))]
-        other = fitting[int(draw() * len(fitting))]
+        need, clause = pick(fitting, draw)
+        other = pick(fitting, draw)
         if len(other[0]) > len(need):
             need, clause = other
         clauses.append(clause.format_map(texts))
@@ -95,7 +93,7 @@ def write_record(domain: str, subject: str, facts: Sequence[Sequence[str]], draw
     text = f" {begin} {_listed(clauses[:first_part])}."
     while rest := clauses[first_part:]:
         others = _beginnings(domain, pronoun(domain, subject))
-        text += f" {others[int(draw() * len(others))]} {_listed(rest[:3])}."
+        text += f" {pick(others, draw)} {_listed(rest[:3])}."
         clauses, first_part = rest, 3
     return text
 
@@ -117,7 +115,7 @@ def write_concepts(roles: Mapping[str, str], draw: Draw) -> str:
         roles: The words by role, including "verb" and "object".
         draw: Returns random numbers; called up to 6 times.
     """
-    agent = roles.get("agent") or PEOPLE[int(draw() * len(PEOPLE))]
+    agent = roles.get("agent") or pick(PEOPLE, draw)
     forms = VERBS[roles["verb"]].forms
     place = with_ = ""
     if "place" in roles:

@@ -17,20 +17,16 @@ from textgym.tasks.dialogue.world import (
     NUMBER,
     NUMBERS,
     SPOT,
-    Draw,
 )
 from textgym.tasks.dialogue.writer import question, statement
+from textgym.tasks.drawing import Draw, draws, pick
 
 _POLITE = (" Certainly.", " Of course.", " Thank you.", " Very well.")
 
 
-def _pick(words: Any, draw: Draw) -> Any:
-    return words[int(draw() * len(words))]
-
-
 def hasty(row: Row, rng: np.random.Generator) -> str:
     """Use one stated attribute, ask nothing, and state the price of the booking."""
-    draw = iter(rng.random(16).tolist()).__next__
+    draw = draws(rng, 16)
     first = row["stages"][0]
     stated = first["told"]
     names = [line[0] for line in row["table"]]
@@ -38,31 +34,31 @@ def hasty(row: Row, rng: np.random.Generator) -> str:
     goal = {name: (number, day) for name, number, day in first["goal"]}
     costs = {line[0]: f" It costs {line[3]}." for line in row["table"]}
     if not first["name"]:  # a cancellation
-        return f" I have cancelled {_pick(list(booked), draw)}."
+        return f" I have cancelled {pick(list(booked), draw)}."
     number, day = goal[first["name"]]
-    number = number if NUMBER in stated else _pick(NUMBERS, draw)
-    day = day if DAY in stated else _pick(DAYS, draw)
+    number = number if NUMBER in stated else pick(NUMBERS, draw)
+    day = day if DAY in stated else pick(DAYS, draw)
     if first["name"] in booked:
-        name = _pick(list(booked), draw)
+        name = pick(list(booked), draw)
         new = day if booked[first["name"]][1] != day else number
         return f" I have changed {name} to {new}."
     attributes = [slot for slot in (KIND, SPOT) if slot in stated]
-    name = _pick(names, draw)
+    name = pick(names, draw)
     if attributes:
-        column = COLUMN[_pick(attributes, draw)]
+        column = COLUMN[pick(attributes, draw)]
         value = next(line for line in row["table"] if line[0] == first["name"])[column]
-        name = _pick([line[0] for line in row["table"] if line[column] == value], draw)
+        name = pick([line[0] for line in row["table"] if line[column] == value], draw)
     return f" I have booked {name} for {number} on {day}.\n{costs[name]}"
 
 
 def everything(row: Row, rng: np.random.Generator) -> str:
     """Book every line, one per turn, for the stated number and day."""
-    draw = iter(rng.random(4).tolist()).__next__
+    draw = draws(rng, 4)
     first = row["stages"][0]
     goal = {name: (number, day) for name, number, day in first["goal"]}
     number, day = goal.get(first["name"], ("", ""))
-    number = number if NUMBER in first["told"] and number else _pick(NUMBERS, draw)
-    day = day if DAY in first["told"] and day else _pick(DAYS, draw)
+    number = number if NUMBER in first["told"] and number else pick(NUMBERS, draw)
+    day = day if DAY in first["told"] and day else pick(DAYS, draw)
     return "\n".join([f" I have booked {line[0]} for {number} on {day}." for line in row["table"]])
 
 
@@ -90,15 +86,15 @@ def mediocre(user: User, draw: Draw) -> str:
     turn = attentive(user, draw)
     luck = draw()
     if luck < 0.03:
-        return str(_pick(_POLITE, draw))
+        return str(pick(_POLITE, draw))
     if luck < 0.06 and user.turns:
         return " You are welcome. Goodbye."
     if luck < 0.12 and not user.pending:
         slots = [slot for slot in (NUMBER, DAY) if slot in user.stated] or [DAY]
-        return question(DOMAINS[user.header], [_pick(slots, draw)], draw)
+        return question(DOMAINS[user.header], [pick(slots, draw)], draw)
     turn = _inquire(user, draw, turn) if user.pending else _mishear(user, draw, turn)
     if draw() < 0.1 and turn.startswith(" I have"):
-        return f" {_pick(('Certainly', 'Of course', 'Very well'), draw)},{turn}"
+        return f" {pick(('Certainly', 'Of course', 'Very well'), draw)},{turn}"
     return turn
 
 
@@ -107,15 +103,15 @@ def _inquire(user: User, draw: Draw, turn: str) -> str:
     luck = draw()
     pending = list(user.pending)
     if luck < 0.2 and (KIND in pending or SPOT in pending):
-        return f" How about {_pick(list(user.table), draw)}?"
+        return f" How about {pick(list(user.table), draw)}?"
     if luck < 0.35 and len(pending) > 1:
-        return question(DOMAINS[user.header], [_pick(pending, draw)], draw)
+        return question(DOMAINS[user.header], [pick(pending, draw)], draw)
     if luck < 0.5:
         free = [name for name in user.table if name not in user.bookings] or list(user.table)
         number, day = user.goal[user.name]
-        number = number if NUMBER in user.stated else _pick(NUMBERS, draw)
-        day = day if DAY in user.stated else _pick(DAYS, draw)
-        return f" I have booked {_pick(free, draw)} for {number} on {day}."
+        number = number if NUMBER in user.stated else pick(NUMBERS, draw)
+        day = day if DAY in user.stated else pick(DAYS, draw)
+        return f" I have booked {pick(free, draw)} for {number} on {day}."
     return turn
 
 
@@ -135,9 +131,9 @@ def _mishear(user: User, draw: Draw, turn: str) -> str:
     if luck < 0.05 and "booked" in words and " for " in turn:
         return turn[: turn.index(" for ")] + "."
     # The name, which has to be inferred from the table, is mistaken most often.
-    at = places[0] if draw() < 0.4 else _pick(places, draw)
+    at = places[0] if draw() < 0.4 else pick(places, draw)
     some = next(some for some in values if words[at] in some)
-    words[at] = _pick(some, draw)
+    words[at] = pick(some, draw)
     return f"{' '.join(words)}."
 
 

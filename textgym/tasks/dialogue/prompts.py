@@ -23,6 +23,7 @@ from textgym.tasks.dialogue.world import (
     SPOT,
 )
 from textgym.tasks.dialogue.writer import Plot
+from textgym.tasks.drawing import draws, pick
 
 _BOOKING = re.compile(r"(\w+) for (\w+) on (\w+)\.")
 _MINE = r"my \w+ (?:on|for) (\w+)"
@@ -47,7 +48,7 @@ def read_prompt(prompt: str) -> dict[str, Any] | None:
     ):
         return None
     seed = zlib.crc32(prompt.encode("utf-8", "surrogatepass"))
-    plot = Plot(domain, iter(np.random.default_rng(seed).random(32).tolist()).__next__)
+    plot = Plot(domain, draws(np.random.default_rng(seed), 32))
     plot.table = table
     names = [line[0] for line in table]
     if lines[1].startswith("Bookings: "):
@@ -99,8 +100,8 @@ def _add_stage(plot: Plot, request: str) -> bool:
         if old:
             plot.swap(old, "")
         return bool(old)
-    number = _first(_FOR, wish) or plot.pick(NUMBERS)
-    day = _first(_ON, wish) or plot.pick(DAYS)
+    number = _first(_FOR, wish) or pick(NUMBERS, plot.draw)
+    day = _first(_ON, wish) or pick(DAYS, plot.draw)
     named_slots = [slot for slot, values in named.items() if values]
     # An attribute that distinguishes the lines in question has to be asked for.
     secret = [

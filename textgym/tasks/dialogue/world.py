@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from textgym.tasks.words import WOMEN
-
-Draw = Callable[[], float]
-"""Returns the next random number of a row, in [0, 1)."""
 
 NAMES = WOMEN
 """Hotels, restaurants and boats are named after women."""

@@ -26,11 +26,11 @@ from textgym.tasks.dialogue.world import (
     PRICES,
     SPOT,
     Domain,
-    Draw,
     wish,
     write_bookings,
     write_table,
 )
+from textgym.tasks.drawing import Draw, pick
 
 _WANT = ("I want", "I need", "Please book", "I would like")
 _BOOKED = (
@@ -72,14 +72,10 @@ class Plot:
         self.bookings: dict[str, list[str]] = {}
         self.start: dict[str, list[str]] = {}
 
-    def pick(self, words: tuple[str, ...]) -> str:
-        """A random word."""
-        return words[int(self.draw() * len(words))]
-
     def another(self, words: tuple[str, ...], than: str, nor: str = "") -> str:
         """A random word other than the given ones."""
         left = [word for word in words if word not in (than, nor)]
-        return left[int(self.draw() * len(left))]
+        return pick(left, self.draw)
 
     # ------------------------------------------------------------------ the table
 
@@ -122,7 +118,7 @@ class Plot:
     def draw_bookings(self) -> None:
         """Draw two initial bookings of lines other than the wanted one."""
         del self.others[int(self.draw() * 3)]
-        one, day = self.pick(NUMBERS), self.pick(DAYS)
+        one, day = pick(NUMBERS, self.draw), pick(DAYS, self.draw)
         self.bookings = {
             self.others[0]: [one, day],
             self.others[1]: [self.another(NUMBERS, one), self.another(DAYS, day)],
@@ -147,7 +143,7 @@ class Plot:
         """
         draw = self.draw
         _, kind, spot, _ = self.wanted
-        number, day = self.pick(NUMBERS), self.pick(DAYS)
+        number, day = pick(NUMBERS, self.draw), pick(DAYS, self.draw)
         chosen = [single] if single else [KIND, SPOT]
         secret = [slot for slot in ("", NUMBER, DAY) if draw() < hide]
         if hide and not secret:
@@ -163,7 +159,7 @@ class Plot:
         when = [f"for {number}"] if NUMBER in told else []
         if DAY in told:
             when.insert(int(draw() * 2), f"on {day}")
-        say = f"{' '.join([self.pick(_WANT), thing, *when])}."
+        say = f"{' '.join([pick(_WANT, self.draw), thing, *when])}."
         self.order(say, number, day, told, secret)
 
     def order(self, say: str, number: str, day: str, told: list[str], secret: list[str]) -> None:
@@ -175,7 +171,7 @@ class Plot:
         self.stage(say, name, told, hidden)
         if hidden:
             self.script.append(question(self.domain, secret, self.draw))
-        phrase = self.pick(_BOOKED)
+        phrase = pick(_BOOKED, self.draw)
         self.script.append(phrase.format(name, number, day, number=number, day=day))
 
     def answer(self, slot: str, value: str) -> str:
@@ -187,7 +183,7 @@ class Plot:
         if slot == SPOT:
             return f"{self.domain.spots[value].capitalize()}."
         article = "An" if value == "old" else "A"
-        answer = self.pick(self.domain.answers)
+        answer = pick(self.domain.answers, self.draw)
         return answer.format(kind=value, Kind=value.capitalize(), A=article)
 
     def one_of_two(self) -> tuple[str, str]:
@@ -246,7 +242,7 @@ class Plot:
 
     def request(self, slot: str) -> None:
         """A stage with a question about the booked line."""
-        say = self.pick(_COSTS) if slot == PRICE else self.domain.asked
+        say = pick(_COSTS, self.draw) if slot == PRICE else self.domain.asked
         self.stage(say, self.wanted[0], [], [])
         self.stages[-1]["ask"] = slot
         self.script.append(statement(self.domain, slot, self.wanted[COLUMN[slot]]))
@@ -297,7 +293,7 @@ def draw_row(level: int, draw: Draw) -> dict[str, Any]:
         level: 1, 2 or 3.
         draw: Returns the next random number of the row.
     """
-    plot = Plot(DOMAINS[HEADERS[int(draw() * len(HEADERS))]], draw)
+    plot = Plot(DOMAINS[pick(HEADERS, draw)], draw)
     single = ""
     if draw() < 0.3:
         single = KIND if draw() < 0.5 else SPOT

@@ -83,8 +83,7 @@ def _route_of(question: str, rule: str) -> tuple[str, list[list[Any]]] | None:
         return found[2], [*_backwards(found[1]), [f"{found[3]}s in", 1]]
     if found := _FOLLOW.fullmatch(question):
         links = re.findall(r"(\w+) is the (\w+ of) (\w)\. ", found[1])
-        conditions = [(head, relation, tail) for head, relation, tail in links]
-        steps = _route(conditions, links[0][0], found[2])
+        steps = _route(links, links[0][0], found[2])
         return None if steps is None else (links[0][0], steps)
     found = _MISSING.fullmatch(question)
     body, _, head = rule.partition(", then ")

@@ -10,6 +10,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.knowledge_graph.baselines import mediocre, related, wander
 from textgym.tasks.knowledge_graph.public import convert, judge_public, parse
@@ -148,8 +149,7 @@ class KnowledgeGraph(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a graph and a question; the level is the number of hops."""
-        # One call for all random numbers of a row is several times faster than one call each.
-        query = write(self.level, iter(rng.random(90).tolist()).__next__)
+        query = write(self.level, draws(rng, 90))
         facts = "; ".join([" - ".join(fact) for fact in query.triples])
         rule = f"Rule: {query.rule}\n" if query.rule else ""
         path = query.path

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from textgym.tasks.drawing import Draw
 from textgym.tasks.words import MEN, WOMEN
 
 CITIES = (
@@ -92,7 +92,7 @@ class Query(NamedTuple):
 class People:
     """Draws people without replacement."""
 
-    def __init__(self, draw: Callable[[], float]) -> None:
+    def __init__(self, draw: Draw) -> None:
         self.draw = draw
         self._women, self._men = list(WOMEN), list(MEN)
 

@@ -7,9 +7,9 @@ lead from the middle of the chain into a dead end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.knowledge_graph.world import (
     CITIES,
     FAMILY,
@@ -38,7 +38,7 @@ def completion(path: list[str], answer: str) -> str:
     return f"\nPath: {', '.join(path)}. Answer: {answer}."
 
 
-def write(hops: int, draw: Callable[[], float]) -> Query:
+def write(hops: int, draw: Draw) -> Query:
     """Draw a graph and a question.
 
     Args:
@@ -51,7 +51,7 @@ def write(hops: int, draw: Callable[[], float]) -> Query:
     rule = None
     if kind < 2:
         rules = RULES[hops]
-        rule = rules[int(draw() * len(rules))]
+        rule = pick(rules, draw)
         relations = list(rule.body)
     else:
         count = hops - (kind == 2)
@@ -78,7 +78,7 @@ def write(hops: int, draw: Callable[[], float]) -> Query:
         rule_text = _in_words(rule)
         question = f"{path[0]} - {rule.head} - ?" if kind == 0 else f"? - {rule.head} - {path[0]}"
     elif kind == 2:
-        inside, city = LOCATIONS[int(draw() * 2)], CITIES[int(draw() * len(CITIES))]
+        inside, city = pick(LOCATIONS, draw), pick(CITIES, draw)
         facts.append([path[-1], inside, city])
         steps.append([inside, 1])
         of = "".join([f"the {relation} " for relation in relations])

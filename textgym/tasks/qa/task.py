@@ -9,6 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa.answers import (
     ABSTENTIONS,
@@ -154,8 +155,7 @@ class QA(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Draw a story and a question about it."""
-        # One call for all random numbers of a row is several times faster than one call each.
-        story, plan = write(self.level, iter(rng.random(64).tolist()).__next__)
+        story, plan = write(self.level, draws(rng, 64))
         answer = plan.answer
         form = KINDS[plan.kind](plan.about, answer)[0] if answer else ABSTENTIONS[0]
         return {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.words import GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
 
 NAMES = (*MEN, *WOMEN)
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 class Cast:
     """Draws names, places and things without replacement, and sentences about them."""
 
-    def __init__(self, draw: Callable[[], float]) -> None:
+    def __init__(self, draw: Draw) -> None:
         self.draw = draw
         self._names = list(NAMES)
         self._places = list(PLACES)
@@ -59,11 +59,11 @@ class Cast:
 
     def go(self, who: str, place: str) -> str:
         """`who` goes to a place."""
-        return f"{who} {GO[int(self.draw() * len(GO))]} to the {place}."
+        return f"{who} {pick(GO, self.draw)} to the {place}."
 
     def take(self, who: str, thing: str) -> str:
         """`who` takes a thing."""
-        return f"{who} {TAKE[int(self.draw() * len(TAKE))]} the {thing}."
+        return f"{who} {pick(TAKE, self.draw)} the {thing}."
 
     def give(self, who: str, thing: str, whom: str) -> str:
         """`who` gives a thing to `whom`."""

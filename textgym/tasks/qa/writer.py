@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.qa.world import NUMBERS, TIMES, Cast, Plan
 
 UNANSWERABLE = 0.2
@@ -313,7 +314,7 @@ _LENGTHS = {1: 5, 2: 6, 3: 6}
 """Sentences of a story, unless its chain is longer."""
 
 
-def write(level: int, draw: Callable[[], float]) -> tuple[str, Plan]:
+def write(level: int, draw: Draw) -> tuple[str, Plan]:
     """Write a story; returns it with its plan.
 
     Args:
@@ -323,7 +324,7 @@ def write(level: int, draw: Callable[[], float]) -> tuple[str, Plan]:
     cast = Cast(draw)
     answerable, unanswerable = _PLOTS[level]
     kinds = unanswerable if draw() < _SHARES[level] else answerable
-    plan = kinds[int(draw() * len(kinds))](cast)
+    plan = pick(kinds, draw)(cast)
     story = list(plan.chain)
     others = cast.name(), cast.name()
     at = 0
