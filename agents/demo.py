@@ -25,7 +25,7 @@ SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256,
 def grammatical(prompt: str, response: str) -> bool:
     """Whether a response continues a prompt of `Sentiment` in whole sentences of its grammar."""
     row = Sentiment().complete_row({"prompt": prompt})
-    return read(response, row["subject"], row["opening"]).slips == 0
+    return read(response, row["subject"], row["opening"]).lost_points == 0
 
 
 def grammatical_share(texts: Iterable[tuple[str, str]]) -> float:

@@ -177,10 +177,10 @@ def grammatical(task: Task, prompt: str, text: str) -> bool:
         unknown = text.startswith(" ") and qa_answers.abstains(qa_answers.capitalized(text))
         return unknown or bool(_ANSWER.fullmatch(text))
     if task.id == _SENTIMENT:
-        return sentiment_reader.read(text, row["subject"], row["opening"]).slips == 0
+        return sentiment_reader.read(text, row["subject"], row["opening"]).lost_points == 0
     if task.id == _STORY:
-        return story_reader.tell(text, World(row["facts"], row["boxes"])).slips == 0
-    return summarize_reader.read(text).slips == 0
+        return story_reader.read(text, World(row["facts"], row["boxes"])).faults == 0
+    return summarize_reader.read(text).faults == 0
 
 
 def judge(task: Task, found: Evaluation) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from textgym.tasks.sentiment.writer import phrases_of
 
 def opinions(text, subject="hotel"):
     reading = read(f" {text}", subject)
-    assert reading.slips == 0, text
+    assert reading.lost_points == 0, text
     return [(aspect, value) for aspect, value, _, _ in reading.opinions]
 
 
@@ -150,7 +150,7 @@ def test_who_is_said_to_be_what(text, expected):
 )
 def test_no_english(text):
     reading = read(f" {text}", "hotel")
-    assert reading.slips >= 1
+    assert reading.lost_points >= 1
     assert reading.opinions == []
     assert reading.score() == 0.0
 
@@ -185,7 +185,7 @@ def score(text, mentioned=(), opening=""):
         (FULL + " and so", (3 + 3 / 4) / 5),
         (FULL + " The staff was", (3 + 3 / 5) / 6),
         (" The staff was superb. The room was", 1 / 4),
-        (FULL * 2, (3 + 3 / 11) / 12),  # 2 + 3 + 3 slips after the verdict
+        (FULL * 2, (3 + 3 / 11) / 12),  # 2 + 3 + 3 points lost after the verdict
         (" Overall, it was a great stay. The staff was superb.", 0),
         # Half for a sentence outside the grammar, a third for two of them.
         (FULL + " That is not true.", (3 + 3 / 5) / 6 / 2),
@@ -216,7 +216,7 @@ def test_mentioned_aspects_earn_nothing():
 )
 def test_openings(opening, better, worse):
     good, bad = (read(text, "hotel", opening) for text in (better, worse))
-    assert good.slips == bad.slips == 0
+    assert good.lost_points == bad.lost_points == 0
     assert len(good.opinions) == len(bad.opinions) == 1  # the prompt's own is not the writer's
     assert good.score() > 2 * bad.score()
     assert read(better.strip(), "hotel", opening).score() == 0  # words stick together
@@ -224,7 +224,7 @@ def test_openings(opening, better, worse):
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_writer_and_reader_agree(subject):
-    for aspect, said in phrases_of(subject).said.items():
+    for aspect, said in phrases_of(subject).about.items():
         for clause, capital in (*said.warmly, *said.strongly, *said.gladly):
             assert value(f"{capital}.", subject) == 1.0, clause
         for _, capital in said.good:
@@ -258,7 +258,7 @@ def test_documents_are_fluent_and_mediocre(level):
     for _ in range(1000):
         row = task.sample(rng)
         text = mediocre(row, rng)
-        assert read(text, row["subject"], row["opening"]).slips == 0, text
+        assert read(text, row["subject"], row["opening"]).lost_points == 0, text
         scores.append(task.score(text, row))
         whole = row["prompt"] + text
         for noun, verb in re.findall(r"[Tt]he (\w+) (was|were)\b", whole):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from textgym.tasks import make_task
 from textgym.tasks.story.grammar import FEELINGS, HAPPY
-from textgym.tasks.story.reader import tell
+from textgym.tasks.story.reader import read
 from textgym.tasks.story.task import Story
 from textgym.tasks.story.world import World
 
@@ -19,9 +19,9 @@ BOXES = [["chest", "locked"]]
 
 
 def reasons(text):
-    telling = tell(text, World(FACTS, BOXES))
-    assert telling.slips == 0, text
-    return [reason for _, reason in telling.events]
+    reading = read(text, World(FACTS, BOXES))
+    assert reading.faults == 0, text
+    return [reason for _, reason in reading.events]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_can_happen(text):
         (" Anna gave Tom the key. Tom sobbed.", "Tom has no reason to sob"),
         (" Tom thanked Anna.", "Tom has nothing to thank Anna for"),
         (" Tom went to the attic. He told her a joke.", "Anna is not in the attic"),
-        (" Tom greeted Anna. Tom greeted Anna.", "this has been told before"),
+        (" Tom greeted Anna. Tom greeted Anna.", "it has happened already"),
         (" Tom greeted him.", "Tom cannot do this to Tom"),
         (" Tom went to the attic and unlocked the chest.", "the chest is not in the attic"),
         (" Anna dropped the key and gave it to Tom.", "Anna does not have the key"),
@@ -76,16 +76,14 @@ def test_what_can_happen(text):
     ],
 )
 def test_what_cannot_happen(text, faults):
-    telling = tell(text, World(FACTS, BOXES))
+    reading = read(text, World(FACTS, BOXES))
     if faults is None:
-        assert telling.slips == 1
-        assert telling.events == []
+        assert reading.faults == 1
+        assert reading.events == []
     else:
-        *before, last = [reason for _, reason in telling.events]
+        *before, last = [reason for _, reason in reading.events]
         assert last == faults
-        assert [
-            reason for reason in before if reason not in ("", "this has been told before")
-        ] == []
+        assert [reason for reason in before if reason not in ("", "it has happened already")] == []
 
 
 def test_it_is_what_was_named_last():
@@ -117,9 +115,9 @@ def test_it_is_what_was_named_last():
     ],
 )
 def test_no_english(text):
-    telling = tell(text, World(FACTS, BOXES))
-    assert telling.events == []
-    assert telling.slips >= 1
+    reading = read(text, World(FACTS, BOXES))
+    assert reading.events == []
+    assert reading.faults >= 1
 
 
 # The same rules once more, as preconditions and effects on a set of facts.
@@ -313,10 +311,10 @@ def test_documents_are_fluent_and_mediocre(level):
         document = Keep(level).document(rng)
         assert document.startswith(row["prompt"])
         text = document[len(row["prompt"]) :]
-        telling = tell(text, World(row["facts"], row["boxes"]))
-        assert telling.slips == 0, text
-        faulty += any(reason for _, reason in telling.events)
-        unused += not all(word in str(telling.events) for word in row["words"])
+        reading = read(text, World(row["facts"], row["boxes"]))
+        assert reading.faults == 0, text
+        faulty += any(reason for _, reason in reading.events)
+        unused += not all(word in str(reading.events) for word in row["words"])
         scores.append(task.score(text, row))
     assert 0.2 < np.mean(scores) < 0.5
     assert np.std(scores) > 0.2

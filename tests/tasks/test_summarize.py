@@ -129,9 +129,9 @@ def test_what_a_text_tells(text, facts):
     ],
 )
 def test_no_english(text):
-    facts, slips = read(text)
+    facts, faults = read(text)
     assert facts == []
-    assert slips >= 1
+    assert faults >= 1
 
 
 def test_every_opening_is_understood():
@@ -296,9 +296,9 @@ def test_stories_tell_what_the_row_says(level):
     """The reader, which knows nothing of the plot, finds the row's facts in the prompt."""
     _, some = rows(level, 500)
     for row in some:
-        told, slips = read(" " + row["prompt"].split("\n")[1])
+        told, faults = read(" " + row["prompt"].split("\n")[1])
         facts, others = important(told)
-        assert slips == 0
+        assert faults == 0
         assert facts == row["facts"]
         assert sorted(others) == sorted(row["others"])
         assert len(facts) == (3, 3, 4)[level - 1]
@@ -401,7 +401,7 @@ def test_documents_are_fluent_and_mediocre(level):
         document = task.document(rng)
         assert document.startswith(task.row["prompt"])
         text = document[len(task.row["prompt"]) :]
-        assert read(text).slips == 0, text
+        assert read(text).faults == 0, text
         whole += task.score(text, task.row) == 1
         scores.append(task.score(text, task.row))
     assert 0.35 < np.mean(scores) < 0.55

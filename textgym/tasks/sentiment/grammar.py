@@ -1,4 +1,4 @@
-"""What counts as a sentence of a review: one small grammar for each subject."""
+"""The sentences of a review: one small grammar per subject."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from textgym.tasks.automaton import State, compile_grammar
 from textgym.tasks.sentiment import lexicon
 
 OPENERS = ("Overall", "In short", "In the end", "All things considered")
-"""What a verdict begins with."""
+"""The words that introduce a verdict."""
 
 
 def starts_with_vowel(word: str) -> bool:
-    """Whether ``an`` goes before a word of the lexicon."""
+    """Whether a word of the lexicon takes ``an``."""
     return word[0] in "aeiou"
 
 
 def adjectives(sort: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """The good, great, bad and awful adjectives that suit a sort, the general ones included."""
+    """The good, great, bad and awful adjectives that suit a sort, including the general ones."""
     good, great, bad, awful = (
         list(general + own)
         for general, own in zip(lexicon.GENERAL, lexicon.SORTS[sort], strict=True)
@@ -31,7 +31,7 @@ def _capital(text: str) -> str:
 
 @cache
 def grammar_of(subject: str) -> State:
-    """The automaton of all sentences that may stand in a review of a subject."""
+    """The automaton of all sentences of a review of a subject."""
     about = lexicon.SUBJECTS[subject]
     rules: dict[str, list[str]] = {
         "any": list(about.aspects),

@@ -1,7 +1,7 @@
-"""The words of the sentiment task: subjects, their aspects, and what each word is worth.
+"""The words of the sentiment task: subjects, their aspects, and the value of each word.
 
-Values lie in [-1, 1]: 0.75 is a plain word of praise ("clean"), 1 a strong one ("superb"), and the
-same below zero. Plain words take a degree ("very clean"), strong ones do not.
+Values are in [-1, 1]: 0.75 for a plain word of praise ("clean"), 1 for a strong one ("superb"), and
+negative for criticism. Only plain words take a degree ("very clean").
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ STRONG = 1.0
 
 
 class Sort(NamedTuple):
-    """Adjectives that suit one sort of thing, beside the general ones."""
+    """Adjectives that suit one sort of aspect, in addition to the general ones."""
 
     good: tuple[str, ...]
     great: tuple[str, ...]
@@ -22,14 +22,18 @@ class Sort(NamedTuple):
 
 
 MASS = frozenset(("bread", "coffee", "dialogue", "fish", "music", "scenery", "sound", "staff"))
-"""Aspects in the singular that take no a or an."""
+"""Singular aspects that take no article."""
 
 
 class Subject(NamedTuple):
-    """What a review may be about.
+    """The subject of a review.
 
-    `intro` holds the parts of the first sentence, `aspects` the sort of each noun (a plural noun
-    stands in `plurals` too), `noun` and `deed` name the whole in a verdict.
+    Attributes:
+        intro: The parts of the first sentence, with the options of each.
+        noun: The noun of a verdict ("it was a great ...").
+        deed: Phrases of a verdict ("I would ...").
+        aspects: The sort of each aspect.
+        plurals: The plural aspects.
     """
 
     intro: tuple[tuple[str, ...], ...]
@@ -125,7 +129,7 @@ DEGREES = {
     "rather": 0.8,
     "bit": 0.4,
 }
-"""Factors on the value that follows, which is kept within [-1, 1]."""
+"""Factors on the next value, which is clipped to [-1, 1]."""
 
 WEAK_NEGATORS = ("not",)
 STRONG_NEGATORS = ("never", "neither", "nor", "Nobody", "hardly")
@@ -135,242 +139,128 @@ _CITIES = _words(
     "Porto Seville Turin Krakow"
 )
 _TIMES = (
-    "last week",
-    "last month",
-    "last spring",
-    "last summer",
-    "last winter",
-    "on Friday",
-    "on Sunday",
-    "in May",
-    "in October",
-    "this year",
-)
+    "last week", "last month", "last spring", "last summer", "last winter", "on Friday",
+    "on Sunday", "in May", "in October", "this year",
+)  # fmt: skip
 _WHO = ("I", "We")
 _HEROES = (
-    "a sailor",
-    "a young king",
-    "a lost city",
-    "two sisters",
-    "a bank robbery",
-    "an old doctor",
-    "a long war",
-    "a summer at sea",
-    "a country school",
-    "a clever thief",
-)
+    "a sailor", "a young king", "a lost city", "two sisters", "a bank robbery", "an old doctor",
+    "a long war", "a summer at sea", "a country school", "a clever thief",
+)  # fmt: skip
 _PERSONS = ("my sister", "my brother", "my father", "my daughter", "work", "the family", "school")
 
-# Each intro is a sequence of parts; one choice of each, joined by spaces, is the first sentence.
 SUBJECTS = {
     "hotel": Subject(
         (
-            _WHO,
-            ("stayed at",),
-            ("a small", "a large", "an old", "a new", "a famous"),
-            ("hotel in",),
-            _CITIES,
-            _TIMES,
+            _WHO, ("stayed at",), ("a small", "a large", "an old", "a new", "a famous"),
+            ("hotel in",), _CITIES, _TIMES,
         ),
         "stay",
         ("come back", "stay there again"),
         {
-            "staff": "person",
-            "waiter": "person",
-            "owner": "person",
-            "room": "place",
-            "bathroom": "place",
-            "lobby": "place",
-            "garden": "place",
-            "breakfast": "food",
-            "coffee": "food",
-            "price": "price",
-            "beds": "place",
+            "staff": "person", "waiter": "person", "owner": "person", "room": "place",
+            "bathroom": "place", "lobby": "place", "garden": "place", "breakfast": "food",
+            "coffee": "food", "price": "price", "beds": "place",
         },
         frozenset({"beds"}),
     ),
     "restaurant": Subject(
         (
-            _WHO,
-            ("had lunch at", "had dinner at"),
-            ("a small", "a large", "an old", "a new", "a famous"),
-            ("restaurant in",),
-            _CITIES,
+            _WHO, ("had lunch at", "had dinner at"),
+            ("a small", "a large", "an old", "a new", "a famous"), ("restaurant in",), _CITIES,
             _TIMES,
         ),
         "meal",
         ("come back", "eat there again"),
         {
-            "waiter": "person",
-            "cook": "person",
-            "owner": "person",
-            "soup": "food",
-            "fish": "food",
-            "bread": "food",
-            "dessert": "food",
-            "vegetables": "food",
-            "tables": "place",
-            "terrace": "place",
-            "music": "sound",
-            "prices": "price",
+            "waiter": "person", "cook": "person", "owner": "person", "soup": "food",
+            "fish": "food", "bread": "food", "dessert": "food", "vegetables": "food",
+            "tables": "place", "terrace": "place", "music": "sound", "prices": "price",
         },
         frozenset({"vegetables", "tables", "prices"}),
     ),
     "film": Subject(
         (
-            _WHO,
-            ("saw", "watched"),
-            ("a short", "a long", "an old", "a new"),
-            ("film about",),
-            _HEROES,
-            _TIMES,
+            _WHO, ("saw", "watched"), ("a short", "a long", "an old", "a new"), ("film about",),
+            _HEROES, _TIMES,
         ),
         "film",
         ("see it again", "watch it again"),
         {
-            "plot": "story",
-            "script": "story",
-            "ending": "story",
-            "jokes": "story",
-            "dialogue": "story",
-            "actors": "person",
-            "director": "person",
-            "music": "sound",
-            "songs": "sound",
-            "costumes": "sight",
-            "scenery": "sight",
+            "plot": "story", "script": "story", "ending": "story", "jokes": "story",
+            "dialogue": "story", "actors": "person", "director": "person", "music": "sound",
+            "songs": "sound", "costumes": "sight", "scenery": "sight",
         },
         frozenset({"jokes", "actors", "songs", "costumes"}),
     ),
     "book": Subject(
         (
-            _WHO,
-            ("read",),
-            ("a short", "a long", "an old", "a new"),
-            ("book about",),
-            _HEROES,
+            _WHO, ("read",), ("a short", "a long", "an old", "a new"), ("book about",), _HEROES,
             _TIMES,
         ),
         "book",
         ("read it again", "buy it again"),
         {
-            "plot": "story",
-            "opening": "story",
-            "ending": "story",
-            "chapters": "story",
-            "dialogue": "story",
-            "style": "story",
-            "author": "person",
-            "hero": "person",
-            "cover": "sight",
-            "pictures": "sight",
-            "price": "price",
+            "plot": "story", "opening": "story", "ending": "story", "chapters": "story",
+            "dialogue": "story", "style": "story", "author": "person", "hero": "person",
+            "cover": "sight", "pictures": "sight", "price": "price",
         },
         frozenset({"chapters", "pictures"}),
     ),
     "phone": Subject(
         (
-            _WHO,
-            ("bought",),
-            ("a small", "a large", "a used", "a new", "a cheap"),
-            ("phone for",),
-            _PERSONS,
-            _TIMES,
+            _WHO, ("bought",), ("a small", "a large", "a used", "a new", "a cheap"),
+            ("phone for",), _PERSONS, _TIMES,
         ),
         "phone",
         ("buy it again", "choose it again"),
         {
-            "screen": "device",
-            "battery": "device",
-            "camera": "device",
-            "keyboard": "device",
-            "buttons": "device",
-            "charger": "device",
-            "speaker": "sound",
-            "ringtones": "sound",
-            "seller": "person",
-            "price": "price",
+            "screen": "device", "battery": "device", "camera": "device", "keyboard": "device",
+            "buttons": "device", "charger": "device", "speaker": "sound", "ringtones": "sound",
+            "seller": "person", "price": "price",
         },
         frozenset({"buttons", "ringtones"}),
     ),
     "museum": Subject(
         (
-            _WHO,
-            ("visited", "went to"),
-            ("a small", "a large", "an old", "a new", "a famous"),
-            ("museum in",),
-            _CITIES,
-            _TIMES,
+            _WHO, ("visited", "went to"), ("a small", "a large", "an old", "a new", "a famous"),
+            ("museum in",), _CITIES, _TIMES,
         ),
         "visit",
         ("come back", "go there again"),
         {
-            "guide": "person",
-            "guards": "person",
-            "staff": "person",
-            "paintings": "sight",
-            "garden": "place",
-            "entrance": "place",
-            "halls": "place",
-            "tour": "story",
-            "films": "story",
-            "coffee": "food",
-            "tickets": "price",
+            "guide": "person", "guards": "person", "staff": "person", "paintings": "sight",
+            "garden": "place", "entrance": "place", "halls": "place", "tour": "story",
+            "films": "story", "coffee": "food", "tickets": "price",
         },
         frozenset({"guards", "paintings", "halls", "films", "tickets"}),
     ),
     "concert": Subject(
         (
-            _WHO,
-            ("went to",),
-            ("a small", "a large", "a long", "a free", "an open"),
-            ("concert in",),
-            _CITIES,
-            _TIMES,
+            _WHO, ("went to",), ("a small", "a large", "a long", "a free", "an open"),
+            ("concert in",), _CITIES, _TIMES,
         ),
         "evening",
         ("come back", "go there again"),
         {
-            "singer": "person",
-            "drummer": "person",
-            "crowd": "person",
-            "songs": "sound",
-            "choir": "sound",
-            "guitar": "sound",
-            "sound": "sound",
-            "stage": "place",
-            "lights": "sight",
-            "drinks": "food",
-            "seats": "place",
-            "tickets": "price",
+            "singer": "person", "drummer": "person", "crowd": "person", "songs": "sound",
+            "choir": "sound", "guitar": "sound", "sound": "sound", "stage": "place",
+            "lights": "sight", "drinks": "food", "seats": "place", "tickets": "price",
         },
         frozenset({"songs", "lights", "drinks", "seats", "tickets"}),
     ),
     "train": Subject(
         (
-            _WHO,
-            ("took",),
-            ("a night", "a slow", "an early", "a late"),
-            ("train to",),
-            _CITIES,
+            _WHO, ("took",), ("a night", "a slow", "an early", "a late"), ("train to",), _CITIES,
             _TIMES,
         ),
         "journey",
         ("take it again", "travel that way again"),
         {
-            "conductor": "person",
-            "driver": "person",
-            "passengers": "person",
-            "seats": "place",
-            "carriage": "place",
-            "corridor": "place",
-            "toilets": "place",
-            "coffee": "food",
-            "sandwiches": "food",
-            "engine": "device",
-            "view": "sight",
-            "tickets": "price",
+            "conductor": "person", "driver": "person", "passengers": "person", "seats": "place",
+            "carriage": "place", "corridor": "place", "toilets": "place", "coffee": "food",
+            "sandwiches": "food", "engine": "device", "view": "sight", "tickets": "price",
         },
         frozenset({"passengers", "seats", "toilets", "sandwiches", "tickets"}),
     ),
-}
+}  # fmt: skip

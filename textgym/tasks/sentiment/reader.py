@@ -1,18 +1,17 @@
-"""Reads a review: which sentences are English of the task's grammar, and what they say of what.
+"""Parses a review and computes its sentiment.
 
-The grammar (`sentiment_grammar`) decides what a sentence is: agreement of number (was/were), a or
-an, aspects that belong to the subject, adjectives that suit the aspect. The meaning is then
-composed word by word, in one pass over the sentence:
+The grammar (:mod:`textgym.tasks.sentiment.grammar`) recognizes sentences: number agreement
+(was/were), a or an, aspects that belong to the subject, adjectives that suit the aspect. The
+sentiment is then composed word by word, in one pass over the sentence:
 
-* a degree scales the word that follows: "very clean" is more than "clean", "a bit dirty" less than
-  "dirty";
-* "not" shifts a value by a constant towards the other side, so that "not bad" is mildly good and
-  "not great" mildly bad; "never", "hardly", "not at all", "neither ... nor" and "nobody could say
-  that" turn it over. Shift and reversal are the two models of negation compared by Taboada et al.,
-  "Lexicon-Based Methods for Sentiment Analysis" (Computational Linguistics 37(2), 2011), section
-  2.4;
+* A degree scales the next word: "very clean" is more than "clean", "a bit dirty" less than "dirty".
+* "not" shifts a value by a constant in the opposite direction, so "not bad" is mildly positive and
+  "not great" mildly negative. "never", "hardly", "not at all", "neither ... nor" and "nobody could
+  say that" reverse it. Taboada et al., "Lexicon-Based Methods for Sentiment Analysis"
+  (Computational Linguistics 37(2), 2011), section 2.4, compare both models of negation.
 * "X but Y" and "although X, Y" weigh Y three times as much as X (Polanyi and Zaenen, "Contextual
-  Valence Shifters", 2006, on why it is not a mean), and are wrong if X and Y are on one side.
+  Valence Shifters", 2006, explain why it is not a mean). They are wrong if X and Y have the same
+  polarity.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from textgym.tasks.sentiment import lexicon
 from textgym.tasks.sentiment.grammar import OPENERS, grammar_of
 
 NEEDED = 4.0
-"""Points of a full review: opinions on three aspects and a verdict."""
+"""Points of a complete review: opinions on three aspects and a verdict."""
 
-WORDS_PER_SLIP = 4
+WORDS_PER_POINT = 4
 LETTERS_PER_WORD = 6
-"""A sentence outside the grammar counts as one failed point, and one more per this many words, or
-letters of them."""
+"""A sentence outside the grammar loses one point, plus one per this many words or the corresponding
+number of letters."""
 
 NOT_SHIFT = 1.3
 REVERSAL = 1.4
 
-# What a word does to the meaning of its sentence.
+# Effects of a word on the meaning of its sentence.
 _VALUE, _ASPECT, _DEGREE, _NOT, _NEVER, _THAN, _PAUSE, _BUT, _ALTHOUGH, _VERDICT = range(10)
 
 
 @cache
 def _operations(subject: str) -> dict[str, tuple[int, float]]:
-    """What each word of a review of a subject does, with its value or factor."""
+    """The effect of each word of a review of a subject, with its value or factor."""
     operations: dict[str, tuple[int, float]] = {
         "all": (_NEVER, 0),  # only in "not at all"
         "than": (_THAN, 0),
@@ -74,27 +73,27 @@ def _operations(subject: str) -> dict[str, tuple[int, float]]:
 
 
 Opinion = tuple[str, float | None, float, list[str]]
-"""Aspect, value (None: a contrast without opposition), weight, and the words of the value."""
+"""Aspect, value (None: a contrast without opposition), weight, and the words with a value."""
 
 
 class Reading(NamedTuple):
-    """What a text says.
+    """The parse of a review.
 
     Attributes:
         opinions: The opinions, in order.
         verdict: Value of the verdict, or None.
-        slips: Points lost to whatever is not a sentence of the grammar or comes after the verdict.
-        outside: How many sentences are not of the grammar; a last one that breaks off within
-            `WORDS_PER_SLIP` words is not counted.
+        lost_points: Points lost to sentences outside the grammar or after the verdict.
+        outside: Number of sentences outside the grammar, except an incomplete last one of fewer
+            than `WORDS_PER_POINT` words.
     """
 
     opinions: list[Opinion]
     verdict: float | None
-    slips: float
+    lost_points: float
     outside: int = 0
 
     def score(self, mentioned: Collection[str] = ()) -> float:
-        """How positive the review is as a whole, in [0, 1]; see `judge`."""
+        """The score in [0, 1]; see `judge`."""
         return self.judge(mentioned).score
 
     def judge(
@@ -102,32 +101,31 @@ class Reading(NamedTuple):
     ) -> Judgement:
         """Judge how positive the review is as a whole, in [0, 1].
 
-        Each opinion on a new aspect earns ``(value + 1) / 2`` times its weight, half of it when its
-        words were used before; an opinion on an aspect that was `mentioned` earns nothing. The
-        verdict earns what it says, but no more than the share of all other points that was earned,
-        since it follows from them. The sum is divided by the points that were there to earn: at
-        least `NEEDED`, and one more for each slip; and again by one more than the sentences outside
-        the grammar, since any of them may take back what the others say.
+        Each opinion on a new aspect earns ``(value + 1) / 2`` times its weight, or half of that if
+        its words were used before. An opinion on an aspect in `mentioned` earns nothing. The
+        verdict earns its value, but at most the share of the other points that was earned. The sum
+        is divided by the number of available points (lost ones included, at least `NEEDED`), and
+        by one plus the number of sentences outside the grammar, since each of them may retract the
+        others.
 
         Args:
-            mentioned: Aspects on which an opinion would be nothing new.
-            judgement: What to add to: remarks of `read`.
+            mentioned: Aspects that were mentioned before.
+            judgement: Remarks of `read`, to add to.
         """
         judgement = Judgement() if judgement is None else judgement
         if not self.opinions:
-            # Whatever the rest says, there is nothing to earn.
             return judgement.note("the text", "no opinion on anything")
         seen = set(mentioned)
         spent: set[str] = set()
         earned = 0.0
-        points = self.slips
+        points = self.lost_points
         for aspect, value, weight, words in self.opinions:
             points += weight
             about = f"{aspect}: {' '.join(words)}"
             if aspect in seen:
-                judgement.note(about, "nothing new: the aspect was mentioned before")
+                judgement.note(about, "the aspect was mentioned before")
             elif value is None:
-                judgement.note(about, "a contrast of what does not contrast")
+                judgement.note(about, "a contrast without opposition")
             else:
                 share = 1.0 if spent.isdisjoint(words) else 0.5
                 gain = share * weight * (value + 1) / 2
@@ -142,10 +140,10 @@ class Reading(NamedTuple):
             points += 1
             judgement.add("the verdict", f"value {self.verdict:+.2f}", gain / NEEDED)
         if points < NEEDED:
-            judgement.note(f"{points:g} of {NEEDED:g} points", "more opinions, or a verdict")
-        what = f"{points:g} points were there to earn, more than {NEEDED:g}"
+            judgement.note(f"{points:g} of {NEEDED:g} points", "opinions or a verdict are missing")
+        what = f"{points:g} points were available, more than {NEEDED:g}"
         judgement.settle("the length", what, earned / max(NEEDED, points))
-        what = f"{self.outside} may take back what the others say"
+        what = f"{self.outside} may retract the others"
         return judgement.settle(
             "sentences outside the grammar", what, earned / max(NEEDED, points) / (1 + self.outside)
         )
@@ -154,73 +152,73 @@ class Reading(NamedTuple):
 def read(
     completion: str, subject: str, opening: str = "", judgement: Judgement | None = None
 ) -> Reading:
-    """Read the continuation of a review.
+    """Parse the continuation of a review.
 
     Args:
-        completion: What was written: sentences with one space before each word. What is no
-            sentence of the grammar is a slip, and so is all that follows a verdict.
-        subject: Key of `sentiment_lexicon.SUBJECTS`.
-        opening: The unfinished sentence at the end of the prompt, which the completion goes on
-            with; opinions that it holds already are left out.
-        judgement: Gets a remark on each sentence that does not count.
+        completion: Sentences with one space before each word. Sentences outside the grammar and
+            sentences after the verdict lose points.
+        subject: Key of `lexicon.SUBJECTS`.
+        opening: The unfinished sentence at the end of the prompt, which the completion finishes.
+            Opinions in the opening itself do not count.
+        judgement: Receives a remark on each sentence that does not count.
     """
     state, operations = grammar_of(subject), _operations(subject)
-    gap: State = {"": state}  # a sentence that is not the prompt's own has a space before it
+    spaced: State = {"": state}  # a new sentence starts with a space
     opinions: list[Opinion] = []
     verdict: float | None = None
-    slips = given = outside = 0
+    lost_points = given = outside = 0
     if opening:
         given = opening.count(" ") + opening.count(",") + 1
     else:
-        state = gap
+        state = spaced
     *sentences, rest = (opening + completion.rstrip()).split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
-        fine = "." in walk(state, words)
-        if verdict is not None or not fine:
-            slips += _slips(words[given:])
-            outside += not fine
+        grammatical = "." in walk(state, words)
+        if verdict is not None or not grammatical:
+            lost_points += _lost_points(words[given:])
+            outside += not grammatical
             if judgement is not None:
-                what = "comes after the verdict" if fine else "not a sentence of the grammar"
+                what = "after the verdict" if grammatical else "not a sentence of the grammar"
                 judgement.note(quoted(sentence), what)
         else:
-            verdict = _understand(words, operations, given, opinions)
-        state, given = gap, 0
+            verdict = _interpret(words, operations, given, opinions)
+        state, given = spaced, 0
     if rest:
-        # The text breaks off in mid-sentence. That costs the sentence, however well it began.
+        # An incomplete sentence earns nothing, but loses no more if it starts grammatically.
         words = rest.replace(",", " ,").split(" ")
-        begun = bool(walk(state, words))
-        lost = 1 if begun and verdict is None else _slips(words[given:])
-        slips += lost
+        grammatical = bool(walk(state, words))
+        lost = 1 if grammatical and verdict is None else _lost_points(words[given:])
+        lost_points += lost
         if judgement is not None:
-            judgement.note(quoted(rest), "breaks off before its full stop")
-        outside += not begun and lost > 1  # a word or two more say nothing yet
-    return Reading(opinions, verdict, slips, outside)
+            judgement.note(quoted(rest), "incomplete: no full stop")
+        outside += not grammatical and lost > 1  # one or two words do not retract anything
+    return Reading(opinions, verdict, lost_points, outside)
 
 
-def _slips(words: list[str]) -> int:
+def _lost_points(words: list[str]) -> int:
     """The points lost to a sentence that does not count."""
     text = " ".join(words)
     size = max(len(words), len(text.split()), len(text) // LETTERS_PER_WORD)
-    return 1 + size // WORDS_PER_SLIP
+    return 1 + size // WORDS_PER_POINT
 
 
-def _understand(
+def _interpret(
     words: list[str],
     operations: dict[str, tuple[int, float]],
     given: int,
     opinions: list[Opinion],
 ) -> float | None:
-    """Compose the meaning of one sentence of the grammar.
+    """Compose the meaning of a sentence of the grammar.
 
     Args:
         words: Its words, without the full stop.
-        operations: What each word does.
-        given: The first so many words are not the writer's.
-        opinions: The writer's opinions are appended here.
+        operations: The effect of each word.
+        given: Number of words that belong to the prompt.
+        opinions: The completion's opinions are appended to this list.
 
     Returns:
-        The value of a verdict; None for any other sentence.
+        The value of a verdict, or None for any other sentence.
     """
     clauses: list[tuple[str, float, list[str], bool]] = []
     aspect = ""
@@ -266,8 +264,8 @@ def _understand(
         elif kind == _THAN:
             compared = True
         elif kind == _ASPECT and compared:
-            compared = False  # in "better than the soup", nothing is said of the soup
-        else:  # an aspect, a pronoun or a comma: here a new clause may begin
+            compared = False  # "better than the soup" is not an opinion on the soup
+        else:  # a new clause may begin at an aspect, a pronoun or a comma
             if aspect and value is not None:
                 clauses.append((aspect, value, carriers, mine))
                 aspect, value, carriers = "", None, []

@@ -1,12 +1,12 @@
-"""Writes review sentences of a wanted polarity: prompts, references, documents and baselines.
+"""Clauses and verdicts of known polarity, for prompts, references, documents and baselines.
 
-All clauses that can be said of an aspect are written out once per subject (`phrases_of`), so that
-writing a text is a few choices from lists.
+`phrases_of` enumerates all clauses about each aspect once per subject, so writing a text is a few
+choices from lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -15,14 +15,17 @@ from textgym.tasks.sentiment import lexicon
 from textgym.tasks.sentiment.grammar import OPENERS, adjectives, starts_with_vowel
 
 Clause = tuple[str, str]
-"""A clause in lower case, and with a capital."""
+"""A clause in lower case, and capitalized."""
+
+Draw = Callable[[], float]
+"""Returns the next of a text's random numbers, uniform in [0, 1)."""
 
 
-class Said(NamedTuple):
-    """What can be said of one aspect.
+class AspectPhrases(NamedTuple):
+    """The clauses about one aspect.
 
-    The first three are short clauses that are worth 1.0 exactly. No two of them share a word that
-    carries a value, so that a text may take one of each.
+    The first three are short clauses with a value of exactly 1. They share no word with a value,
+    so a text may use one of each.
     """
 
     warmly: tuple[Clause, ...]  # "the room was very clean"
@@ -35,13 +38,13 @@ class Said(NamedTuple):
 
 
 class Phrases(NamedTuple):
-    """What the writer knows of one subject."""
+    """The phrases of one subject."""
 
     aspects: tuple[str, ...]
-    said: dict[str, Said]
-    heads: tuple[str, ...]  # first halves of the sentence that opens a review
+    about: dict[str, AspectPhrases]
+    heads: tuple[str, ...]  # first halves of the opening sentence
     tails: tuple[str, ...]  # second halves
-    praise: tuple[str, ...]  # verdicts worth 1.0, as sentences
+    praise: tuple[str, ...]  # verdicts with a value of 1, as sentences
     good_verdicts: tuple[str, ...]
     bad_verdicts: tuple[str, ...]
 
@@ -57,7 +60,7 @@ def _article(word: str) -> str:
 
 @cache
 def phrases_of(subject: str) -> Phrases:
-    """Write out the clauses and verdicts of a subject."""
+    """Enumerate the clauses and verdicts of a subject."""
     about = lexicon.SUBJECTS[subject]
     noun = about.noun
     praise = [f"{who} would gladly recommend it" for who in ("I", "we")]
@@ -82,7 +85,7 @@ def phrases_of(subject: str) -> Phrases:
     )
     return Phrases(
         aspects=tuple(about.aspects),
-        said={aspect: _say(subject, aspect) for aspect in about.aspects},
+        about={aspect: _clauses(subject, aspect) for aspect in about.aspects},
         heads=heads,
         tails=tails,
         praise=_conclude(OPENERS[:2], praise),
@@ -95,7 +98,7 @@ def _conclude(openers: Iterable[str], verdicts: Iterable[str]) -> tuple[str, ...
     return tuple(f"{opener}, {verdict}." for opener, verdict in product(openers, verdicts))
 
 
-def _say(subject: str, aspect: str) -> Said:
+def _clauses(subject: str, aspect: str) -> AspectPhrases:
     bare = aspect in lexicon.SUBJECTS[subject].plurals or aspect in lexicon.MASS
     good, great, bad, awful = adjectives(lexicon.SUBJECTS[subject].aspects[aspect])
     was = f"the {aspect} {verb_of(subject, aspect)}"
@@ -144,7 +147,7 @@ def _say(subject: str, aspect: str) -> Said:
     def cased(clauses: list[str]) -> tuple[Clause, ...]:
         return tuple((clause, clause[0].upper() + clause[1:]) for clause in clauses)
 
-    return Said(
+    return AspectPhrases(
         warmly=cased(warmly),
         strongly=cased(strongly),
         gladly=cased(gladly),

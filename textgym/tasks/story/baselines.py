@@ -1,4 +1,4 @@
-"""Writers of stories that do not understand them: the baselines, and the author of documents."""
+"""Baselines of the story task, and the mediocre stories of its documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textgym.tasks.story.grammar import FEELINGS
 from textgym.tasks.words import GO, MEN, PLACES, TAKE, THINGS
 
 OPENERS = ("Then", "Soon", "Later", "At last", "", "", "", "")
-"""What a sentence may begin with; half of them with nothing."""
+"""Sentence openers; half of the sentences have none."""
 
 _FELT = tuple(FEELINGS.values())
 
@@ -19,7 +19,7 @@ def _people(row: Row) -> tuple[str, str]:
 
 
 def formula(row: Row, rng: np.random.Generator) -> str:
-    """Take, go, give and feel, wherever the story stands."""
+    """Take the thing, go to the place, give the thing and feel, regardless of the scene."""
     hero, other = _people(row)
     thing = next(word for word in row["words"] if word in THINGS)
     place = next(word for word in row["words"] if word in PLACES)
@@ -31,12 +31,12 @@ def formula(row: Row, rng: np.random.Generator) -> str:
 
 
 def ramble(row: Row, rng: np.random.Generator) -> str:
-    """Four sentences about the people of the story, at random."""
+    """Four random sentences about the people of the story."""
     return "".join(_anything(row, rng) for _ in range(4))
 
 
 def _anything(row: Row, rng: np.random.Generator) -> str:
-    """A grammatical sentence about the people and things of the story, which may be false."""
+    """A grammatical random sentence about the people and things of the story."""
     draw = iter(rng.random(12).tolist()).__next__
     who, whom = _people(row) if draw() < 0.5 else _people(row)[::-1]
     him = "him" if whom in MEN else "her"
@@ -62,21 +62,21 @@ def _anything(row: Row, rng: np.random.Generator) -> str:
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
-    """The reference with lapses: sentences dropped, invented or exchanged, another feeling."""
+    """The reference with errors: sentences dropped, invented or swapped, another feeling."""
     sentences = [f"{sentence}." for sentence in row["reference"].split(".")[:-1]]
     text: list[str] = []
-    for sentence, luck in zip(sentences, rng.random(len(sentences)).tolist(), strict=True):
-        if luck < 0.68:
+    for sentence, choice in zip(sentences, rng.random(len(sentences)).tolist(), strict=True):
+        if choice < 0.68:
             text.append(sentence)
-        elif luck < 0.84:
+        elif choice < 0.84:
             text.append(_anything(row, rng))
-        elif luck < 0.92:
+        elif choice < 0.92:
             text += [_anything(row, rng), sentence]
     if len(text) > 1 and rng.random() < 0.1:
         number = int(rng.integers(len(text) - 1))
         text[number : number + 2] = text[number + 1], text[number]
-    told = "".join(text) or _anything(row, rng)
+    story = "".join(text) or _anything(row, rng)
     if rng.random() < 0.3:
         feeling = next(FEELINGS[word] for word in row["words"] if word in FEELINGS)
-        told = told.replace(f" {feeling}.", f" {_FELT[int(rng.integers(len(_FELT)))]}.")
-    return told
+        story = story.replace(f" {feeling}.", f" {_FELT[int(rng.integers(len(_FELT)))]}.")
+    return story

@@ -1,4 +1,4 @@
-"""The words of the story task, and what counts as a sentence made of them."""
+"""The words and the grammar of the story task."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HAPPY = {
 }
 SAD = {"sigh": "sighed", "cry": "cried", "frown": "frowned", "sob": "sobbed", "weep": "wept"}
 FEELINGS = HAPPY | SAD
-"""What people do out of a feeling: base form, as the prompt gives it, and past tense, as told."""
+"""Expressions of a feeling: base form (in the prompt) and past tense (in the story)."""
 
 
 @cache
 def grammar() -> State:
-    """The automaton of all sentences of a story."""
+    """The automaton of all sentences that a story may contain."""
     return compile_grammar(
         {
             "name": [*MEN, *WOMEN],

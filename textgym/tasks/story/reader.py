@@ -1,8 +1,7 @@
-"""Reads a story: which sentences are English of the task's grammar, and what they tell.
+"""Parses a story into events and simulates them.
 
-The automaton of `grammar` says whether a sentence is English. Then its words are read in
-order, pronouns are looked up, and `World.do` says whether what it tells can happen where the story
-stands.
+The automaton of `grammar` recognizes a sentence. Its words are then interpreted in order, pronouns
+are resolved, and `World.do` decides whether the event is possible in the current state.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from textgym.tasks.story.grammar import DROP, FEELINGS, grammar
 from textgym.tasks.story.world import NAMES, Event, World
 from textgym.tasks.words import BOXES, GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
 
-# What a word is, for the reader.
+# Kinds of words.
 _SUBJECT, _PERSON, _THING, _BOX, _PLACE, _VERB, _AND, _IT = range(8)
 
 _VERBS = (
@@ -25,7 +24,7 @@ _VERBS = (
     | dict.fromkeys(DROP, "drop")
     | {"put": "put", "opened": "open", "closed": "close", "unlocked": "unlock"}
     | {"thanked": "thank", "greeted": "greet", "told": "tell"}
-    | {told: base for base, told in FEELINGS.items()}
+    | {past: base for base, past in FEELINGS.items()}
 )
 
 _KINDS: dict[str, tuple[int, str]] = (
@@ -37,68 +36,67 @@ _KINDS: dict[str, tuple[int, str]] = (
     | {word: (_THING, word) for word in (*THINGS, "key")}
     | {word: (_BOX, word) for word in BOXES}
     | {word: (_PLACE, word) for word in PLACES}
-    | {told: (_VERB, base) for told, base in _VERBS.items()}
+    | {past: (_VERB, base) for past, base in _VERBS.items()}
 )
 
 
-class Telling(NamedTuple):
-    """What a text tells.
+class Reading(NamedTuple):
+    """The parse of a story.
 
     Attributes:
-        events: Each event in order, and the reason why it could not happen (empty: it could).
-        slips: Faults of the sentences outside the grammar; a sentence without its full stop is
-            one of them.
+        events: The events in order, each with the reason why it is impossible, or an empty string.
+        faults: Number of faults in sentences outside the grammar, incomplete ones included.
     """
 
     events: list[tuple[Event, str]]
-    slips: int
+    faults: int
 
 
-def tell(completion: str, world: World, judgement: Judgement | None = None) -> Telling:
-    """Read the continuation of a story, and let it happen.
+def read(completion: str, world: World, judgement: Judgement | None = None) -> Reading:
+    """Parse the continuation of a story and simulate it.
 
     Args:
-        completion: What was written: sentences with one space before each word.
-        world: Where the story stands; it goes on from there.
-        judgement: Gets a remark on each sentence outside the grammar.
+        completion: Sentences with one space before each word.
+        world: The state at the start of the continuation. Modified.
+        judgement: Receives a remark on each sentence outside the grammar.
     """
     start = grammar()
     events: list[tuple[Event, str]] = []
-    slips = 0
-    nearby = {NAMES[name]: name for name in world.people}  # whom he and she stand for
-    known = world.people  # the people of the sentence before
+    faults = 0
+    by_pronoun = {NAMES[name]: name for name in world.people}
+    known = world.people  # the people of the previous sentence
     it = ""
     *sentences, rest = completion.rstrip().split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
         if words[0] or "." not in walk(start, words[1:]):
-            slips += unreadable(sentence)
+            faults += unreadable(sentence)
             if judgement is not None:
                 judgement.note(quoted(sentence), "not a sentence of the grammar")
             continue
-        told, known, it = _understand(words, nearby, known, it)
-        events += [(event, reason or world.do(event)) for event, reason in told]
+        found, known, it = _interpret(words, by_pronoun, known, it)
+        events += [(event, reason or world.do(event)) for event, reason in found]
     if rest:
-        slips += unreadable(rest)
+        faults += unreadable(rest)
         if judgement is not None:
-            judgement.note(quoted(rest), "breaks off before its full stop")
-    return Telling(events, slips)
+            judgement.note(quoted(rest), "incomplete: no full stop")
+    return Reading(events, faults)
 
 
-def _understand(
-    words: list[str], nearby: dict[str, str], known: list[str], it: str
+def _interpret(
+    words: list[str], by_pronoun: dict[str, str], known: list[str], it: str
 ) -> tuple[list[tuple[Event, str]], list[str], str]:
-    """The events of one sentence of the grammar.
+    """Extract the events of a sentence of the grammar.
 
     Args:
         words: Its words, without the full stop.
-        nearby: The one man and the one woman of the story.
-        known: Who was named in the sentence before: "he" and "she" may stand for them.
+        by_pronoun: The one man and the one woman of the story.
+        known: The people of the previous sentence, to whom "he" and "she" may refer.
         it: The thing or box named last.
 
     Returns:
-        The events, each with a reason why it cannot be understood; the people of this sentence; the
-        thing or box named last.
+        The events, each with the reason why a pronoun is unresolved, or an empty string; the people
+        of this sentence; the thing or box named last.
     """
     events: list[tuple[Event, str]] = []
     named: list[str] = []
@@ -110,8 +108,8 @@ def _understand(
         if kind == _VERB:
             verb = meaning
         elif kind in (_PERSON, _SUBJECT):
-            if meaning in nearby:
-                person = nearby[meaning]
+            if meaning in by_pronoun:
+                person = by_pronoun[meaning]
                 if kind == _SUBJECT and person not in known and person not in named:
                     reason = f"nobody knows who {word} is"
                 meaning = person

@@ -1,4 +1,4 @@
-"""Continue a story so that it can have happened: a world-state checker behind a small grammar."""
+"""Continue a story consistently: a small grammar and a simulated world that checks each event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textgym.tasks.base import Baseline, Task
 from textgym.tasks.judgement import Judgement, discount
 from textgym.tasks.story.baselines import OPENERS, formula, mediocre, ramble
 from textgym.tasks.story.grammar import FEELINGS, HAPPY, SAD
-from textgym.tasks.story.reader import tell
+from textgym.tasks.story.reader import read
 from textgym.tasks.story.world import World
 from textgym.tasks.words import BOXES, GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
 
@@ -25,9 +25,9 @@ _HAPPY, _SAD = tuple(HAPPY), tuple(SAD)
 _AN = {thing: f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}" for thing in THINGS}
 _BRING, _FETCH, _LEAVE = range(3)
 
-# How each plot goes on, by level, one string a sentence. {H} acts and {O} is the other one; {he}
-# and {him} stand for the first, {she} and {her} for the second, whatever they are. Each sentence
-# makes a later one possible, so that in any other order something cannot happen.
+# The reference continuation of each plot, by level, one string per sentence. {H} acts and {O} is
+# the other person. {he} and {him} refer to {H}, {she} and {her} to {O}, whatever their gender. Each
+# sentence enables a later one, so any other order contains an impossible event.
 _PLOTS = (
     (
         (
@@ -90,26 +90,27 @@ _PLOTS = (
 )
 
 _EVENTS = {1: 4, 2: 5, 3: 6}
-"""Events that a whole story has, by level."""
+"""Number of events in a complete story, by level."""
 
 _VERBS = 3
-"""Different things that have to happen in a story."""
+"""Number of different verbs in a complete story."""
 
 _FLOOR = 0.2
-"""What a story is worth that uses none of the words."""
+"""Score of a complete story that uses none of the given words."""
 
 
 class Story(Task):
-    """Continue a story so that it can have happened.
+    """Continue a story consistently, using the given words.
 
     ## Description
 
     The prompt gives three words (a thing, a place and a feeling) and the beginning of a story: two
-    people, where they are, and where a thing is. The policy goes on. What it tells has to use the
-    words, and to be possible: one cannot take what is in another room or in a shut chest, give what
-    one does not have, thank for nothing, laugh or cry for no reason (people are happy to be given
-    something or told a joke, and sad to be left alone), nor do the same thing twice. "He" and "she"
-    have to be somebody of this sentence or the one before, "it" what was named last.
+    people, their locations, and the location of a thing. The policy continues the story. The
+    continuation has to use the words, and each event has to be possible. Nobody can take a thing
+    from another room or out of a shut box, give away a thing they do not have, thank without having
+    received something, laugh or cry without a cause (a gift, joke or story makes people happy,
+    being left alone makes them sad), or do the same thing twice. "He" and "she" have to refer to a
+    person in the same or the previous sentence; "it" is the thing or box named last.
 
     ## Observation Space
 
@@ -122,24 +123,24 @@ class Story(Task):
 
     ## Rewards
 
-    The score, in [0, 1], once at the end, a product, so that no part makes up for another:
+    The score, in [0, 1], once at the end. It is a product, so no factor compensates for another:
 
         score = (0.2 + 0.8 used) * min(1, events / E) * min(1, kinds / 3) / (1 + 1.5 faults)
 
-    * ``used``: the share of the given words that stand in events which could happen.
-    * ``events``: how many could happen. A whole story has E = 4, 5 or 6 of them, by level.
-    * ``kinds``: how many different verbs they have.
-    * ``faults``: events that could not happen; one for each sentence outside the grammar, a last
-      one without its full stop among them, and one more for every eight words of it.
+    * ``used``: the share of the given words that occur in possible events.
+    * ``events``: the number of possible events. A complete story has E = 4, 5 or 6, by level.
+    * ``kinds``: the number of different verbs among them.
+    * ``faults``: 1 for each impossible event; 1 for each sentence outside the grammar, incomplete
+      ones included, plus 1 per eight words of it.
 
-    The ``formula`` baseline takes, goes, gives and feels whatever the scene is: 0.44 on average at
-    level 1, where that is right a third of the time, and next to nothing above. The ``ramble``
-    baseline tells things at random: 0.02.
+    The ``formula`` baseline takes, goes, gives and feels regardless of the scene: 0.44 on average
+    at level 1, where that is right a third of the time, and nearly 0 above. The ``ramble`` baseline
+    writes random sentences: 0.02.
 
     ## Starting State
 
-    A prompt of `generate`, by level: the thing (1) lies about, (2) is in a shut box, (3) is in a
-    locked box, the key of which is elsewhere.
+    A prompt of `generate`, by level: the thing is (1) in the open, (2) in a shut box, or (3) in a
+    locked box whose key is elsewhere.
 
     ``item(0)`` at level 1::
 
@@ -168,8 +169,8 @@ class Story(Task):
         opened it and grabbed the cake. He ran back to the greenhouse and gave it to Lucy.
         She smiled.
 
-    The row's other columns are ``words``, ``facts`` (who and what is where, as pairs) and ``boxes``
-    (pairs of a box and its state).
+    The row's other columns are ``words``, ``facts`` (locations of people, things and boxes, as
+    pairs) and ``boxes`` (pairs of a box and its state).
 
     ## Episode End
 
@@ -197,8 +198,8 @@ class Story(Task):
     lead = " "
 
     def generate(self, rng: np.random.Generator) -> Row:
-        """Draw the beginning of a story, and an end that uses the given words."""
-        # One call for all the choices of a row: several times faster than a call for each.
+        """Generate the beginning of a story, and a continuation that uses the given words."""
+        # One call for all random numbers of a row is several times faster than one for each.
         draw = iter(rng.random(24).tolist()).__next__
         plot = int(draw() * 3)
         man, woman = MEN[int(draw() * len(MEN))], WOMEN[int(draw() * len(WOMEN))]
@@ -212,7 +213,7 @@ class Story(Task):
         hero, other = (man, woman) if draw() < 0.5 else (woman, man)
 
         time = _TIMES[int(draw() * len(_TIMES))]
-        # Who is brought something is elsewhere; what is fetched is elsewhere.
+        # The receiver of a thing that is brought is elsewhere; a thing to be fetched is elsewhere.
         others = there if plot == _BRING else here
         at = there if plot == _FETCH else here
         if others == here:
@@ -267,27 +268,27 @@ class Story(Task):
         }
 
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
-        """How much of a story the continuation is: words used, events told, no contradictions."""
+        """Score the given words used and the possible events, with a discount for faults."""
         judgement = Judgement()
-        telling = tell(text, World(row["facts"], row["boxes"]), judgement)
-        told: set[str] = set()
+        reading = read(text, World(row["facts"], row["boxes"]), judgement)
+        mentioned: set[str] = set()
         verbs: set[str] = set()
         events = 0
-        faults = telling.slips
-        for event, reason in telling.events:
+        faults = reading.faults
+        for event, reason in reading.events:
             if reason:
                 faults += 1
-                judgement.note(" ".join(filter(None, event)), f"cannot be: {reason}")
+                judgement.note(" ".join(filter(None, event)), f"impossible: {reason}")
             else:
                 events += 1
-                told.update(event)
+                mentioned.update(event)
                 verbs.add(event.verb)
         words = row["words"]
         if not events or not words:
-            what = "it tells nothing that can happen" if words else "no words are asked for"
+            what = "it has no possible event" if words else "no words are asked for"
             return judgement.note("the text", what)
         needed = _EVENTS[self.level]
-        used = [word for word in words if word in told]
+        used = [word for word in words if word in mentioned]
         enough = min(1.0, events / needed) * min(1.0, len(verbs) / _VERBS)
         judgement.settle(
             "events",
@@ -295,8 +296,8 @@ class Story(Task):
             _FLOOR * enough,
         )
         for word in words:
-            if word not in told:
-                judgement.note(word, "missing: no event has it")
+            if word not in mentioned:
+                judgement.note(word, "missing: not in a possible event")
         share = len(used) / len(words)
         judgement.settle(
             f"{len(used)} of {len(words)} words",
@@ -306,7 +307,7 @@ class Story(Task):
         return judgement.scale("faults", f"{faults} of them", discount(faults))
 
     def complete_row(self, row: Row) -> Row:
-        """Read words, facts and boxes out of a prompt that a user wrote."""
+        """Parse the words, facts and boxes of a user's prompt."""
         listed, _, scene = row["prompt"].partition("\n")
         words = listed.removeprefix("Words: ").rstrip(".").split(", ") if scene else []
         facts, boxes = [], []
@@ -322,10 +323,10 @@ class Story(Task):
         return {"words": words, "facts": facts, "boxes": boxes, **row}
 
     def baselines(self) -> dict[str, Baseline]:
-        """``formula`` uses the words in a fixed way, ``ramble`` tells things at random."""
+        """``formula`` uses the words in a fixed way, ``ramble`` writes random sentences."""
         return {"formula": formula, "ramble": ramble}
 
     def document(self, rng: np.random.Generator) -> str:
-        """A fluent story with lapses: things left out, put in or turned round, words not used."""
+        """A fluent story with errors: events dropped, inserted or swapped, words not used."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)

@@ -1,8 +1,8 @@
-"""The small world of the story task: what can happen in it, and what follows.
+"""The simulated world of the story task: its state, and the effects of events.
 
-People are in places, things are in places, in boxes or with people, and boxes are open, shut or
-locked. Feelings have causes: nobody laughs or cries for no reason. The world knows nothing of
-English; `story_reader` turns sentences into its events.
+People are in places; things are in places, in boxes or with people; boxes are open, shut or locked.
+Feelings need a cause. The world is independent of English; `textgym.tasks.story.reader` turns
+sentences into events.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from textgym.tasks.story.grammar import HAPPY, SAD
 from textgym.tasks.words import MEN, WOMEN
 
 NAMES = dict.fromkeys(MEN, "he") | dict.fromkeys(WOMEN, "she")
-"""The pronoun of everybody who may be in a story."""
+"""The pronoun of each person who may appear in a story."""
 
 
 class Event(NamedTuple):
-    """One thing that happens. What does not apply is an empty string."""
+    """An event. Arguments that do not apply are empty strings."""
 
     verb: str
     who: str
@@ -29,11 +29,12 @@ class Event(NamedTuple):
 
 
 class World:
-    """Where everybody and everything is, and what follows from what happens.
+    """The state of a story.
 
     Args:
-        facts: Pairs: a person and a place, a thing and a place, box or person, a box and a place.
-        boxes: Pairs: a box and ``"open"``, ``"shut"`` or ``"locked"``.
+        facts: Locations, as pairs: a person and a place, a box and a place, or a thing and a place,
+            box or person.
+        boxes: Pairs of a box and ``"open"``, ``"shut"`` or ``"locked"``.
     """
 
     def __init__(self, facts: Iterable[tuple[str, str]], boxes: Iterable[tuple[str, str]]) -> None:
@@ -41,14 +42,14 @@ class World:
         self.boxes: dict[str, str] = dict(boxes)
         self.people = [name for name in self.where if name in NAMES]
         self.moods: dict[str, str] = {}
-        self.owes: dict[str, str] = {}  # who has not yet thanked whom
+        self.owes: dict[str, str] = {}  # receiver -> giver, until the receiver says thanks
         self.past: set[Event] = set()
 
     def do(self, event: Event) -> str:
-        """Let something happen, if it can.
+        """Apply an event, if it is possible.
 
         Returns:
-            An empty string, or the reason why it cannot. Then nothing has changed.
+            An empty string, or the reason why the event is impossible. The state is then unchanged.
         """
         reason = self._try(event)
         if not reason:
@@ -62,7 +63,7 @@ class World:
             if name and name not in where:
                 return f"there is no {name} in this story"
         if event in self.past:
-            return "this has been told before"
+            return "it has happened already"
         if (box and box not in boxes) or thing in boxes:
             return f"the {box or thing} is not for that"
         here = where[who]
