@@ -1,10 +1,10 @@
-"""The words of the summary task, and every clause that can be made of them.
+"""The words of the summary task, and a table of all its clauses.
 
-A clause is looked up whole: each word is turned into a symbol (a name into ``N``, a thing into
-``T``, a place into ``P``, a look into ``A``, a scene into ``Z``, an adverb into ``D``, ``he`` and
-``she`` into ``H``, ``him`` and ``her`` into ``M``, anything else into itself), and the line of
-symbols is the key of a table that says what the clause tells. So "Tom quietly stole the small ring"
-is ``N D stole the A T``, which is in the table: it is English, and tells that N stole T.
+Clauses are parsed by a single lookup. Each word is replaced by a symbol: a name by ``N``, a thing
+by ``T``, a place by ``P``, a look by ``A``, a scene by ``Z``, an adverb by ``D``, ``he`` and
+``she`` by ``H``, ``him`` and ``her`` by ``M``, any other word by itself. The sequence of symbols is
+the key of the clause's fact. "Tom quietly stole the small ring" is ``N D stole the A T``, whose
+fact is that N stole T.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from textgym.tasks.words import MEN, WOMEN
 
 Fact = list[str]
-"""What is told: verb, who did it, thing, whom it was given to (or taken from), place."""
+"""A fact: verb, agent, thing, receiver (or victim), place; empty strings for missing parts."""
 
 VERB, WHO, THING, WHOM, PLACE = range(5)
 
@@ -34,9 +34,9 @@ PLACES = (
     "harbour",
 )  # fmt: skip
 LOOKS = ("new", "small", "lovely", "shabby")
-"""How a thing looks. "A small ring" tells no more than "a ring"."""
+"""Adjectives of things, which are not part of a fact."""
 AIRS = ("cold", "warm", "dark", "bright", "pleasant", "dull")
-"""What a thing, a place or a scene may be said to be."""
+"""Descriptions of a thing, a place or a scene."""
 SCENES = ("house", "town", "weather")
 ADVERBS = ("quickly", "quietly", "gladly")
 OPENERS = (
@@ -44,32 +44,32 @@ OPENERS = (
     "Just before dinner", "Right after dinner", "On the same day", "On the way home",
     "Without a word", "For some reason",
 )  # fmt: skip
-"""What a sentence may begin with, and a comma after it."""
+"""Openers of a sentence, followed by a comma."""
 LINKS = ("then", "soon", "later")
-"""What a clause may begin with, without a comma."""
+"""Openers of a clause, without a comma."""
 IDLE = (
     "sang a song", "told a joke", "told a story", "had dinner", "had some coffee",
     "had some bread", "laughed", "smiled", "danced", "sighed",
 )  # fmt: skip
-"""What people do that changes nothing."""
+"""Acts without an effect."""
 IDLE_AT = {"walk": "walked to the", "rest": "rested in the"}
-"""The same, with a place."""
+"""Acts without an effect, with a place."""
 
 DID = {
     "lose": ("lost",), "find": ("found", "discovered"), "steal": ("stole",), "hide": ("hid",),
     "break": ("broke", "smashed"), "mend": ("mended", "repaired"), "sell": ("sold",),
     "give": ("gave", "handed"), "carry": ("carried", "brought"),
 }  # fmt: skip
-"""The verbs that change what has become of a thing, with their past tenses."""
+"""Past tenses of the verbs that change the state of a thing."""
 DONE = DID | {
     "steal": ("stolen",), "hide": ("hidden",), "break": ("broken", "smashed"),
     "give": ("given", "handed"),
 }  # fmt: skip
 TURNED = {"sell": ("bought",), "give": ("got", "received")}
-"""The same told of the one who gets the thing."""
+"""Past tenses with the receiver as the subject."""
 _TURNED_BASE = {"buy": "sell", "get": "give"}
 
-# How each verb is told: what follows it, each part after | may be left out.
+# The words after each verb. Parts after | are optional.
 _ACTIVE = {
     "lose": ("<thing>",),
     "find": ("<thing>|in the <place>",),
@@ -106,13 +106,13 @@ _SLOT = re.compile(r"<\w+>")
 
 
 class Clause(NamedTuple):
-    """What a line of symbols tells.
+    """The meaning of a sequence of symbols.
 
     Attributes:
-        verb: The verb of the fact; empty for words that tell nothing, such as "One morning".
-        roles: Where in the fact its names, things and places belong, in the order of the text. The
-            subject is the first, whether the clause names it or not.
-        bare: Whether the subject is left out: it is that of the clause before.
+        verb: The verb of the fact; empty for openers such as "One morning".
+        roles: The positions in the fact of the names, things and places, in the order of the text.
+            The first is the subject's, even if the clause omits it.
+        bare: Whether the clause omits its subject, which is that of the previous clause.
     """
 
     verb: str
@@ -122,7 +122,7 @@ class Clause(NamedTuple):
 
 @cache
 def clauses() -> dict[str, Clause]:
-    """Every clause there is, by its symbols."""
+    """All clauses, by their symbols."""
     table: dict[str, Clause] = {}
     for opener in OPENERS:
         table[opener[0].lower() + opener[1:]] = Clause("", ())
@@ -156,7 +156,7 @@ def clauses() -> dict[str, Clause]:
 
 @cache
 def unfinished() -> dict[str, Clause]:
-    """Clauses without their object, as in "Tom found and sold the ring", by their symbols."""
+    """Clauses without their object ("Tom found and sold the ring"), by their symbols."""
     table: dict[str, Clause] = {}
     for subject, verbs in ((WHO, DID), (WHOM, TURNED)):
         for verb, pasts in verbs.items():
@@ -167,7 +167,7 @@ def unfinished() -> dict[str, Clause]:
 
 
 def _add(table: dict[str, Clause], verb: str, subject: int, form: str, bare: bool = False) -> None:
-    """Enter all ways to write one clause, or all that leave out the subject."""
+    """Add all forms of a clause with, or (`bare`) without, its subject."""
     first = ("",) if bare else _FORMS["<topic>" if subject == THING else "<subject>"]
     for words in _ways(form):
         roles = tuple(_ROLES[slot] for slot in _SLOT.findall(words))
@@ -181,7 +181,7 @@ def _add(table: dict[str, Clause], verb: str, subject: int, form: str, bare: boo
 
 
 def _ways(form: str) -> Iterator[str]:
-    """The form with each of its optional parts taken or left out."""
+    """Expand the optional parts of a form."""
     first, *parts = form.split("|")
     for chosen in product((True, False), repeat=len(parts)):
         yield " ".join([first, *(part for part, yes in zip(parts, chosen, strict=True) if yes)])
@@ -202,7 +202,7 @@ SYMBOLS = (
     | dict.fromkeys(LINKS, "then")
     | {"and": "and", "but": "and", ",": ","}
 )
-"""Every word's symbol."""
+"""The symbol of each word."""
 
 PRONOUNS = {"he": "he", "him": "he", "she": "she", "her": "she", "it": "it"}
 MEANINGS = (
@@ -212,19 +212,19 @@ MEANINGS = (
     | dict.fromkeys(THINGS, "it")
     | PRONOUNS
 )
-"""The words that are parts of facts, each with the pronoun that stands for it, if there is one."""
+"""The words that are parts of facts, each with its pronoun, if there is one."""
 
 
 Step = tuple[str, int, int, int, int]
-"""A fact, its parts given as numbers of the names, things and places of the sentence; -1: none."""
+"""A fact whose parts are indices into the sentence's names, things and places; -1 for none."""
 
 
 @lru_cache(maxsize=1 << 14)
 def plan(line: str) -> tuple[Step, ...] | None:
-    """How to read the facts out of a sentence with these symbols; None: it is no sentence.
+    """Parse a sentence, given as symbols, to facts; None if it is not grammatical.
 
     Clauses are joined by "and", by a comma and "and", or, before the last "and", by commas. Verbs
-    may share the object of the last of them.
+    may share the object of the last one.
     """
     table, verbs = clauses(), unfinished()
     opener, comma, rest = line.partition(" , ")
@@ -232,14 +232,14 @@ def plan(line: str) -> tuple[Step, ...] | None:
         line = rest
     *first, end = line.replace(" , and ", " and ").split(" and ")
     steps: list[Step] = []
-    subject, is_thing = -1, False  # of the clause before
+    subject, is_thing = -1, False  # of the previous clause
     number = 0
     waiting = 0  # clauses that wait for their object
     for symbols in (*[clause for part in first for clause in part.split(" , ")], end):
-        # "Then", "soon" and "later" may lead any clause.
+        # "Then", "soon" and "later" may precede any clause.
         symbols = symbols.removeprefix("then ")
         clause = table.get(symbols)
-        # "Found" behind a thing is "was found"; behind somebody it lacks an object.
+        # "found" means "was found" if the subject is a thing; otherwise it lacks an object.
         lacks = clause is None or (clause.bare and not is_thing and clause.roles[0] == THING)
         if lacks:
             clause = verbs.get(symbols)
@@ -261,7 +261,7 @@ def plan(line: str) -> tuple[Step, ...] | None:
         if lacks:
             waiting += 1
         elif waiting:
-            if roles[1:2] != (THING,):  # "found and sold Leo the ring" is no English
+            if roles[1:2] != (THING,):  # "found and sold Leo the ring" is ungrammatical
                 return None
             for place in range(len(steps) - 1 - waiting, len(steps) - 1):
                 verb, who, _, whom, at = steps[place]

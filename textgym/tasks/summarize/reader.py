@@ -1,7 +1,6 @@
-"""Reads a story or a summary: which sentences are English of the grammar, and what they tell.
+"""Parses stories and summaries into facts.
 
-Stories and summaries are written in one language and read by one reader, so that a sentence copied
-from the story is understood too.
+Both are parsed with the same grammar, so sentences copied from the story are understood.
 """
 
 from __future__ import annotations
@@ -26,63 +25,62 @@ from textgym.tasks.summarize.grammar import (
 )
 
 NOBODY = "?"
-"""What a pronoun means that stands for nobody, or nothing."""
+"""The referent of an unresolved pronoun."""
 
 _OWNED = frozenset((*THINGS, *LOOKS))
-"""Words before which "his" and "her" say whose a thing is."""
+"""Words before which "his" and "her" are possessive."""
 
 _LONGEST = 64
-"""Words of a sentence; no longer one is looked at."""
+"""Maximum number of words of a sentence."""
 
 
-class Told(NamedTuple):
-    """What a text tells.
+class Reading(NamedTuple):
+    """The parse of a text.
 
     Attributes:
-        facts: In the order of the text; an empty string where it does not say.
-        slips: Faults of the sentences outside the grammar; a last sentence without its full stop is
-            one of them.
+        facts: The facts in the order of the text.
+        faults: Number of faults in sentences outside the grammar, incomplete ones included.
     """
 
     facts: list[Fact]
-    slips: int
+    faults: int
 
 
-def read(text: str, judgement: Judgement | None = None) -> Told:
-    """Read sentences, each with one space before every word.
+def read(text: str, judgement: Judgement | None = None) -> Reading:
+    """Parse sentences with one space before every word.
 
-    "He" is the man and "she" the woman named last, "it" the thing named last. To whom a thing
-    belongs is no fact: "his ring" is "the ring".
+    "He" is the man and "she" the woman named last, "it" the thing named last. Ownership is ignored:
+    "his ring" is "the ring".
 
     Args:
         text: The sentences.
-        judgement: Gets a remark on each sentence outside the grammar.
+        judgement: Receives a remark on each sentence outside the grammar.
     """
     facts: list[Fact] = []
-    slips = 0
+    faults = 0
     last = {"he": NOBODY, "she": NOBODY, "it": NOBODY}
     *sentences, rest = text.rstrip().split(".")
     for sentence in sentences:
         words = sentence.replace(",", " ,").split(" ")
-        told = None if words[0] else _understand(words, last)
-        if told is None:
-            slips += unreadable(sentence)
+        found = None if words[0] else _interpret(words, last)
+        if found is None:
+            faults += unreadable(sentence)
             if judgement is not None:
                 judgement.note(quoted(sentence), "not a sentence of the grammar")
         else:
-            facts += told
+            facts += found
     if rest:
-        slips += unreadable(rest)
+        faults += unreadable(rest)
         if judgement is not None:
-            judgement.note(quoted(rest), "breaks off before its full stop")
-    return Told(facts, slips)
+            judgement.note(quoted(rest), "incomplete: no full stop")
+    return Reading(facts, faults)
 
 
-def _understand(words: list[str], last: dict[str, str]) -> list[Fact] | None:
-    """The facts of one sentence, its words behind an empty string; None: it is no sentence."""
+def _interpret(words: list[str], last: dict[str, str]) -> list[Fact] | None:
+    """The facts of a sentence; None if it is not grammatical. The first word is an empty string."""
     if not 2 < len(words) < _LONGEST or not words[1][:1].isupper():
         return None
-    if words[1] not in SYMBOLS:  # a name is written the same everywhere
+    if words[1] not in SYMBOLS:  # names keep their capital
         words[1] = words[1][0].lower() + words[1][1:]
     del words[0]
     if "his" in words or "her" in words:
@@ -112,10 +110,10 @@ def _understand(words: list[str], last: dict[str, str]) -> list[Fact] | None:
 
 
 def important(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
-    """Divide the facts of a story into those that its summary has to hold, and the others.
+    """Divide the facts of a story into the important ones and the others.
 
-    A story is about the thing to which most happens. What happens to that thing is important: who
-    loses, finds, steals, hides, breaks, mends, sells, gives or carries it.
+    A story is about the thing with the most events. These events are the important facts: losing,
+    finding, stealing, hiding, breaking, mending, selling, giving and carrying it.
     """
     things = Counter(fact[THING] for fact in facts if fact[VERB] in DID)
     if not things:

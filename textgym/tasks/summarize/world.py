@@ -1,4 +1,4 @@
-"""What happens in the stories of the summary task, and what else there is to tell."""
+"""The events of the stories of the summary task, and the unimportant facts around them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEXT = {
     "gone": ("find",),
     "broken and gone": ("find",),
 }
-"""What can happen to a thing, by how it is with it."""
+"""Possible events, by the state of the thing."""
 
 
 def _after(state: str, verb: str) -> str:
@@ -34,7 +34,7 @@ def _after(state: str, verb: str) -> str:
 def _chains(
     length: int, state: str = "held", done: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
-    """All lines of events in which nothing happens twice."""
+    """All sequences of different events."""
     if len(done) == length:
         yield done
         return
@@ -47,21 +47,21 @@ CHAINS = {length: tuple(_chains(length)) for length in (3, 4)}
 
 
 def happen(chain: Sequence[str], thing: str, people: Sequence[str], draw: Draw) -> list[Fact]:
-    """Who does what to the thing, in order; the first of the people has it."""
+    """Draw the facts of a sequence of events; the first of the people owns the thing."""
     holder = people[0]
     facts: list[Fact] = []
     number = int(draw() * len(PLACES))
     hidden = False
     for verb in chain:
         other = people[people.index(holder) - 1 - int(draw() * (len(people) - 1))]
-        number -= 1 + int(draw() * 5)  # another place each time: there are 18
+        number -= 1 + int(draw() * 5)  # a different place each time: there are 18
         place = PLACES[number % len(PLACES)]
         if verb in ("lose", "break"):
             facts.append([verb, holder, thing, "", ""])
         elif verb in ("hide", "carry"):
             facts.append([verb, holder, thing, "", place])
         elif verb == "find":
-            # Where it was hidden has been told.
+            # The place where it was hidden is known.
             facts.append([verb, other, thing, "", "" if hidden else place])
             holder = other
         elif verb == "steal":
@@ -82,7 +82,7 @@ _WISHES = ("steal", "hide", "break", "sell")
 
 
 def chatter(thing: str, people: Sequence[str], draw: Draw) -> Fact:
-    """Something that changes nothing: what somebody does, or how something is."""
+    """A fact without an effect: an act, or the state of something."""
     sort = draw()
     who = people[int(draw() * len(people))]
     if sort < 0.4:
@@ -100,12 +100,12 @@ def chatter(thing: str, people: Sequence[str], draw: Draw) -> Fact:
 
 
 def aside(side: str, people: Sequence[str], draw: Draw) -> Fact:
-    """What becomes of another thing, which the story is not about."""
+    """An event of another thing, which is not the subject of the story."""
     return [_SIDE[int(draw() * len(_SIDE))], people[int(draw() * len(people))], side, "", ""]
 
 
 def wish(thing: str, people: Sequence[str], chain: Sequence[str], draw: Draw) -> Fact:
-    """What somebody wanted to do, or did not do; nobody is said not to do what is done."""
+    """An act that is wanted or denied. An act that happens is never denied."""
     verb = _WISHES[int(draw() * len(_WISHES))]
     mood = "want" if verb in chain or draw() < 0.5 else "not"
     return [f"{mood} {verb}", people[int(draw() * len(people))], thing, "", ""]

@@ -1,13 +1,10 @@
-"""Writers of stories and of summaries, those that do not understand them among them."""
+"""Writes facts as a story or as a brief summary."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from textgym.data.rows import Row
 from textgym.tasks.summarize.grammar import (
     ADVERBS,
     DID,
@@ -19,21 +16,19 @@ from textgym.tasks.summarize.grammar import (
     OPENERS,
     PEOPLE,
     PLACE,
-    PLACES,
     THING,
     THINGS,
     TURNED,
     VERB,
     WHO,
     WHOM,
-    Fact,
 )
 from textgym.tasks.words import MEN
 
 Draw = Callable[[], float]
 
 _Pattern = tuple[str, tuple[int, ...]]
-"""How a sentence is formatted, and which parts of the fact it names, in order."""
+"""The format of a sentence, and the parts of the fact that fill it, in order."""
 
 _ROLES = {"who": WHO, "thing": THING, "whom": WHOM, "place": PLACE}
 
@@ -55,7 +50,7 @@ _REST = {
     "give": " to <whom>",
     "carry": " to the <place>",
 }
-"""What follows a verb and its object; ``find in`` is a find with its place."""
+"""The words after a verb and its object; ``find in`` is a find with its place."""
 
 _ACTIVE = {
     verb: [_pattern(f"<who> {past} <thing>{rest}") for past in DID[verb.split()[0]]]
@@ -74,9 +69,9 @@ _PADDING = (
     | {"like": _pattern("<who> liked <thing>")}
 )
 _DATED = {*_ACTIVE, *IDLE}
-"""What may be said to have happened on a summer day; that a house is dark may not."""
+"""Events, which may be dated ("One summer day, ..."); states may not."""
 _DELIBERATE = {*_ACTIVE} - {"lose", "find", "find in"}
-"""What may be done quickly or quietly."""
+"""Deliberate acts, which may be done quickly or quietly."""
 _DEEDS = {
     verb: (text.removeprefix("{} "), roles[1:])
     for verb, [(text, roles), *_] in _ACTIVE.items()
@@ -91,20 +86,20 @@ def _kind(fact: Sequence[str]) -> str:
 
 
 def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float = 0.5) -> str:
-    """Tell facts one sentence each, as stories do.
+    """Write a story, one sentence per fact.
 
     Args:
-        facts: What to tell, in order.
-        level: From 2 on things are told from both sides ("was sold", "bought"), and from 3 on
-            pronouns are used where `summarize_reader.read` understands them.
-        draw: The source of chance.
-        wordy: How often a sentence begins with when or how.
+        facts: The facts in order.
+        level: At level 2 and above the verbs vary ("was sold", "bought"); at level 3 pronouns are
+            used wherever the reader can resolve them.
+        draw: Returns uniform random numbers in [0, 1).
+        wordy: Probability that a sentence has an opener ("After the storm").
 
     Returns:
-        Sentences, each with a space before it.
+        The sentences, each preceded by a space.
     """
-    last: dict[str, str] = {}  # whom a pronoun stands for
-    recent: list[str] = []  # who was in the last sentence about anybody
+    last: dict[str, str] = {}  # referents of the pronouns
+    recent: list[str] = []  # the people of the last sentence that has any
     seen: list[str] = []
     text = ""
     for fact in facts:
@@ -139,7 +134,7 @@ def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float
                 seen.append(value)
                 continue
             pronoun = _SEX[value]
-            # English readers would wonder which of two men is meant.
+            # A pronoun would be ambiguous if the last sentence has two men or two women.
             if (
                 level > 2
                 and last.get(pronoun) == value
@@ -167,7 +162,7 @@ def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float
 
 
 def brief(facts: Sequence[Sequence[str]]) -> str:
-    """Tell facts in as few words as it takes: all that somebody did in one sentence."""
+    """Write a summary in as few words as possible: consecutive acts of a person in one sentence."""
     text = who = it = ""
     deeds: list[str] = []
     for fact in facts:
@@ -187,71 +182,3 @@ def _sentence(who: str, deeds: list[str]) -> str:
         return ""
     *first, end = deeds
     return f" {who} {', '.join(first)}{' and ' if first else ''}{end}."
-
-
-def _sentences(row: Row) -> list[str]:
-    return re.findall(r" [A-Z][^.]*\.", " " + row["prompt"].split("\n")[1])
-
-
-def _fitting(sentences: list[str], budget: int) -> str:
-    """Sentences in order, those left out that there is no room for."""
-    text = ""
-    for sentence in sentences:
-        if len(text.split()) + len(sentence.split()) <= budget:
-            text += sentence
-    return text
-
-
-def lead(row: Row, rng: np.random.Generator) -> str:
-    """The story's first sentences."""
-    return _fitting(_sentences(row), row["budget"])
-
-
-_CHANGES = {
-    past for verbs in (DID, DONE, TURNED) for pasts in verbs.values() for past in pasts
-}  # fmt: skip
-
-
-def extract(row: Row, rng: np.random.Generator) -> str:
-    """The sentences with a verb that matters, as they stand, while there is room."""
-    return _fitting(
-        [one for one in _sentences(row) if _CHANGES.intersection(one[:-1].split())], row["budget"]
-    )
-
-
-def mediocre(row: Row, rng: np.random.Generator) -> str:
-    """A summary with lapses: facts left out, put in, exchanged or told wrongly, too many words."""
-    draw = iter(rng.random(160).tolist()).__next__
-    told: list[Fact] = []
-    people = [name for name in PEOPLE if name in row["prompt"]]
-    for fact in row["facts"]:
-        luck = draw()
-        if luck < 0.1:
-            continue
-        told.append(fact)
-        if luck < 0.2:
-            told[-1] = wrong = list(fact)
-            other = [name for name in people if name not in (fact[WHO], fact[WHOM])]
-            if fact[PLACE] and draw() < 0.5:
-                wrong[PLACE] = PLACES[int(draw() * len(PLACES))]
-            elif other and draw() < 0.7:
-                wrong[WHO] = other[int(draw() * len(other))]
-            elif fact[WHOM]:
-                wrong[WHO], wrong[WHOM] = fact[WHOM], fact[WHO]
-    if len(told) > 1 and draw() < 0.1:
-        number = int(draw() * (len(told) - 1))
-        told[number : number + 2] = told[number + 1], told[number]
-    style = draw()
-    if style < 0.12 or not told:
-        return lead(row, rng)
-    if style < 0.2:
-        return extract(row, rng)
-    if style < 0.7:
-        text = brief(told)
-        if draw() < 0.2:
-            text += narrate([row["others"][int(draw() * len(row["others"]))]], 1, draw, 0.2)
-        return text
-    if draw() < 0.3:
-        others = row["others"]
-        told.insert(int(draw() * len(told)), others[int(draw() * len(others))])
-    return narrate(told, 3, draw, wordy=0.2)
