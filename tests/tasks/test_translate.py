@@ -13,7 +13,7 @@ from textgym.errors import TaskError
 from textgym.tasks.translate import chinese as translate_chinese
 from textgym.tasks.translate import english as translate_english
 from textgym.tasks.translate.lexicon import ADJECTIVES, HELD_OUT, NOUNS, PLACES, TIMES, VERBS
-from textgym.tasks.translate.meaning import Unreadable, clauses, novelties, parts, phrases
+from textgym.tasks.translate.meaning import Unreadable, clauses, parts, phrases
 from textgym.tasks.translate.task import DIRECTIONS, Translate
 from textgym.tasks.translate.world import draw_sentence
 from textgym.tasks.translate.writer import chinese, english
@@ -436,7 +436,7 @@ def test_every_corruption_costs(seed, case):
     task = Translate(level, direction=direction)
     write = chinese if direction == "en-zh" else english
     clause = draw_sentence(iter(np.random.default_rng(seed).random(99).tolist()).__next__, level)
-    row = task._row(clause, novelties(clause))
+    row = task.generate(np.random.default_rng(seed))
     assert f" {write(clause)}" == row["reference"]
     for other in corruptions(clause):
         text = f" {write(other)}"

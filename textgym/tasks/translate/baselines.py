@@ -1,4 +1,4 @@
-"""Translators who do it badly: the baselines, and the author of the documents."""
+"""Baselines of the translation task, and the mediocre translations of its documents."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from textgym.tasks.translate.lexicon import (
     VERBS,
 )
 from textgym.tasks.translate.meaning import Clause, Phrase, clauses, phrases
-from textgym.tasks.translate.world import Chance
+from textgym.tasks.translate.world import Draw
 from textgym.tasks.translate.writer import QUESTION, STOP, chinese, english
 
 _WORDS = re.compile(r"[A-Za-z']+")
 
 
 def _glossary() -> list[tuple[str, str]]:
-    """English and Chinese words, one for one, the usual ones first."""
+    """Pairs of an English and a Chinese word, the usual ones first."""
     pairs = [(time, words[0]) for time, words in TIMES.items()]
     pairs += [(place, entry[1][0]) for place, entry in PLACES.items()]
     pairs += [(noun.one, noun.chinese[0]) for noun in NOUNS.values()]
@@ -62,7 +62,7 @@ def _source(row: Row) -> str:
 
 
 def gloss(row: Row, rng: np.random.Generator) -> str:
-    """Every word by the dictionary, in the order in which they stand."""
+    """Look up each word and keep the order of the source."""
     source = _source(row)
     if row["direction"] == "en-zh":
         text = source.lower()
@@ -81,7 +81,7 @@ def gloss(row: Row, rng: np.random.Generator) -> str:
 
 
 def skeleton(row: Row, rng: np.random.Generator) -> str:
-    """Who did what to whom, by the first of each that the dictionary knows; the rest is guessed."""
+    """Translate only the first known person, verb and thing, as a simple sentence."""
     if row["direction"] == "en-zh":
         known = _WORDS.findall(_source(row))
         known = [word.lower() for word in known[:1]] + known
@@ -116,18 +116,18 @@ def _verb_of(words: list[str]) -> str:
 
 
 def write(clause: Clause, direction: str) -> str:
-    """The sentence of a meaning in the language that a direction leads to."""
+    """Write a meaning in the target language of a direction."""
     return chinese(clause) if direction == "en-zh" else english(clause)
 
 
 def mediocre(clause: Clause, row: Row, rng: np.random.Generator) -> str:
-    """A translation with lapses: words taken for others, left out, put in the wrong place."""
+    """A translation with errors: words replaced, dropped or misplaced."""
     draw = iter(rng.random(64).tolist()).__next__
     direction = row["direction"]
     if draw() < 0.12:
         return gloss(row, rng)
-    for one in phrases(clause):
-        _blur(one, draw)
+    for phrase in phrases(clause):
+        _corrupt(phrase, draw)
     for part in clauses(clause):
         if part.time and draw() < 0.3:
             part.time = "" if draw() < 0.5 else list(TIMES)[int(draw() * len(TIMES))]
@@ -138,21 +138,21 @@ def mediocre(clause: Clause, row: Row, rng: np.random.Generator) -> str:
         if draw() < 0.15:
             part.tense = ("past", "future", "present")[int(draw() * 3)]
         if draw() < 0.2:
-            same = _like(part)
-            part.verb = same[int(draw() * len(same))]
+            verbs = _similar_verbs(part)
+            part.verb = verbs[int(draw() * len(verbs))]
     if clause.ask and draw() < 0.15:
         clause.ask = False
     text = " " + write(clause, str(direction))
-    luck = draw()
-    if luck < 0.04:
+    choice = draw()
+    if choice < 0.04:
         return text[:-1]
-    if luck < 0.1:
+    if choice < 0.1:
         return text[: 3 + int(draw() * len(text))]
     return text
 
 
-def _like(clause: Clause) -> list[str]:
-    """Verbs that could stand in a clause."""
+def _similar_verbs(clause: Clause) -> list[str]:
+    """Verbs that fit the roles of a clause."""
     kind, patient = VERBS[clause.verb].kind, clause.patient
     return [
         name for name, verb in VERBS.items()
@@ -160,7 +160,7 @@ def _like(clause: Clause) -> list[str]:
     ] or [clause.verb]  # fmt: skip
 
 
-def _blur(phrase: Phrase, draw: Chance) -> None:
+def _corrupt(phrase: Phrase, draw: Draw) -> None:
     noun = NOUNS.get(phrase.head)
     if noun is None:
         names = NAMES if phrase.head in NAMES else PRONOUNS
@@ -168,8 +168,8 @@ def _blur(phrase: Phrase, draw: Chance) -> None:
             phrase.head = list(names)[int(draw() * len(names))]
         return
     if draw() < 0.22:
-        like = [name for name, other in NOUNS.items() if other.sort == noun.sort]
-        phrase.head = like[int(draw() * len(like))]
+        similar = [name for name, other in NOUNS.items() if other.sort == noun.sort]
+        phrase.head = similar[int(draw() * len(similar))]
     if phrase.adj and draw() < 0.35:
         fitting = [name for name, adj in ADJECTIVES.items() if noun.sort in adj.sorts]
         phrase.adj = "" if draw() < 0.5 else fitting[int(draw() * len(fitting))]

@@ -1,9 +1,9 @@
-"""Reads Chinese sentences of the translation task as meanings.
+"""Parses Chinese sentences of the translation task.
 
-The reader accepts more than is written here: synonyms, 红色的帽子 for 红帽子, the
-time at either place before the verb, 没有买 for 没买, 买过 for 买了, 把, 买帽子了吗,
-村里 for 村子里, 这个男孩 for "the boy", and the like. A wrong measure word is read, and
-remembered as wrong; everything else that is not in the grammar is not read.
+The parser accepts more variants than the writer produces: synonyms, 红色的帽子 for 红帽子, the
+time before or after the subject, 没有买 for 没买, 买过 for 买了, 把, 买帽子了吗, 村里 for 村子里,
+这个男孩 for "the boy", and similar ones. A wrong measure word is marked as wrong; any other
+deviation from the grammar is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from textgym.tasks.translate.writer import COMMA, QUESTION, STOP
 
 
 def _senses(table: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """The meanings of each Chinese word, separated by ``|``, the usual one first."""
+    """The senses of each Chinese word, separated by ``|``, the usual one first."""
     found: dict[str, list[str]] = {}
     for rank in range(9):
         for sense, words in table.items():
@@ -40,7 +40,7 @@ def _senses(table: dict[str, tuple[str, ...]]) -> dict[str, str]:
 
 _TIMES = _senses(TIMES)
 _PLACES = _senses({name: place[1] for name, place in PLACES.items()})
-# A short form of a place stands with 里 alone, in one word.
+# Short forms of places only occur with 里, as one word.
 _SHORT = {"村": "village", "院": "garden"}
 _PLACES |= {f"{short}{after}": name for short, name in _SHORT.items() for after in ("里", "里面")}
 _NOUNS = _senses({name: noun.chinese for name, noun in NOUNS.items()})
@@ -68,7 +68,7 @@ _AT, _DURING = ("在", "正在"), ("正在", "正", "在")
 _ENDINGS = ("了", "过")
 _MEASURES = {measure for noun in NOUNS.values() for measure in noun.measures}
 _THE = {"this": "this|", "that": "|that", "these": "these|plural", "those": "those|plural"}
-"""What a demonstrative says of a person: it may stand for the article that Chinese lacks."""
+"""Determiners of a person after a demonstrative, which may translate an English article."""
 _BUT = ("但是", "可是", "不过", "但")
 
 _PREDICATE = {
@@ -86,14 +86,14 @@ _SIZES = {
 }
 
 _DEEP = 3
-"""Relative clauses in one another that are read: what may be tried twice must not be deep."""
+"""Maximum depth of nested relative clauses, since each level may be parsed twice."""
 
 
 def segment(text: str) -> list[str]:
-    """The words of a text, at each place the longest one.
+    """Split a text into words, taking the longest match at each position.
 
     Raises:
-        Unreadable: At a character that begins no word.
+        Unreadable: If no word matches at some position.
     """
     words, at = [], 0
     while at < len(text):
@@ -109,10 +109,10 @@ def segment(text: str) -> list[str]:
 
 
 def read(text: str) -> Clause:
-    """The meaning of a sentence.
+    """Parse a sentence.
 
     Raises:
-        Unreadable: If it is no sentence of the grammar.
+        Unreadable: If the sentence is not grammatical.
     """
     words = segment(text)
     if len(words) > MOST_WORDS:
@@ -121,15 +121,15 @@ def read(text: str) -> Clause:
 
 
 class _Reader:
-    """Reads words from left to right; no more than a few phrases are ever read twice."""
+    """A recursive-descent parser with little backtracking."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = [*words, "", "", ""]
         self.at = 0
-        self.depth = 0  # relative clauses around this place
+        self.depth = 0  # number of enclosing relative clauses
 
     def take(self, options: Collection[str]) -> str:
-        """The next word, if it is one of these; else an empty string."""
+        """Consume the next word if it is one of these, else return an empty string."""
         word = self.words[self.at]
         if word and word in options:
             self.at += 1
@@ -177,7 +177,7 @@ class _Reader:
         return self.predicate(clause)
 
     def predicate(self, clause: Clause, gap: bool = False) -> Clause:
-        """All that comes after the agent; with `gap`, the object is missing."""
+        """Parse the words after the agent; with `gap`, the object is missing."""
         if not clause.time and (time := self.take(_TIMES)):
             clause.time = _TIMES[time]
         neg, tense, verb = self.before(clause)
@@ -220,10 +220,10 @@ class _Reader:
         return clause
 
     def before(self, clause: Clause) -> tuple[str, str, str]:
-        """What comes between the time and the verb.
+        """Parse the words between the time and the verb.
 
         Returns:
-            The word for not, the tense if a word says it, and "have" if 没有 was the verb.
+            The negation, the tense if it is explicit, and "have" if 没有 is the verb.
         """
         neg = tense = ""
         together = False
@@ -265,7 +265,7 @@ class _Reader:
                 together = True
             elif word in _FOR and clause.benefit is None and self.words[self.at] not in _ENDINGS:
                 clause.benefit = self.phrase()
-                if self.words[self.at] not in _PREDICATE:  # 给 was the verb
+                if self.words[self.at] not in _PREDICATE:  # 给 is the verb
                     clause.benefit = None
                     self.at = start
                     return neg, tense, ""
@@ -286,7 +286,7 @@ class _Reader:
     def finish(
         self, clause: Clause, neg: str, tense: str, done: str, lasting: bool, gap: bool
     ) -> None:
-        """Say what neg, tense, 了, 过 and 着 come to."""
+        """Derive polarity and tense from the negation, explicit tense, 了, 过 and 着."""
         clause.neg = bool(neg)
         if done == "过" and neg in ("没", "没有") and not tense:
             tense = "past"
@@ -310,7 +310,7 @@ class _Reader:
         clause.tense = tense
 
     def phrase(self, relative: bool = False) -> Phrase:
-        """Somebody or something; with `relative`, clauses may stand before the noun."""
+        """Parse a noun phrase; with `relative`, relative clauses may precede the noun."""
         if word := self.take(_PEOPLE):
             if self.take(("的",)) or (word not in _NAMES and self.person_follows()):
                 found = self.noun(f"{_PEOPLE[word]}'s")
@@ -335,7 +335,7 @@ class _Reader:
         return word in _PREDICATE and word != "给"
 
     def relative(self, measure: str, clause: Clause) -> Phrase:
-        """A relative clause, whose agent may be known already, and its noun."""
+        """Parse a relative clause, whose agent may have been parsed already, and its noun."""
         self.depth += 1
         if self.depth > _DEEP:
             raise Unreadable
@@ -349,7 +349,7 @@ class _Reader:
         return found
 
     def determiner(self) -> tuple[str, str]:
-        """A determiner and the measure word after it, both empty where there is none."""
+        """Parse an optional determiner and its measure word."""
         if word := self.take(_MANY):
             self.take(_MEASURES)
             return _MANY[word], ""
@@ -357,11 +357,11 @@ class _Reader:
             return "", ""
         if word in ("这", "那"):
             self.take(("一",))
-        # 两 needs a measure word; without one it is as wrong as with a wrong one.
+        # A missing measure word counts as a wrong one.
         return _DETS[word], self.take(_MEASURES) or "?"
 
     def noun(self, det: str = "", measure: str = "") -> Phrase:
-        """Adjective and noun."""
+        """Parse an optional adjective and a noun."""
         self.take(("很",))
         adj = self.take(_ADJECTIVES)
         if adj:
@@ -372,7 +372,7 @@ class _Reader:
         noun = NOUNS[head]
         found = Phrase(head, det, _ADJECTIVES[adj] if adj else "")
         if measure and measure not in noun.measures:
-            # 这男孩, but not 这帽子: there the measure word is what is to be learnt.
+            # 这男孩 is accepted, but not 这帽子, since measure words are part of the task.
             loose = measure == "?" and noun.sort == "person" and det in _THE
             found.measure = "fits" if loose else "wrong"
         if self.take(("们",)):

@@ -1,8 +1,8 @@
-"""Reads English sentences of the translation task as meanings.
+"""Parses English sentences of the translation task.
 
-The reader accepts more than is written here: the time at either end, contractions,
-"is going to" for "will", "has bought" for "bought", both orders of two objects, and the like. It
-demands agreement ("she buys", "two hats", "an apple"), capitals and a full stop.
+The parser accepts more variants than the writer produces: the time at either end, contractions,
+"is going to" for "will", "has bought" for "bought", both orders of two objects, and similar ones.
+It requires agreement ("she buys", "two hats", "an apple"), capitalization and a full stop.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _PLURAL_DETS = {
 
 
 def read(text: str) -> Clause:
-    """The meaning of a sentence.
+    """Parse a sentence.
 
     Raises:
-        Unreadable: If it is no sentence of the grammar.
+        Unreadable: If the sentence is not grammatical.
     """
     if text[-1:] not in ".?" or not text[:1].isupper():
         raise Unreadable
@@ -66,15 +66,15 @@ def read(text: str) -> Clause:
 
 
 class _Reader:
-    """Reads words from left to right."""
+    """A recursive-descent parser."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = [*words, "", "", ""]
         self.at = 0
-        self.gap = ""  # the noun that a relative clause has as its object
+        self.gap = ""  # the noun that is the object of a relative clause
 
     def take(self, options: Collection[str]) -> str:
-        """The next word, if it is one of these; else an empty string."""
+        """Consume the next word if it is one of these, else return an empty string."""
         word = self.words[self.at]
         if word and word in options:
             self.at += 1
@@ -118,7 +118,7 @@ class _Reader:
         return ""
 
     def clause(self, question: bool = False, agent: Phrase | None = None) -> Clause:
-        """A clause; `agent` is what a relative clause of the subject belongs to."""
+        """Parse a clause; `agent` is the antecedent of a relative clause without a subject."""
         clause = Clause()
         if agent is None:
             clause.time = self.time()
@@ -137,7 +137,7 @@ class _Reader:
         return clause
 
     def verb(self, clause: Clause, aux: str, person: str) -> list[str]:
-        """Auxiliaries and verb: sets the tense; returns the senses that the verb can have."""
+        """Parse auxiliaries and verb, set the tense, and return the possible senses of the verb."""
         if not aux:
             word = self.words[self.at]
             if word in _NOT:
@@ -155,7 +155,7 @@ class _Reader:
         return self.main_verb(clause, aux, person)
 
     def main_have(self, word: str) -> bool:
-        """Whether this is "have" as the verb, and no auxiliary."""
+        """Whether "have" is the main verb rather than an auxiliary."""
         following = self.words[self.at + 1]
         return word in ("has", "have") and following != "not" and following not in _PARTICIPLE
 
@@ -182,7 +182,7 @@ class _Reader:
         word = self.words[self.at]
         self.at += 1
         present = _THIRD if third else _BASE
-        # "read" is both the past and the present.
+        # "read" may be past or present.
         tenses = [
             tense for tense, forms in (("past", _PAST), ("present", present)) if word in forms
         ]
@@ -192,29 +192,29 @@ class _Reader:
         return (_PAST if tenses[0] == "past" else present)[word]
 
     def objects(self, clause: Clause, senses: list[str]) -> None:
-        """What comes after the verb."""
+        """Parse the words after the verb."""
         kind = VERBS[senses[0]].kind
         if kind == "think":
             self.take(("that",))
             clause.verb, clause.link, clause.other = senses[0], "that", self.clause()
             return
         if kind != "move" and self.noun_follows():
-            one = self.object()
+            found = self.object()
             # "bought Anna a hat" and "gave Anna a hat"
-            person = one.head in _SUBJECTS or NOUNS[one.head].sort == "person"
+            person = found.head in _SUBJECTS or NOUNS[found.head].sort == "person"
             if person and kind in ("give", "do") and self.noun_follows():
                 if kind == "give" or senses[0] == "sell":
-                    clause.to = one
+                    clause.to = found
                 else:
-                    clause.benefit = one
-                one = self.object()
-            clause.patient = one
+                    clause.benefit = found
+                found = self.object()
+            clause.patient = found
         head = clause.patient.head if clause.patient else self.gap
         clause.verb = next((sense for sense in senses if head in VERBS[sense].nouns), senses[0])
         self.circumstances(clause)
 
     def circumstances(self, clause: Clause) -> None:
-        """Where, when, with whom, for whom and to whom, in any order."""
+        """Parse place, time, companion, beneficiary and receiver, in any order."""
         while True:
             start = self.at
             if self.take(("to",)) and clause.to is None:
@@ -250,7 +250,7 @@ class _Reader:
     def object(self) -> Phrase:
         word = self.words[self.at]
         if word in _OBJECTS:
-            # "her" may be the beginning of "her hat".
+            # "her" may be possessive ("her hat").
             following = self.words[self.at + 1]
             if word != "her" or not (
                 following in _ONE or following in _MANY or following in _ADJECTIVES
@@ -260,7 +260,7 @@ class _Reader:
         return self.noun()
 
     def noun(self) -> Phrase:
-        """Determiner, adjective, noun and relative clause."""
+        """Parse a determiner, adjective, noun and relative clause."""
         start = self.at
         word = self.words[self.at]
         self.at += 1

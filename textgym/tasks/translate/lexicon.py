@@ -1,9 +1,8 @@
-"""The words of the translation task, English and Chinese, and which of them go together.
+"""The English and Chinese words of the translation task, and their combinations.
 
-Where one English word needs several in Chinese it has several senses here: "old" is ``old`` of
-things and ``aged`` of living beings, "wear" is ``wear`` of what one gets into and ``don`` of what
-is put on the head, the neck or the finger. Of several Chinese words for a sense the first is the
-one that references use; the others are accepted.
+An English word with several Chinese translations has several senses: "old" is ``old`` for things
+and ``aged`` for living beings, "wear" is ``wear`` for coats and shirts and ``don`` for hats and
+rings. References use the first Chinese word of a sense; the others are accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 
 class Noun(NamedTuple):
-    """A noun: English singular and plural, Chinese words, measure words that suit it, its sort."""
+    """A noun: English singular and plural, Chinese words, suitable measure words, and its sort."""
 
     one: str
     many: str
@@ -22,7 +21,7 @@ class Noun(NamedTuple):
 
 
 class Adjective(NamedTuple):
-    """An adjective: English word, Chinese words, the sorts of nouns that it suits."""
+    """An adjective: English word, Chinese words, and the sorts of nouns that it suits."""
 
     english: str
     chinese: tuple[str, ...]
@@ -30,10 +29,10 @@ class Adjective(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A verb: English forms, Chinese words, its kind and the nouns that it takes as its object.
+    """A verb: English forms, Chinese words, its kind, and its possible objects.
 
-    `uses` holds letters: ``h`` what is done every day, ``p`` what can be going on, ``f`` what is
-    done for somebody.
+    `uses` is a string of letters: ``h`` for verbs with a habitual, ``p`` with a progressive, ``f``
+    with a beneficiary.
     """
 
     base: str
@@ -196,11 +195,11 @@ ADJECTIVES = {
 }
 
 JOINED = frozenset("红蓝白黑大小新旧老胖脏懒")
-"""Adjectives that references put before the noun without 的."""
+"""Adjectives that references attach to the noun without 的."""
 
 
 def _of(*names: str) -> tuple[str, ...]:
-    """Nouns by name or, if there is such a sort, all nouns of the sort."""
+    """Nouns by name, and all nouns of a sort by the sort."""
     found: list[str] = []
     for name in names:
         found += [noun for noun in NOUNS if NOUNS[noun].sort == name] or [name]
@@ -336,7 +335,7 @@ PLACES = {
     "forest": ("in", ("森林", "树林"), "里"),
     "beach": ("at", ("海滩", "沙滩"), "上"),
 }
-"""English preposition, Chinese words, and what references put after them."""
+"""English preposition, Chinese words, and their suffix in references."""
 
 OUTDOORS = ("park", "garden", "village", "forest", "beach")
 
@@ -350,14 +349,14 @@ PLURALS = {
     "these": ("这些",),
     "those": ("那些",),
 }
-"""Determiners of a plural noun that take none."""
+"""Determiners of a plural noun, without a measure word."""
 
 _PERIOD = 6
-"""One pair in about this many is held out of the train split."""
+"""About one in this many pairs is held out of the train split."""
 
 
 def _hold_out() -> frozenset[tuple[str, str]]:
-    """Pairs of a word and a noun that the train split lacks; each word has others with it."""
+    """Pairs of a verb or adjective and a noun that the train split lacks."""
     held = set()
     pairs = {name: verb.nouns for name, verb in VERBS.items()} | {
         name: tuple(noun for noun in NOUNS if NOUNS[noun].sort in adjective.sorts)
@@ -372,4 +371,4 @@ def _hold_out() -> frozenset[tuple[str, str]]:
 
 
 HELD_OUT = _hold_out()
-"""Verb and object, and adjective and noun, that occur together in the eval split alone."""
+"""Pairs of verb and object, or adjective and noun, that only occur in the eval split."""

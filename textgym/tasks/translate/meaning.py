@@ -1,7 +1,7 @@
-"""What a sentence of the translation task means, whatever language it is in.
+"""Language-independent meanings of the sentences of the translation task.
 
-A meaning is a tree of clauses and phrases. `parts` takes it apart into strings such as
-``"patient.adj=red"``, which is what the score compares.
+A meaning is a tree of clauses and phrases. `parts` flattens it to strings such as
+``"patient.adj=red"``, which the score compares.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from textgym.tasks.judgement import Judgement
 from textgym.tasks.translate.lexicon import COUNTED, HELD_OUT, NOUNS
 
 
-class Unreadable(ValueError):  # noqa: N818 - it is no error that anybody has to mend
-    """A text is not a sentence of the grammar."""
+class Unreadable(ValueError):  # noqa: N818 - an expected outcome of parsing, not an error
+    """Raised for a text that is not a sentence of the grammar."""
 
 
 MOST_WORDS = 80
-"""Longer texts are not read: clauses in clauses are read by functions that call themselves."""
+"""Maximum number of words of a sentence, which bounds the recursion of the parsers."""
 
 
 @dataclass(slots=True)
 class Phrase:
-    """A noun with what belongs to it.
+    """A noun phrase.
 
     Attributes:
         head: A noun, a name, or a pronoun in its subject form.
         det: ``""`` (the), a number, ``"this"``, ``"any"``, ``"plural"`` (the, of several people), a
             possessor (name or pronoun) with ``'s``, ...
         adj: An adjective, or ``""``.
-        that: A relative clause; this phrase is what it lacks.
-        measure: ``"fits"``, or ``"wrong"`` where the Chinese measure word does not suit the noun.
-        many: Whether an English verb takes the plural with it.
+        that: A relative clause, which lacks this phrase.
+        measure: ``"fits"`` or ``"wrong"``: whether the Chinese measure word suits the noun.
+        many: Whether it takes a plural verb in English.
     """
 
     head: str
@@ -45,12 +45,12 @@ class Phrase:
 
 @dataclass(slots=True)
 class Clause:
-    """A verb with its roles. Values that a reader cannot tell apart are separated by ``|``.
+    """A verb with its roles. Values that a parser cannot distinguish are separated by ``|``.
 
     Attributes:
         tense: past, present, future, progressive, want, can or must.
         front: Whether the time is the first word of the clause.
-        link: How `other` is joined to this clause: ``"that"``, ``"but"`` or ``"because"``.
+        link: The conjunction before `other`: ``"that"``, ``"but"`` or ``"because"``.
     """
 
     verb: str = ""
@@ -70,22 +70,22 @@ class Clause:
 
 
 _ARTICLES = "|a|bare|plural|the"
-"""What English may say where Chinese has a bare noun; the first, empty, is no part at all."""
+"""English determiners of a bare Chinese noun; the first, empty one is the absence of a part."""
 
 
 def parts(clause: Clause, chinese: bool, prefix: str = "", bare: bool = False) -> list[str]:
-    """The parts of a meaning, as ``role=value``: what is unmarked (positive, the) is no part.
+    """Flatten a meaning to parts ``role=value``. Unmarked values (positive, "the") have no part.
 
     Args:
         clause: The meaning.
         chinese: Whether measure words are parts.
-        prefix: What roles begin with.
-        bare: Whether nouns without a determiner may get any article: this is so of a Chinese
-            sentence that is to be translated.
+        prefix: Prefix of the roles.
+        bare: Whether nouns without a determiner accept any article, as in translations from
+            Chinese.
 
     Returns:
-        The parts. Values that are as good as one another are separated by ``|``; where one of them
-        is empty, the part may be missing as well.
+        The parts. Equally good values are separated by ``|``; if one of them is empty, the part is
+        optional.
     """
     out = [f"{prefix}verb={clause.verb}", f"{prefix}tense={clause.tense}"]
     if clause.neg:
@@ -129,53 +129,50 @@ def parts(clause: Clause, chinese: bool, prefix: str = "", bare: bool = False) -
 
 
 def agreement(
-    gold: Sequence[str], told: Sequence[str], judgement: Judgement | None = None
+    expected: Sequence[str], found: Sequence[str], judgement: Judgement | None = None
 ) -> float:
-    """F1 of the parts of a meaning against those that were meant.
+    """F1 of the parts of a translation against the expected parts.
 
-    A part that may be missing counts on neither side where the other lacks it. Where it was meant
-    so and fits it does not count either: no article earns more than another.
+    Optional parts that only one side has do not count. Neither do optional parts that agree, so
+    that all articles are equally good.
 
     Args:
-        gold: The parts that were meant.
-        told: Those of the translation.
-        judgement: Gets a remark on each part that is missing, wrong or too much.
+        expected: The parts of the correct meaning.
+        found: The parts of the translation.
+        judgement: Receives a remark on each part that is missing, wrong or superfluous.
     """
     judgement = Judgement() if judgement is None else judgement
-    heard = {}
-    for part in told:
-        role, _, values = part.partition("=")
-        heard[role] = values
-    hits, total = 0, len(gold) + len(told)
-    for part in gold:
-        role, _, value = part.partition("=")
-        said = heard.pop(role, None)
-        if value[:1] == "|":
+    values = dict(part.split("=", 1) for part in found)
+    hits, total = 0, len(expected) + len(found)
+    for part in expected:
+        role, _, right = part.partition("=")
+        value = values.pop(role, None)
+        if right[:1] == "|":
             total -= 1
-            if said is not None and not {*value.split("|")}.isdisjoint(said.split("|")):
+            if value is not None and not {*right.split("|")}.isdisjoint(value.split("|")):
                 total -= 1
-        elif said is not None and (said == value or value in said.split("|")):
+        elif value is not None and (value == right or right in value.split("|")):
             hits += 1
         else:
-            judgement.note(part, "missing" if said is None else f"told as {said!r}")
-    for role, values in heard.items():
-        if values[:1] == "|" or values[-1:] == "|":
+            judgement.note(part, "missing" if value is None else f"translated as {value!r}")
+    for role, value in values.items():
+        if value[:1] == "|" or value[-1:] == "|":
             total -= 1
         else:
-            judgement.note(f"{role}={values}", "too much")
+            judgement.note(f"{role}={value}", "superfluous")
     return 2 * hits / total
 
 
-def contradicts(gold: Sequence[str], told: Sequence[str]) -> bool:
-    """Whether a clause that both meanings have is denied in one of them and not in the other."""
-    meanings = [dict(part.split("=", 1) for part in parts) for parts in (gold, told)]
+def contradicts(expected: Sequence[str], found: Sequence[str]) -> bool:
+    """Whether a common clause of two meanings is negated in exactly one of them."""
+    meanings = [dict(part.split("=", 1) for part in parts) for parts in (expected, found)]
     both = [role for role in meanings[0] if role in meanings[1] and role.endswith("verb")]
-    denials = [role.removesuffix("verb") + "polarity" for role in both]
-    return any((role in meanings[0]) != (role in meanings[1]) for role in denials)
+    polarities = [role.removesuffix("verb") + "polarity" for role in both]
+    return any((role in meanings[0]) != (role in meanings[1]) for role in polarities)
 
 
 def phrases(clause: Clause) -> list[Phrase]:
-    """All phrases of a clause and of the clauses in it."""
+    """All phrases of a clause and its subclauses."""
     found = []
     for phrase in (clause.agent, clause.patient, clause.to, clause.benefit, clause.company):
         if phrase is not None:
@@ -186,7 +183,7 @@ def phrases(clause: Clause) -> list[Phrase]:
 
 
 def clauses(clause: Clause) -> list[Clause]:
-    """A clause and all the clauses in it."""
+    """A clause and all its subclauses."""
     found = [clause]
     for phrase in (clause.agent, clause.patient):
         if phrase is not None and phrase.that is not None:
@@ -195,7 +192,7 @@ def clauses(clause: Clause) -> list[Clause]:
 
 
 def novelties(clause: Clause) -> list[str]:
-    """What of a meaning is held out of the train split: pairs of words, and structures."""
+    """The word pairs and structures in a meaning that are held out of the train split."""
     found = []
     agent, other = clause.agent, clause.other
     if agent is not None and agent.that is not None:
@@ -207,7 +204,7 @@ def novelties(clause: Clause) -> list[str]:
 
 
 def _pairs(clause: Clause, outer: Phrase | None, found: list[str]) -> None:
-    # The object of a relative clause without one is the noun that the clause belongs to.
+    # The missing object of a relative clause is its antecedent.
     patient = clause.patient
     if patient is None and clause.agent is not None:
         patient = outer
@@ -225,10 +222,10 @@ def _pairs(clause: Clause, outer: Phrase | None, found: list[str]) -> None:
 
 
 def settle(clause: Clause) -> Clause:
-    """Decide what a reader could not tell apart, for the usual meaning; changes the clause."""
-    for one in clauses(clause):
-        one.verb, one.tense = one.verb.partition("|")[0], one.tense.partition("|")[0]
-        one.time, one.place = one.time.partition("|")[0], one.place.partition("|")[0]
+    """Resolve ambiguous values to the most usual one. Modifies the clause."""
+    for part in clauses(clause):
+        part.verb, part.tense = part.verb.partition("|")[0], part.tense.partition("|")[0]
+        part.time, part.place = part.time.partition("|")[0], part.place.partition("|")[0]
     for phrase in phrases(clause):
         phrase.head, phrase.adj = phrase.head.partition("|")[0], phrase.adj.partition("|")[0]
         phrase.det = phrase.det.partition("|")[0]

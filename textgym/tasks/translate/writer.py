@@ -1,4 +1,4 @@
-"""Writes meanings as sentences, in Chinese and in English."""
+"""Writes meanings as Chinese and English sentences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from textgym.tasks.translate.lexicon import (
 from textgym.tasks.translate.meaning import Clause, Phrase
 
 COMMA, QUESTION, STOP = "\uff0c", "\uff1f", "。"
-"""Chinese marks."""
+"""Chinese punctuation."""
 
 _CHINESE_MODAL = {"future": "会", "want": "想", "can": "能", "must": "必须"}
 _LINKS = {"that": "", "but": f"{COMMA}但是"}
@@ -55,7 +55,7 @@ def _chinese_clause(clause: Clause) -> str:
     out += verb
     if clause.to and clause.verb != "give":
         out += "给"
-    # What is told of in a relative clause without an object needs no 了: 老师买的帽子.
+    # A relative clause without an object takes no 了: 老师买的帽子.
     lacks = clause.patient is None and VERBS[clause.verb].nouns
     if tense == "past" and not clause.neg and not lacks:
         out += "了"
@@ -79,7 +79,7 @@ def _chinese_phrase(phrase: Phrase) -> str:
     noun = NOUNS[head]
     out = ""
     if det in COUNTED:
-        # A writer who gets the measure word wrong takes the commonest.
+        # The wrong measure word is always 个, the most common one.
         out = COUNTED[det] + (noun.measures[0] if phrase.measure == "fits" else "个")
     elif det in PLURALS:
         out = PLURALS[det][0]
@@ -139,7 +139,7 @@ def _english_clause(clause: Clause) -> str:
 
 
 def _english_verb(clause: Clause, many: bool, first: bool) -> tuple[str, str, str]:
-    """The auxiliary that is always there, the one of negation and question, and the verb."""
+    """The auxiliary, the do-support of negations and questions, and the verb form."""
     verb, tense = VERBS[clause.verb], clause.tense
     doubt = clause.neg or clause.ask
     if tense in _ENGLISH_MODAL:
