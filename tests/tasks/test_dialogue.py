@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.envs import TextGenEnv
-from textgym.tasks.dialogue.public import overlap
+from textgym.tasks.dialogue.public import score_public
 from textgym.tasks.dialogue.reader import Act, read
 from textgym.tasks.dialogue.task import Dialogue
 from textgym.tasks.dialogue.world import DAYS, DOMAINS, NUMBERS
@@ -557,7 +557,7 @@ def test_other_rows_are_left_alone():
     for other in ({"prompt": "x", "turns": TALK}, {"a": 1}, {"dialog": ["one"]}, {"turns": 3},
                   {"dialog": [1, 2]}, {"text": "x", "response": ""}):  # fmt: skip
         assert Dialogue().convert(other) == other
-    assert overlap(" The same ", "The same") == 1.0
+    assert score_public(" The same ", "The same") == 1.0
 
 
 @pytest.mark.parametrize("level", Dialogue.levels)

@@ -36,11 +36,11 @@ _DENIAL = re.compile(
 
 
 @cache
-def _metric(name: str) -> RewardFunction:
-    return make_reward(name)
+def _metric(name: str, **options: str) -> RewardFunction:
+    return make_reward(name, **options)
 
 
-def overlap(name: str, text: str, reference: str | Sequence[str]) -> float:
+def overlap(name: str, text: str, reference: str | Sequence[str], **options: str) -> float:
     """Return an overlap metric of one text.
 
     Args:
@@ -48,6 +48,7 @@ def overlap(name: str, text: str, reference: str | Sequence[str]) -> float:
             ``"chrf"`` (Popovic 2015) or ``"bleu"`` (Papineni et al. 2002).
         text: The text.
         reference: The reference, or several, the best of which counts.
+        **options: Options of the reward, such as ``variant="rougeL"``.
 
     Returns:
         A number in [0, 1].
@@ -56,7 +57,7 @@ def overlap(name: str, text: str, reference: str | Sequence[str]) -> float:
         MissingDependencyError: If the library of the metric (``textgym[metrics]``) is missing.
     """
     columns: dict[str, Any] = {"reference": [reference]}
-    return min(1.0, float(_metric(name)([""], [text], **columns)[0] or 0.0))
+    return min(1.0, float(_metric(name, **options)([""], [text], **columns)[0] or 0.0))
 
 
 def on_topic(text: str, references: Sequence[str], source: str | None = None) -> float:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from textgym.data.rows import Row
 from textgym.errors import DataError
-from textgym.rewards import make_reward
-from textgym.rewards.registry import RewardFunction
 from textgym.tasks.caption.world import QUESTIONS
+from textgym.tasks.on_topic import overlap
 
 _COLUMNS = ("captions", "caption", "sentences_raw", "sentences", "text")
 _WORD = re.compile(r"[a-z0-9]+")
@@ -59,7 +57,7 @@ def _captions(value: Any) -> list[str]:
     return []
 
 
-def likeness(completion: str, references: str | list[str]) -> float:
+def score_public(completion: str, references: str | list[str]) -> float:
     """ROUGE-L (Lin 2004), the maximum over the references; 0 for a much longer text.
 
     Raises:
@@ -70,10 +68,4 @@ def likeness(completion: str, references: str | list[str]) -> float:
     longest = max((len(_WORD.findall(text.lower())) for text in texts), default=0)
     if not 0 < words <= _LONGER * longest:
         return 0.0
-    [value] = _rouge()([""], [completion], reference=[texts])
-    return min(float(value or 0.0), 1.0)
-
-
-@cache
-def _rouge() -> RewardFunction:
-    return make_reward("rouge", variant="rougeL")
+    return overlap("rouge", completion, texts, variant="rougeL")

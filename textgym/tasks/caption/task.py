@@ -12,7 +12,7 @@ from textgym.data.rows import Row
 from textgym.errors import TaskError
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.caption.picture import draw_scene, load_picture
-from textgym.tasks.caption.public import convert, likeness, prompt_of
+from textgym.tasks.caption.public import convert, prompt_of, score_public
 from textgym.tasks.caption.reader import LIMIT, read
 from textgym.tasks.caption.scoring import judge
 from textgym.tasks.caption.world import (
@@ -219,7 +219,7 @@ class Caption(Task):
         scene = row.get("scene")
         if scene is None:
             references = row.get("references")
-            value = likeness(text, row["reference"] if references is None else references)
+            value = score_public(text, row["reference"] if references is None else references)
             return Judgement().add("the text", "ROUGE-L against the captions", value)
         if len(text) > LIMIT:
             return nothing("the text", f"longer than {LIMIT} characters")

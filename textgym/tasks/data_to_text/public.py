@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from textgym.data.literals import from_array
 from textgym.data.rows import Row
 from textgym.data.words import words_of
 from textgym.errors import DataError
-from textgym.tasks.on_topic import on_topic
+from textgym.tasks.on_topic import on_topic, overlap
 
 _CELL = re.compile(r"<cell>\s*(.*?)\s*<", re.DOTALL)
 _SLOT = re.compile(r"\s*([^,\[\]]+?)\s*\[([^\]]*)\]")
@@ -47,7 +46,7 @@ def convert(row: Row) -> Row:
                 "has references (train or validation), or add a prompt column and pass another "
                 "reward="
             )
-        kept = {key: row[key] for key in row if key not in columns and key not in _OURS}
+        kept = {key: row[key] for key in row if key not in columns.split() and key not in _OURS}
         prompt = row.get("prompt", "\n".join([header, *lines, "Text:"]))
         texts = [f" {text.strip()}" for text in references]
         return {
@@ -150,37 +149,22 @@ def _totto(row: Row) -> _Made | None:
     return "Record: table", _totto_lines(titles, values), values, texts
 
 
-_FORMATS: tuple[tuple[str, Callable[[Row], _Made | None], frozenset[str]], ...] = (
-    ("E2E NLG", _e2e, frozenset(("meaning_representation", "mr", "human_reference", "ref"))),
-    ("CommonGen", _commongen, frozenset(("concepts", "concept_set", "scene"))),
+_FORMATS: tuple[tuple[str, Callable[[Row], _Made | None], str], ...] = (
+    ("E2E NLG", _e2e, "meaning_representation mr human_reference ref"),
+    ("CommonGen", _commongen, "concepts concept_set scene"),
     (
         "WebNLG",
         _webnlg,
-        frozenset(
-            (
-                "modified_triple_sets",
-                "modifiedtripleset",
-                "original_triple_sets",
-                "originaltriplesets",
-                "lexicalisations",
-                "triple_set",
-                "triples",
-                "input",
-                "lex",
-            )
-        ),
+        "modified_triple_sets modifiedtripleset original_triple_sets originaltriplesets triple_set "
+        "triples input lex lexicalisations",
     ),
     (
         "ToTTo",
         _totto,
-        frozenset(
-            (
-                "table", "highlighted_cells", "sentence_annotations", "linearized_input",
-                "subtable_and_metadata", "subtable_and_metadata_str",
-            )
-        ),
+        "table highlighted_cells sentence_annotations linearized_input subtable_and_metadata "
+        "subtable_and_metadata_str",
     ),
-)  # fmt: skip
+)
 """Name, reader and columns of each known format."""
 
 
@@ -226,14 +210,7 @@ def _strings(value: Any) -> list[str]:
     return []
 
 
-@cache
-def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards import Chrf, Rouge  # optional dependencies
-
-    return Rouge("rougeL", tokenizer="words"), Chrf()
-
-
-def overlap(completion: str, row: Mapping[str, Any]) -> float:
+def score_public(completion: str, row: Mapping[str, Any]) -> float:
     """The mean of ROUGE-L and chrF times the coverage of the values, maximum over the references.
 
     Coverage counts only values that the reference contains ("yes" or an inflected verb may be
@@ -245,7 +222,6 @@ def overlap(completion: str, row: Mapping[str, Any]) -> float:
     text = completion.strip()
     if not text or not longest or len(text) > min(_MAX_CHARACTERS, _MAX_RATIO * longest + 200):
         return 0.0
-    rouge, chrf = _scorers()
     values = _strings(row.get("values"))
     text_words = words_of(text)
     best = 0.0
@@ -255,12 +231,11 @@ def overlap(completion: str, row: Mapping[str, Any]) -> float:
         found = [value for value in asked if _contains(text_words, value)]
         coverage = len(found) / len(asked) if asked else 1.0
         if coverage > best:
-            column: dict[str, Any] = {"reference": [one]}
-            likeness = sum(metric([""], [text], **column)[0] for metric in (rouge, chrf)) / 2
-            best = max(best, coverage * likeness)
+            rouge = overlap("rouge", text, one, variant="rougeL", tokenizer="words")
+            best = max(best, coverage * (rouge + overlap("chrf", text, one)) / 2)
     lines = [line for line in str(row.get("prompt", "")).split("\n") if ": " in line]
     copied = sum(line in text for line in lines) / len(lines) if lines else 0.0
-    return float(min(1.0, best * (1.0 - copied)) * on_topic(text, references))
+    return best * (1.0 - copied) * on_topic(text, references)
 
 
 def _contains(words: Sequence[str], value: str) -> bool:

@@ -11,7 +11,7 @@ from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.data_to_text.baselines import formula, mediocre, one_fact
 from textgym.tasks.data_to_text.concepts import COMPANIONS, PEOPLE, VERBS
-from textgym.tasks.data_to_text.public import convert, overlap
+from textgym.tasks.data_to_text.public import convert, score_public
 from textgym.tasks.data_to_text.reader import judge
 from textgym.tasks.data_to_text.world import DOMAINS
 from textgym.tasks.data_to_text.writer import write_concepts, write_record
@@ -253,7 +253,7 @@ class DataToText(Task):
         if "facts" in row:
             return judge(text, row)
         what = "similarity times coverage of the values, less copied lines, times on-topic factor"
-        return Judgement().add("the text", what, overlap(text, row))
+        return Judgement().add("the text", what, score_public(text, row))
 
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Convert a row of ToTTo, E2E NLG, WebNLG or CommonGen; see Real data."""

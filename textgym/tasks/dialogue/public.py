@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from textgym.data.rows import Row
-from textgym.tasks.on_topic import on_topic
+from textgym.tasks.on_topic import on_topic, overlap
 
 _HISTORIES = (
     "turns",
@@ -106,14 +105,7 @@ def _talk(value: Any, last_is_agent: bool | None = None) -> list[_Utterance]:
     return talk
 
 
-@cache
-def _scorers() -> tuple[Any, Any]:
-    from textgym.rewards import Bleu, Chrf  # an optional dependency
-
-    return Bleu(), Chrf()
-
-
-def overlap(completion: str, reference: str) -> float:
+def score_public(completion: str, reference: str) -> float:
     """The geometric mean of sentence BLEU and chrF, times the `on_topic` factor.
 
     BLEU measures precision and word order, chrF also recall; the geometric mean is small if either
@@ -125,6 +117,5 @@ def overlap(completion: str, reference: str) -> float:
         return 0.0
     if text == wanted:
         return 1.0
-    bleu, chrf = _scorers()
-    product = bleu([""], [text], reference=[wanted])[0] * chrf([""], [text], reference=[wanted])[0]
-    return float(min(1.0, product**0.5) * on_topic(text, [wanted]))
+    product = overlap("bleu", text, wanted) * overlap("chrf", text, wanted)
+    return float(product**0.5 * on_topic(text, [wanted]))

@@ -11,7 +11,7 @@ from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Reply, Task
 from textgym.tasks.dialogue.baselines import converse, everything, hasty
 from textgym.tasks.dialogue.prompts import read_prompt
-from textgym.tasks.dialogue.public import convert, overlap
+from textgym.tasks.dialogue.public import convert, score_public
 from textgym.tasks.dialogue.user import User
 from textgym.tasks.dialogue.writer import draw_row
 from textgym.tasks.drawing import draws
@@ -169,7 +169,7 @@ class Dialogue(Task):
         """Score the final bookings and the number of turns; of other rows, the response."""
         turns = row.get("turns")
         if "stages" not in row:
-            value = overlap(turns[0] if turns else text, row["reference"])
+            value = score_public(turns[0] if turns else text, row["reference"])
             what = "BLEU and chrF against the reference, times the on-topic factor"
             return Judgement().add("the response", what, value)
         if turns is None:
