@@ -114,8 +114,8 @@ def test_pickles_hold_the_options_and_copies_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": ""}, "model= takes a string"),
-        ({"model": torch.nn.Linear(1, 1)}, "not Linear; save a live model with save_pretrained"),
+        ({"model": ""}, "model .*not ''"),
+        ({"model": torch.nn.Linear(1, 1)}, "model .*not Linear; .*save_pretrained"),
         ({"device": "gpu0"}, "gpu0|Expected one of cpu, cuda"),
         ({"dtype": "float99"}, "'float99' is no dtype of weights"),
         ({"dtype": "int8"}, "'int8' is no dtype of weights"),
@@ -142,8 +142,8 @@ def _pickled(folder: Path) -> None:
         (lambda path: BertScore(str(path / "none")), "there is no model folder at"),
         (lambda path: SemanticSimilarity(str(path / "none")), "there is no model folder at"),
         (lambda path: Classifier(str(path / "none"), 0), "there is no model folder at"),
-        (lambda path: RewardModel("nobody/nothing"), "'nobody/nothing'.*or a hub id in reach"),
-        (lambda path: SemanticSimilarity("nobody/nothing"), "'nobody/nothing'.*a hub id in reach"),
+        (lambda path: RewardModel("nobody/nothing"), "'nobody/nothing'.*model="),
+        (lambda path: SemanticSimilarity("nobody/nothing"), "'nobody/nothing'.*model="),
     ],
 )
 def test_models_that_are_not_there(tmp_path: Path, make: Any, message: str) -> None:

@@ -99,8 +99,8 @@ def test_references_are_embedded_once(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"pooling": "max"}, "pooling .*not 'max'"),
-        ({"text": " "}, "text= takes a text or some texts that are not empty"),
-        ({"text": ()}, "text= takes a text or some texts"),
+        ({"text": " "}, "text .*not ' '"),
+        ({"text": ()}, r"text .*not \(\)"),
         ({"truncate": "middle"}, "truncate .*not 'middle'"),
         ({"max_tokens": 0}, "max_tokens .*not 0"),
     ],
@@ -162,8 +162,8 @@ def test_the_library_is_asked_for_by_name(tmp_path: Path, monkeypatch: Any) -> N
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ({"type": "os.path", "path": ""}, "asks for the code 'os.path', and only modules of"),
-        ({"type": "evil.sentence_transformers", "path": ""}, "asks for the code"),
+        ({"type": "os.path", "path": ""}, "'os.path'"),
+        ({"type": "evil.sentence_transformers", "path": ""}, "'evil.sentence_transformers'"),
         (
             {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
             "its module Dense has no 2_Dense/model.safetensors, and pickled weights",

@@ -1,4 +1,4 @@
-"""BERTScore: token by token similarity of contextual embeddings."""
+"""BERTScore: token-level similarity of contextual embeddings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from textgym.tokenization import TINY
 
 
 class Embedded(NamedTuple):
-    """A text as BERTScore sees it.
+    """The embeddings of a text's tokens.
 
     Attributes:
-        vectors: ``[L, d]``, one of length 1 for each token, special tokens among them.
-        weights: ``[L]``, how much each token counts; those put around a text count nothing.
+        vectors: ``[L, d]`` unit vectors of the tokens, including special tokens.
+        weights: ``[L]`` weights of the tokens; 0 for special tokens around the text.
     """
 
     vectors: Tensor
@@ -37,34 +37,33 @@ class Embedded(NamedTuple):
 class BertScore(ModelReward[Checkpoint]):
     """BERTScore (Zhang et al. 2020) against the best reference.
 
-    Each token of one text is matched with the most similar token of the other, by the cosine of
-    their contextual embeddings. Precision is the mean of these cosines over the completion's
-    tokens, recall that over the reference's, F1 their harmonic mean. As in the authors' package,
-    the special tokens around a text are not averaged over but may be matched. Values are not
-    rescaled with a baseline: with most models they all lie near the top of the range, and only
-    their order means something.
+    Each token is matched with the most similar token of the other text, by the cosine of their
+    contextual embeddings. Precision is the mean of these cosines over the completion's tokens,
+    recall over the reference's tokens, F1 their harmonic mean. As in the authors' package, special
+    tokens around a text may be matched but are left out of the means. Values are not rescaled with
+    a baseline, so with most models they are close to 1, and only their order is meaningful.
 
     Range: [-1, 1], higher is better; mostly above 0.5. An empty text gets 0.
     Needs: the column ``column``.
-    Cost: 1.8 ms a text of 22 tokens with ``"textgym/tiny"`` on a busy CPU core (560 texts/s), and
+    Cost: 1.8 ms per text of 22 tokens with ``"textgym/tiny"`` on a busy CPU core (560 texts/s), and
     as much as ``similarity`` for each new reference.
-    Gaming: precision rewards one sure word, recall rewards long texts; words of the reference in
-    any order come close to it, as does the opposite of what it says.
+    Gaming: precision rewards a single safe word, recall rewards long texts; words of the reference
+    in any order, and its negation, score almost as high as the reference.
 
     Args:
-        model: A checkpoint of transformers, best an encoder (``"roberta-large"`` is the authors'
-            choice for English); see :class:`ModelReward` for it and for the options ``device``,
-            ``dtype``, ``batch_tokens`` and ``cache_size`` (of references).
+        model: A checkpoint of transformers, preferably an encoder (the authors use
+            ``"roberta-large"`` for English); see :class:`ModelReward` for it and for the options
+            ``device``, ``dtype``, ``batch_tokens`` and ``cache_size`` (of references).
         column: The column of references: a string, or a list of alternatives. The best value of
             the measure counts.
         measure: ``"f1"``, ``"precision"`` or ``"recall"``.
-        layer: The hidden states to compare: 0 are the embeddings, 1 what the first layer makes of
-            them, negative ones count from the last; None is the last. The authors found 17 best
+        layer: Index of the hidden states: 0 for the embeddings, 1 for the output of the first
+            layer, negative ones count from the last; None is the last. The authors found 17 best
             for roberta-large, 9 for bert-base-uncased.
-        idf: Texts, usually the references of the training data, by whose inverse document
-            frequencies tokens are weighted: ``log((N + 1) / (n + 1))`` for a token in n of N.
-        truncate: The end that a text which is too long for the model loses.
-        max_tokens: The longest text that is read whole, in tokens; None for what the model reads.
+        idf: Texts, usually the references of the training data, whose inverse document frequencies
+            weight the tokens: ``log((N + 1) / (n + 1))`` for a token in n of N texts.
+        truncate: The side on which long texts are truncated, ``"left"`` or ``"right"``.
+        max_tokens: The longest text that is not truncated, in tokens; None for the model's limit.
 
     Raises:
         RewardError: If an option is unknown, or the column is missing; at the first call, if the
@@ -92,7 +91,7 @@ class BertScore(ModelReward[Checkpoint]):
         if self.idf is not None:
             texts = () if isinstance(self.idf, str) else tuple(self.idf)
             if not texts or not all(isinstance(text, str) for text in texts):
-                raise RewardError(f"{self.name}: idf takes a list of texts, not {self.idf!r:.80}")
+                raise RewardError(f"{self.name}: idf must be a list of texts, not {self.idf!r:.80}")
             object.__setattr__(self, "idf", texts)
 
     @reads_texts
@@ -100,29 +99,29 @@ class BertScore(ModelReward[Checkpoint]):
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
         """Return N rewards; None for a row without references."""
-        # First which texts are compared, then all embeddings at once.
+        # Collect the pairs first, so that all texts are embedded in one call.
         pairs: dict[tuple[str, str], None] = {}
 
-        def note(completion: str, references: list[str]) -> int:
+        def collect(completion: str, references: list[str]) -> int:
             pairs.update(((completion, one), None) for one in references if completion and one)
             return len(references)
 
-        said = [completion.strip() for completion in completions]
-        against_references(note, said, columns, self.column)
+        stripped = [completion.strip() for completion in completions]
+        against_references(collect, stripped, columns, self.column)
         scores = self._scores(list(pairs))
 
         def best(completion: str, references: list[str]) -> float:
             return max(scores.get((completion, one), 0.0) for one in references)
 
-        return against_references(best, said, columns, self.column)
+        return against_references(best, stripped, columns, self.column)
 
     def _scores(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
         if not pairs:
             return {}
         at = ("precision", "recall", "f1").index(self.measure)
         references = self._remembered([reference for _, reference in pairs], self._embed)
-        said = list(dict.fromkeys(completion for completion, _ in pairs))
-        embedded = dict(zip(said, self._embed(said), strict=True))
+        texts = list(dict.fromkeys(completion for completion, _ in pairs))
+        embedded = dict(zip(texts, self._embed(texts), strict=True))
         matched = [
             greedy_match(embedded[completion], reference)[at]
             for (completion, _), reference in zip(pairs, references, strict=True)
@@ -152,7 +151,7 @@ class BertScore(ModelReward[Checkpoint]):
 
     def _weigh(self, checkpoint: Checkpoint, tokens: list[int], like: Tensor) -> Tensor:
         known = checkpoint.tokenizer
-        # Not all special tokens: a word that the vocabulary lacks counts as much as any other.
+        # Not all special tokens: unknown words count like any other.
         special = {known.cls_token_id, known.sep_token_id, known.bos_token_id, known.eos_token_id}
         if self.idf is None:
             return like.new_tensor([float(token not in special) for token in tokens])
@@ -181,20 +180,20 @@ class BertScore(ModelReward[Checkpoint]):
 
 
 def greedy_match(said: Embedded, reference: Embedded) -> Tensor:
-    """Precision, recall and F1 of a text against a reference (Zhang et al. 2020, section 3).
+    """Compute precision, recall and F1 against a reference (Zhang et al. 2020, section 3).
 
     Args:
         said: The text.
         reference: The reference.
 
     Returns:
-        The three, ``[3]``; 0 where a text has no token that counts.
+        Precision, recall and F1, ``[3]``; 0 if all tokens of a text have the weight 0.
     """
     cosines = said.vectors @ reference.vectors.T
     precision = _mean(cosines.amax(1), said.weights)
     recall = _mean(cosines.amax(0), reference.weights)
     total = precision + recall
-    # Of two negative means there is no harmonic one.
+    # The harmonic mean needs a positive sum.
     f1 = torch.where(total > 0, 2 * precision * recall / total, torch.zeros_like(total))
     return torch.stack([precision, recall, f1]).clamp(-1.0, 1.0)
 
@@ -205,7 +204,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _spaced(checkpoint: Checkpoint, text: str) -> str:
-    """A first word as it would be tokenized behind others, as the authors' package reads it."""
+    """Put a space in front of the first word, as the authors' package does for GPT-2 tokenizers."""
     text = text.strip()
     marked = checkpoint.tokenizer.tokenize(" a")
     return f" {text}" if marked and marked[0].startswith("Ġ") else text

@@ -1,6 +1,6 @@
-"""A transformers checkpoint that reads texts: encoders and classifiers of any architecture.
+"""Encoders and classifiers from transformers checkpoints, with their tokenizers.
 
-Language models that are asked for probabilities of tokens are :mod:`textgym.lm`'s.
+Language models that score tokens are in :mod:`textgym.lm`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from textgym.lm.loading.pretrained import load_pretrained
 from textgym.rewards.neural.scorer import encodable, length_batches, shared
 
 _Result = TypeVar("_Result")
-# Where a tokenizer knows no limit, it says 10^30.
+# A tokenizer without a limit has model_max_length = 10^30.
 _NO_LIMIT = 10**9
 
 Encoded = dict[str, list[int]]
-"""The inputs of one text: token ids, and what else the architecture takes."""
+"""The inputs of one text: token ids, and other inputs of the architecture."""
 
 
 class Checkpoint:
@@ -32,8 +32,8 @@ class Checkpoint:
     Attributes:
         model: The transformers model, in evaluation mode.
         tokenizer: The transformers tokenizer.
-        max_tokens: The longest text that is read whole, in tokens; None where there is no limit.
-        pad: The token that fills up a batch.
+        max_tokens: The longest text that is not truncated, in tokens; None for no limit.
+        pad: The id of the padding token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, max_tokens: int | None) -> None:
@@ -43,7 +43,7 @@ class Checkpoint:
         if max_tokens is not None and room is not None and max_tokens > room:
             raise RewardError(
                 f"has max_tokens={max_tokens}, but its model {model.name_or_path!r} reads at most "
-                f"{room} tokens; leave max_tokens out"
+                f"{room} tokens; lower it or leave it out"
             )
         self.max_tokens = room if max_tokens is None else max_tokens
         known = (model.config.get_text_config().pad_token_id, tokenizer.pad_token_id)
@@ -65,17 +65,17 @@ class Checkpoint:
         """Load a checkpoint.
 
         Args:
-            kind: The class of transformers that loads the model, ``AutoModel`` and its kind.
-            name: A folder, a GGUF file, a hub id, or the built-in model's name.
-            device: Where it goes.
-            dtype: Of its weights; None for its own.
-            truncate: The end, ``"left"`` or ``"right"``, that a text which is too long loses.
-            max_tokens: The longest text that is read whole; None for what the model can.
-            may_lack: A part of a module's name. Weights of such modules may be missing.
+            kind: The class of transformers that loads the model, such as ``AutoModel``.
+            name: A folder, a GGUF file, a hub id, or the name of the built-in model.
+            device: The device of the model.
+            dtype: The data type of the weights; None keeps that of the checkpoint.
+            truncate: The side on which long texts are truncated, ``"left"`` or ``"right"``.
+            max_tokens: The longest text that is not truncated; None for the model's limit.
+            may_lack: Part of the name of modules whose weights may be missing.
 
         Raises:
-            RewardError: If it reads fewer tokens than that.
-            ModelError: If there is no such checkpoint, or it is incomplete or damaged.
+            RewardError: If the model's limit is below `max_tokens`.
+            ModelError: If the checkpoint does not exist, or is incomplete or damaged.
         """
         source = resolve(name)
 
@@ -93,10 +93,10 @@ class Checkpoint:
         return cls(model, tokenizer, max_tokens)
 
     def pad_apart(self) -> None:
-        """Pad with a token that no text holds, where the model knows no padding token.
+        """Use a new padding token if the model has none.
 
-        A decoder that classifies reads the last token that is no padding: were it padded with eos,
-        as is usual, then a text's own eos would be passed over.
+        A decoder classifies by the last token that is not padding. With eos as padding, as is
+        usual, it would skip the eos of a text.
         """
         config = self.model.config.get_text_config()
         if config.pad_token_id is None:
@@ -111,15 +111,15 @@ class Checkpoint:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, special: bool = True
     ) -> list[Encoded]:
-        """Tokenize texts, or pairs of texts; those that are too long are cut.
+        """Tokenize texts, or pairs of texts, and truncate long ones.
 
         Args:
             texts: N texts.
-            pairs: What follows each of them as a second text, or None.
-            special: Whether the tokenizer puts its special tokens around them.
+            pairs: The second texts of N pairs, or None.
+            special: Whether the tokenizer adds its special tokens.
 
         Returns:
-            N inputs. A text without a token becomes its start or end token.
+            N inputs. A text without tokens becomes a start or end token.
         """
         second = None if pairs is None else [encodable(text) for text in pairs]
         rows = self.tokenizer(
@@ -147,13 +147,12 @@ class Checkpoint:
         budget: int,
         read: Callable[[dict[str, Tensor]], Sequence[_Result]],
     ) -> list[_Result]:
-        """Put texts through the model, in batches of similar length.
+        """Run the model on batches of texts of similar length.
 
         Args:
             encoded: N inputs.
-            budget: The most tokens of a batch.
-            read: Takes the inputs ``[B, L]`` of a batch, the attention mask among them, and returns
-                B results.
+            budget: Maximum number of tokens in a batch.
+            read: Maps the inputs ``[B, L]`` of a batch, including the attention mask, to B results.
 
         Returns:
             N results.
@@ -167,7 +166,7 @@ class Checkpoint:
 
     def _padded(self, rows: list[Encoded]) -> dict[str, Tensor]:
         width = max(len(row["input_ids"]) for row in rows)
-        # Causal models number their positions from the left. XLNet's read the last position.
+        # Positions of causal models count from the left. XLNet reads the last position.
         left = self.model.config.model_type == "xlnet"
         batch = {}
         for key in {**rows[0], "attention_mask": []}:
@@ -182,19 +181,19 @@ class Checkpoint:
 
 
 def _rows(model: Any) -> int:
-    """How many tokens a model has embeddings of."""
+    """Return the number of token embeddings of a model."""
     return int(model.get_input_embeddings().weight.shape[0])
 
 
 def _room(model: nn.Module, tokenizer: Any) -> int | None:
-    """The longest text that a model can read, in tokens, or None."""
+    """Return the longest text that a model can read, in tokens; None for no limit."""
     limits = []
     positions = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         table = next(
             (m for n, m in model.named_modules() if n.endswith("position_embeddings")), None
         )
-        # RoBERTa and its kin begin to count behind the padding token.
+        # Positions of RoBERTa and its relatives start after the padding token's id.
         first = getattr(table, "padding_idx", None)
         limits.append(positions - (0 if first is None else first + 1))
     if tokenizer.model_max_length < _NO_LIMIT:

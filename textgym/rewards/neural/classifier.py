@@ -20,13 +20,13 @@ from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.scorer import ModelReward
 
 _PLACE = re.compile(r"\{(prompt|completion)\}")
-# A text, what follows it as a second text, and whether special tokens are put around them.
+# A text, the second text of a pair, and whether special tokens are added.
 _Text = tuple[str, str | None, bool]
 
 
 @dataclass(frozen=True, eq=False)
 class _SequenceReward(ModelReward[Checkpoint]):
-    """A reward that reads prompt and completion with a checkpoint for sequence classification."""
+    """A reward from a checkpoint for sequence classification."""
 
     _: KW_ONLY
     truncate: str = "right"
@@ -44,22 +44,26 @@ class _SequenceReward(ModelReward[Checkpoint]):
     ) -> list[float]:
         """Return N rewards."""
         checkpoint = self._loaded()
-        talks = columns.get("messages") or [None] * len(prompts)
+        conversations = columns.get("messages") or [None] * len(prompts)
         texts = [
-            self._text(checkpoint, prompt, completion, talk if belongs(prompt, talk) else None)
-            for prompt, completion, talk in zip(prompts, completions, talks, strict=True)
+            self._text(checkpoint, prompt, completion, turns if belongs(prompt, turns) else None)
+            for prompt, completion, turns in zip(prompts, completions, conversations, strict=True)
         ]
         return self._remembered(texts, self._scores)
 
     @abstractmethod
     def _text(
-        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+        self,
+        checkpoint: Checkpoint,
+        prompt: str,
+        completion: str,
+        conversation: Sequence[Message] | None,
     ) -> _Text:
-        """What is read; `talk` is the prompt as messages, if it has any."""
+        """Return the input of the model; `conversation`: the prompt's messages, if any."""
 
     @abstractmethod
     def _read(self, checkpoint: Checkpoint, logits: Tensor) -> Tensor:
-        """Rewards ``[B]`` of float32 logits ``[B, labels]``."""
+        """Return rewards ``[B]`` of float32 logits ``[B, labels]``."""
 
     @abstractmethod
     def _check(self, checkpoint: Checkpoint) -> None:
@@ -100,38 +104,38 @@ class _SequenceReward(ModelReward[Checkpoint]):
 
 @dataclass(frozen=True, eq=False)
 class Classifier(_SequenceReward):
-    """What a text classifier says of a label: sentiment, toxicity, entailment, topic, ...
+    """A text classifier's probability of a label: sentiment, toxicity, entailment, topic, ...
 
-    A checkpoint for multi-label or single-label classification is read through a sigmoid or a
-    softmax, as the ``text-classification`` pipeline of transformers does.
+    As in the ``text-classification`` pipeline of transformers, multi-label checkpoints use a
+    sigmoid, single-label ones a softmax.
 
     Range: [0, 1] (``"probability"``), (-inf, 0] (``"log_probability"``) or any number
     (``"logit"``); higher is better.
     Needs: a checkpoint of transformers; the prompts with ``pair`` or a template that names them.
-    Cost: 1.1 ms a text of 22 tokens on a busy CPU core for a model of the built-in one's size
-    (1.3 million weights in its layers; 900 texts/s), and in proportion to a model's weights.
-    Gaming: strings that the classifier was never trained on and is sure of: the label's strongest
-    words over and over, with no text around them. Combine it with ``fluency`` or a penalty for
-    distance from a reference policy, and read samples.
+    Cost: 1.1 ms per text of 22 tokens on a busy CPU core for a model of the size of the built-in
+    one (1.3 million weights in its layers; 900 texts/s); proportional to the number of weights.
+    Gaming: texts far from the training data of the classifier, such as the strongest words of the
+    label repeated. Combine it with ``fluency`` or a KL penalty to a reference policy, and read
+    samples.
 
     Args:
         model: A checkpoint for sequence classification; see :class:`ModelReward` for it and for
             the options ``device``, ``dtype``, ``batch_tokens`` and ``cache_size``.
-        label: The label that is wanted: a name from the checkpoint's configuration (case counts
-            only where two differ in nothing else), or its index.
-        output: ``"probability"``, ``"log_probability"`` or ``"logit"``. A logit still tells texts
-            apart where the probability is 1 for all.
+        label: The desired label: its index, or its name in the checkpoint's configuration (case is
+            ignored unless two names differ only in case).
+        output: ``"probability"``, ``"log_probability"`` or ``"logit"``. A logit still distinguishes
+            texts whose probabilities are all close to 1.
         pair: Whether prompt and completion are read as a pair, the completion second (as for
             entailment). False reads the completion alone.
-        template: A text to read in place of the completion, e.g. ``"{prompt}{completion}"``.
-        truncate: The end that a text which is too long for the model loses: ``"right"`` is the
-            pipeline's, ``"left"`` keeps the completion of a long prompt. Of a pair, the longer
-            text loses it.
-        max_tokens: The longest text that is read whole, in tokens; None for what the model reads.
+        template: A text to read instead of the completion, e.g. ``"{prompt}{completion}"``.
+        truncate: The side on which long texts are truncated: ``"right"`` as in the pipeline;
+            ``"left"`` keeps the completion after a long prompt. Of a pair, the longer text is
+            truncated.
+        max_tokens: The longest text that is not truncated, in tokens; None for the model's limit.
 
     Raises:
         RewardError: If an option is unknown; at the first call, if the model cannot be loaded, is
-            no classifier or has no such label.
+            not a classifier, or does not have the label.
     """
 
     label: str | int
@@ -151,11 +155,15 @@ class Classifier(_SequenceReward):
             _check_template(self.name, self.template)
             if self.pair:
                 raise RewardError(
-                    f"{self.name}: a pair is read as it is; give pair=True or a template, not both"
+                    f"{self.name}: pair=True does not use a template; give one of the two"
                 )
 
     def _text(
-        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+        self,
+        checkpoint: Checkpoint,
+        prompt: str,
+        completion: str,
+        conversation: Sequence[Message] | None,
     ) -> _Text:
         if self.pair:
             return prompt, completion, True
@@ -177,8 +185,8 @@ class Classifier(_SequenceReward):
         self._index(checkpoint)
         if checkpoint.model.config.problem_type == "regression" and self.output != "logit":
             raise RewardError(
-                f"cannot use its model {self.model!r}: it was trained for regression and has no "
-                "probabilities; use output='logit', or the reward 'reward_model'"
+                f"cannot use its model {self.model!r} with output={self.output!r}: it was trained "
+                "for regression; use output='logit', or the reward 'reward_model'"
             )
 
     def _index(self, checkpoint: Checkpoint) -> int:
@@ -202,35 +210,33 @@ class Classifier(_SequenceReward):
 
 @dataclass(frozen=True, eq=False)
 class RewardModel(_SequenceReward):
-    """The number that a learned reward model gives a prompt with its completion.
+    """The score of a learned reward model for prompt and completion.
 
     Such a model is a sequence classifier with one output, trained on comparisons of texts
-    (Christiano et al. 2017; Stiennon et al. 2020). Its zero and its scale mean nothing: set
-    ``center`` and ``scale`` to the mean and the standard deviation over texts of the policy that
-    the training starts from.
+    (Christiano et al. 2017; Stiennon et al. 2020). The offset and scale of its scores are
+    arbitrary: set ``center`` and ``scale`` to their mean and standard deviation over texts of the
+    initial policy.
 
     Range: (-inf, inf), higher is better.
     Needs: the prompts; a checkpoint with one label.
-    Cost: as of ``classifier``.
-    Gaming: over-optimised, the number rises while people's judgement of the texts falls (Gao et
-    al. 2023): long answers, lists, flattery, confident nonsense. Keep the policy near its reference
-    (a KL penalty), and judge with something else.
+    Cost: as for ``classifier``.
+    Gaming: with over-optimization the score rises while human ratings fall (Gao et al. 2023): long
+    answers, lists, flattery, confident nonsense. Keep the policy close to its reference (a KL
+    penalty), and evaluate with something else.
 
     Args:
         model: A checkpoint for sequence classification with one label; see :class:`ModelReward`
             for it and for the options ``device``, ``dtype``, ``batch_tokens`` and ``cache_size``.
-        form: What the model reads: ``"chat"``, the prompt (its messages where it has some, else the
-            user's turn) and the completion as the assistant's turn, in the chat template of the
-            model's own tokenizer; ``"pair"``, both as a pair of texts;
-            ``"text"``, both in ``template``; or ``"auto"``: the chat template if the tokenizer has
-            one, else the text.
+        form: The input of the model: ``"chat"``, the prompt (its messages, or one user message) and
+            the completion as an assistant message, in the chat template of the model's tokenizer;
+            ``"pair"``, a pair of texts; ``"text"``, both in ``template``; or ``"auto"``: ``"chat"``
+            if the tokenizer has a chat template, else ``"text"``.
         template: The text of the form ``"text"``.
-        system: What the system says first in the form ``"chat"``, where the messages do not say it.
-        center: Taken from the model's number.
-        scale: What is left is divided by it.
-        truncate: The end that a text which is too long for the model loses; ``"left"`` keeps the
-            completion.
-        max_tokens: The longest text that is read whole, in tokens; None for what the model reads.
+        system: The system message of the form ``"chat"``, unless the messages have one.
+        center: Subtracted from the score of the model.
+        scale: The centered score is divided by it.
+        truncate: The side on which long texts are truncated; ``"left"`` keeps the completion.
+        max_tokens: The longest text that is not truncated, in tokens; None for the model's limit.
 
     Raises:
         RewardError: If an option is unknown; at the first call, if the model cannot be loaded, has
@@ -257,18 +263,22 @@ class RewardModel(_SequenceReward):
             )
 
     def _text(
-        self, checkpoint: Checkpoint, prompt: str, completion: str, talk: Sequence[Message] | None
+        self,
+        checkpoint: Checkpoint,
+        prompt: str,
+        completion: str,
+        conversation: Sequence[Message] | None,
     ) -> _Text:
         if self.form == "pair":
             return prompt, completion, True
         if self.form == "text" or not checkpoint.tokenizer.chat_template:
             return _filled(self.template, prompt, completion), None, True
         turns: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
-        if talk is not None:
-            turns = [dict(message) for message in talk]
+        if conversation is not None:
+            turns = [dict(message) for message in conversation]
         if self.system is not None and turns[0].get("role") != "system":
             turns.insert(0, {"role": "system", "content": self.system})
-        if turns[-1].get("role") == "assistant":  # The prompt has begun the answer.
+        if turns[-1].get("role") == "assistant":  # the prompt begins the answer
             completion = text_of_messages([turns.pop()]) + completion
         turns.append({"role": "assistant", "content": completion})
         # The template writes the special tokens itself.
@@ -281,8 +291,8 @@ class RewardModel(_SequenceReward):
         labels = checkpoint.model.config.num_labels
         if labels != 1:
             raise RewardError(
-                f"cannot use its model {self.model!r}: it has {labels} labels, and a reward model "
-                "has one number; use the reward 'classifier' with the label that is wanted"
+                f"cannot use its model {self.model!r}: it has {labels} labels, but a reward model "
+                "has one; use the reward 'classifier' with label="
             )
         if self.form == "chat" and not checkpoint.tokenizer.chat_template:
             raise RewardError(
@@ -292,7 +302,7 @@ class RewardModel(_SequenceReward):
 
 
 def _independent(checkpoint: Checkpoint) -> bool:
-    """Whether labels exclude each other not: each has a probability of its own."""
+    """Whether each label has its own probability (a sigmoid instead of a softmax)."""
     config = checkpoint.model.config
     return config.problem_type == "multi_label_classification" or config.num_labels == 1
 
@@ -300,12 +310,12 @@ def _independent(checkpoint: Checkpoint) -> bool:
 def _check_template(name: str, template: str) -> None:
     if not isinstance(template, str) or "{completion}" not in template:
         raise RewardError(
-            f"{name}: template must be a text that holds {{completion}} and perhaps {{prompt}}, "
+            f"{name}: template must be a string with {{completion}} and optionally {{prompt}}, "
             f"not {template!r}"
         )
 
 
 def _filled(template: str, prompt: str, completion: str) -> str:
-    """The template with the texts in it; braces within the texts are left alone."""
+    """Fill in the template; braces within the texts are left alone."""
     texts = {"prompt": prompt, "completion": completion}
     return _PLACE.sub(lambda place: texts[place[1]], template)

@@ -1,4 +1,4 @@
-"""Fluency: how likely a frozen language model finds a text. Perplexity, the metric of it."""
+"""Fluency: the likelihood of a text under a frozen language model. Perplexity as a metric."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from textgym.tokenization import TINY
 class Fluency(ModelReward[LanguageModel]):
     """The log-likelihood of the completion under a frozen causal language model, in nats.
 
-    Prompt and completion are tokenized apart, with the model's own tokenizer, and the end of the
-    text is not scored. What is longer than the model's context is read through a sliding window:
-    the prompt loses its beginning first, and every token of the completion is still scored once,
-    after at least half a context of what stands before it.
+    Prompt and completion are tokenized separately, with the tokenizer of the model. The
+    end-of-sequence token is not scored. Texts longer than the model's context are read in sliding
+    windows: the beginning of the prompt is dropped first, and each token of the completion is
+    scored once, given at least half a context of preceding tokens.
 
-    Range: (-inf, 0], higher is better: 0 is what the model would say for certain.
+    Range: (-inf, 0], higher is better: 0 means that the model is certain of every token.
     Needs: the prompts, unless ``condition="nothing"``.
-    Cost: 3 ms a text of 22 tokens after a prompt of 30 with ``"textgym/tiny"`` on a busy CPU core
+    Cost: 3 ms per text of 22 tokens after a prompt of 30 with ``"textgym/tiny"`` on a busy CPU core
     (330 texts/s), 1.3 ms without the prompt.
     Gaming: dull, repeated or copied phrases, which any language model finds likely; with
-    ``normalize="total"``, also silence and short texts. An empty completion has no tokens and gets
-    None, which a sum of rewards counts as 0, the best value there is: set ``empty``, or combine it
-    with ``length`` or ``repetition``.
+    ``normalize="total"``, also empty and short texts. An empty completion has no tokens and gets
+    None, which a sum of rewards counts as 0, the maximum: set ``empty``, or combine it with
+    ``length`` or ``repetition``.
 
     Args:
         model: A causal language model; see :class:`ModelReward` for it and for the options
             ``device``, ``dtype``, ``batch_tokens`` and ``cache_size``.
         normalize: ``"token"`` for the mean over the completion's tokens, ``"total"`` for the sum.
-        condition: ``"prompt"``, or ``"nothing"``: the completion stands alone, behind the model's
-            start token. A model without one does not score the first token of a text that has
-            nothing before it.
-        empty: The reward of a completion without a token to score.
+        condition: ``"prompt"``; or ``"nothing"``: the completion is scored alone, after the start
+            token of the model. Without a start token, the first token of a text that nothing
+            precedes is not scored.
+        empty: The reward of a completion without tokens to score.
 
     Raises:
         RewardError: If an option is unknown; at the first call, if the model cannot be loaded or is
-            no causal language model.
+            not a causal language model.
     """
 
     model: str = TINY
@@ -88,11 +88,11 @@ class Fluency(ModelReward[LanguageModel]):
 
 
 class Likelihood(NamedTuple):
-    """What a language model says of a text.
+    """The likelihood of a text under a language model.
 
     Attributes:
         total: The log-likelihood of its tokens, in nats.
-        tokens: How many tokens were scored.
+        tokens: Number of scored tokens.
     """
 
     total: float
@@ -106,23 +106,23 @@ def perplexity(
     *,
     batch_tokens: int = 8192,
 ) -> float:
-    """The perplexity of a corpus: ``exp(-log-likelihood of all tokens / number of tokens)``.
+    """Return the perplexity of a corpus: ``exp(-log-likelihood of all tokens / tokens)``.
 
-    Long texts weigh more than short ones, as is usual: it is no mean of the texts' perplexities.
-    Tokens are the model's own, so that numbers compare between texts, not between models.
+    As usual, it is not the mean of the texts' perplexities: long texts weigh more. Tokens depend on
+    the model, so perplexities of different models are not comparable.
 
     Args:
         texts: N texts.
-        lm: A causal language model, or its path or hub id, which is loaded for this call.
-        prompts: What each text continues; None for texts that stand alone. Prompts are not scored.
-        batch_tokens: The most tokens that go through the model at once.
+        lm: A causal language model, or its path or hub id.
+        prompts: The prompt that each text continues, which is not scored; None for no prompts.
+        batch_tokens: Maximum number of tokens in a forward pass.
 
     Returns:
         At least 1; lower is better.
 
     Raises:
-        RewardError: If there is no token to score, or the model is no causal language model.
-        ModelError: If there is no such model.
+        RewardError: If there is no token to score, or the model is not a causal language model.
+        ModelError: If the model cannot be loaded.
     """
     model = (
         _causal_model(lm, chosen_device("auto"), "auto") if isinstance(lm, str) else _checked(lm)
@@ -131,7 +131,7 @@ def perplexity(
     scores = log_likelihoods(model, list(zip(before, texts, strict=True)), batch_tokens)
     tokens = sum(one.tokens for one in scores)
     if not tokens:
-        raise RewardError("perplexity: there is no token to score; give at least one text of some")
+        raise RewardError("perplexity: texts have no token to score; give a non-empty text")
     mean = -math.fsum(one.total for one in scores) / tokens
     return math.exp(mean) if mean < 700 else math.inf
 
@@ -143,13 +143,13 @@ def log_likelihoods(
 
     Args:
         lm: A causal language model.
-        pairs: N prompts, which may be empty, and texts.
-        batch_tokens: The most tokens that go through the model at once.
+        pairs: N pairs of a prompt, which may be empty, and a text.
+        batch_tokens: Maximum number of tokens in a forward pass.
 
     Returns:
         N likelihoods.
     """
-    # Of each piece: its text, its tokens, and the first of them that is scored.
+    # Row of the text, tokens, and index of the first scored token.
     pieces: list[tuple[int, list[int], int]] = []
     for row, (prompt, text) in enumerate(pairs):
         before = lm.tokenizer.prompt_ids(encodable(prompt))
@@ -159,7 +159,7 @@ def log_likelihoods(
         for first, scored, stop in _windows(max(len(before), 1), len(tokens), lm.context_length):
             pieces.append((row, tokens[first:stop], scored - first))
     totals, counts = [0.0] * len(pairs), [0] * len(pairs)
-    # The last token of a piece is only a target.
+    # The last token of a piece is a target only.
     lengths = [len(tokens) - 1 for _, tokens, _ in pieces]
     for batch in length_batches(lengths, batch_tokens):
         for (row, tokens, scored), total in zip(
@@ -186,7 +186,7 @@ def _windows(scored: int, length: int, context: int | None) -> Iterator[tuple[in
 
 @torch.no_grad()
 def _totals(lm: LanguageModel, pieces: list[tuple[list[int], int]]) -> list[float]:
-    """The log-likelihood of each piece, from its first scored token on."""
+    """Return the log-likelihood of each piece, from its first scored token on."""
     width = max(len(tokens) for tokens, _ in pieces)
     table = torch.tensor(
         [tokens + [-1] * (width - len(tokens)) for tokens, _ in pieces], device=lm.device
@@ -222,7 +222,7 @@ def _causal_model(name: str, device: torch.device, dtype: str) -> LanguageModel:
 def _checked(lm: LanguageModel) -> LanguageModel:
     if lm.seq2seq is not None:
         raise RewardError(
-            f"cannot use its model {lm.name!r}: it is an encoder-decoder; give a causal language "
-            "model, such as GPT-2"
+            f"cannot use its model {lm.name!r}, an encoder-decoder; give a causal language model, "
+            "such as GPT-2"
         )
     return lm

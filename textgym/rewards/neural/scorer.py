@@ -1,9 +1,8 @@
-"""What rewards backed by a neural network share: loading, batches and memory.
+"""Base of rewards with a neural network: loading, batching and caching.
 
-A reward that holds a model is its specification: making it only checks the options, the first call
-loads the model, a pickle holds the options alone, and a deep copy is the same object. Rewards that
-name the same model share its weights. Only safetensors weights are read, and no code that comes
-with a checkpoint is run.
+The constructor only checks the options; the first call loads the model. A pickle holds the options
+alone, and a deep copy is the same object. Rewards with the same model share its weights. Only
+safetensors weights are read, and code in a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -35,20 +34,19 @@ _SHARED: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 
 @dataclass(frozen=True, eq=False)
 class ModelReward(ABC, Generic[Model]):
-    """A reward that asks a neural network.
+    """A reward that runs a neural network.
 
     Args:
         model: Path of a folder, hub id, or ``"textgym/tiny"``.
-        device: Where the model runs; ``"auto"`` takes the GPU if there is one.
-        dtype: Of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a CPU,
-            bfloat16 on a GPU that has it, and else the checkpoint's own.
-        batch_tokens: Texts are sorted by length and go through the model in batches of at most so
-            many tokens, padding included; a longer text goes alone.
-        cache_size: How many results are kept for texts that come again, the least recently used
-            one dropped first; 0 keeps none.
+        device: Device of the model; ``"auto"`` uses the GPU if there is one.
+        dtype: Data type of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32
+            on a CPU, bfloat16 on a GPU that supports it, and else that of the checkpoint.
+        batch_tokens: Maximum number of tokens in a forward pass, including padding. Texts are
+            sorted by length; a longer text is a batch of its own.
+        cache_size: Size of the LRU cache of results; 0 disables it.
 
     Raises:
-        RewardError: If an option is impossible; at the first call, if the model cannot be loaded.
+        RewardError: If an option is invalid; at the first call, if the model cannot be loaded.
     """
 
     model: str
@@ -64,10 +62,11 @@ class ModelReward(ABC, Generic[Model]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
+            given = repr(self.model) if isinstance(self.model, str) else type(self.model).__name__
             raise RewardError(
-                f"{self.name}: model= takes a string (a path or a hub id), not "
-                f"{type(self.model).__name__}; save a live model with save_pretrained(folder) and "
-                "give the folder, so that the reward can be loaded again elsewhere"
+                f"{self.name}: model must be a path or a hub id, not {given}; save a model object "
+                "with save_pretrained(folder) and give the folder, so that worker processes can "
+                "load it"
             )
         try:
             if self.device != "auto":
@@ -80,7 +79,7 @@ class ModelReward(ABC, Generic[Model]):
         self._check_count("cache_size", self.cache_size, 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options: the model is loaded again, on whatever device is there."""
+        """Pickle the options: the other process loads the model again."""
         return _rebuilt, (
             type(self),
             {f.name: getattr(self, f.name) for f in fields(self) if f.init},
@@ -92,13 +91,13 @@ class ModelReward(ABC, Generic[Model]):
 
     @abstractmethod
     def _load(self, device: torch.device, dtype: torch.dtype | None) -> Model:
-        """Load what the reward asks; ``dtype`` None is the checkpoint's own."""
+        """Load the model; with ``dtype`` None, in the data type of the checkpoint."""
 
     def _loaded(self) -> Model:
-        """What the reward asks, loaded at the first call.
+        """Return the model, loaded at the first call.
 
         Raises:
-            RewardError: If it cannot be loaded; the message is the rest of a sentence.
+            RewardError: If it cannot be loaded; the message is a predicate.
             MissingDependencyError: If a library is missing.
         """
         if not self._held:
@@ -115,7 +114,7 @@ class ModelReward(ABC, Generic[Model]):
         elif device.type == "cpu" or has_bfloat16(device):
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         try:
-            # Transformers draws what a checkpoint lacks: a training's random numbers stay its own.
+            # Transformers draws missing weights; the caller's random numbers must not change.
             with torch.random.fork_rng(devices=[]), _silence():
                 return self._load(device, dtype)
         except (RewardError, MissingDependencyError):
@@ -124,13 +123,13 @@ class ModelReward(ABC, Generic[Model]):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RewardError(
                 f"cannot load its model {self.model!r}: {reason} (model= takes the folder of a "
-                "checkpoint with safetensors weights and a tokenizer, or a hub id in reach)"
+                "checkpoint with safetensors weights and a tokenizer, or an available hub id)"
             ) from error
 
     def _remembered(
         self, keys: Sequence[_Key], compute: Callable[[list[_Key]], Sequence[_Value]]
     ) -> list[_Value]:
-        """Values of N keys: known ones from memory, new ones computed together, each once."""
+        """Return the values of N keys, from the cache or computed in one call."""
         values: dict[_Key, _Value] = {}
         with self._lock:
             for key in keys:
@@ -148,9 +147,7 @@ class ModelReward(ABC, Generic[Model]):
 
     def _check_count(self, option: str, value: Any, least: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise RewardError(
-                f"{self.name}: {option} must be an integer of at least {least}, not {value!r}"
-            )
+            raise RewardError(f"{self.name}: {option} must be an integer >= {least}, not {value!r}")
 
     def _check_choice(self, option: str, value: Any, choices: Sequence[Any]) -> None:
         if value not in choices:
@@ -166,17 +163,14 @@ _MODEL_FILES = ("*.safetensors", "*.json", "*.gguf")
 
 
 def shared(kind: str, name: str, device: Any, dtype: Any, load: Callable[[], Model]) -> Model:
-    """A model that several rewards ask, loaded once as long as one of them holds it.
+    """Return a model that several rewards share while at least one of them holds it.
 
     Args:
-        kind: What is made of the checkpoint.
-        name: The path or hub id. A file or folder that has changed is another model.
-        device: Where the model is.
-        dtype: Of its weights.
-        load: Loads it.
-
-    Returns:
-        The model.
+        kind: The kind of object that is loaded.
+        name: The path or hub id. Changed files are loaded again.
+        device: The device of the model.
+        dtype: The data type of the weights.
+        load: Loads the model.
     """
     path = Path(name).expanduser()
     files = [path] if path.is_file() else []
@@ -192,7 +186,7 @@ def shared(kind: str, name: str, device: Any, dtype: Any, load: Callable[[], Mod
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is the GPU if there is one."""
+    """Return the device of a name; ``"auto"`` is the GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -203,14 +197,14 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
     Args:
         lengths: N lengths in tokens.
-        budget: The most tokens in a batch, padding included; a longer text is a batch of its own.
+        budget: Maximum tokens in a batch, including padding; a longer text is a batch of its own.
 
     Yields:
-        The indices of a batch, by rising length; together they are ``range(N)``.
+        The indices of a batch, by increasing length; together they are ``range(N)``.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        # The latest is the longest: its length is that of the padded batch.
+        # The last text is the longest, so its length is that of the padded batch.
         if batch and (len(batch) + 1) * lengths[index] > budget:
             yield batch
             batch = []
@@ -220,13 +214,13 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def encodable(text: str) -> str:
-    """The text without lone surrogates, which no tokenizer takes."""
+    """Return the text without lone surrogates, which tokenizers reject."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep transformers from reporting on weights that are not asked for."""
+    """Silence transformers' reports about unused weights."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:

@@ -1,4 +1,4 @@
-"""Similarity of meaning: the cosine of the embeddings of two texts."""
+"""Semantic similarity: the cosine of the embeddings of two texts."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from textgym.rewards.references import against_references
 from textgym.tokenization import TINY, looks_local
 
 Encoder = Callable[[list[str]], list[Tensor]]
-"""Takes N texts, returns N embeddings ``[d]`` of length 1."""
+"""A function from N texts to N embeddings ``[d]`` of length 1."""
 
-# Modules of sentence-transformers that hold no weights beside the transformer's own.
+# Modules of sentence-transformers without weights, apart from those of the transformer.
 _WITHOUT_WEIGHTS = ("Transformer", "Pooling", "Normalize", "Dropout")
 
 
 @dataclass(frozen=True, eq=False)
 class SemanticSimilarity(ModelReward[Encoder]):
-    """The cosine of the sentence embeddings of completion and reference, the best reference's.
+    """The cosine of the sentence embeddings of the completion and the most similar reference.
 
-    References are those of a column, the prompt itself (``column="prompt"``, to stay near what was
-    asked), or one text of your own (``text=``, to write about what it says).
+    References are those of a column, the prompt itself (``column="prompt"``, to stay on topic), or
+    fixed texts (``text=``).
 
-    A checkpoint of sentence-transformers (Reimers and Gurevych 2019) is read with that library. Of
-    any other checkpoint the hidden states of its last layer are averaged, which serves encoders
-    well that were trained for it. The built-in model was not, and is weak here: it tells words
-    apart more than meanings, and its cosines lie close together. It is the default because it needs
-    no download.
+    Checkpoints of sentence-transformers (Reimers and Gurevych 2019) are run with that library. For
+    other checkpoints, the hidden states of the last layer are averaged, which works well for
+    encoders that were trained for it. The built-in model was not: its embeddings distinguish words
+    rather than meanings, and its cosines are close together. It is the default because it needs no
+    download.
 
-    Range: [-1, 1], higher is better; how high a paraphrase and an unrelated text come out depends
-    on the model. An empty text is like nothing and gets 0.
-    Needs: the column ``column``, unless ``text`` is given; the package sentence-transformers for
-    its checkpoints (``textgym[embeddings]``).
-    Cost: 1.1 ms a text of 22 tokens with ``"textgym/tiny"`` on a busy CPU core (890 texts/s), and
+    Range: [-1, 1], higher is better; typical values of paraphrases and of unrelated texts depend on
+    the model. An empty text gets 0.
+    Needs: the column ``column``, unless ``text`` is given; for checkpoints of sentence-transformers
+    that package (``textgym[embeddings]``).
+    Cost: 1.1 ms per text of 22 tokens with ``"textgym/tiny"`` on a busy CPU core (890 texts/s), and
     as much for each new reference.
     Gaming: words of the topic in any order, copies of the reference or of the prompt; negation and
-    numbers hardly move an embedding.
+    numbers hardly change an embedding.
 
     Args:
         model: A checkpoint of sentence-transformers or of transformers; see :class:`ModelReward`
@@ -57,19 +57,19 @@ class SemanticSimilarity(ModelReward[Encoder]):
             (of references).
         column: The column of references: a string, or a list of alternatives (the best counts); or
             ``"prompt"``.
-        text: The one text, or texts, to be like; the column is not looked at.
-        pooling: ``"auto"`` is what a checkpoint of sentence-transformers says, and else the mean.
-            ``"mean"``, ``"first"`` (the first token, BERT's [CLS]) and ``"last"`` (for decoders)
-            are taken of the plain transformers checkpoint.
-        truncate: The end that a text which is too long for the model loses, ``"left"`` or
-            ``"right"``; checkpoints of sentence-transformers have their own way.
-        max_tokens: The longest text that is read whole, in tokens; None for what the model reads.
+        text: One or more fixed references, used instead of the column.
+        pooling: ``"auto"`` is the pooling of the sentence-transformers checkpoint, or else the
+            mean. ``"mean"``, ``"first"`` (the first token, BERT's [CLS]) and ``"last"`` (for
+            decoders) read the checkpoint with transformers.
+        truncate: The side on which long texts are truncated, ``"left"`` or ``"right"``; not used
+            for checkpoints of sentence-transformers.
+        max_tokens: The longest text that is not truncated, in tokens; None for the model's limit.
 
     Raises:
         RewardError: If an option is unknown, or the column is missing; at the first call, if the
             model cannot be loaded.
-        MissingDependencyError: At the first call, if sentence-transformers is not installed and
-            the checkpoint is one of it.
+        MissingDependencyError: At the first call, if the checkpoint needs sentence-transformers and
+            it is not installed.
     """
 
     model: str = TINY
@@ -91,8 +91,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
             texts = (self.text,) if isinstance(self.text, str) else tuple(self.text)
             if not texts or not all(isinstance(one, str) and one.strip() for one in texts):
                 raise RewardError(
-                    f"{self.name}: text= takes a text or some texts that are not empty, not "
-                    f"{self.text!r:.80}"
+                    f"{self.name}: text must be one or more non-empty texts, not {self.text!r:.80}"
                 )
             object.__setattr__(self, "text", texts)
 
@@ -101,10 +100,10 @@ class SemanticSimilarity(ModelReward[Encoder]):
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
         """Return N rewards; None for a row without references."""
-        # First which texts are compared, then all embeddings at once.
+        # Collect the pairs first, so that all texts are embedded in one call.
         pairs: list[tuple[str, str]] = []
 
-        def note(completion: str, references: list[str]) -> int:
+        def collect(completion: str, references: list[str]) -> int:
             pairs.extend((completion, one) for one in references if completion and one.strip())
             return len(references)
 
@@ -116,7 +115,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
         else:
             sources = columns
         stripped = [completion.strip() and completion for completion in completions]
-        against_references(note, stripped, sources, self.column)
+        against_references(collect, stripped, sources, self.column)
         cosines = self._cosines(pairs)
 
         def best(completion: str, references: list[str]) -> float:
@@ -129,8 +128,8 @@ class SemanticSimilarity(ModelReward[Encoder]):
             return {}
         encoder = self._loaded()
         references = self._remembered([reference for _, reference in pairs], encoder)
-        said = list(dict.fromkeys(completion for completion, _ in pairs))
-        embedded = dict(zip(said, encoder(said), strict=True))
+        texts = list(dict.fromkeys(completion for completion, _ in pairs))
+        embedded = dict(zip(texts, encoder(texts), strict=True))
         left = torch.stack([embedded[completion] for completion, _ in pairs])
         cosines = (left * torch.stack(references)).sum(-1).clamp(-1.0, 1.0)
         return dict(zip(pairs, cosines.tolist(), strict=True))
@@ -171,7 +170,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
             model.eval().requires_grad_(False)
             return model if dtype is None else model.to(dtype)
 
-        # Their limit is a setting of the model itself.
+        # The limit is an attribute of the model, so models with other limits are not shared.
         kind = f"SentenceTransformer of {self.max_tokens} tokens"
         model = shared(kind, self.model, device, dtype, read)
         room = model.max_seq_length or 512
@@ -191,25 +190,25 @@ class SemanticSimilarity(ModelReward[Encoder]):
         return encode
 
     def _check_modules(self, modules: str) -> None:
-        """The library would import any class that a checkpoint names, and unpickle weights."""
+        """Reject code and pickled weights, which the library would import and unpickle."""
         for module in json.loads(Path(modules).read_text(encoding="utf-8")):
             package, _, kind = module["type"].rpartition(".")
             if package.partition(".")[0] != "sentence_transformers":
                 raise RewardError(
-                    f"cannot use its model {self.model!r}: it asks for the code "
-                    f"{module['type']!r}, and only modules of sentence-transformers are run; use "
-                    "another model"
+                    f"cannot use its model {self.model!r}: it needs the class "
+                    f"{module['type']!r}, but only modules of sentence-transformers are allowed; "
+                    "use another model"
                 )
             weights = f"{module['path']}/model.safetensors".lstrip("/")
             if kind not in _WITHOUT_WEIGHTS and _file(self.model, weights) is None:
                 raise RewardError(
                     f"cannot use its model {self.model!r}: its module {kind} has no {weights}, and "
                     "pickled weights (.bin) are not read because they can run code; load the model "
-                    "with sentence-transformers and write it again with save(folder)"
+                    "with sentence-transformers and save it again with save(folder)"
                 )
 
     def _check_weights(self, modules: str) -> None:
-        """Refuse an incomplete transformer, whose missing weights the library would draw."""
+        """Reject an incomplete checkpoint, whose missing weights the library would draw."""
         folder = Path(modules).parent
         for module in json.loads(Path(modules).read_text(encoding="utf-8")):
             inner = folder / module["path"]
@@ -220,7 +219,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
 
 
 def _pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector ``[B, d]`` of hidden states ``[B, L, d]``; at least one position is no padding."""
+    """Pool hidden states ``[B, L, d]`` to ``[B, d]``; no row is all padding."""
     if pooling == "first":
         return hidden[torch.arange(len(hidden)), mask.argmax(-1)]
     if pooling == "last":
@@ -231,7 +230,7 @@ def _pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
 
 def _file(name: str, path: str) -> str | None:
-    """A file of a checkpoint, a folder or a hub id, or None if it has no such file."""
+    """Return the path of a file in a checkpoint (a folder or a hub id); None if it is missing."""
     folder = Path(name).expanduser()
     if folder.is_dir() or looks_local(name):
         return str(folder / path) if (folder / path).is_file() else None
