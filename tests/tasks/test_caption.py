@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import DataError, TaskError
+from textgym.tasks.caption.picture import COLOURS as RGB
 from textgym.tasks.caption.reader import read
 from textgym.tasks.caption.task import Caption
 from textgym.tasks.caption.world import COLOURS, SHAPES, SIZES
@@ -217,15 +218,6 @@ def test_all_sentences_about_two_things():
 
 # --- The picture -------------------------------------------------------------------------------
 
-PALETTE = {
-    "red": (230, 40, 40),
-    "green": (40, 180, 60),
-    "blue": (50, 90, 250),
-    "yellow": (245, 225, 40),
-    "purple": (170, 60, 220),
-    "white": (245, 245, 245),
-}
-
 
 def see(picture):
     """The objects in a picture, decoded from the widths of their lines."""
@@ -239,7 +231,7 @@ def see(picture):
         pixels = part[:, mask]
         assert (pixels == pixels[:, :1]).all()
         rgb = pixels[:, 0]
-        colour = min(PALETTE, key=lambda name: abs(rgb - PALETTE[name]).sum())
+        colour = min(RGB, key=lambda name: abs(rgb - RGB[name]).sum())
         widths = [int(line.sum()) for line in mask if line.any()]
         top, bottom, wide = widths[0], widths[-1], max(widths)
         assert mask.any(axis=0).sum() == len(widths) == wide

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from textgym.data.literals import from_array
 from textgym.data.rows import Row
 from textgym.errors import DataError
 from textgym.tasks.caption.world import QUESTIONS
@@ -45,8 +46,7 @@ def convert(row: Row) -> Row:
 
 def _captions(value: Any) -> list[str]:
     """The texts in a column: a string, a list, or dictionaries with a text each."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()  # Parquet files store lists as NumPy arrays
+    value = from_array(value)
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):

@@ -11,9 +11,8 @@ from typing import Any
 from textgym.data.literals import from_array
 from textgym.rewards.metrics.normalize import normalize
 from textgym.tasks.judgement import Judgement, nothing, quoted
-from textgym.tasks.qa.public import answers_of
+from textgym.tasks.qa.public import IGNORED, answers_of
 
-_IGNORED = ("case", "punctuation", "articles", "whitespace")
 _GRAPHS = ("triples", "graph", "facts", "subgraph", "kg")
 _ANSWERS = ("answers", "answer", "a_entity")
 _TOPICS = ("q_entity", "topic_entity", "topic")
@@ -39,7 +38,7 @@ def convert(row: dict[str, Any]) -> dict[str, Any]:
     graph = next((row[name] for name in _GRAPHS if row.get(name) is not None), None)
     triples = [] if graph is None else _triples(graph)
     topics = _topics(row, question, triples)
-    path = _shortest(triples, topics, {normalize(answer, _IGNORED) for answer in answers})
+    path = _shortest(triples, topics, {normalize(answer, IGNORED) for answer in answers})
     facts = _near(triples, path or topics)
     asked = re.sub(r"\[([^\]]*)\]", r"\1", question).strip()
     if not asked.endswith("?"):
@@ -102,7 +101,7 @@ def _shortest(triples: list[_Triple], topics: list[str], answers: set[str]) -> l
     agenda = deque(before)
     while agenda:
         here = agenda.popleft()
-        if here not in topics and normalize(here, _IGNORED) in answers:
+        if here not in topics and normalize(here, IGNORED) in answers:
             path = [here]
             while before[path[-1]]:
                 path.append(before[path[-1]])
@@ -142,7 +141,7 @@ def judge_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]
     if len(completion) > _MAX_CHARACTERS:
         return nothing("the text", f"longer than {_MAX_CHARACTERS} characters")
     path, answer = parse(completion)
-    wanted = {normalize(one, _IGNORED) for one in answers} - {""}
+    wanted = {normalize(one, IGNORED) for one in answers} - {""}
     listed = _listed(answer, wanted)
     found = len(wanted & set(listed))
     if not found:
@@ -159,13 +158,13 @@ def judge_public(completion: str, row: Mapping[str, Any], answers: Sequence[str]
 
 def _listed(text: str, wanted: set[str]) -> list[str]:
     """The normalised items of a list; a right answer is not divided at its own punctuation."""
-    whole = normalize(text, _IGNORED)
+    whole = normalize(text, IGNORED)
     if whole in wanted:
         return [whole]
     parts = re.split(r"[;|\n]", text)
     if len(parts) == 1:
         parts = re.split(r", (?:and )?| and ", text)
-    return [one for part in parts if (one := normalize(part, _IGNORED))]
+    return [one for part in parts if (one := normalize(part, IGNORED))]
 
 
 def _validity(path: list[str], row: Mapping[str, Any], wanted: set[str], hops: int) -> float:
@@ -179,6 +178,6 @@ def _validity(path: list[str], row: Mapping[str, Any], wanted: set[str], hops: i
         if (here, there) not in links and (there, here) not in links:
             break
         good += 1
-    if good and good == len(steps) and normalize(path[-1], _IGNORED) in wanted:
+    if good and good == len(steps) and normalize(path[-1], IGNORED) in wanted:
         return min(1.0, hops / good)
     return 0.5 * min(good, hops) / max(hops, len(steps))

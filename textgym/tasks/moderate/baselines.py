@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
+from textgym.tasks.drawing import draws
 from textgym.tasks.moderate.world import NAMES, VIRTUES, refusal
 
 _COMMON = frozenset(
@@ -70,7 +71,7 @@ def wary(row: Row, rng: np.random.Generator) -> str:
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
     """A reply with errors: broken rules, unneeded or blunt refusals, wrong reasons and notes."""
-    draw = iter(rng.random(10 * len(row["asks"])).tolist()).__next__
+    draw = draws(rng, 10 * len(row["asks"]))
     notes, _ = _parts(row["prompt"])
     rules = row["rules"]
     text = ""

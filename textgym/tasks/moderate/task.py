@@ -9,6 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.moderate.baselines import heedless, mediocre, refuse, wary
 from textgym.tasks.moderate.public import (
@@ -180,8 +181,7 @@ class Moderate(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Generate rules, notes, a request and the reference reply."""
-        # One call for all random numbers of a row is several times faster than one for each.
-        draw = iter(rng.random(48).tolist()).__next__
+        draw = draws(rng, 48)
         fields = draw_fields(draw)
         order = list(_ORDER)
         kinds = [order.pop(int(draw() * len(order))) for _ in range(self.level)]

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+from textgym.tasks.drawing import Draw
 from textgym.tasks.words import MEN, PLACES, THINGS, WOMEN
 
 NAMES = MEN + WOMEN
@@ -33,9 +33,6 @@ _REFUSALS = (
     "I am sorry, but I cannot {verb}: I must not {reason}.",
 )
 _VERBS = ("tell you that", "help with that", "do that")
-
-Draw = Callable[[], float]
-"""Returns a uniform random number in [0, 1)."""
 
 
 class Request(NamedTuple):

@@ -14,7 +14,9 @@ from textgym.rewards.metrics.normalize import normalize
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa.answers import ABSTENTIONS, abstains, capitalized, completion_of
 
-_IGNORED = ("case", "punctuation", "articles", "whitespace")
+IGNORED = ("case", "punctuation", "articles", "whitespace")
+"""Differences that the SQuAD evaluation ignores."""
+
 _CONTEXTS = ("context", "passage", "story")
 _ANSWERS = ("answers", "answers_spans", "answer")
 _TEXTS = ("text", "spans", "value")
@@ -199,7 +201,7 @@ def judge_public(completion: str, answers: Sequence[str], abstention: float) -> 
 
 def _tokens(text: str) -> list[str]:
     """The words of a text without articles, unless it has no others (the answer "A")."""
-    return split_words(normalize(text, _IGNORED) or normalize(text, ("case", "punctuation")))
+    return split_words(normalize(text, IGNORED) or normalize(text, ("case", "punctuation")))
 
 
 def _compare(tokens: list[str], answer: str) -> Judgement:

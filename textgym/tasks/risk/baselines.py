@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
+from textgym.tasks.drawing import draws
 from textgym.tasks.risk.world import ACTIONS
 
 _NUMBER = re.compile(r"\d+")
@@ -59,7 +60,7 @@ def guess(row: Row, rng: np.random.Generator) -> str:
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
     """The reference with errors: other decisions and rules, wrong numbers, missing reasons."""
-    draw = iter(rng.random(12).tolist()).__next__
+    draw = draws(rng, 12)
     findings = row["findings"]
     action = row["decision"] if draw() < 0.62 else ACTIONS[int(draw() * len(ACTIONS))]
     reasons = [findings[number] for number in row["decisive"]]

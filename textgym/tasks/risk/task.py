@@ -9,6 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted, unreadable
 from textgym.tasks.risk.baselines import (
     cautious,
@@ -182,7 +183,7 @@ class Risk(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Generate an application, rules, and the right decision."""
-        draw = iter(rng.random(40).tolist()).__next__
+        draw = draws(rng, 40)
         income = 20 * (10 + int(draw() * 40))
         facts: dict[str, Any] = {
             "purpose": PURPOSES[int(draw() * len(PURPOSES))],

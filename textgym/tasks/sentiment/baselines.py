@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.sentiment.writer import Clause, Draw, phrases_of
+from textgym.tasks.drawing import Draw, draws
+from textgym.tasks.sentiment.writer import Clause, phrases_of
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
     """A fluent continuation of random polarity."""
-    draw = iter(rng.random(32).tolist()).__next__
+    draw = draws(rng, 32)
     phrases = phrases_of(row["subject"])
     about = phrases.about
     pool = [aspect for aspect in phrases.aspects if aspect not in row["mentioned"]]

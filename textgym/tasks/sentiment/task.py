@@ -13,12 +13,13 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.automaton import walk
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import Draw, draws
 from textgym.tasks.judgement import Judgement, nothing
 from textgym.tasks.sentiment.baselines import brief, mediocre
 from textgym.tasks.sentiment.grammar import grammar_of
 from textgym.tasks.sentiment.lexicon import SUBJECTS
 from textgym.tasks.sentiment.reader import read
-from textgym.tasks.sentiment.writer import AspectPhrases, Draw, phrases_of, verb_of
+from textgym.tasks.sentiment.writer import AspectPhrases, phrases_of, verb_of
 
 _NAMES = tuple(SUBJECTS)
 
@@ -267,7 +268,7 @@ def _praises(subject: str, mentioned: str) -> tuple[str, ...]:
     aspects, about, _, _, praise, _, _ = phrases_of(subject)
     others = [aspect for aspect in aspects if aspect != mentioned]
     seed = zlib.crc32(f"{subject} {mentioned}".encode())
-    draw = iter(np.random.default_rng(seed).random(8 * _PRAISES).tolist()).__next__
+    draw = draws(np.random.default_rng(seed), 8 * _PRAISES)
     texts = []
     for _ in range(_PRAISES):
         pool = list(others)

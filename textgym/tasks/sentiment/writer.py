@@ -6,7 +6,7 @@ choices from lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -16,9 +16,6 @@ from textgym.tasks.sentiment.grammar import OPENERS, adjectives, starts_with_vow
 
 Clause = tuple[str, str]
 """A clause in lower case, and capitalized."""
-
-Draw = Callable[[], float]
-"""Returns the next of a text's random numbers, uniform in [0, 1)."""
 
 
 class AspectPhrases(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
+from textgym.tasks.drawing import draws
 from textgym.tasks.story.grammar import FEELINGS
 from textgym.tasks.words import GO, MEN, PLACES, TAKE, THINGS
 
@@ -37,7 +38,7 @@ def ramble(row: Row, rng: np.random.Generator) -> str:
 
 def _anything(row: Row, rng: np.random.Generator) -> str:
     """A grammatical random sentence about the people and things of the story."""
-    draw = iter(rng.random(12).tolist()).__next__
+    draw = draws(rng, 12)
     who, whom = _people(row) if draw() < 0.5 else _people(row)[::-1]
     him = "him" if whom in MEN else "her"
     thing = row["facts"][2][0] if draw() < 0.8 else THINGS[int(draw() * len(THINGS))]

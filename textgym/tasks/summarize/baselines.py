@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
+from textgym.tasks.drawing import draws
 from textgym.tasks.summarize.grammar import (
     DID,
     DONE,
@@ -54,7 +55,7 @@ def extract(row: Row, rng: np.random.Generator) -> str:
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:
     """A summary with errors: facts missing, added, swapped or changed, too many words."""
-    draw = iter(rng.random(160).tolist()).__next__
+    draw = draws(rng, 160)
     facts: list[Fact] = []
     people = [name for name in PEOPLE if name in row["prompt"]]
     for fact in row["facts"]:

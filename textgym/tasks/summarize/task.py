@@ -12,6 +12,7 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.data.words import count_words
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, discount, nothing
 from textgym.tasks.summarize.baselines import extract, lead, mediocre
 from textgym.tasks.summarize.grammar import PLACE, THINGS, VERB, Fact
@@ -155,8 +156,7 @@ class Summarize(Task):
 
     def generate(self, rng: np.random.Generator) -> Row:
         """Generate a story, and the shortest summary with all its important facts."""
-        # One call for all random numbers of a row is several times faster than one for each.
-        draw = iter(rng.random(160).tolist()).__next__
+        draw = draws(rng, 160)
         level = self.level
         people = [MEN[int(draw() * len(MEN))], WOMEN[int(draw() * len(WOMEN))]]
         if level > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from textgym.tasks.drawing import Draw
 from textgym.tasks.summarize.grammar import (
     AIRS,
     IDLE,
@@ -12,7 +13,6 @@ from textgym.tasks.summarize.grammar import (
     SCENES,
     Fact,
 )
-from textgym.tasks.summarize.writer import Draw
 
 _NEXT = {
     "held": ("lose", "steal", "hide", "break", "sell", "give", "carry"),

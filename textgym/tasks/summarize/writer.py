@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from textgym.tasks.drawing import Draw
 from textgym.tasks.summarize.grammar import (
     ADVERBS,
     DID,
@@ -24,8 +25,6 @@ from textgym.tasks.summarize.grammar import (
     WHOM,
 )
 from textgym.tasks.words import MEN
-
-Draw = Callable[[], float]
 
 _Pattern = tuple[str, tuple[int, ...]]
 """The format of a sentence, and the parts of the fact that fill it, in order."""

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
+from textgym.tasks.drawing import Draw, draws
 from textgym.tasks.translate.chinese import segment
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
@@ -21,7 +22,6 @@ from textgym.tasks.translate.lexicon import (
     VERBS,
 )
 from textgym.tasks.translate.meaning import Clause, Phrase, clauses, phrases
-from textgym.tasks.translate.world import Draw
 from textgym.tasks.translate.writer import QUESTION, STOP, chinese, english
 
 _WORDS = re.compile(r"[A-Za-z']+")
@@ -122,7 +122,7 @@ def write(clause: Clause, direction: str) -> str:
 
 def mediocre(clause: Clause, row: Row, rng: np.random.Generator) -> str:
     """A translation with errors: words replaced, dropped or misplaced."""
-    draw = iter(rng.random(64).tolist()).__next__
+    draw = draws(rng, 64)
     direction = row["direction"]
     if draw() < 0.12:
         return gloss(row, rng)

@@ -11,6 +11,7 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.errors import TaskError, near_matches
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.translate import chinese as translate_chinese
 from textgym.tasks.translate import english as translate_english
@@ -198,7 +199,7 @@ class Translate(Task):
                 return self._row(clause, novel)
 
     def _draw(self, rng: np.random.Generator) -> Clause:
-        return draw_sentence(iter(rng.random(_DRAWS).tolist()).__next__, self.level)
+        return draw_sentence(draws(rng, _DRAWS), self.level)
 
     def _row(self, clause: Clause, novel: list[str]) -> Row:
         into_chinese = self.direction == "en-zh"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from textgym.tasks.drawing import Draw
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
     FUTURE,
@@ -20,9 +21,6 @@ from textgym.tasks.translate.lexicon import (
     VERBS,
 )
 from textgym.tasks.translate.meaning import Clause, Phrase
-
-Draw = Callable[[], float]
-"""Returns the next uniform random number in [0, 1)."""
 
 _NAMES, _PRONOUNS, _PLACES, _NUMBERS = tuple(NAMES), tuple(PRONOUNS), tuple(PLACES), tuple(NUMBERS)
 _PEOPLE = tuple(noun for noun in NOUNS if NOUNS[noun].sort == "person")
