@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import split_documents
 from textgym.tasks.moderate.public import refuses
 from textgym.tasks.moderate.reader import insults, mentions, violations
 from textgym.tasks.moderate.task import Moderate
@@ -300,18 +301,10 @@ def test_each_corruption_of_the_oracle_lowers_the_score(level):
 
 @pytest.mark.parametrize("level", Moderate.levels)
 def test_documents_are_mediocre(level):
-    rows = []
-
-    class Keep(Moderate):
-        def sample(self, rng):
-            rows.append(super().sample(rng))
-            return rows[-1]
-
-    task, rng = Keep(level), np.random.default_rng(level)
-    texts = [task.document(rng) for _ in range(600)]
-    written = [text[len(row["prompt"]) :] for text, row in zip(texts, rows, strict=True)]
-    scores = [task.score(text, row) for text, row in zip(written, rows, strict=True)]
-    paid = [cost(text, row) for text, row in zip(written, rows, strict=True)]
+    task = Moderate(level)
+    written = list(split_documents(task, 600))
+    scores = [task.score(text, row) for row, text in written]
+    paid = [cost(text, row) for row, text in written]
     assert 0.3 < np.mean(scores) < 0.65
     assert np.std(scores) > 0.2
     assert 0.15 < np.mean(paid) < 0.6

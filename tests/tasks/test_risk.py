@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import split_documents
 from textgym.tasks.risk.baselines import negated
 from textgym.tasks.risk.task import VALUES, Risk
 from textgym.testing import check_task
@@ -259,18 +260,9 @@ def test_wrong_approval_costs_most():
 
 @pytest.mark.parametrize("level", Risk.levels)
 def test_baselines_and_documents_are_in_their_bands(level):
-    rows = []
-
-    class Keep(Risk):
-        def sample(self, rng):
-            rows.append(super().sample(rng))
-            return rows[-1]
-
-    task, rng = Keep(level), np.random.default_rng(level)
-    texts = [task.document(rng) for _ in range(1000)]
-    scores = [
-        task.score(text[len(row["prompt"]) :], row) for text, row in zip(texts, rows, strict=True)
-    ]
+    task, rng = Risk(level), np.random.default_rng(level)
+    rows, texts = zip(*split_documents(task, 1000), strict=True)
+    scores = list(map(task.score, texts, rows))
     assert 0.3 < np.mean(scores) < 0.62
     assert np.std(scores) > 0.2
     expected = {

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import document_scores
 from textgym.data.rows import as_row
 from textgym.errors import TaskError
 from textgym.tasks.translate import chinese as translate_chinese
@@ -498,19 +499,7 @@ def test_baselines_and_documents(direction, level):
         mean = np.mean([task.score(baselines[name](row, rng), row) for row in rows])
         assert mean == pytest.approx(expected, abs=0.06)
 
-    scores, drawn = [], []
-
-    class Keep(Translate):
-        def sample(self, rng):
-            drawn.append(super().sample(rng))
-            return drawn[-1]
-
-    keep = Keep(level, direction=direction)
-    for _ in range(300):
-        document = keep.document(rng)
-        prompt = drawn[-1]["prompt"]
-        assert document.startswith(f"{prompt} ")
-        scores.append(task.score(document.removeprefix(prompt), drawn[-1]))
+    scores = document_scores(task, 300, " ")
     assert 0.35 < np.mean(scores) < 0.65
     assert np.std(scores) > 0.2
 
