@@ -1,6 +1,8 @@
-"""The tables of tasks and rewards in README.md, made from the registries.
+"""The parts of README.md and CONTRIBUTING.md that are made from the package.
 
-``python -m benchmarks.catalog`` writes them; ``--check`` only exits with 1 if they are out of date.
+They are the tables of tasks and rewards, from the registries, and the example of a task, which is
+that of ``textgym new-task``. ``python -m benchmarks.catalog`` writes them; ``--check`` only exits
+with 1 if they are out of date.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.markdown import fill
+from benchmarks.report.markdown import fenced, fill
 from benchmarks.suites.definitions import PROBES
+from textgym.cli.new_task import TASK
 from textgym.registry import REWARDS
 from textgym.rewards import registered_rewards
 from textgym.storage.files import write_text
 from textgym.tasks import make_task
 from textgym.tasks.registry import built_in_tasks
 
-README = Path(__file__).parents[1] / "README.md"
-"""The page."""
+ROOT = Path(__file__).parents[1]
+"""The folder of the pages."""
 
 _EXTRA = re.compile(r"textgym\[(\w+)\]")
 
@@ -73,23 +76,34 @@ def summary(documented: Any) -> str:
     return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", first).replace("``", "`").replace("|", r"\|")
 
 
-def filled(page: str) -> str:
-    """The page with its tables as the registries give them."""
-    page = fill(fill(page, "tasks", tasks_table()), "probes", probes_table())
-    return fill(page, "rewards", rewards_table())
+def pages() -> dict[str, dict[str, str]]:
+    """What is made, by the name of the page and of the marks around it."""
+    example = "\n".join(fenced(TASK.replace("NAME", "Sum").splitlines(), "python"))
+    return {
+        "README.md": {
+            "tasks": tasks_table(),
+            "probes": probes_table(),
+            "rewards": rewards_table(),
+        },
+        "CONTRIBUTING.md": {"task": example},
+    }
 
 
 def main(arguments: list[str]) -> int:
-    """Write the tables, or check them; returns the exit status."""
-    page = README.read_text("utf-8")
-    made = filled(page)
-    if made == page:
-        return 0
-    if "--check" in arguments:
-        print("The tables of README.md are out of date; run: python -m benchmarks.catalog")
-        return 1
-    write_text(README, made)
-    return 0
+    """Write the parts, or check them; returns the exit status."""
+    status = 0
+    for name, parts in pages().items():
+        page = made = (ROOT / name).read_text("utf-8")
+        for mark, text in parts.items():
+            made = fill(made, mark, text)
+        if made == page:
+            continue
+        if "--check" in arguments:
+            print(f"{name} is out of date; run: python -m benchmarks.catalog")
+            status = 1
+        else:
+            write_text(ROOT / name, made)
+    return status
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

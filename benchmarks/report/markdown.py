@@ -22,10 +22,10 @@ def fill(page: str, name: str, text: str) -> str:
     return f"{head}{begin}\n{text}\n{end}{tail}"
 
 
-def fenced(lines: Sequence[str]) -> list[str]:
-    """A block of plain text, whatever is in it."""
+def fenced(lines: Sequence[str], language: str = "text") -> list[str]:
+    """A block of code or plain text, whatever is in it."""
     body = "\n".join(lines)
     fence = "```"
     while fence in body:
         fence += "`"
-    return [f"{fence}text", body, fence]
+    return [f"{fence}{language}", body, fence]

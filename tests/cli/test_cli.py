@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from textgym.cli import main
 from textgym.tasks import make_task, registered_tasks
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(capsys, monkeypatch, *arguments, typed=""):
@@ -153,3 +157,44 @@ def test_it_works_in_a_pipe():
     assert found.stdout.split()[:2] == ["id", "levels"]
     assert "Traceback" not in found.stderr
     assert "\x1b" not in found.stdout
+
+
+def new_task(capsys, monkeypatch, folder, name):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    return run(capsys, monkeypatch, "new-task", name)
+
+
+def test_new_task_writes_a_package_whose_test_passes(capsys, monkeypatch, tmp_path):
+    status, out, _ = new_task(capsys, monkeypatch, tmp_path, "WordSum")
+    assert status == 0
+    assert '"TextGen/WordSum-v0", "word_sum:WordSum"' in out
+    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_word_sum.py"]
+    found = subprocess.run(test, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stdout
+
+
+def test_new_task_of_a_checkout_has_its_line_in_the_registry(capsys, monkeypatch, tmp_path):
+    registry = tmp_path / "textgym" / "tasks" / "registry.py"
+    registry.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "textgym" / "tasks" / "registry.py", registry)
+    before = registry.read_text().splitlines()
+    status, out, _ = new_task(capsys, monkeypatch, tmp_path, "Sum")
+    assert status == 0
+    after = registry.read_text().splitlines()
+    (line,) = set(after) - set(before)
+    assert line == '    "TextGen/Sum-v0": "textgym.tasks.sum.task:Sum",'
+    assert after[after.index(line) - 1] < line < after[after.index(line) + 1]
+    for path in ("textgym/tasks/sum/__init__.py", "textgym/tasks/sum/task.py"):
+        assert path in out
+        assert "Sum" in (tmp_path / path).read_text()
+    assert "textgym.tasks.sum import Sum" in (tmp_path / "tests/tasks/test_sum.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["word_sum", "1", "", "A B", "QA"])
+def test_new_task_refuses_other_names_and_old_folders(capsys, monkeypatch, tmp_path, name):
+    (tmp_path / "qa").mkdir()
+    status, _, err = new_task(capsys, monkeypatch, tmp_path, name)
+    assert status == 1
+    assert err.startswith(f"textgym: new-task {name}" if name == "QA" else "textgym: new-task '")
+    assert [path.name for path in tmp_path.iterdir()] == ["qa"]

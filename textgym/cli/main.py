@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from textgym.cli.attack import attack_tasks
+from textgym.cli.new_task import new_task
 from textgym.cli.pages import list_tasks, show_task
 from textgym.cli.play import play_task
 from textgym.cli.rescore import SYNTAX, rescore
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     if options.command == "list":
         list_tasks(console)
+        return 0
+    if options.command == "new-task":
+        new_task(console, options.name, Path.cwd())
         return 0
     if options.command == "rescore":
         rescore(console, options.file, options.reward, options.out, options.batch, options.modules)
@@ -186,6 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--out", type=Path, metavar="FILE", help="with --attack: write the table (Markdown)"
     )
+    new = commands.add_parser("new-task", help="write the folder of a new task")
+    new.add_argument("name", metavar="NAME", help="the class, in CamelCase: WordLadder")
     again = commands.add_parser("rescore", help="judge stored episodes again by other rewards")
     again.add_argument("file", type=Path, metavar="FILE", help="JSONL, as RecordEpisodes writes it")
     again.add_argument(
