@@ -245,18 +245,18 @@ def test_every_phrase_claims_its_values(domain):
     """Each clause with some values, spelled independently of the grammar."""
     this, rng = DOMAINS[domain], np.random.default_rng(0)
     subject = this.subjects[-1]
-    whom = this.named.format(subject)
-    begin = whom[0].upper() + whom[1:]
+    named_subject = this.named.format(subject)
+    begin = named_subject[0].upper() + named_subject[1:]
     other = next(text for text, kind in this.pronouns.items() if kind == pronoun(domain, subject))
     filler = this.clauses[0]
     sentences = [f"{begin} {clause}" for clause in this.clauses]
     sentences += [f"{other} {clause}" for clause in this.clauses]
-    sentences += [f"{front}, {whom} {filler}" for front in this.fronts]
-    sentences += [other.replace("{s}", whom) for other in this.others]
+    sentences += [f"{front}, {named_subject} {filler}" for front in this.fronts]
+    sentences += [other.replace("{s}", named_subject) for other in this.others]
     # Phrases that only the reader knows, with and without their optional parts.
     more = EXTRA_PHRASES[domain]
     also = [f"{begin} {clause}" for clause in more.clauses]
-    also += [other.replace("{s}", whom) for other in more.others]
+    also += [other.replace("{s}", named_subject) for other in more.others]
     also += [f"{begin}'s {owned}" for owned in more.owned]
     sentences += [re.sub(r" ?\[[^]]*\]", "", phrase) for phrase in also]
     sentences += [re.sub(r"[][]", "", phrase) for phrase in also if "[" in phrase]
@@ -446,10 +446,10 @@ def test_order_of_lines_and_pronouns_do_not_matter(level):
         assert task.score(row["reference"], {**row, "facts": facts}) == 1
         if row["domain"] == "concepts":
             continue
-        whom = DOMAINS[row["domain"]].named.format(row["subject"])
+        named_subject = DOMAINS[row["domain"]].named.format(row["subject"])
         named = row["reference"]
         for text in DOMAINS[row["domain"]].pronouns:
-            named = named.replace(f". {text} ", f". {whom[0].upper()}{whom[1:]} ")
+            named = named.replace(f". {text} ", f". {named_subject[0].upper()}{named_subject[1:]} ")
         assert task.score(named, row) == 1
 
 

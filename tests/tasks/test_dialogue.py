@@ -507,11 +507,11 @@ def test_first_requests_can_be_read_back(level):
         found = task.complete_row({"prompt": start["prompt"]})
         assert found["table"] == start["table"]
         assert found["bookings"] == start["bookings"]
-        ours, theirs = found["stages"][0], start["stages"][0]
-        assert set(theirs["told"]) == set(ours["told"])
-        assert ours["say"] == theirs["say"]
-        if not theirs["hidden"]:
-            assert (ours["goal"], ours["name"]) == (theirs["goal"], theirs["name"])
+        parsed, original = found["stages"][0], start["stages"][0]
+        assert set(original["told"]) == set(parsed["told"])
+        assert parsed["say"] == original["say"]
+        if not original["hidden"]:
+            assert (parsed["goal"], parsed["name"]) == (original["goal"], original["name"])
         assert json.loads(json.dumps(found)) == found
 
 

@@ -430,16 +430,16 @@ def test_other_rows():
         assert task.convert(row) == row
 
 
-def f1(said, answer):
+def f1(words, answer):
     """Token F1, implemented independently."""
     left, common = list(answer), 0
-    for word in said:
+    for word in words:
         if word in left:
             left.remove(word)
             common += 1
     if not common:
         return 0.0
-    precision, recall = common / len(said), common / len(answer)
+    precision, recall = common / len(words), common / len(answer)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -448,15 +448,15 @@ tokens = st.lists(st.sampled_from(["red", "blue", "river", "old", "bank"]), min_
 
 @settings(max_examples=200, deadline=None)
 @given(tokens, st.lists(tokens, min_size=1, max_size=3))
-def test_public_scores_are_exact_match_and_f1(said, answers):
-    expected = max((f1(said, answer) + (said == answer)) / 2 for answer in answers)
+def test_public_scores_are_exact_match_and_f1(words, answers):
+    expected = max((f1(words, answer) + (words == answer)) / 2 for answer in answers)
     row = {"answers": [" the ".join(answer) for answer in answers]}
-    assert QA().score(f" The {' '.join(said).upper()}!", row) == pytest.approx(expected)
+    assert QA().score(f" The {' '.join(words).upper()}!", row) == pytest.approx(expected)
 
 
 def test_abstentions_differ_from_answers():
     for text in ABSTENTIONS:
-        for said in (f" {text}", f" {text}.", text.lower()):
-            assert QA().score(said, OPEN) == 1.0
-            assert QA().score(said, WHERE) == 0.1
+        for form in (f" {text}", f" {text}.", text.lower()):
+            assert QA().score(form, OPEN) == 1.0
+            assert QA().score(form, WHERE) == 0.1
     assert read(prompt("Tom went to the hall.", "Where is Tom?")).answer == "hall"

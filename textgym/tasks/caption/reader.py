@@ -221,7 +221,7 @@ class _Parser:
         return list(range(first, first + noun.number))
 
     def pronoun(self, word: str, subject: list[int]) -> list[int]:
-        """The referents of "it" or "they"; empty if there are none."""
+        """The referents of "it" or "they", or an empty list."""
         single = word == "it"
         if not subject and self.subject and (len(self.subject) == 1) == single:
             return self.subject  # a new clause keeps its subject; "... above it" has another
