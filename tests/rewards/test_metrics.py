@@ -246,5 +246,5 @@ def test_what_cannot_be_judged() -> None:
         evaluate(["a", "b"], metrics={"short": lambda completions: [1.0]})
     with pytest.raises(RewardError, match="metric 'nan' returned float nan for row 0"):
         evaluate(["a"], metrics={"nan": lambda completions: [math.nan]})
-    with pytest.raises(RewardError, match=r"^bleu: a corpus score needs .*references"):
+    with pytest.raises(RewardError, match=r"^chrf: a corpus score needs .*references"):
         Chrf().corpus([""], ["a"], reference=[None])
