@@ -1,18 +1,18 @@
-"""Best-of-n: writes n texts for each prompt, and plays the one that the reward likes best.
+"""Best-of-n sampling: writes n texts for each prompt, and uses the one with the highest reward.
 
     python -m agents.best_of_n --env TextGen/Sentiment-v0 --n 8
     python -m agents.best_of_n --n 16 --lm runs/FOLDER/lm
 
-The simplest use of a reward, and hard to beat (Stiennon et al. 2020, "Learning to summarize from
-human feedback", https://arxiv.org/abs/2009.01325; Nakano et al. 2021,
-https://arxiv.org/abs/2112.09332): it learns nothing and pays n times for every text. Its KL from
-the language model is at most log n - (n - 1) / n nats a text. An episode's n texts are written when
-it starts, so an evaluation pays for the episodes too that begin while the last ones end.
+A simple and strong baseline (Stiennon et al. 2020, "Learning to summarize from human feedback",
+https://arxiv.org/abs/2009.01325; Nakano et al. 2021, https://arxiv.org/abs/2112.09332): it learns
+nothing, and writes n times the tokens. Its KL divergence from the language model is at most
+log n - (n - 1) / n nats per text. The n texts of an episode are written when it starts, so an
+evaluation also writes those of episodes that start while the last ones end.
 
-Where the rewards come from: the candidates are played in an environment of the agent's own, made
-with the same arguments and started from the same row by ``reset(options={"row": ...})``. So a
-candidate is worth just what it earns when it is played. That takes a reward that can be asked
-before the text is handed in, as in training; the reference is not looked at.
+The candidates are scored in a second environment, made with the same arguments and started from the
+same row by ``reset(options={"row": ...})``, so a candidate gets exactly the reward that it would
+get in the first. The reward has to be available before the text is used, as in training. The
+agent does not read references.
 """
 
 from __future__ import annotations
@@ -63,25 +63,25 @@ from textgym.sb3 import LMPolicy
 
 
 class Candidates(Planner):
-    """Writes candidates in an environment of its own, and plans the best.
+    """Writes candidates in a second environment, and plans the best.
 
     Args:
-        venv: The environment that is played in.
-        policy: Writes.
+        venv: The environment to act in.
+        policy: The policy that writes.
         n: Candidates for each prompt.
-        at_once: So many are written side by side.
+        at_once: Batch size in which candidates are written.
 
     Raises:
-        SettingsError: If the environment is one of conversations, or was not made by its id.
+        SettingsError: If the environment is a conversation, or was not made by its id.
     """
 
     def __init__(self, venv: VecEnv, policy: LMPolicy, n: int, at_once: int) -> None:
         super().__init__(venv)
         if self.envs.settings.conversation is not None:
             raise SettingsError(
-                f"{self.envs.settings.name} is a conversation, of which no turn has a reward of "
-                "its own to choose by: best-of-n would have to play out all that may follow; take "
-                "an environment with one turn"
+                f"{self.envs.settings.name} is a conversation, whose turns have no rewards to "
+                "choose by: best-of-n would have to write the rest of the conversation as well; "
+                "use an environment with one turn"
             )
         self.policy = policy
         self.n = n
@@ -89,44 +89,44 @@ class Candidates(Planner):
         self.trials.reset(seed=0)  # The first reset has to start all rows.
 
     def plan(self, rows: list[Row]) -> Plans:
-        """The best of n texts for each row; of equal ones the first."""
-        jobs = [row for row in rows for _ in range(self.n)]
+        """The best of n texts for each row, the first of equals."""
+        starts = [row for row in rows for _ in range(self.n)]
         written: Plans = []
         rewards: list[float] = []
-        for at in range(0, len(jobs), self.trials.num_envs):
-            texts, values = self._write(jobs[at : at + self.trials.num_envs])
+        for at in range(0, len(starts), self.trials.num_envs):
+            texts, values = self._write(starts[at : at + self.trials.num_envs])
             written += texts
             rewards += values.tolist()
         best = np.reshape(rewards, (len(rows), self.n)).argmax(1)
         return [written[number * self.n + choice] for number, choice in enumerate(best.tolist())]
 
-    def _write(self, jobs: list[Row]) -> tuple[Plans, NDArray[np.float64]]:
-        """One text for each job, and their rewards."""
-        trials, count = self.trials, len(jobs)
-        going = np.arange(trials.num_envs) < count
-        fill = [jobs[0]] * (trials.num_envs - count)  # Of rows that are not reset.
-        start = {"row": [*jobs, *fill], "reset_mask": going.copy()}
+    def _write(self, starts: list[Row]) -> tuple[Plans, NDArray[np.float64]]:
+        """One text for each row, and their rewards."""
+        trials, count = self.trials, len(starts)
+        writing = np.arange(trials.num_envs) < count
+        fill = [starts[0]] * (trials.num_envs - count)  # Rows that are not reset.
+        start = {"row": [*starts, *fill], "reset_mask": writing.copy()}
         observation: Any = trials.reset(options=start)[0]
         rewards = np.zeros(trials.num_envs)
-        texts: Plans = [[] for _ in jobs]
-        while going.any():
+        texts: Plans = [[] for _ in starts]
+        while writing.any():
             actions = np.full((trials.num_envs, 1), -1, np.int64)
             actions[:count, 0], _ = self.policy.predict(_first(observation, count))
-            for row in np.flatnonzero(going).tolist():
+            for row in np.flatnonzero(writing).tolist():
                 texts[row].append(int(actions[row, 0]))
-            result = trials.step_rows(actions, going)
+            result = trials.step_rows(actions, writing)
             rewards += result.rewards
-            going &= ~(result.terminated | result.truncated)
+            writing &= ~(result.terminated | result.truncated)
             observation = _with_texts(observation, result.texts)
         return texts, rewards[:count]
 
 
 def _other_batch(batch: TextGenVectorEnv, rows: int) -> TextGenVectorEnv:
-    """Another batch with the same arguments, whose rows wait when they are over."""
+    """A batch with the same arguments and without autoreset."""
     if batch.spec is None:
         raise SettingsError(
-            "best-of-n judges its candidates in a second environment, and nobody knows how this "
-            "one was made; make it by its id, with textgym.sb3.make_vec_env"
+            "best-of-n scores its candidates in a second environment, and this one has no spec to "
+            "copy; make it by its id, with textgym.sb3.make_vec_env"
         )
     ours = ("num_envs", "autoreset_mode", "vectorization_mode", "group_size", "render_mode")
     kwargs = {key: value for key, value in batch.spec.kwargs.items() if key not in ours}
@@ -135,26 +135,26 @@ def _other_batch(batch: TextGenVectorEnv, rows: int) -> TextGenVectorEnv:
 
 
 def _first(observation: Any, count: int) -> Any:
-    """The observations of the first rows."""
+    """The observations of the first `count` rows."""
     tokens, image = split_observation(observation)
     return tokens[:count] if image is None else {"tokens": tokens[:count], "image": image[:count]}
 
 
 def _with_texts(observation: Any, texts: NDArray[np.int32]) -> Any:
-    """The observations after some steps."""
+    """The observations with new texts."""
     _, image = split_observation(observation)
     return texts if image is None else {"tokens": texts, "image": image}
 
 
 class BestOfN(LMAgent):
-    """Best-of-n with the interface of Stable-Baselines3. Nothing is learned, so none is resumed.
+    """Best-of-n with the interface of Stable-Baselines3. It learns nothing, and cannot be resumed.
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
-        env: The environment, which rewards candidates.
+        env: The environment, whose reward chooses among candidates.
         learning_rate: Not used.
         n: Candidates for each prompt.
-        at_once: So many are written side by side.
+        at_once: Batch size in which candidates are written.
         **others: See :class:`agents.running.lm_agent.LMAgent`.
 
     Raises:
@@ -195,26 +195,26 @@ class BestOfN(LMAgent):
     ) -> tuple[Any, Any]:
         """Write the next token of each row's best candidate; see `Planner.predict`.
 
-        `deterministic` changes nothing: candidates have to differ.
+        `deterministic` has no effect: candidates have to differ.
 
         Raises:
-            SettingsError: If there is no environment to judge candidates, or the observations are
-                of none that is known.
+            SettingsError: If there is no environment to score candidates, or the observations are
+                not of the environment in use.
         """
         if self._candidates is None:
             raise SettingsError(
-                "best-of-n needs an environment that judges its candidates: "
+                "best-of-n needs an environment that scores its candidates: "
                 "BestOfN.load(path, env=venv)"
             )
         return self._candidates.predict(observation, state, episode_start)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """Act in another environment from now on, and judge candidates in one like it."""
+        """Act in another environment from now on, and score candidates in a copy of it."""
         super().set_env(env, force_reset)
         self._make_candidates()
 
     def use_env(self, venv: VecEnv) -> None:
-        """Act in another environment from now on; candidates are judged where they were."""
+        """Act in another environment from now on; candidates are scored where they were."""
         if self._candidates is not None:
             self._candidates.use_env(venv)
 
@@ -231,7 +231,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Bes
         settings: Settings; the defaults if None.
 
     Raises:
-        SettingsError: If the environment is one of conversations.
+        SettingsError: If the environment is a conversation.
     """
     s = settings or Settings()
     batch_of(venv)

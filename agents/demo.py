@@ -1,4 +1,4 @@
-"""The two-minute demonstration, `make demo`: PPO makes a small language model write happier texts.
+"""The two-minute demo, `make demo`: PPO trains a small language model to write happier texts.
 
 It is `python -m agents.ppo` with other defaults, `SETTINGS` below, and one more number at the end:
 the share of texts that are grammatical, since a policy could also trade grammar for praise.
@@ -23,19 +23,19 @@ SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256,
 
 
 def grammatical(prompt: str, response: str) -> bool:
-    """Whether a response continues a prompt of `Sentiment` in whole sentences of its grammar."""
+    """Whether a response completes a prompt of `Sentiment` to sentences of its grammar."""
     row = Sentiment().complete_row({"prompt": prompt})
     return read(response, row["subject"], row["opening"]).lost_points == 0
 
 
 def grammatical_share(texts: Iterable[tuple[str, str]]) -> float:
-    """Share of (prompt, response) that are grammatical to the last word."""
-    verdicts = [grammatical(prompt, response) for prompt, response in texts]
-    return sum(verdicts) / len(verdicts)
+    """Share of pairs (prompt, response) without any grammatical error."""
+    results = [grammatical(prompt, response) for prompt, response in texts]
+    return sum(results) / len(results)
 
 
 def main(settings: Settings) -> None:
-    """Train and evaluate; then count the grammatical texts."""
+    """Train and evaluate, then count the grammatical texts."""
     folder = run("demo", settings, partial(make_agent, settings=settings))
     if settings.env_id == Sentiment.id:
         print(grammar_line(folder))

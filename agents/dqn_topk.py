@@ -4,15 +4,15 @@
     python -m agents.dqn_topk --algorithm qrdqn
     python -m agents.dqn_topk --help
 
-The language model stays as it is. It proposes its k likeliest tokens, and the agent learns which to
-take: deep Q-learning (Mnih et al. 2015, https://doi.org/10.1038/nature14236), or its distributional
-form (Dabney et al. 2018, https://arxiv.org/abs/1710.10044). Three things make it learn from one
-reward at the end of a text:
+The language model is frozen. It proposes its k likeliest tokens, and the agent learns to choose
+among them, by deep Q-learning (Mnih et al. 2015, https://doi.org/10.1038/nature14236) or its
+distributional form (Dabney et al. 2018, https://arxiv.org/abs/1710.10044). Three choices let it
+learn from one reward at the end of a text:
 
-* Monte-Carlo returns (`--n-steps`), which bring the reward to the first token at once;
-* a policy that starts as the language model's own and departs from it as far as the values say
-  (`--temperature`): a uniformly random proposal now and then would spoil nearly every text;
-* one small network that scores all proposals by what their tokens mean (`TopKFeatures`).
+* Monte-Carlo returns (`--n-steps`), which carry the reward to the first token at once;
+* a policy that starts as the language model's and departs from it in proportion to the values
+  (`--temperature`): epsilon-greedy exploration would spoil nearly every text;
+* one small network that scores all proposals by their embeddings (`TopKFeatures`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Settings(RunSettings):
     k: int = 8
     """Number of proposals; all words where a closed vocabulary has fewer."""
     n_envs: int = 64
-    """Number of episodes that are written side by side."""
+    """Number of episodes that are written in parallel."""
     algorithm: Literal["dqn", "qrdqn"] = "dqn"
     """DQN, or QR-DQN, which needs the package sb3-contrib."""
     temperature: float = 0.05
@@ -64,9 +64,9 @@ class Settings(RunSettings):
     buffer_size: int = 100_000
     """Transitions in the replay buffer, about 420 bytes each with textgym/tiny."""
     priority_exponent: float = 0.6
-    """Prefer transitions in proportion to their error to this power. 0 draws uniformly."""
+    """Sample transitions in proportion to their TD error to this power. 0 samples uniformly."""
     target_update_interval: int = 2_000
-    """Steps between updates of the target network, which only bootstrapped targets use."""
+    """Steps between updates of the target network, used by bootstrapped targets only."""
     size: int = 64
     """Width of the network."""
     max_grad_norm: float = 1.0
@@ -98,7 +98,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Off
         settings: Settings; the defaults if None.
 
     Raises:
-        SettingsError: If the environment proposes nothing.
+        SettingsError: If the environment has no proposals.
     """
     # Imported here, so that --help does not wait for torch.
     from stable_baselines3 import DQN
@@ -121,7 +121,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Off
         venv,
         learning_rate=s.lr,
         buffer_size=s.buffer_size,
-        # No uniformly random actions, neither at first nor later: the policy explores.
+        # No uniformly random actions at any time: the policy explores.
         learning_starts=0,
         exploration_initial_eps=0.0,
         exploration_final_eps=0.0,

@@ -1,4 +1,4 @@
-"""PPO among the tokens that are allowed: sb3-contrib's own MaskablePPO, with a language model.
+"""PPO with action masks: sb3-contrib's own MaskablePPO, with a language model as its policy.
 
     python -m agents.maskable_ppo --env TextGen/Sentiment-v0 --no-repeat-ngram 3
     python -m agents.maskable_ppo --banned " not" " never"
@@ -6,12 +6,12 @@
     python -m agents.maskable_ppo --help
 
 Invalid action masking (Huang and Ontañón 2020, https://arxiv.org/abs/2006.14171): tokens that are
-not allowed after a text have probability 0, when tokens are drawn and when they are learned from.
-They need not be tried to be avoided. The rest is agents/ppo.py: PPO with a penalty on the KL
-divergence from the initial model, which here is compared with within the same masks.
+not allowed after a text have probability 0, in sampling and in the update, so the agent does not
+have to try them to avoid them. The rest is as in agents/ppo.py: PPO with a penalty on the KL
+divergence from the initial model, whose distribution is masked in the same way.
 
-Tokens that are always forbidden need no masks: LMPolicy's `sampling=dict(banned_tokens=...)` does
-it alone. Masks are for what depends on the text.
+Masks are for rules that depend on the text. For tokens that are always forbidden, `LMPolicy` with
+`sampling=dict(banned_tokens=...)` suffices.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Settings(RunSettings):
     allowed: tuple[str, ...] = ()
     """The only tokens that may be written. Default: all."""
     no_repeat_ngram: int | None = None
-    """Let no run of so many tokens come twice in a text, its prompt included."""
+    """Forbid that a sequence of this many tokens occurs twice in a text, including the prompt."""
     mask: str | None = None
-    """Your own masks, module:function (looked up from this folder).
-    From texts, int32 [n, L] with -1 behind their ends, to what may come next, bool [n, V]."""
+    """Your own masks, as module:function (also of this folder).
+    From texts, int32 [n, L] padded with -1, to the allowed next tokens, bool [n, V]."""
     lm: str | None = None
     """Language model to train, a folder or hub name; the environment uses its tokenizer too.
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
@@ -84,7 +84,7 @@ class Settings(RunSettings):
         above(0, kl_target=self.kl_target)
 
     def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
-        """Forbid what the settings forbid."""
+        """Add the masks of the settings."""
         if self.no_repeat_ngram is not None:
             envs = ActionMasks(envs, mask=no_repeats(envs, self.no_repeat_ngram))
         mask = None if self.mask is None else load_mask(self.mask)
@@ -114,7 +114,7 @@ from sb3_contrib import MaskablePPO
 
 
 def no_repeats(envs: VectorEnv[Any, Any, Any], size: int) -> MaskFunction:
-    """A mask that forbids to write a run of tokens a second time; eos stays allowed.
+    """A mask that forbids to repeat a sequence of `size` tokens; eos stays allowed.
 
     Raises:
         SettingsError: If the size is below 1.
@@ -128,7 +128,7 @@ def no_repeats(envs: VectorEnv[Any, Any, Any], size: int) -> MaskFunction:
         if texts.shape[1] < size:
             return allowed
         lengths = (texts >= 0).sum(1)
-        # The last size - 1 tokens, and all places where they stand before another one.
+        # The last size - 1 tokens, and all places where they occur before another token.
         last = lengths[:, None] - np.arange(size - 1, 0, -1)
         ends = np.take_along_axis(texts, last.clip(min=0), 1)
         runs = sliding_window_view(texts, size, axis=1)
@@ -143,7 +143,7 @@ def no_repeats(envs: VectorEnv[Any, Any, Any], size: int) -> MaskFunction:
 
 
 def load_mask(spec: str) -> MaskFunction:
-    """Turn ``module:function`` into the function.
+    """Import a mask function given as ``module:function``.
 
     Raises:
         SettingsError: If there is no such module or function.
@@ -156,11 +156,11 @@ def load_mask(spec: str) -> MaskFunction:
 
 
 class MaskedWriter(MaskablePPO):
-    """MaskablePPO whose ``predict`` finds the masks itself, in the rules of its environment.
+    """MaskablePPO whose ``predict`` computes the masks by the rules of its environment.
 
-    MaskablePPO is given them with each observation, which no evaluation of other agents does.
-    Where the environment has none (after ``load``, say) they have to be given, if it was made with
-    some.
+    MaskablePPO expects them as an argument, which the evaluation of agents does not pass. An agent
+    that was made with masks and has no environment with masks (after ``load``, say) still needs
+    the argument.
 
     Attributes:
         masked: Whether it was made in an environment with `ActionMasks`.
@@ -173,7 +173,7 @@ class MaskedWriter(MaskablePPO):
         super()._setup_model()
 
     def _has_masks(self) -> bool:
-        """Whether the environment narrows what may be written."""
+        """Whether the environment has masks."""
         inner = None if self.env is None else self.env.unwrapped
         if not isinstance(inner, TextVecEnv):
             return False
@@ -187,15 +187,15 @@ class MaskedWriter(MaskablePPO):
         deterministic: bool = False,
         action_masks: Mask | None = None,
     ) -> tuple[NDArray[Any], Any]:
-        """Write one token a row, among those that are allowed after its text.
+        """Write one token per row, among those that are allowed after its text.
 
         Raises:
-            SettingsError: If it was made with masks, and now there are none.
+            SettingsError: If the agent was made with masks, and there are none now.
         """
         if action_masks is None and self.masked and not self._has_masks():
             raise SettingsError(
-                "this agent has learned among allowed tokens alone, and does not know which they "
-                "are; load it with env=..., an environment with ActionMasks, or give action_masks"
+                "this agent was trained with action masks, and has no environment to compute them; "
+                "load it with env=..., an environment with ActionMasks, or give action_masks"
             )
         inner = None if self.env is None else self.env.unwrapped
         if action_masks is None and isinstance(inner, TextVecEnv):
@@ -212,15 +212,15 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Mas
     """Build the agent: `learn` trains it, `predict` writes tokens.
 
     Args:
-        venv: Environment of token ids, from `textgym.sb3.make_vec_env`; with masks, if it has the
-            argument ``wrapper=textgym.wrappers.ActionMasks``.
+        venv: Environment of token ids, from `textgym.sb3.make_vec_env`; it has masks if it is made
+            with ``wrapper=textgym.wrappers.ActionMasks``.
         seed: Seed of initial weights and sampling.
         settings: Settings; the defaults if None.
     """
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
     return MaskedWriter(
-        MaskableLMPolicy,  # type: ignore[arg-type]  # MaskablePPO's word for it is a base class.
+        MaskableLMPolicy,  # type: ignore[arg-type]  # Its annotation is too narrow.
         venv,
         learning_rate=s.lr,
         n_steps=s.n_steps,

@@ -1,16 +1,16 @@
-"""NLPO on tokens: PPO that chooses among the tokens that a slower copy of the policy finds likely.
+"""NLPO on tokens: PPO with a top-p mask from an older copy of the policy.
 
     python -m agents.nlpo --env TextGen/Sentiment-v0
     python -m agents.nlpo --top-p 0.8 --target-update 10
     python -m agents.nlpo --help
 
-Natural language policy optimisation (Ramamurthy et al. 2023, https://arxiv.org/abs/2210.01241). A
-vocabulary is a large set of actions, and most of them are wrong everywhere. A mask policy, which is
-the policy as it was some rollouts ago, keeps the likeliest tokens that together reach the
-probability top_p; the policy draws among them, renormalised. Everything else is PPO with the KL
-penalty of agents/ppo.py, and with `--top-p 1` it is that very algorithm.
+Natural language policy optimization (Ramamurthy et al. 2023, https://arxiv.org/abs/2210.01241). A
+vocabulary is a large set of actions, most of which are wrong everywhere. A mask policy, a copy of
+the policy from some rollouts ago, keeps the likeliest tokens that together reach the probability
+top_p; the policy samples among them, renormalized. The rest is PPO with a KL penalty, as in
+agents/ppo.py, and with `--top-p 1` it is that algorithm.
 
-The mask is recorded when a token is drawn and replayed in the update, so that the probability ratio
+The mask is recorded when a token is sampled and reused in the update, so that the probability ratio
 compares two distributions over the same tokens: it starts at 1 for every token of the rollout.
 """
 
@@ -100,30 +100,31 @@ from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 
 class NLPOPolicy(LMPolicy):
-    """A language-model policy that draws among the tokens that another model finds likely.
+    """A language-model policy that samples among the tokens that a mask model finds likely.
 
-    That model, the mask, starts as a copy of the policy's own and stays as it is until
-    :meth:`refresh_mask`. ``top_p`` (or ``top_k``) in ``sampling`` is about *its* probabilities,
-    after the same temperature, penalties and bans as the policy's; without them nothing is masked.
+    The mask model is a frozen copy of the policy's language model, until :meth:`refresh_mask`
+    copies the weights again. ``top_p`` (or ``top_k``) in ``sampling`` applies to the *mask model's*
+    probabilities, after the same temperature, penalties and bans as the policy's. Without top-p or
+    top-k nothing is masked.
 
-    Special tokens: eos is never masked away, since a text must be able to end; it is impossible
-    only where ``sampling`` forbids it (``banned_tokens``, ``required_tokens``). All others (bos,
-    padding) are tokens like any other: kept where the mask model finds them likely.
+    Special tokens: eos is never masked, since a text must be able to end; it is impossible only
+    where ``sampling`` forbids it (``banned_tokens``, ``required_tokens``). All others (bos,
+    padding) are treated like any other token.
 
-    The mask is saved with the policy, of which it is a frozen part. ``policy.lm`` and its
-    ``save_pretrained`` know nothing of it: for texts like the agent's, generate with top-p.
+    The mask model is saved with the policy, but not by ``policy.lm.save_pretrained``: for texts
+    like the agent's, generate with top-p.
 
     Args:
         args: As for :class:`LMPolicy`.
-        min_tokens: So many of the mask model's likeliest tokens are kept in any case.
-        target_update: Rollouts between two refreshes, which are up to the algorithm (`NLPO`).
+        min_tokens: The mask keeps at least this many of the mask model's likeliest tokens.
+        target_update: Rollouts between two refreshes, which the algorithm (`NLPO`) does.
         kwargs: As for :class:`LMPolicy`.
 
     Attributes:
         mask_model: The mask model.
 
     Raises:
-        SettingsError: If there are no so many tokens, or the environment shows pictures.
+        SettingsError: If `min_tokens` exceeds the vocabulary, or the environment has pictures.
     """
 
     def __init__(
@@ -140,15 +141,15 @@ class NLPOPolicy(LMPolicy):
         super()._build(lr_schedule)
         if self.view.image_shape is not None:
             raise SettingsError(
-                "the mask of NLPO reads text alone, and this environment shows pictures beside it; "
-                "use agents/ppo.py"
+                "the mask of NLPO reads text alone, and this environment has pictures; use "
+                "agents/ppo.py"
             )
         if self.min_tokens > self.lm.vocab_size:
             raise SettingsError(
                 f"min_tokens is {self.min_tokens}, but there are {self.lm.vocab_size} tokens"
             )
-        # Made after the optimizer, which does not see it. A new adapter draws random numbers, which
-        # would be missing elsewhere.
+        # After the optimizer, which must not train it. A new LoRA adapter draws random numbers; the
+        # fork keeps the other random numbers as they are without a mask.
         with torch.random.fork_rng(devices=[]):
             self.mask_model = LanguageModel.load(self.lm_name, device="cpu")
             prepare_training(self.mask_model, self.engine["dtype"], self.engine["lora"])
@@ -157,7 +158,7 @@ class NLPOPolicy(LMPolicy):
         self.refresh_mask()
 
     def refresh_mask(self) -> None:
-        """Make the mask model a copy of the policy's language model as it is now."""
+        """Copy the current weights of the policy's language model to the mask model."""
         self.mask_model.load_state_dict(self.lm.state_dict())
         if self.mask_decoder is not None:
             self.mask_decoder.invalidate()
@@ -184,7 +185,7 @@ class NLPOPolicy(LMPolicy):
             keep = nucleus.mask()
             keep.scatter_(1, logits.topk(self.min_tokens).indices, True)
             keep[:, list(lm.tokenizer.ends)] = True
-            # What is banned stays so.
+            # Banned tokens stay banned.
             parts.append(KeptSets.of_mask(keep & (logits > -torch.inf)))
         return KeptSets.join(parts)
 
@@ -192,7 +193,7 @@ class NLPOPolicy(LMPolicy):
     def _draw(
         self, hidden: Tensor, obs: Tensor, deterministic: bool
     ) -> tuple[Tensor, Tensor, KeptSets | None]:
-        """Actions ``[B]`` among what the mask keeps, their log-probabilities, and the mask."""
+        """Actions ``[B]`` among the tokens in the mask, their log-probabilities, and the mask."""
         if not self.sampler.truncates:
             return super()._draw(hidden, obs, deterministic)
         kept = self.mask(obs)
@@ -207,9 +208,9 @@ class NLPOPolicy(LMPolicy):
         return torch.cat(actions), torch.cat(log_probs), kept
 
     def get_distribution(self, obs: Any) -> Distribution:
-        """The categorical distribution over tokens after each observation, masked.
+        """The masked categorical distribution over tokens after each observation.
 
-        For sequences from the buffer it is masked as when their tokens were drawn.
+        For sequences from the buffer, the masks are those with which their tokens were sampled.
         """
         batch = obs
         if not isinstance(obs, SequenceBatch):
@@ -219,10 +220,10 @@ class NLPOPolicy(LMPolicy):
         return super().get_distribution(batch)
 
     def train(self, mode: bool = True) -> NLPOPolicy:
-        """Switch modes.
+        """Switch between training and evaluation mode.
 
-        Training drops what the mask model remembers, although its own weights stay: a run that is
-        resumed then reads the texts under way as one that was not interrupted.
+        Training clears the mask model's cache, although its weights do not change: a resumed run
+        then computes the same as one that was not interrupted.
         """
         super().train(mode)
         if mode and self.mask_decoder is not None:
@@ -235,16 +236,16 @@ class NLPOPolicy(LMPolicy):
 
 
 class NLPO(PPO):
-    """Stable-Baselines3's PPO, which refreshes the mask of an :class:`NLPOPolicy`.
+    """Stable-Baselines3's PPO, which also refreshes the mask of an :class:`NLPOPolicy`.
 
-    The rollouts are counted by the timesteps, so that a run that is resumed refreshes the mask
-    where one that was not interrupted does.
+    The number of rollouts follows from the timesteps, so that a resumed run refreshes the mask at
+    the same rollouts as one that was not interrupted.
     """
 
     policy: NLPOPolicy
 
     def train(self) -> None:
-        """Update the policy, and after every ``target_update`` rollouts the mask as well."""
+        """Update the policy, and after every ``target_update`` rollouts the mask."""
         super().train()
         rollouts = self.num_timesteps // (self.n_steps * self.n_envs)
         if rollouts % self.policy.target_update == 0:

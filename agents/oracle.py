@@ -54,13 +54,13 @@ class Oracle(Planner):
         settings = self.envs.settings
         self.settings = settings
         self._end = settings.end_id if settings.stop_at_eos else None
-        # A user's own prompts bring references; only a conversation needs its task for them.
+        # A user's prompts come with references; only a conversation needs its task for them.
         self.task = getattr(settings.source, "task", None) or settings.conversation
         if settings.source.repeatable:
             self.text(settings.source.item(0))
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None, **_: Any) -> Oracle:
-        """Do nothing."""
+        """Do nothing: there is nothing to learn."""
         return self
 
     def predict(
@@ -107,7 +107,7 @@ class Oracle(Planner):
     def _turns(self, row: Row) -> list[str]:
         text, other = self.text(row), self.settings.conversation
         lines = text.split("\n")
-        # In a mixture of tasks, a text of several lines may be all that is asked for.
+        # In a mixture of tasks, a text of several lines may be a single turn.
         row = task_row(row, self.settings.chat)
         if other is None or (len(lines) > 1 and other.reply(row, lines[:1]).done):
             return [text]

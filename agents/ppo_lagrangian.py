@@ -3,21 +3,21 @@
     python -m agents.ppo_lagrangian --env TextGen/Moderate-v0 --cost-limit 0.1
     python -m agents.ppo_lagrangian --help
 
-Costs are what an environment tells in ``info["cost"]`` beside the reward. PPO-Lagrangian (Ray et
-al. 2019, "Benchmarking Safe Exploration in Deep Reinforcement Learning") seeks the saddle point of
+An environment reports costs in ``info["cost"]``, next to the reward. PPO-Lagrangian (Ray et al.
+2019, "Benchmarking Safe Exploration in Deep Reinforcement Learning") seeks the saddle point of
 
     E[reward] - multiplier * (E[cost] - limit),    multiplier >= 0,
 
-and each rollout moves both sides once: the multiplier up its gradient, mean cost - limit, and then
-the policy by PPO. Plain gradient ascent of the multiplier circles around the saddle point, so it is
-a PID controller of which that ascent is the integral part (Stooke et al. 2020,
-https://arxiv.org/abs/2007.03964): the proportional part damps.
+and updates both after each rollout: the multiplier by a step along its gradient, mean cost - limit,
+and then the policy by PPO. Plain gradient ascent of the multiplier oscillates around the saddle
+point, so the multiplier is a PID controller with that ascent as its integral part (Stooke et al.
+2020, https://arxiv.org/abs/2007.03964); the proportional part damps the oscillation.
 
-There is one value function, of reward - multiplier * cost, not one for each: the estimate of
-advantages is linear in the rewards, so the advantage of the difference is the difference of the
-advantages. (A second one would only spare the baseline from following the multiplier.) Reward, cost
-and KL penalty are all divided by 1 + multiplier, as in both papers: it keeps the scale of what the
-value function learns, and the optimum stays where it is.
+There is one value function, of reward - multiplier * cost, instead of one for each: advantage
+estimates are linear in the rewards, so the advantage of the difference is the difference of the
+advantages. (With two, the baseline would not have to follow the multiplier.) Reward, cost and KL
+penalty are all divided by 1 + multiplier, as in both papers: this keeps the scale of the value
+function's targets, and does not change the optimum.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Settings(RunSettings):
     """Settings of PPO-Lagrangian, on top of those of every run: the constraint's, then PPO's."""
 
     cost_limit: float = 0.1
-    """The mean cost of an episode that is not to be exceeded."""
+    """Limit of the mean cost per episode."""
     multiplier: float = 0.0
-    """What a unit of cost takes off the reward, at first. It never falls below 0."""
+    """Initial value of the multiplier: the reward that a unit of cost costs. Never below 0."""
     multiplier_lr: float = 0.2
-    """How far the multiplier moves for each unit of mean cost above the limit, once a rollout."""
+    """Integral gain: the change of the multiplier per rollout and unit of cost above the limit."""
     multiplier_kp: float = 1.0
-    """What a unit of mean cost above the limit adds as long as it lasts: the proportional part."""
+    """Proportional gain: added per unit of the current mean cost above the limit."""
     multiplier_kd: float = 0.0
-    """What a unit by which the mean cost has risen adds at once: the derivative part."""
+    """Derivative gain: added per unit by which the mean cost has risen since the last rollout."""
     normalize_advantage: bool = False
-    """Divide advantages by their spread. At the saddle point they vanish: noise would be left."""
+    """Divide advantages by their standard deviation. At the saddle point that amplifies noise."""
     lm: str | None = None
     """Language model to train, a folder or hub name; the environment uses its tokenizer too.
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
@@ -93,7 +93,7 @@ class Settings(RunSettings):
 
     @property
     def env_id(self) -> str:
-        """The environment id, with its default resolved: a task that has costs."""
+        """The environment id, with its default resolved: a task with costs."""
         return self.env or ("TextGen-v0" if self.prompts else "TextGen/Moderate-v0")
 
 
@@ -123,10 +123,10 @@ class Multiplier:
         limit: The limit of the mean cost.
         ki: Gain of the integral part, the learning rate of gradient ascent.
         kp: Gain of the proportional part.
-        kd: Gain of the derivative part, which only counts where costs rise.
+        kd: Gain of the derivative part, which applies to rising costs only.
         value: The multiplier.
-        integral: The integral part of it.
-        before: The mean cost of the rollout before.
+        integral: Its integral part.
+        before: The mean cost of the previous rollout.
     """
 
     limit: float
@@ -138,7 +138,7 @@ class Multiplier:
     before: float | None = None
 
     def update(self, mean_cost: float) -> None:
-        """Take one step, with the mean cost of a rollout's episodes."""
+        """Update the multiplier with the mean cost of a rollout's episodes."""
         above = mean_cost - self.limit
         risen = 0.0 if self.before is None else max(0.0, mean_cost - self.before)
         self.integral = max(0.0, self.integral + self.ki * above)
@@ -147,25 +147,25 @@ class Multiplier:
 
 
 class Costs(VecEnvWrapper):
-    """Takes down a rollout's costs, and keeps the multiplier, so that checkpoints have both.
+    """Records the costs of a rollout, and holds the multiplier, so that checkpoints have both.
 
     Args:
-        venv: Environment that tells ``info["cost"]`` when an episode ends, or at each step.
+        venv: Environment with ``info["cost"]`` at the end of each episode, or at each step.
         multiplier: The multiplier.
 
     Attributes:
         multiplier: The same.
-        rewards: The rewards of the rollout, one array ``[N]`` a step.
-        costs: Its costs, likewise.
-        ended: The costs of the episodes that ended in it.
+        rewards: The rewards of the rollout, one array ``[N]`` per step.
+        costs: The costs of the rollout, one array ``[N]`` per step.
+        episode_costs: The total costs of the episodes that ended in the rollout.
 
     Raises:
-        SettingsError: If the environment tells no costs.
+        SettingsError: If the environment has no costs.
     """
 
     def __init__(self, venv: VecEnv, multiplier: Multiplier) -> None:
         super().__init__(venv)
-        self.reset_infos = venv.reset_infos  # A wrapper's own list stays empty.
+        self.reset_infos = venv.reset_infos  # SB3 fills the list of the inner environment alone.
         if venv.has_attr("settings") and getattr(venv.get_attr("settings")[0], "costs", 0) is None:
             raise _no_costs()
         self.multiplier = multiplier
@@ -173,10 +173,10 @@ class Costs(VecEnvWrapper):
         self.start_rollout()
 
     def start_rollout(self) -> None:
-        """Forget the last rollout."""
+        """Clear the records of the last rollout."""
         self.rewards: list[np.ndarray] = []
         self.costs: list[np.ndarray] = []
-        self.ended: list[float] = []
+        self.episode_costs: list[float] = []
 
     def reset(self) -> Any:
         """Start new episodes."""
@@ -184,7 +184,7 @@ class Costs(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take down what the step gave and what it cost."""
+        """Step, and record rewards and costs."""
         obs, rewards, dones, infos = self.venv.step_wait()
         if any(done and "cost" not in info for info, done in zip(infos, dones, strict=True)):
             raise _no_costs()
@@ -192,35 +192,35 @@ class Costs(VecEnvWrapper):
         self.rewards.append(rewards.copy())
         self.costs.append(costs)
         self._running += costs
-        self.ended += self._running[dones].tolist()
+        self.episode_costs += self._running[dones].tolist()
         self._running[dones] = 0
         return obs, rewards, dones, infos
 
     def get_state(self) -> dict[str, Any]:
-        """For checkpoints."""
+        """The state for checkpoints."""
         return {"multiplier": asdict(self.multiplier), "running": self._running.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on with the multiplier of a checkpoint.
+        """Restore a state of `get_state`.
 
         Raises:
-            SettingsError: If it had another limit or other gains.
+            SettingsError: If its multiplier has another limit or other gains.
         """
         theirs, ours = Multiplier(**state["multiplier"]), self.multiplier
         for name in ("limit", "ki", "kp", "kd"):
             if getattr(theirs, name) != getattr(ours, name):
                 raise SettingsError(
                     f"the multiplier of the checkpoint had {name}={getattr(theirs, name)}, and "
-                    f"this one has {getattr(ours, name)}; give it the same"
+                    f"this one has {getattr(ours, name)}; use the same"
                 )
         self.multiplier, self._running = theirs, np.array(state["running"])
 
 
 class LagrangianPPO(PPO):
-    """PPO that pays for costs when a rollout is complete; its environment is a :class:`Costs`.
+    """PPO that subtracts the costs from a complete rollout; its environment is a :class:`Costs`.
 
-    The multiplier is the environment's, ``agent.env.multiplier``: checkpoints hold it, but not what
-    ``save`` writes, which is plain PPO to any use but more training.
+    The multiplier belongs to the environment, ``agent.env.multiplier``. Checkpoints contain it, but
+    the file of ``save`` does not: that is a plain PPO, except for further training.
     """
 
     def collect_rollouts(
@@ -230,33 +230,33 @@ class LagrangianPPO(PPO):
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
     ) -> bool:
-        """Collect a rollout, move the multiplier, and estimate advantages with it.
+        """Collect a rollout, update the multiplier, and estimate advantages with it.
 
         Raises:
-            SettingsError: If the environment does not take costs down.
+            SettingsError: If the environment is not wrapped in `Costs`.
         """
-        known = unwrap_vec_wrapper(env, Costs)
-        if known is None:
+        record = unwrap_vec_wrapper(env, Costs)
+        if record is None:
             raise SettingsError(
-                "PPO-Lagrangian learns in an agents.ppo_lagrangian.Costs(venv, multiplier), which "
-                "takes costs down; wrap the environment in it"
+                "PPO-Lagrangian needs an agents.ppo_lagrangian.Costs(venv, multiplier), which "
+                "records costs; wrap the environment in it"
             )
         assert isinstance(rollout_buffer, LMRolloutBuffer)
-        known.start_rollout()
+        record.start_rollout()
         if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
             return False
-        if known.ended:  # Else nothing is known of an episode's cost.
-            mean_cost = float(np.mean(known.ended))
-            known.multiplier.update(mean_cost)
+        if record.episode_costs:  # Otherwise no episode's cost is known.
+            mean_cost = float(np.mean(record.episode_costs))
+            record.multiplier.update(mean_cost)
             self.logger.record("cost/mean", mean_cost)
-        multiplier = known.multiplier.value
+        multiplier = record.multiplier.value
         self.logger.record("cost/multiplier", multiplier)
 
-        # The KL penalty has been charged. Where an episode was cut off, SB3 has added the value of
-        # what is missing, in which costs are paid for.
-        values = rollout_buffer.task_rewards - np.stack(known.rewards)
-        paid = rollout_buffer.rewards - values - multiplier * np.stack(known.costs)
-        rollout_buffer.rewards = (paid / (1 + multiplier) + values).astype(np.float32)
+        # The buffer's rewards already have the KL penalty. For truncated episodes SB3 has added the
+        # value of the final state, which already accounts for costs.
+        values = rollout_buffer.task_rewards - np.stack(record.rewards)
+        net = rollout_buffer.rewards - values - multiplier * np.stack(record.costs)
+        rollout_buffer.rewards = (net / (1 + multiplier) + values).astype(np.float32)
         with torch.no_grad():
             last = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
             last_values = self.policy.predict_values(last)
@@ -274,21 +274,21 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
         settings: Settings; the defaults if None.
 
     Raises:
-        SettingsError: If the environment tells no costs, or a setting is below 0.
+        SettingsError: If the environment has no costs.
     """
     s = settings or Settings()
     multiplier = Multiplier(
         s.cost_limit, s.multiplier_lr, s.multiplier_kp, s.multiplier_kd, s.multiplier, s.multiplier
     )
-    paying = Costs(venv, multiplier)
+    with_costs = Costs(venv, multiplier)
     lm = starting_model(venv, s.lm, seed, s.out)
     return LagrangianPPO(
         LMPolicy,
-        paying,
+        with_costs,
         normalize_advantage=s.normalize_advantage,
         learning_rate=s.lr,
         n_steps=s.n_steps,
-        batch_size=max(2, s.n_steps * paying.num_envs // s.minibatches),
+        batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
         n_epochs=s.n_epochs,
         gamma=s.gamma,
         gae_lambda=s.gae_lambda,
@@ -316,9 +316,8 @@ def main(settings: Settings) -> None:
 
 def _no_costs() -> SettingsError:
     return SettingsError(
-        "this environment tells no info['cost'], so there is nothing to limit; use a task that has "
-        "costs (TextGen/Moderate-v0), give the environment costs={'name': function}, or use "
-        "agents.ppo"
+        "this environment has no info['cost'], so there is nothing to limit; use a task with costs "
+        "(TextGen/Moderate-v0), pass costs={'name': function} to the environment, or use agents.ppo"
     )
 
 

@@ -1,15 +1,15 @@
-"""Tabular Q-learning over a language model's proposals, without any network of its own.
+"""Tabular Q-learning over a language model's proposals.
 
     python -m agents.q_learning --env TextGen/Sentiment-v0
     python -m agents.q_learning --help
 
-A state is the last few tokens that were written, and the model's likeliest proposals; the value of
-each token in each state is a number in a table (Watkins 1989), which is a hash table of fixed size.
-Targets are Peng's lambda-returns (Peng and Williams 1996), worked out when an episode ends.
+A state is the last few written tokens and the model's likeliest proposals. The value of each token
+in each state is an entry of a table (Watkins 1989), which is a hash table of fixed size. Targets
+are Peng's lambda-returns (Peng and Williams 1996), computed when an episode ends.
 
-The agent explores first and exploits later: a share of uniform choices (`--epsilon`), the warmth of
-its choices (`--temperature`), and a bonus for what was seldom tried (`--bonus`) go in a line from
-their first to their last value.
+The agent explores first and exploits later: the share of uniform choices (`--epsilon`), the
+temperature of its choices (`--temperature`), and a bonus for rarely tried tokens (`--bonus`) change
+linearly from their first to their last value.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Settings(RunSettings):
     k: int = 8
     """Number of proposals; all words where a closed vocabulary has fewer."""
     n_envs: int = 64
-    """Number of episodes that are written side by side."""
+    """Number of episodes that are written in parallel."""
     context: int = 2
     """Written tokens that are part of a state."""
     seen: int = 0
@@ -53,17 +53,17 @@ class Settings(RunSettings):
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     lr: float = 0.02
-    """Least learning rate of an entry; it averages its targets up to there."""
+    """Minimum learning rate of an entry; until then it is the mean of its targets."""
     doubt: float = 5.0
-    """So many visits a token needs in a state until half of what they say of it is believed."""
+    """Visits after which half of an entry's difference from its state's mean is used."""
     epsilon: tuple[float, float] = (0.0, 0.0)
-    """First and last share of uniformly random choices, for each row on its own."""
+    """First and last share of uniformly random choices, independently in each row."""
     temperature: tuple[float, float] = (0.05, 0.02)
-    """First and last value of one nat of departure from the language model."""
+    """First and last reward that a departure of one nat from the language model has to be worth."""
     bonus: tuple[float, float] = (0.0, 0.0)
-    """First and last value of a token that was never tried; it falls with the root of the tries."""
+    """First and last bonus of an untried token; it falls with the square root of the visits."""
     explore: float = 0.8
-    """Share of the training after which the last values hold."""
+    """Share of the training after which the last values apply."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
@@ -100,7 +100,7 @@ from textgym.wrappers.proposals import fillers
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Step = tuple[int, int, float, float]
-"""Of a choice: its place in the table, that of its state, the reward, and the best value there."""
+"""A choice: its index in the table, that of its state, the reward, and the best value there."""
 
 
 class QLearning:
@@ -116,7 +116,7 @@ class QLearning:
     Attributes:
         values: float32 ``[2**bits]``, mean target of each pair of state and token, and of each
             state.
-        visits: int32, how often each was visited.
+        visits: int32 ``[2**bits]``, the number of visits of each.
         num_timesteps: Environment steps of the training so far.
     """
 
@@ -135,18 +135,18 @@ class QLearning:
         self.logger = Logger(None, [])
         self._rng = np.random.default_rng(seed)
         self._progress = 0.0
-        # What the training is in the middle of: the observations, the last tokens that were
-        # written, and of each row the steps of its episode so far.
+        # The current observations, the last written tokens, and the steps of the episodes under
+        # way, by row.
         self._obs: Any = None
         self._recent = self._context(venv.num_envs, None, None)
         self._episodes: list[list[Step]] = []
 
     def get_env(self) -> VecEnv:
-        """The environment of the training, as callbacks ask for it."""
+        """The environment of the training, for callbacks."""
         return self.venv
 
     def set_logger(self, logger: Logger) -> None:
-        """Log to here."""
+        """Use another logger."""
         self.logger = logger
 
     # ------------------------------------------------------------------ acting
@@ -158,16 +158,16 @@ class QLearning:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[Ints, Any]:
-        """Choose one proposal a row.
+        """Choose one proposal per row.
 
         Args:
-            observation: Of ``TopKActions``, for N rows.
+            observation: Observation of ``TopKActions``, for N rows.
             state: The last tokens of each row, ``[N, context]``; None at first.
-            episode_start: ``[N]``, the rows that begin anew.
+            episode_start: ``[N]``, the rows whose episodes start.
             deterministic: Take the likeliest choice.
 
         Returns:
-            Choices ``[N]``, and the state to hand over next time.
+            Choices ``[N]``, and the state for the next call.
         """
         tokens = observation["candidates"].astype(np.int64)
         context = self._context(len(tokens), state, episode_start)
@@ -176,27 +176,27 @@ class QLearning:
         if not deterministic:
             gumbel = self._rng.gumbel(size=logits.shape)
             choices = (logits + gumbel).argmax(1)
-            uniform = self._rng.random(len(tokens)) < self._now(self.settings.epsilon)
-            # What fills up stands last.
+            uniform = self._rng.random(len(tokens)) < self._scheduled(self.settings.epsilon)
+            # Fillers are last.
             counts = (~fillers(tokens)).sum(1)
             choices[uniform] = self._rng.integers(counts[uniform])
-        return choices, self._moved_on(context, tokens[np.arange(len(tokens)), choices])
+        return choices, self._next_context(context, tokens[np.arange(len(tokens)), choices])
 
     def _logits(self, observation: Any, context: Ints) -> tuple[Floats, Floats]:
-        """Logits of the choices, and what their values are believed to be, ``[N, k]`` both."""
+        """Logits of the choices, and the estimates of their values, both ``[N, k]``."""
         entries, states = self._entries(observation, context)
         visits = self.visits[entries]
-        usual = self.values[states][:, None]
-        # Few visits say little: the value is drawn towards what is usual in the state.
+        mean = self.values[states][:, None]
+        # With few visits, the value is shrunk towards the mean of the state.
         trust = visits / (visits + self.settings.doubt)
-        values = usual + trust * (self.values[entries] - usual)
-        bonus = self._now(self.settings.bonus) / np.sqrt(visits + 1.0)
-        better = (values - usual + bonus) / self._now(self.settings.temperature)
+        values = mean + trust * (self.values[entries] - mean)
+        bonus = self._scheduled(self.settings.bonus) / np.sqrt(visits + 1.0)
+        better = (values - mean + bonus) / self._scheduled(self.settings.temperature)
         logits = np.where(fillers(observation["candidates"]), -np.inf, observation["logprobs"])
         return logits + better, values.astype(np.float64)
 
     def _entries(self, observation: Any, context: Ints) -> tuple[Ints, Ints]:
-        """Places in the table: of each proposal ``[N, k]``, and of the states ``[N]``."""
+        """Indices in the table: of each proposal ``[N, k]``, and of the states ``[N]``."""
         tokens = observation["candidates"].astype(np.int64)
         code = np.zeros(len(tokens), np.uint64)
         for column in [*context.T, *tokens[:, : self.settings.seen].T]:
@@ -214,11 +214,11 @@ class QLearning:
             context[:] = state
         return context
 
-    def _moved_on(self, context: Ints, tokens: Ints) -> Ints:
+    def _next_context(self, context: Ints, tokens: Ints) -> Ints:
         both = np.concatenate([context, tokens[:, None]], axis=1)
         return both[:, both.shape[1] - self.settings.context :]
 
-    def _now(self, schedule: tuple[float, float]) -> float:
+    def _scheduled(self, schedule: tuple[float, float]) -> float:
         first, last = schedule
         share = min(self._progress / self.settings.explore, 1.0)
         return first + share * (last - first)
@@ -231,40 +231,40 @@ class QLearning:
         callback: BaseCallback | None = None,
         reset_num_timesteps: bool = True,
     ) -> QLearning:
-        """Train for this many environment steps. A rollout is as many episodes as there are rows.
+        """Train for this many environment steps. A rollout has as many episodes as rows.
 
         Args:
             total_timesteps: Length of the training, all rows together.
             callback: Called as by algorithms of Stable-Baselines3.
-            reset_num_timesteps: Count from 0 again, and explore from the start. What the table
-                holds stays in any case.
+            reset_num_timesteps: Count from 0 again, and explore from the start. The table is not
+                reset.
         """
         if reset_num_timesteps:
             self.num_timesteps = 0
         until = self.num_timesteps + total_timesteps
-        heard = CallbackList([] if callback is None else [callback])
-        heard.init_callback(self)  # type: ignore[arg-type]
-        heard.on_training_start({}, {})
+        callbacks = CallbackList([] if callback is None else [callback])
+        callbacks.init_callback(self)  # type: ignore[arg-type]
+        callbacks.on_training_start({}, {})
         if reset_num_timesteps or self._obs is None:
             self._obs = self.venv.reset()
             self._recent = self._context(self.venv.num_envs, None, None)
             self._episodes = [[] for _ in range(self.venv.num_envs)]
-        goes_on = True
-        while goes_on and self.num_timesteps < until:
-            heard.on_rollout_start()
+        running = True
+        while running and self.num_timesteps < until:
+            callbacks.on_rollout_start()
             episodes = 0
-            while goes_on and self.num_timesteps < until and episodes < self.venv.num_envs:
+            while running and self.num_timesteps < until and episodes < self.venv.num_envs:
                 self._progress = self.num_timesteps / until
                 ended, infos = self._step()
                 episodes += int(ended.sum())
-                heard.update_locals({"dones": ended, "infos": infos})
-                goes_on = heard.on_step()
-            if goes_on:
-                heard.on_rollout_end()
+                callbacks.update_locals({"dones": ended, "infos": infos})
+                running = callbacks.on_step()
+            if running:
+                callbacks.on_rollout_end()
                 self.logger.record("train/known", float((self.visits > 0).mean()))
                 self.logger.dump(self.num_timesteps)
         self._progress = 1.0
-        heard.on_training_end()
+        callbacks.on_training_end()
         return self
 
     def _step(self) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
@@ -280,7 +280,7 @@ class QLearning:
             chosen, state = int(entries[row, choices[row]]), int(states[row])
             episode.append((chosen, state, float(rewards[row]), float(best[row])))
             if ended[row]:
-                # A step limit of the user's own ends an episode without a verdict on its text.
+                # A step limit truncates an episode, and its text is not scored.
                 if not infos[row].get("TimeLimit.truncated", False):
                     self._learn_from(episode)
                 episode.clear()
@@ -290,7 +290,7 @@ class QLearning:
     def _learn_from(self, episode: list[Step]) -> None:
         """Move the table towards the lambda-returns of an episode."""
         s = self.settings
-        target, following = 0.0, 0.0  # After the end there is nothing to come.
+        target, following = 0.0, 0.0  # No reward follows the end.
         for entry, state, reward, best in reversed(episode):
             target = reward + s.gamma * ((1 - s.lam) * following + s.lam * target)
             following = best
@@ -300,12 +300,12 @@ class QLearning:
                 self.values[place] += rate * (target - self.values[place])
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another one to go on with this training."""
+        """The settings that a resumed training has to share."""
         names = ("context", "seen", "table_bits", "lam", "gamma")
         return {name: getattr(self.settings, name) for name in names}
 
     def get_state(self) -> dict[str, Any]:
-        """What training goes on from, for checkpoints."""
+        """The state for checkpoints."""
         known = np.flatnonzero(self.visits)
         return {
             "known": known,
@@ -318,7 +318,7 @@ class QLearning:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Restore a state of `get_state`."""
         self.values[:], self.visits[:] = 0, 0
         self.values[state["known"]] = state["values"]
         self.visits[state["known"]] = state["visits"]
@@ -336,7 +336,7 @@ class QLearning:
 
     @classmethod
     def load(cls, path: str, venv: VecEnv, seed: int = 0) -> QLearning:
-        """Read what `save` has written.
+        """Read a file of `save`.
 
         Args:
             path: The file.
@@ -352,7 +352,7 @@ class QLearning:
                 values, visits = file["values"], file["visits"]
             if not isinstance(found, dict):
                 raise ValueError("its settings are not a JSON object")
-        except Exception as error:  # Whatever a damaged archive leads to.
+        except Exception as error:  # A damaged archive can raise anything.
             raise DataError(f"{path}: this is not a table of Q values: {error}") from error
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -373,7 +373,7 @@ class QLearning:
 
 
 def _own_settings() -> set[str]:
-    """Names of the settings that are the agent's, and not the run's."""
+    """Names of the settings that other agents do not have."""
     return {one.name for one in fields(Settings)} - {one.name for one in fields(RunSettings)}
 
 

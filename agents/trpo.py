@@ -1,17 +1,18 @@
-"""TRPO: sb3-contrib's own, with a language model as policy.
+"""TRPO on tokens: sb3-contrib's own TRPO, with a language model as its policy.
 
     python -m agents.trpo --env TextGen/Sentiment-v0
     python -m agents.trpo --target-kl 0.01 --steps 200_000
     python -m agents.trpo --help
 
-Trust region policy optimization (Schulman et al. 2015, https://arxiv.org/abs/1502.05477): one long
-step an update, in the direction of the natural gradient, as long as the mean KL divergence a token
-from the policy before stays below a limit. PPO's clipping is its cheaper successor: a direction
-takes `--cg-max-steps` derivatives of second order, each dearer than one of PPO's gradient steps.
-They are taken on some of the texts alone, as in the paper's appendix C; the limit holds on all.
+Trust region policy optimization (Schulman et al. 2015, https://arxiv.org/abs/1502.05477): each
+update is one step in the direction of the natural gradient, as long as the mean KL divergence per
+token from the policy before the update stays below a limit. PPO's clipping is the cheaper
+successor: a direction takes `--cg-max-steps` second-order derivatives, each of which costs more
+than a gradient step of PPO. They are computed on some of the texts only, as in appendix C of the
+paper; the limit holds on all texts.
 
-As in agents/ppo.py, a penalty on the KL divergence from the *initial* model keeps texts fluent; the
-trust region knows nothing of that one.
+As in agents/ppo.py, a penalty on the KL divergence from the *initial* model keeps texts fluent. It
+is independent of the trust region.
 """
 
 from __future__ import annotations
@@ -90,12 +91,12 @@ from sb3_contrib import TRPO
 
 
 class LanguageTRPO(TRPO):
-    """TRPO whose actor is the language model, whole.
+    """TRPO whose actor is all of the language model.
 
     Args:
         *args: As in sb3-contrib.
-        fisher_parts: The Fisher matrix is estimated from one of so many parts of a rollout's texts,
-            which have about as many tokens each.
+        fisher_parts: The Fisher matrix is estimated from one of this many parts of a rollout's
+            texts, with about the same number of tokens each.
         **kwargs: As in sb3-contrib.
     """
 
@@ -111,7 +112,7 @@ class LanguageTRPO(TRPO):
         """Build the policy.
 
         Raises:
-            SettingsError: If it excludes tokens, for which the KL has no derivatives.
+            SettingsError: If its sampling excludes tokens, where the KL has no derivatives.
         """
         super()._setup_model()
         sampler = self.policy.sampler
@@ -124,9 +125,9 @@ class LanguageTRPO(TRPO):
     def _compute_actor_grad(
         self, kl_div: Tensor, policy_objective: Tensor
     ) -> tuple[list[nn.Parameter], Tensor, Tensor, list[tuple[int, ...]]]:
-        """The language model's gradients; one pass for all, where TRPO takes one for each weight.
+        """The language model's gradients, in one pass; TRPO's own method takes one per weight.
 
-        TRPO finds the actor's weights by their names, which are any in a language model.
+        TRPO's own method finds the actor's weights by their names, which vary between models.
         """
         whole = self.fisher_parts == 1
         if not whole:
@@ -141,12 +142,15 @@ class LanguageTRPO(TRPO):
         return weights, flat, torch.cat([gradient.reshape(-1) for _, gradient in used]), shapes
 
     def _divergence_of_some(self) -> Tensor:
-        """The mean KL divergence from the present policy on some texts: 0, and only bent."""
+        """The mean KL divergence from the current policy on some texts.
+
+        Its value and gradient are 0; TRPO needs its second derivative.
+        """
         tokens = len(next(self.rollout_buffer.get(None)).actions)
         size = -(-tokens // self.fisher_parts)
         observations = next(self.rollout_buffer.get(size)).observations
         with torch.no_grad():
-            # A copy, as the policy has one distribution, and sets it anew.
+            # A copy, because the policy reuses one distribution object.
             old = copy(self.policy.get_distribution(observations))
         return kl_divergence(self.policy.get_distribution(observations), old).mean()
 

@@ -1,1 +1,1 @@
-"""What the command line of every agent shares; no algorithm is in here."""
+"""Command line, evaluation, logs and checkpoints, shared by all agents. No algorithm is in here."""

@@ -1,4 +1,4 @@
-"""The agents' command line: flags from a dataclass, and errors that say what to do about them."""
+"""The command line of the agents: flags from a dataclass, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ ALIASES = {
     "cliprange": "clip-range",
     "beta": "kl-coef",
 }
-"""Flags as users of other libraries write them, and their names here: only the same settings."""
+"""Names that other libraries give to the same settings, and the names here."""
 
 
 def parse(
     module: str, defaults: SettingsT, doc: str | None, args: Sequence[str] | None = None
 ) -> SettingsT:
-    """Read a command line into settings; an unknown flag is answered with the nearest names.
+    """Parse a command line into settings. The error for an unknown flag has the nearest names.
 
     Args:
         module: The module that is run, for the usage line.
-        defaults: The agent's settings, a dataclass, where the command line says nothing.
-        doc: The head of the help page.
-        args: The words of the command line; None takes the process's own.
+        defaults: The agent's default settings, a dataclass.
+        doc: The text at the top of the help page.
+        args: The words of the command line; those of the process if None.
     """
     words = sys.argv[1:] if args is None else args
     return tyro.cli(
@@ -66,15 +66,16 @@ def parse(
 
 
 def check_flags(module: str, defaults: object, doc: str | None) -> None:
-    """Answer --help and wrong flags now: the imports that an agent needs take several seconds.
+    """Handle --help and wrong flags before the slow imports of an agent.
 
-    A file whose classes have bases from torch or Stable-Baselines3 calls this behind its settings
-    and before it imports these. `command_line` then reads the flags again.
+    Importing torch and Stable-Baselines3 takes several seconds. A file with classes that derive
+    from theirs calls this after its settings and before these imports; `command_line` then parses
+    the flags again.
 
     Args:
-        module: As for `parse`, like the others.
-        defaults: The agent's settings.
-        doc: The head of the help page.
+        module: As in `parse`.
+        defaults: As in `parse`.
+        doc: As in `parse`.
 
     Raises:
         SystemExit: After --help, and with code 2 after a wrong flag or value.
@@ -92,25 +93,24 @@ def command_line(
     main: Callable[[SettingsT], object],
     args: Sequence[str] | None = None,
 ) -> None:
-    """Read the command line and run; errors of textgym are printed without a traceback.
+    """Parse the command line and run; errors of textgym are printed without a traceback.
 
     Args:
         module: As for `parse`, like `doc` and `args`; ``agents.NAME`` has the tuned settings in
             ``agents/settings/NAME.yaml``, if there is such a file (:mod:`agents.running.tuned`).
-        defaults: The agent's settings, a dataclass, where neither the command line nor what was
-            tuned for the environment says anything.
-        doc: The head of the help page.
+        defaults: The agent's default settings, a dataclass; tuned settings and flags override them.
+        doc: The text at the top of the help page.
         main: Called with the settings.
-        args: The words of the command line; None takes the process's own.
+        args: The words of the command line; those of the process if None.
 
     Raises:
-        SystemExit: With code 2, after a `TextGymError`, and with 130, after a Ctrl-C that ended no
-            training but the run.
+        SystemExit: With code 2 after a `TextGymError`, and with 130 after a Ctrl-C outside of the
+            training.
     """
     try:
         settings = parse(module, defaults, doc, args)
         run = getattr(settings, "resume", None)
-        if run is not None:  # Its settings are the defaults then: flags can only contradict them.
+        if run is not None:  # Its settings are the defaults then, and flags can contradict them.
             settings = parse(module, settings_of_run(run, defaults), doc, args)
         elif module.startswith("agents.") and getattr(settings, "tuned", False):
             settings = _tuned(module, settings, defaults, doc, args)
@@ -129,7 +129,7 @@ def _aliases(defaults: Any) -> dict[str, str]:
 
 
 def _without_aliases(words: Sequence[str], defaults: Any) -> list[str]:
-    """The words of a command line, with the flags' own names."""
+    """The words of a command line, with the flags' names here."""
     aliases = _aliases(defaults)
     own = []
     for word in words:
@@ -150,7 +150,7 @@ def _other_spellings(defaults: Any) -> str:
 def _tuned(
     module: str, settings: Any, defaults: Any, doc: str | None, args: Sequence[str] | None
 ) -> Any:
-    """Read the command line again, with what was tuned for its environment as the defaults."""
+    """Parse the command line again, with the tuned settings of its environment as the defaults."""
     name = module.removeprefix("agents.")
     found = tuned_settings(name, settings.env_id, type(defaults))
     if not found.values:
@@ -169,7 +169,7 @@ def _refuse(module: str, error: TextGymError) -> NoReturn:
 
 
 def _place(error: TextGymError) -> str:
-    """Where a reward function of the user's own raised, which no message knows."""
+    """The line where a user's reward function raised an exception."""
     if not isinstance(error, RewardError) or error.__cause__ is None:
         return ""
     frame = traceback.extract_tb(error.__cause__.__traceback__)[-1]
@@ -181,7 +181,7 @@ def _place(error: TextGymError) -> str:
 def _read_json(words: list[str]) -> dict[str, Any]:
     value = json.loads(words[0])
     if not isinstance(value, dict):
-        raise ValueError('it has to be a JSON object, such as \'{"stop": ["."]}\'')
+        raise ValueError('expected a JSON object, such as \'{"stop": ["."]}\'')
     return value
 
 
@@ -195,4 +195,4 @@ Json = Annotated[
         str_from_instance=lambda value: [json.dumps(value)],
     ),
 ]
-"""A dictionary that is written as one JSON object on the command line."""
+"""A dictionary, written as one JSON object on the command line."""

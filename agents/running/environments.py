@@ -1,4 +1,4 @@
-"""From a run's settings to its environment: prompts, rewards of the user's own, tokenizer."""
+"""The environment of a run, from its settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EnvSettings(Protocol):
 
 
 def load_reward(spec: str | None) -> Any:
-    """Turn ``module:function`` into the function; a registered name stays a name.
+    """Import a reward given as ``module:function``; a registered name is returned as it is.
 
     Raises:
         RewardError: If there is no such module or function, or the name needs options.
@@ -58,7 +58,7 @@ def load_reward(spec: str | None) -> Any:
 
 
 def load_function(spec: str) -> Any:
-    """Turn ``module:function``, looked up from this folder too, into the function.
+    """Import ``module:function``; the working directory is on the path.
 
     Raises:
         SettingsError: If there is no such module or function.
@@ -70,9 +70,9 @@ def load_function(spec: str) -> Any:
     advice = f"give module:function with {names[0] or 'module'}.py in {os.getcwd()} or installed"
     if module.endswith(".py"):
         plain = f"{module.removesuffix('.py')}:{function}"
-        raise SettingsError(f"{spec}: a module's name has no ending; write {plain}")
+        raise SettingsError(f"{spec}: leave the ending .py out; write {plain}")
     if not all(name.isidentifier() for name in names):
-        raise SettingsError(f"{spec}: this is no module:function; {advice}")
+        raise SettingsError(f"{spec}: this is not module:function; {advice}")
     try:
         return getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:
@@ -86,7 +86,7 @@ def _check_name(name: str) -> None:
         if name not in textgym.registered_rewards():
             raise
         raise RewardError(
-            f"--reward {name}: {error}. A flag holds no options: write `my_reward = "
+            f"--reward {name}: {error}. A flag takes no options: write `my_reward = "
             f'textgym.make_reward("{name}", ...)` in my_module.py, and give --reward '
             "my_module:my_reward (module:function)"
         ) from None
@@ -95,16 +95,16 @@ def _check_name(name: str) -> None:
 _CHAT = {None: None, "auto": "auto", "true": True, "false": False}
 
 EVAL_SHARE = 0.1
-"""The share of a user's own prompts that is held out where they have no other evaluation split."""
+"""Share of a user's prompts that is held out where they have no evaluation split."""
 
 
 def own_prompts(settings: EnvSettings) -> Any:
-    """The prompts of the user's own; None where the task's are taken."""
+    """The user's prompts; None where the task's own are used."""
     return settings.prompts or settings.env_kwargs.get("prompts")
 
 
 def _held_out_share(settings: EnvSettings) -> float | None:
-    """The share of prompts that the environments of training and evaluation are divided by."""
+    """Share of the prompts that is held out; None where the prompts have a split of their own."""
     if own_prompts(settings) is None or settings.eval_prompts is not None:
         return None
     share = EVAL_SHARE if settings.eval_share is None else settings.eval_share
@@ -126,8 +126,8 @@ def make_env(
         n_envs: Number of rows.
         seed: Seed of the first row.
         split: The split of the prompts.
-        prompts: In place of the prompts of the settings.
-        **chosen: Further arguments of the environment, which the agent chooses.
+        prompts: Replace the prompts of the settings.
+        **chosen: Further arguments of the environment, set by the agent.
 
     Raises:
         SettingsError: If there is no such environment, an argument is unknown or given twice, or
@@ -147,13 +147,13 @@ def make_env(
     for name in settings.env_kwargs:
         if name in given and name != "eval_share":
             flag = "lm" if name == "tokenizer" else name.replace("_", "-")
-            raise SettingsError(f"--env-kwargs and --{flag} both say {name}; leave one of them out")
+            raise SettingsError(f"--env-kwargs and --{flag} both set {name}; leave one of them out")
         if name in ("split", "eval_share", "num_envs", "n_envs", "seed", *chosen):
-            raise SettingsError(f"--env-kwargs: {name} is chosen by the run itself; leave it out")
+            raise SettingsError(f"--env-kwargs: {name} is set by the run itself; leave it out")
     kwargs = {**given, **settings.env_kwargs, **chosen, "split": split}
     if prompts is not None:
         kwargs = {**kwargs, "prompts": prompts}
-        kwargs.pop("level", None)  # A built-in task's, whose prompts these are not.
+        kwargs.pop("level", None)  # The level of a built-in task does not apply to other prompts.
     try:
         venv = make_vec_env(
             settings.env_id, n_envs=n_envs, seed=seed, wrapper=settings.wrap, **kwargs
@@ -177,7 +177,7 @@ def make_env(
 
 
 def _check_words(settings: EnvSettings, venv: VecEnv) -> None:
-    """Refuse a model whose tokenizer cuts the words of a closed vocabulary beyond the budget."""
+    """Refuse a model whose tokenizer needs more tokens for a word than the budget has."""
     task_id = settings.env_id.rpartition(":")[2]
     if settings.lm is None or task_id not in textgym.registered_tasks():
         return
@@ -187,8 +187,8 @@ def _check_words(settings: EnvSettings, venv: VecEnv) -> None:
         tokens = len(tokenizer.encode(word))
         if tokens > budget:
             raise SettingsError(
-                f"{task_id} is about words of its own, and {word!r} is {tokens} tokens of the "
+                f"{task_id} has a closed vocabulary, and {word!r} is {tokens} tokens of the "
                 f"tokenizer of {settings.lm!r}, but its texts have at most {budget}: no text could "
-                "win. Leave --lm out, for a small new model of these words, or give "
+                "be right. Leave --lm out, for a small new model of these words, or give "
                 f"--max-new-tokens {tokens} or more"
             )

@@ -1,6 +1,6 @@
 """One run: evaluation, training, evaluation, and the files in the run's folder.
 
-What is written is listed in :mod:`agents.running.run`, whose `run` is the way in.
+:mod:`agents.running.run` lists the files, and its `run` calls this module.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _run_in_folder(
     with closing(logger):
         if saved is None:
             if settings.resume is not None:
-                console.print(f"{folder}: nothing was saved yet, so the run begins anew")
+                console.print(f"{folder}: there is no checkpoint yet, so the run starts over")
             before = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
             logger.record(f"{judged_on.key}/reward", before.mean)
             logger.dump(0)
@@ -94,16 +94,16 @@ def _run_in_folder(
         console.print(f"{settings.env_id}: reward before training {before} ({judged_on})")
         interrupted = saver.learn(before, console)
         if interrupted:
-            console.print("Interrupted: evaluating and saving what was learned so far.")
+            console.print("Interrupted: evaluating and saving the agent as it is.")
         if isinstance(agent, OnPolicyAlgorithm):
             keep_kl_coef(agent)
-        # Now: Ctrl-C in the evaluation does not lose it.
+        # Before the evaluation, in which Ctrl-C would lose the agent.
         if hasattr(agent, "save"):
             with replacing_folder(folder) as scratch:
                 agent.save(str(scratch / "model"))
         if isinstance(policy, LMPolicy):
             policy.lm.save_pretrained(folder / "lm")
-        # An agent that learns from a file counts its tokens itself.
+        # An agent that learns from a file counts its own tokens.
         steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
         trained = getattr(agent, "learns", True)
         after = before
@@ -129,7 +129,7 @@ def _run_in_folder(
         "eval_split": judged_on.split if judged_on.held_out else None,
         f"{judged_on.key}_before": before.summary(),
         f"{judged_on.key}_after": after.summary(),
-        # What "auto" came to.
+        # The device that "auto" resolved to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
     write_record(folder, name, settings, results)
@@ -151,7 +151,7 @@ def _run_in_folder(
 
 
 def _origin(policy: LMPolicy) -> str:
-    """Name a policy's language model, and say so if it has learned nothing yet."""
+    """The name of a policy's language model, with a note if it is a new one."""
     lm = policy.lm
     if Path(lm.name).parent.name != WORD_MODELS:
         return lm.name

@@ -1,10 +1,9 @@
-"""Which prompts an agent is evaluated on: never those that it is trained on, unless it says so.
+"""The prompts that an agent is evaluated on: none of the training prompts, unless asked for.
 
-Built-in tasks and data sets of the hub have an evaluation split of their own, and so do rows with a
-column ``split``. For other prompts of a user's own there is ``--eval-prompts``, or a share of them
-is held out by a hash of each prompt (``--eval-share``, 0.1 if nothing else is said). With
-``--eval-share 0`` none is held out: then the reward on the training prompts is measured, and it is
-not called an evaluation.
+Built-in tasks, data sets of the hub and rows with a column ``split`` have an evaluation split. For
+other prompts there is ``--eval-prompts``, or a share of them is held out by a hash of each prompt
+(``--eval-share``, by default 0.1). With ``--eval-share 0`` none is held out: the reward on the
+training prompts is measured, and reported under that name.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def eval_prompts(settings: EnvSettings, venv: VecEnv) -> EvalPrompts:
     prompts = own_prompts(settings)
     if prompts is None and settings.eval_prompts is None:
         return EvalPrompts(settings, "eval")
-    if isinstance(prompts, Task) and settings.eval_prompts is None:  # It keeps its own split.
+    if isinstance(prompts, Task) and settings.eval_prompts is None:  # It has a split.
         return EvalPrompts(settings, "eval" if prompts.split == "eval" else "train")
     own = settings.eval_prompts is not None
     chosen = EvalPrompts(settings, "eval", own)
@@ -81,7 +80,7 @@ def eval_prompts(settings: EnvSettings, venv: VecEnv) -> EvalPrompts:
         if not own:
             return chosen
         other = chosen.make_env(1, 0)
-    if not str(prompts).startswith("hf:"):  # Published splits are taken as they are.
+    if not str(prompts).startswith("hf:"):  # Published splits may overlap.
         _check_unseen(venv, other)
     other.close()
     return chosen
@@ -93,9 +92,9 @@ def _check_unseen(venv: VecEnv, other: VecEnv) -> None:
     shared = [prompt for key, prompt in seen.items() if key in trained]
     if shared:
         raise SettingsError(
-            f"{len(shared)} of {len(seen)} evaluation prompts are trained on, too, such as "
-            f"{str(shared[0])[:60]!r}; take them out of one of the two, or let --eval-share hold "
-            "prompts out"
+            f"{len(shared)} of {len(seen)} evaluation prompts are also training prompts, such as "
+            f"{str(shared[0])[:60]!r}; remove them from one of the two, or hold prompts out with "
+            "--eval-share"
         )
 
 

@@ -1,7 +1,7 @@
-"""The logs of a run: progress.csv and TensorBoard, which go on when the run is resumed.
+"""The logs of a run, progress.csv and TensorBoard, continued when the run is resumed.
 
-A run that was interrupted has logged more than its last checkpoint knows of, and will log it again.
-So the checkpoint carries progress.csv as it was, and TensorBoard is told to forget what came after.
+An interrupted run has logged steps after its last checkpoint, and will log them again. So the
+checkpoint contains progress.csv, and later events of TensorBoard are purged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from textgym.storage.files import append, write_text
 
 
 class _ContinuedCSV(KVWriter):
-    """progress.csv, with the rows that are there already; whole rows, whatever happens.
+    """progress.csv, continued; a crash leaves whole rows.
 
-    A figure that is logged for the first time is a new column, for which the file is replaced.
+    A value that is logged for the first time is a new column, for which the file is rewritten.
 
     Args:
         path: The file.
@@ -64,11 +64,11 @@ class _ContinuedCSV(KVWriter):
             append(self._path, row.getvalue().encode())
 
     def close(self) -> None:
-        """Nothing is kept open between two rows."""
+        """Do nothing: the file is not open between two rows."""
 
 
 class _ContinuedTensorBoard(TensorBoardOutputFormat):
-    """TensorBoard's events, without those from a step on."""
+    """TensorBoard's events, where earlier ones from a step on are purged."""
 
     def __init__(self, folder: Path, forget_from: int) -> None:
         self.writer = SummaryWriter(log_dir=str(folder), purge_step=forget_from)
@@ -80,10 +80,10 @@ def open_logger(folder: Path, saved: Saved | None, resumes: bool) -> Logger:
 
     Args:
         folder: The run's folder.
-        saved: What a checkpoint knows of the run so far, which is to be in the logs.
-        resumes: Whether there may be more in them, which is to go: it will be logged again.
+        saved: The run as its last checkpoint has it; None without a checkpoint.
+        resumes: Whether the run is resumed, so that events after the checkpoint are purged.
     """
-    # At 0 it was evaluated; what is logged at a step belongs to the rollout that ended there.
+    # Step 0 is the evaluation; values at a step are of the rollout that ended there.
     forget_from = saved.steps + 1 if saved else 0
     board = (
         _ContinuedTensorBoard(folder, forget_from)

@@ -1,4 +1,4 @@
-"""What a run shows: progress and logged numbers during training, then a curve and sample texts."""
+"""Output of a run: progress and logs during training, then a learning curve and sample texts."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from textgym.storage.files import replacing, write_bytes
 
 
 class StepCounter(VecEnvWrapper):
-    """Counts environment steps, also those of an agent that calls nobody back.
+    """Counts environment steps, also of agents without callbacks.
 
     Attributes:
-        steps: Steps so far, those of all rows together.
+        steps: Steps so far, all rows together.
     """
 
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
-        self.reset_infos = venv.reset_infos  # A wrapper's own list stays empty.
+        self.reset_infos = venv.reset_infos  # SB3 fills the list of the inner environment alone.
         self.steps = 0
 
     def reset(self) -> Any:
@@ -49,18 +49,18 @@ class StepCounter(VecEnvWrapper):
         return self.venv.step_wait()
 
     def get_state(self) -> dict[str, Any]:
-        """For checkpoints."""
+        """The state for checkpoints."""
         return {"steps": self.steps}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore a state of `get_state`."""
         self.steps = state["steps"]
 
 
 class TrainingLog(BaseCallback):
-    """Progress bar, learning curve and logged numbers: one record per rollout.
+    """Progress bar, learning curve and logged values, one record per rollout.
 
-    It works with every algorithm of Stable-Baselines3, and logs what an algorithm has.
+    It works with every algorithm of Stable-Baselines3.
 
     Args:
         total_steps: Length of the training, for the progress bar.
@@ -88,7 +88,7 @@ class TrainingLog(BaseCallback):
             desc="training",
             unit=" tokens",
             unit_scale=True,
-            smoothing=0.0,  # Writing is fast and learning slow: only their average means anything.
+            smoothing=0.0,  # Rollouts are fast and updates slow: show the average of both.
             mininterval=0.5 if sys.stderr.isatty() else 20.0,
         )
         self._began, self._steps_before = time.perf_counter(), self.num_timesteps
@@ -104,7 +104,7 @@ class TrainingLog(BaseCallback):
         elapsed = time.perf_counter() - self._began
         written = self.num_timesteps - self._steps_before
         self.logger.record("time/tokens_per_second", written / elapsed)
-        buffer = self.locals.get("rollout_buffer")  # A DQN has none; the stats are our buffer's.
+        buffer = self.locals.get("rollout_buffer")  # DQN has none; SB3's own buffers have no stats.
         for name, value in getattr(buffer, "stats", {}).items():
             self.logger.record(f"rollout/{name}", value)
         if not self._ended:
@@ -117,20 +117,20 @@ class TrainingLog(BaseCallback):
         lengths = [info["episode"]["l"] for info in self._ended]
         self.logger.record("rollout/reward", reward)
         self.logger.record("rollout/response_tokens", float(np.mean(lengths)))
-        # An episode that was truncated has no verdict, and so neither terms nor a response.
-        judged = [info for info in self._ended if "reward_terms" in info]
-        for term in judged[0]["reward_terms"] if judged else ():
-            values = np.array([info["reward_terms"][term] for info in judged], np.float64)
+        # A truncated episode is not scored, and has neither terms nor a response.
+        scored = [info for info in self._ended if "reward_terms" in info]
+        for term in scored[0]["reward_terms"] if scored else ():
+            values = np.array([info["reward_terms"][term] for info in scored], np.float64)
             if not np.isnan(values).all():  # a term that does not apply to a text is NaN
                 self.logger.record(f"reward_terms/{term}", float(np.nanmean(values)))
-        if judged:
-            last = judged[-1]
+        if scored:
+            last = scored[-1]
             text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"
             self.logger.record("samples/last", text, exclude=("csv", "stdout", "log"))
         self._ended.clear()
 
     def close(self) -> None:
-        """End the progress bar. It never began if the agent did not call back."""
+        """Close the progress bar, if the agent has started it."""
         if self._bar is not None:
             self._bar.close()
 
@@ -171,15 +171,15 @@ def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
     names = ("prompt", "before", "reward_before", "after", "reward_after")
     rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    # A text may hold half of a surrogate pair, which UTF-8 has not, but JSON's escapes have.
+    # A text may have a lone surrogate, which UTF-8 cannot encode, but JSON's escapes can.
     data = "".join(lines).encode("utf-8", "backslashreplace")
     write_bytes(folder / "samples.jsonl", data)
 
 
 def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:
-    """Print some prompts with the text before and after training, and their rewards.
+    """Print some prompts with the texts before and after training, and their rewards.
 
-    There is one text where nothing was trained: both are the same evaluation.
+    If both are the same evaluation, because nothing was trained, there is one column of texts.
     """
     shown = {"response": before}
     if after is not before:

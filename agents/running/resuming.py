@@ -1,10 +1,10 @@
-"""How a run is saved while it trains, and goes on after an interruption.
+"""Checkpoints of a run during training, and resuming from them.
 
-Checkpoints hold the agent and its environment (:mod:`textgym.sb3.checkpoints`); what the run itself
-remembers goes with them: the evaluation before training, the curve and the logs so far. An agent
-takes part that is an on-policy algorithm of Stable-Baselines3, or an off-policy one with an
-`LMReplayBuffer`, or has ``get_state()`` and ``set_state(state)``
-(:mod:`textgym.sb3.checkpoints.model_state`): all that learn here do.
+Checkpoints contain the agent and its environment (:mod:`textgym.sb3.checkpoints`), and the state of
+the run: the evaluation before training, the curve and the logs so far. An agent can be resumed if
+it is an on-policy algorithm of Stable-Baselines3, or an off-policy one with an `LMReplayBuffer`, or
+has ``get_state()`` and ``set_state(state)`` (:mod:`textgym.sb3.checkpoints.model_state`). All
+agents here that learn can.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from textgym.errors import DataError, SettingsError
 from textgym.sb3 import Checkpoints, check_resumable, latest_checkpoint, load_checkpoint
 
 CHECKPOINT_EVERY = 20_000
-"""Environment steps between two checkpoints, where nobody says how many."""
+"""Default number of environment steps between two checkpoints."""
 
 PROGRESS = "progress.csv"
 
 
 class CheckpointSettings(Protocol):
-    """The settings that say what is saved."""
+    """The settings that checkpoints depend on."""
 
     resume: Path | None
     checkpoint_every: int | None
@@ -45,7 +45,7 @@ class CheckpointSettings(Protocol):
 
 @dataclass
 class Saved:
-    """What a checkpoint knows of a run, beside the agent and its environment.
+    """The state of a run in a checkpoint, apart from the agent and its environment.
 
     Attributes:
         before: The evaluation before training.
@@ -61,7 +61,7 @@ class Saved:
 
 
 class Saver:
-    """Trains an agent, saves it at intervals, and goes on where a run in the same folder was saved.
+    """Trains an agent with checkpoints, from the last one in the run's folder if there is one.
 
     Args:
         agent: The agent.
@@ -69,8 +69,8 @@ class Saver:
         log: Progress and curve, which are saved too.
 
     Attributes:
-        seconds: Duration of the training, interruptions not counted.
-        saves: Whether the run is saved.
+        seconds: Duration of the training without interruptions.
+        saves: Whether checkpoints are written.
         log: As given.
 
     Raises:
@@ -87,10 +87,10 @@ class Saver:
         self._resumed = False
 
     def open(self, folder: Path) -> Saved | None:
-        """Bring agent, environment and curve to where the last checkpoint of a folder has them.
+        """Restore agent, environment and curve from the last checkpoint of a folder.
 
         Returns:
-            What else it knows; None if there is none, so that the run starts from the beginning.
+            The rest of the checkpoint; None without a checkpoint, so that the run starts over.
         """
         self._folder = folder
         if latest_checkpoint(self._checkpoints) is None:
@@ -106,7 +106,7 @@ class Saver:
             return Saved(before, self._agent.num_timesteps, self.seconds, extra["progress"])
         except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(
-                f"{latest_checkpoint(self._checkpoints)} does not hold what a run saves "
+                f"{latest_checkpoint(self._checkpoints)} is not a checkpoint of a run "
                 f"({type(error).__name__}: {error}); if there is an older one in its folder, "
                 "delete this one"
             ) from error
@@ -116,7 +116,7 @@ class Saver:
 
         Args:
             before: The evaluation before training.
-            console: Where to say what Ctrl-C does.
+            console: Prints the effect of Ctrl-C.
 
         Returns:
             Whether it was interrupted.
@@ -141,7 +141,7 @@ class Saver:
             with _interruptible(checkpoints, console):
                 steps, others = self._settings.steps, {}
                 if isinstance(self._agent, OffPolicyAlgorithm):
-                    # In episodes: one line of the log for as many as are written side by side.
+                    # In episodes: one line of the log for as many as there are rows.
                     others["log_interval"] = self._agent.n_envs
                 if self._resumed:
                     steps = max(0, steps - self._agent.num_timesteps)
@@ -155,7 +155,7 @@ class Saver:
         return False
 
     def advice(self, name: str) -> str:
-        """How to go on with the run; empty where nothing was saved to go on from."""
+        """The command that resumes the run; empty without a checkpoint."""
         if latest_checkpoint(self._checkpoints) is None:
             return ""
         if not (Path(__file__).parents[1] / f"{name}.py").is_file():
@@ -169,17 +169,17 @@ class Saver:
 
 @contextmanager
 def _interruptible(checkpoints: Checkpoints | None, console: Console) -> Iterator[None]:
-    """Let Ctrl-C end the training where it can be saved; a second one ends it at once."""
+    """Let Ctrl-C stop the training after the current update; a second one stops it at once."""
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
-    # A shell lets its background jobs ignore Ctrl-C, which is meant for another.
+    # Background jobs of a shell ignore Ctrl-C.
     if checkpoints is None or not in_main or before == signal.SIG_IGN:
         yield
         return
 
     def stop(*_: Any) -> None:
         signal.signal(signal.SIGINT, before)
-        console.print("\nInterrupted: ending this update first. Ctrl-C again stops at once.")
+        console.print("\nInterrupted: finishing the current update. Ctrl-C again stops at once.")
         checkpoints.stop()
 
     signal.signal(signal.SIGINT, stop)
@@ -193,7 +193,7 @@ def _is_resumable(agent: Any, settings: CheckpointSettings) -> bool:
     """Whether an agent can be resumed.
 
     Raises:
-        SettingsError: If it cannot, but the settings ask for it, or they are impossible.
+        SettingsError: If it cannot, but the settings ask for it, or a setting is impossible.
     """
     every = settings.checkpoint_every
     if every is not None and every < 0:
@@ -204,7 +204,7 @@ def _is_resumable(agent: Any, settings: CheckpointSettings) -> bool:
         if "reset_num_timesteps" not in parameters:
             raise SettingsError(
                 f"a training by {type(agent).__name__} cannot be resumed: its learn() takes no "
-                "reset_num_timesteps, by which it would know that it goes on"
+                "reset_num_timesteps=False"
             )
     except (SettingsError, DataError) as error:
         if settings.resume is not None or every:

@@ -1,4 +1,4 @@
-"""The folder of a run and its run.json: what was run, with which settings, and what came of it."""
+"""The folder of a run and its run.json: agent, settings, versions and results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 
 MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads", "tuned_from"}
-"""Settings that a run may be resumed with other values of: they do not say what is trained."""
+"""Settings that may change when a run is resumed: they do not affect what is learned."""
 
 
 class FolderSettings(Protocol):
-    """The settings that a folder's name and record are made of."""
+    """The settings that determine a folder's name and record."""
 
     out: Path
     resume: Path | None
@@ -31,10 +31,10 @@ class FolderSettings(Protocol):
 
 
 def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
-    """Refuse to go on in a folder with another run than the one in it.
+    """Check that a run can be resumed with these settings.
 
     Raises:
-        SettingsError: If the run in it is another agent's, has other settings, or is complete.
+        SettingsError: If it is the run of another agent, has other settings, or is complete.
     """
     record = read_record(folder)
     if record["agent"] != name:
@@ -45,12 +45,12 @@ def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
     theirs = record["settings"]
     contradicting = [
         f"--{key.replace('_', '-')} {value} (it has {theirs[key]})"
-        for key, value in plain_settings(settings).items()
+        for key, value in settings_as_json(settings).items()
         if key not in MAY_CHANGE and key in theirs and theirs[key] != value
     ]
     if contradicting:
         raise SettingsError(
-            f"--resume {folder}: the run has settings of its own, which contradict "
+            f"--resume {folder}: the settings of the run contradict "
             f"{', '.join(contradicting)}; leave these flags out, or start a new run"
         )
     if settings.steps < theirs["steps"]:
@@ -61,13 +61,13 @@ def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
     results = record.get("results")
     if results and not results["interrupted"] and settings.steps <= results["steps"]:
         raise SettingsError(
-            f"--resume {folder}: the run is complete, with {results['steps']:,} steps; to train "
-            "on, give --steps more than that"
+            f"--resume {folder}: the run is complete, with {results['steps']:,} steps; to continue "
+            "the training, give more --steps than that"
         )
 
 
 def new_folder(settings: FolderSettings, name: str) -> Path:
-    """A folder for the run; never one that exists."""
+    """Make a new folder for the run."""
     task = settings.env_id.rpartition("/")[2]
     stem = f"{task}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1000):
@@ -80,8 +80,8 @@ def new_folder(settings: FolderSettings, name: str) -> Path:
     raise FileExistsError(f"{settings.out / stem} and 999 more exist")
 
 
-def plain_settings(settings: Any) -> dict[str, Any]:
-    """Settings as run.json holds them, with the environment resolved."""
+def settings_as_json(settings: Any) -> dict[str, Any]:
+    """Settings as values of JSON, as in run.json, with the default environment resolved."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
     return {**plain, "env": settings.env_id}
 
@@ -89,11 +89,11 @@ def plain_settings(settings: Any) -> dict[str, Any]:
 def write_record(
     folder: Path, name: str, settings: FolderSettings, results: dict[str, Any] | None = None
 ) -> None:
-    """Write run.json: what was run, and, when it is over, what came of it."""
+    """Write run.json: agent, settings and versions, and after the run its results."""
     packages = ("gymnasium", "numpy", "stable-baselines3", "torch", "transformers")
     record = {
         "agent": name,
-        "settings": {**plain_settings(settings), "resume": None},
+        "settings": {**settings_as_json(settings), "resume": None},
         **({"results": results} if results else {}),
         "versions": {"textgym": textgym.__version__, **{name: version(name) for name in packages}},
         "python": platform.python_version(),
@@ -105,7 +105,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read run.json.
 
     Raises:
-        SettingsError: If it is not there, or not whole.
+        SettingsError: If it is missing or incomplete.
     """
     try:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
@@ -113,17 +113,17 @@ def read_record(folder: Path) -> dict[str, Any]:
             raise TypeError("agent or settings are of another type")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
-            f"--resume {folder}: this is no folder of a run ({type(error).__name__}: {error}); "
+            f"--resume {folder}: this is not a folder of a run ({type(error).__name__}: {error}); "
             "give the one that the run printed, such as runs/Sentiment-v0-ppo-20260101-120000"
         ) from error
     return record
 
 
 def settings_of_run(folder: Path, defaults: Any) -> Any:
-    """The settings that a run was started with, as an object like the defaults.
+    """The settings that a run was started with, in the class of the defaults.
 
     Raises:
-        SettingsError: If the folder is no run's, or that of an agent with other settings.
+        SettingsError: If it is not the folder of a run, or the agent has no such settings.
     """
     record = read_record(folder)
     names = {field.name for field in dataclasses.fields(defaults)}
@@ -139,7 +139,7 @@ def settings_of_run(folder: Path, defaults: Any) -> Any:
         for key, value in record["settings"].items()
         for default in [getattr(defaults, key)]
     }
-    # Earlier versions trained on all prompts.
+    # Earlier versions held no prompts out.
     if "eval_share" in names and "eval_share" not in record["settings"]:
         settings = record["settings"]
         has_own = settings.get("prompts") or settings.get("env_kwargs", {}).get("prompts")

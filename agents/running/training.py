@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.running.run import RunSettings
-from agents.running.validation import above, at_least, within
-from textgym.sb3 import LMRolloutBuffer
+from agents.running.validation import above, at_least
 
 
 @dataclass
@@ -51,40 +50,3 @@ class PolicyGradientSettings(TrainingSettings):
         if self.kl_coef == 0:
             return {"kl_coef": 0.0, "kl_target": None, "reference": None}
         return {"kl_coef": self.kl_coef, "kl_target": self.kl_target, "reference": lm}
-
-
-@dataclass
-class ActorCriticSettings(PolicyGradientSettings):
-    """Settings of an agent that learns from rollouts of so many steps, with a value function."""
-
-    n_steps: int = 32
-    """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
-    gamma: float = 1.0
-    """Discount. A text is judged as a whole, so its first token counts as much as its last."""
-    gae_lambda: float = 0.97
-    """Trade-off of the advantage estimate: 1 is Monte Carlo, 0 trusts the value function."""
-    whole_episodes: bool = True
-    """Learn from a text when it is over, and from all of it, also what earlier rollouts wrote.
-    Without: from what each rollout has of it, with the value function's guess for the rest."""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        super().__post_init__()
-        at_least(1, n_steps=self.n_steps)
-        within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
-
-    def rollouts(self, lm: str) -> dict[str, Any]:
-        """Arguments that the on-policy algorithms of Stable-Baselines3 have in common.
-
-        Args:
-            lm: The language model to train, from which the KL divergence is measured.
-        """
-        return {
-            "learning_rate": self.lr,
-            "n_steps": self.n_steps,
-            "gamma": self.gamma,
-            "gae_lambda": self.gae_lambda,
-            "rollout_buffer_class": LMRolloutBuffer,
-            "rollout_buffer_kwargs": {**self.penalty(lm), "whole_episodes": self.whole_episodes},
-            "device": self.device,
-        }

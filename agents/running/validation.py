@@ -1,6 +1,6 @@
-"""What agents refuse: numbers that settings must not have, and episodes without a verdict.
+"""Checks of settings and of episodes.
 
-Numbers are told by the names of their flags. None is no number, and passes.
+Errors name the flag of a setting. None is always accepted.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from textgym.errors import SettingsError
 
 
 def at_least(low: float, **settings: float | None) -> None:
-    """Refuse settings below a limit, and those that are not a number.
+    """Check that settings are numbers of at least `low`.
 
     Raises:
-        SettingsError: If there is one.
+        SettingsError: If one is below it, or NaN.
     """
     for name, value in settings.items():
         if value is not None and not value >= low:
@@ -23,10 +23,10 @@ def at_least(low: float, **settings: float | None) -> None:
 
 
 def above(low: float, **settings: float | None) -> None:
-    """Refuse settings that are not above a limit.
+    """Check that settings are numbers above `low`.
 
     Raises:
-        SettingsError: If there is one.
+        SettingsError: If one is not.
     """
     for name, value in settings.items():
         if value is not None and not value > low:
@@ -34,10 +34,10 @@ def above(low: float, **settings: float | None) -> None:
 
 
 def within(low: float, high: float, **settings: float | None) -> None:
-    """Refuse settings outside of an interval.
+    """Check that settings are numbers from `low` to `high`.
 
     Raises:
-        SettingsError: If there is one.
+        SettingsError: If one is outside of the interval.
     """
     for name, value in settings.items():
         if value is not None and not low <= value <= high:
@@ -45,25 +45,25 @@ def within(low: float, high: float, **settings: float | None) -> None:
 
 
 def cut_off(infos: Iterable[Mapping[str, Any]], agent: str) -> None:
-    """Refuse ended episodes whose texts were not judged: a reward of 0 would be none of theirs.
+    """Check that no episode was truncated: its text was not scored, so its reward is not known.
 
     Args:
-        infos: What the environment told with the last step of each.
-        agent: Whose learning takes whole texts.
+        infos: The infos of the episodes' last steps.
+        agent: The algorithm that learns from whole texts, for the message.
 
     Raises:
-        SettingsError: If a step limit of the user's own has cut one off.
+        SettingsError: If a step limit has truncated one.
     """
     if any(info.get("TimeLimit.truncated", False) for info in infos):
         raise SettingsError(
-            f"a step limit has cut a text off before it was judged, and {agent} learns from whole "
-            "texts; make the environment without max_episode_steps (the budget max_new_tokens "
-            "ends texts, and they are judged), or use agents.ppo"
+            f"a step limit has cut a text off before it was scored, and {agent} learns from whole "
+            "texts; make the environment without max_episode_steps (texts that reach the budget "
+            "max_new_tokens are scored), or use agents.ppo"
         )
 
 
 def unknown_device(device: str) -> None:
-    """Refuse a device that is not there; Stable-Baselines3 would take the CPU without a word.
+    """Check that torch can use a device; Stable-Baselines3 would silently use the CPU instead.
 
     Raises:
         SettingsError: If torch cannot use it.

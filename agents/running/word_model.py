@@ -1,8 +1,7 @@
-"""The language model to start from: the one that is asked for, or a new one for a few words.
+"""The language model that training starts from: a given one, or a new one for a closed vocabulary.
 
-A closed vocabulary (``tokenizer=["good", "bad"]``) has tokens that no pretrained model knows. A
-small GPT-2 with random weights does for it what a network with random weights does in any other
-environment.
+No pretrained model has the tokens of a closed vocabulary (``tokenizer=["good", "bad"]``). Training
+then starts from a small GPT-2 with random weights.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 WORD_MODELS = "word-models"
-"""Folder of the models that are made here."""
+"""Name of the folder of these models."""
 
 
 def starting_model(venv: VecEnv, lm: str | None, seed: int, out: Path) -> str:
-    """Name the language model that an agent starts from, and make it if need be.
+    """The name of the language model that an agent starts from, which is created if necessary.
 
     Args:
         venv: The agent's environment.
-        lm: The name that the user gave. None is ``"textgym/tiny"``, or for a closed vocabulary a
-            new model of its words.
+        lm: The name that the user gave; None for ``"textgym/tiny"``, or for a new model of the
+            words of a closed vocabulary.
         seed: Seed of a new model's weights.
-        out: A new model is written to a folder below this one, or found there.
+        out: A new model is written to a subfolder of this one, or found there.
 
     Returns:
         A name or path for `textgym.sb3.LMPolicy`.
@@ -42,9 +41,9 @@ def starting_model(venv: VecEnv, lm: str | None, seed: int, out: Path) -> str:
         return TINY
     assert venv.observation_space.shape is not None
     width = venv.observation_space.shape[0]
-    # Everything that the weights depend on is in the name, so that equal names are equal models.
+    # The name has everything that the weights depend on, so equal names are equal models.
     name = f"{tokenizer.vocab_size}-words-{tokenizer.content_hash()}-{width}-seed{seed}"
-    # A saved agent finds its model by this name: absolute, it does so from any folder.
+    # Absolute, so that a saved agent finds its model from any folder.
     folder = (out / WORD_MODELS / name).resolve()
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,17 +52,17 @@ def starting_model(venv: VecEnv, lm: str | None, seed: int, out: Path) -> str:
             write_word_model(tokenizer, width, seed, made)
             try:
                 made.rename(folder)
-            except OSError:  # Another run was faster, with the same model.
+            except OSError:  # Another run has written the same model.
                 if not folder.is_dir():
                     raise
     return str(folder)
 
 
 def write_word_model(words: WordTokenizer, width: int, seed: int, folder: Path) -> None:
-    """Write a GPT-2 of some 100,000 random weights, with a word-level tokenizer.
+    """Write a GPT-2 with about 100,000 random weights, and a word-level tokenizer.
 
     Args:
-        words: The vocabulary; the model's has the same ids.
+        words: The vocabulary; the model has the same ids.
         width: Longest text in tokens.
         seed: Seed of the weights. Global random state is not touched.
         folder: The folder of the checkpoint.
@@ -83,7 +82,7 @@ def write_word_model(words: WordTokenizer, width: int, seed: int, folder: Path) 
         n_embd=64,
         n_layer=2,
         n_head=2,
-        # What stands before an empty text has to be some token.
+        # The start of an empty text has to be a token.
         bos_token_id=words.eos_id or 0,
         eos_token_id=words.eos_id,
         # Tied, a random model would repeat its last word.

@@ -30,7 +30,7 @@ from agents.running.environments import make_env
 from agents.running.evaluation import Evaluation, evaluate
 from agents.running.report import StepCounter
 from agents.running.run import RunSettings
-from agents.running.run_record import plain_settings
+from agents.running.run_record import settings_as_json
 from agents.running.tuned import Tuned, tuned_settings
 from agents.running.validation import unknown_device
 from benchmarks.studies.candidates import Candidate, load_candidate
@@ -147,7 +147,7 @@ def describe(cell: Cell) -> Record:
     """
     candidate = load_candidate(cell.agent)
     settings = settings_of(cell, candidate)
-    plain = plain_settings(settings)
+    plain = settings_as_json(settings)
     return {
         "version": FORMAT,
         "suite": cell.suite,

@@ -171,7 +171,7 @@ def test_a_loaded_agent_writes_nothing_without_its_masks(tmp_path: Path) -> None
     agent.save(tmp_path / "model")
     loaded = maskable_ppo.MaskedWriter.load(tmp_path / "model", device="cpu")
     obs = venv.reset()
-    with pytest.raises(SettingsError, match="does not know which they are"):
+    with pytest.raises(SettingsError, match="give action_masks"):
         loaded.predict(obs)
     only_c = np.arange(7) == 2
     assert loaded.predict(obs, action_masks=np.tile(only_c, (4, 1)))[0].tolist() == [2] * 4
@@ -181,7 +181,7 @@ def test_a_loaded_agent_writes_nothing_without_its_masks(tmp_path: Path) -> None
     assert len(set(written.tolist())) > 3
     plain = make_vec_env("TextGen-v0", 4, **{**arguments, "wrapper": None})
     free = maskable_ppo.MaskedWriter.load(tmp_path / "model", env=plain, device="cpu")
-    with pytest.raises(SettingsError, match="does not know which they are"):
+    with pytest.raises(SettingsError, match="give action_masks"):
         free.predict(obs)
 
 

@@ -116,7 +116,7 @@ def test_a_crash_before_the_first_checkpoint(
         with pytest.raises(CrashError):
             start("ppo", tmp_path)
     folder = command("ppo", "--resume", str(next(tmp_path.glob("TextGen*"))))
-    assert "begins anew" in capsys.readouterr().out
+    assert "no checkpoint yet" in capsys.readouterr().out
     assert_same_run(folder, whole())
 
 

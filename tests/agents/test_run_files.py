@@ -94,7 +94,7 @@ def test_a_damaged_record_is_named(
 ) -> None:
     (tmp_path / "run.json").write_text(text)
     message = refused(capsys, "--resume", str(tmp_path))
-    assert f"--resume {tmp_path}: this is no folder of a run" in message
+    assert f"--resume {tmp_path}: this is not a folder of a run" in message
 
 
 def rewrite(path: Path, change: Any) -> None:

@@ -1,4 +1,4 @@
-"""Scores of summaries by hand, and against an independent implementation."""
+"""The judge of summaries against scores worked out by hand, and against a second judge."""
 
 import re
 from itertools import pairwise
@@ -15,6 +15,7 @@ from textgym.tasks.summarize.grammar import LINKS, MEANINGS, OPENERS, clauses
 from textgym.tasks.summarize.reader import important, read
 from textgym.tasks.summarize.task import Summarize
 from textgym.tasks.summarize.world import CHAINS
+from textgym.testing import check_task
 
 LOSE = ["lose", "Tom", "ring", "", ""]
 FIND = ["find", "Anna", "ring", "", "barn"]
@@ -25,6 +26,10 @@ WANT = ["want steal", "Leo", "ring", "", ""]
 ROW = {"prompt": "", "reference": "", "budget": 17, "facts": [LOSE, FIND, SELL],
        "others": [SANG, SPOON, WANT]}  # fmt: skip
 ORACLE = " Tom lost the ring. Anna found it in the barn and sold it to Leo."
+
+
+def test_contract():
+    check_task(Summarize, n=60)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ ORACLE = " Tom lost the ring. Anna found it in the barn and sold it to Leo."
         (" Tom lost the ring, and later Anna found it. He sang a song.",
          [LOSE, ["find", "Anna", "ring", "", ""], SANG]),
         (" Leo mended the spoon and wanted to steal the ring.", [SPOON, WANT]),
-        # Two verbs with one object, "but", and possessives.
+        # Two verbs with one object, "but", and whose a thing is.
         (" Anna found and sold the ring to Leo.", [["find", "Anna", "ring", "", ""], SELL]),
         (" Tom lost the ring, but Anna quietly found, mended and then sold it to Leo.",
          [LOSE, ["find", "Anna", "ring", "", ""], ["mend", "Anna", "ring", "", ""], SELL]),
@@ -66,7 +71,7 @@ ORACLE = " Tom lost the ring. Anna found it in the barn and sold it to Leo."
          [["walk", "Leo", "", "", "hall"], ["rest", "Leo", "", "", "hall"]]),
     ],
 )  # fmt: skip
-def test_facts_by_hand(text, facts):
+def test_what_a_text_tells(text, facts):
     assert read(text) == (facts, 0)
 
 
@@ -125,7 +130,7 @@ def test_facts_by_hand(text, facts):
         " Facts: lose Tom ring.",
     ],
 )
-def test_ungrammatical_texts(text):
+def test_no_english(text):
     facts, faults = read(text)
     assert facts == []
     assert faults >= 1
@@ -139,7 +144,7 @@ def test_every_opening_is_understood():
 
 
 def test_every_clause_fills_its_roles_from_the_text():
-    """A clause has a person, thing or place for each role; the subject may be omitted."""
+    """A clause names as many people, things and places as it has roles; a subject may be unsaid."""
     entities = {"N", "H", "M", "T", "P", "Z", "it"}
     for symbols, clause in clauses().items():
         parts = sum(word in entities for word in symbols.split())
@@ -160,7 +165,7 @@ def test_every_clause_fills_its_roles_from_the_text():
         (" Tom lost the ring. Anna sold it to Leo.", 2 * 2 / (2 + 3)),
         # Parts of facts: half of each.
         (" The ring was lost. Anna found it.", 2 * 1 / (2 + 3)),
-        # A true but unimportant fact, and a false one.
+        # What is true but of no importance, and what is not true.
         (" Tom lost the ring. He sang a song.", 2 * 1 / (2 + 3)),
         (" Tom lost the ring. He mended the spoon.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the ring. Leo wanted to steal it.", 2 * 1 / (2 + 3)),
@@ -173,7 +178,7 @@ def test_every_clause_fills_its_roles_from_the_text():
         (" Tom lost the ring. The ring was lost.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the ring. He sang a song. He sang a song.", 2 * 1 / (3 + 3) / 2.5),
         (" Anna found a ring in the barn. Tom lost it.", 2 * 1 / (2 + 3) / 2.5),
-        # An ungrammatical and an incomplete sentence.
+        # No sentence, and one that breaks off.
         (" Tom lost the ring. Yes indeed.", 2 * 1 / (1 + 3) / 2.5),
         (" Tom lost the ring. Then Anna", 2 * 1 / (1 + 3) / 2.5),
         (" Tom lost the ring. a b c d e f g h.", 2 * 1 / (1 + 3) / 4),
@@ -190,7 +195,7 @@ def test_scores_by_hand(text, expected):
 
 
 def test_short_summaries_in_other_words_are_as_good():
-    """Summaries of which a reviewer found that their scores were too low."""
+    """Sentences in which a reviewer found that a good summary was worth little."""
     one, other, last = Summarize(1).item(0), Summarize(1).item(4), Summarize(3).item(0)
     score = Summarize(1).score
     assert score(" Helen hid a drum in the library. Hugo found and broke it.", one) == 1
@@ -202,7 +207,7 @@ def test_short_summaries_in_other_words_are_as_good():
     assert score(other["reference"].replace("the drum", "his drum"), other) == 1
 
 
-def test_a_find_may_name_the_hiding_place():
+def test_a_find_may_be_told_with_the_hiding_place():
     hide, find = ["hide", "Tom", "ring", "", "barn"], ["find", "Anna", "ring", "", ""]
     row = {**ROW, "facts": [hide, find]}
     for place, expected in (("", 1), (" in the barn", 1), (" in the hall", 2 / 4 / 2.5)):
@@ -210,7 +215,7 @@ def test_a_find_may_name_the_hiding_place():
         assert Summarize(1).score(text, row) == pytest.approx(expected)
 
 
-# An independent implementation: facts written with other templates, scored by the definition.
+# A second judge: facts are picked, written down with other templates, and scored by the definition.
 
 TRUE = [LOSE, FIND, SELL]
 PART = [["lose", "", "ring", "", ""], ["find", "Anna", "ring", "", ""],
@@ -249,7 +254,7 @@ def written(fact, passive):
 
 
 def judged(facts):
-    """The score by its definition, for unambiguous facts of ROW."""
+    """The score by its definition, for facts about which ROW leaves no doubt."""
     last, credit, faults = -1, 0.0, 0
     for index, fact in enumerate(facts):
         fits = [
@@ -289,7 +294,8 @@ def rows(level, count, seed=0):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_stories_have_the_facts_of_the_row(level):
+def test_stories_tell_what_the_row_says(level):
+    """The reader, which knows nothing of the plot, finds the row's facts in the prompt."""
     _, some = rows(level, 500)
     for row in some:
         told, faults = read(" " + row["prompt"].split("\n")[1])
@@ -301,7 +307,7 @@ def test_stories_have_the_facts_of_the_row(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_stories_are_consistent(level):
+def test_stories_can_have_happened(level):
     _, some = rows(level, 500)
     for row in some:
         holder, gone, broken = None, False, False
@@ -323,7 +329,7 @@ def test_stories_are_consistent(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_corruptions_lower_the_score(level):
+def test_a_corruption_costs(level):
     task, some = rows(level, 200)
     for row in some:
         text, facts = row["reference"], row["facts"]
@@ -362,7 +368,7 @@ def test_other_words_for_the_same_facts_are_as_good(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_copying_scores_low(level):
+def test_copying_does_not_pay(level):
     task, some = rows(level, 300)
     rng = np.random.default_rng(0)
     means = {}
@@ -385,7 +391,7 @@ def test_copying_scores_low(level):
 
 @pytest.mark.parametrize("level", Summarize.levels)
 def test_documents_are_fluent_and_mediocre(level):
-    task, scores, whole = Summarize(level), [], 0
+    scores, whole, task = [], 0, Summarize(level)
     for row, text in split_documents(task, 500):
         assert read(text).faults == 0, text
         scores.append(task.score(text, row))
@@ -485,7 +491,7 @@ def test_several_references():
         {},
     ],
 )
-def test_other_rows_are_unchanged(row):
+def test_other_rows_stay_as_they_are(row):
     assert Summarize(1).convert(row) is row
 
 

@@ -1,1 +1,1 @@
-"""Sources of prompts: tasks, lists, files, data sets, functions, and mixtures of them."""
+"""Where prompts come from: tasks, lists, files, data sets, and mixtures of them."""

@@ -1,9 +1,10 @@
-"""Sources of rows: the interface, and the sources of tasks and functions.
+"""Where prompts come from: a :class:`Source` of rows.
 
 A row is a dictionary with a ``"prompt"`` (str) and any other columns (``"reference"``, ...), which
-reward functions receive. A source is either a finite list, sampled with replacement, or an endless
-generator. A draw depends only on the random generator passed to it. The environment tokenizes and
-truncates the prompts.
+reward functions receive. A source is either a finite list that is drawn from with replacement, or
+an endless generator. Either way a draw depends on nothing but the generator that it is given.
+
+What this module does not do: tokenize, or cut prompts to size (the environment does).
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from textgym.tokenization import Tokenizer
 Convert: TypeAlias = Callable[[Row], Row]
 
 _MAX_DRAWS = 10_000
-"""Attempts to draw a prompt on the requested side of a split from a function."""
+"""Draws in search of a prompt of the right side before a function is given up."""
 
 
 class Source(ABC):
-    """A source of rows to start episodes from.
+    """Rows to start episodes from.
 
     Attributes:
-        name: The origin of the rows, for error messages.
-        seed_key: Mixed into every seed, so that tasks do not share random numbers. Independent of
-            file paths, so that a seed draws the same rows on every machine.
+        name: Where the rows come from, for error messages.
+        seed_key: Part of every seed, so that no two tasks share their random numbers. It does not
+            depend on paths: the same seed draws the same rows on every machine.
         size: Number of rows, or None for an endless source.
-        repeatable: Whether a row only depends on the generator or the index. If False, reading a
-            row may change the next.
+        repeatable: False where a row may depend on more than the generator or the index, and a look
+            at one may change the next.
     """
 
     name: str
@@ -46,42 +47,42 @@ class Source(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Row:
-        """Draw a random row."""
+        """A random row."""
 
     @abstractmethod
     def item(self, index: int) -> Row:
-        """Return the row at an index, the same in every call.
+        """The row of one index: always the same one.
 
         Raises:
-            DataError: If there is no such row.
+            DataError: If a finite source has no such row.
         """
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """Default of ``max_prompt_tokens`` for this source, or None for the general default."""
+        """Tokens to allow for a prompt where nobody says how many; None: the usual default."""
         return None
 
     def complete_row(self, row: Row) -> Row:
-        """Add the columns that the default reward needs to a user's row."""
+        """Complete a row that did not come from this source, so that its reward can judge it."""
         return row
 
     def default_reward(self) -> RewardSpec:
-        """The reward used if the user does not pass one.
+        """What to score with when the user names no reward.
 
-        By default similarity to the reference if there is one, else the share of distinct bigrams.
+        Similarity to the reference where there is one, else the share of distinct bigrams.
         """
         return "edit_similarity" if "reference" in self.item(0) else "distinct"
 
     def lists(self) -> list[FiniteSource]:
-        """The finite sources that this source draws from."""
+        """The finite lists of rows that this source draws from."""
         return []
 
 
 class FiniteSource(Source):
-    """A finite source, whose rows can be checked in advance.
+    """A source that has an end: its rows can be looked at one by one before they are drawn.
 
     Attributes:
         size: Number of rows.
-        skipped: The reason for each row that was left out.
+        skipped: The rows that were left out, each with the reason.
     """
 
     size: int
@@ -89,27 +90,27 @@ class FiniteSource(Source):
 
     @abstractmethod
     def place(self, index: int) -> str:
-        """The name of a row in error messages."""
+        """How errors name the row of an index."""
 
     @abstractmethod
     def checked(self) -> Sequence[int]:
-        """The indices of the rows that were checked at construction."""
+        """The indices of the rows that were looked at when the source was made."""
 
     @abstractmethod
     def leave_out(self, reasons: Mapping[int, str]) -> None:
-        """Remove rows, given as reasons by index.
+        """Leave out some rows, by index, each for a reason.
 
         Raises:
             DataError: If no row is left.
         """
 
     def lists(self) -> list[FiniteSource]:
-        """This source."""
+        """This one."""
         return [self]
 
 
 class Table(Protocol):
-    """A sequence of rows with a length and integer indices: a list, a ``datasets.Dataset``, ..."""
+    """What has a length and integer indices, such as a list or a ``datasets.Dataset``."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -119,14 +120,14 @@ class Table(Protocol):
 
 
 class CallableSource(Source):
-    """An endless source: ``function(rng)`` generates a row or a prompt.
+    """An endless source: ``function(rng)`` makes a row (or a prompt) from a generator.
 
     Args:
         function: The function.
-        name: Its name in errors.
-        convert: Converts its rows into a task's format.
-        held_out: A share of the prompts, selected by hash, and whether the source draws from that
-            share (True) or from the rest (False). None draws from all.
+        name: What to call it in errors.
+        convert: Brings what it makes into a task's form.
+        held_out: A share of the prompts, by hash, and whether the source draws from the share
+            (True) or from the rest.
     """
 
     seed_key = "function"
@@ -146,10 +147,10 @@ class CallableSource(Source):
         self._held_out = held_out
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """Generate the next row on this side of the split.
+        """The next row that the function makes, on its side of the division.
 
         Raises:
-            DataError: If the function raises, does not return a row, or finds none on this side.
+            DataError: If the function raises or returns no row, or none of that side.
         """
         for _ in range(_MAX_DRAWS):
             row = self._make(rng)
@@ -160,8 +161,8 @@ class CallableSource(Source):
                 return row
         raise DataError(
             f"{self.name}: none of {_MAX_DRAWS} prompts belongs to this side of eval_share="
-            f"{share}; generate more varied prompts, pass separate evaluation prompts, or disable "
-            "the split (eval_share=None, or --eval-share 0 for an agent)"
+            f"{share}; make more varied prompts, pass evaluation prompts of their own, or no share "
+            "(eval_share=None, or --eval-share 0 for an agent)"
         )
 
     def _make(self, rng: np.random.Generator) -> Row:
@@ -172,10 +173,10 @@ class CallableSource(Source):
                 f"{self.name} raised {type(error).__name__}: {error}; a prompt function takes a "
                 "numpy Generator and returns a dictionary with a 'prompt'"
             ) from error
-        return read_row(made, f"the value returned by {self.name}", self._convert)
+        return read_row(made, f"what {self.name} returned", self._convert)
 
     def item(self, index: int) -> Row:
-        """Generate the row of the index-th seed."""
+        """The row that the function makes from the index-th seed."""
         seeds = np.random.SeedSequence(
             [zlib.crc32(self.seed_key.encode()), natural_index(self, index)]
         )
@@ -193,15 +194,15 @@ class TaskSource(Source):
         self.seed_key = f"{task.id}:{task.level}"
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """Sample a row of the task's split."""
+        """A random row of the task's split."""
         return self.task.sample(rng)
 
     def item(self, index: int) -> Row:
-        """Return a row of the task's split by index."""
+        """The index-th row of the task's split."""
         return self.task.item(natural_index(self, index))
 
     def complete_row(self, row: Row) -> Row:
-        """Let the task parse the prompt."""
+        """Let the task read its columns out of the prompt."""
         return _completed(self.task, row)
 
     def default_reward(self) -> RewardSpec:
@@ -210,17 +211,17 @@ class TaskSource(Source):
 
 
 class CompletedSource(Source):
-    """Rows of another source, completed with the columns that a task's score needs.
+    """Rows of another source, judged by a task: each is given the columns that its score reads.
 
     Args:
-        source: The source of the rows.
-        task: The task that completes and judges them.
-        judged: Whether the task's reward is used. If so, one row for each set of columns is judged
-            at construction, or the first row of an endless source.
-        skip: Leave out rows that the task cannot judge, instead of raising.
+        source: Where the rows come from.
+        task: What judges them.
+        judged: Whether it is the task's reward that is used; then a row of each form is tried, of
+            an endless source the first row.
+        skip: Leave out the rows of lists that the task cannot judge.
 
     Raises:
-        DataError: If the source cannot generate its first row.
+        DataError: If the source cannot make its first row.
         TaskError: If the task cannot judge a row.
     """
 
@@ -231,57 +232,57 @@ class CompletedSource(Source):
         self.repeatable = source.repeatable
         self._source = source
         self._task = task
-        # Detect a missing column before the first episode, not at its end.
-        for rows in source.lists():
-            self._check_rows(rows, judged, skip)
+        # A column that is missing shows before the first episode, not at its end.
+        for one in source.lists():
+            self._try_forms(one, judged, skip)
         self.size = source.size
         row = self.item(0)
         if judged:
-            self._judge(row)
+            self._try(row)
 
-    def _judge(self, row: Row) -> None:
+    def _try(self, row: Row) -> None:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         if self._task.max_turns > 1:
             columns |= {"turns": [[""]], "replies": [[]]}
         columns |= {"completion_ids": [[]], "finish_reason": ["length"]}
         self._task.reward([user_text(row["prompt"])], [""], **columns)
 
-    def _check_rows(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
-        """Judge one row for each set of columns and types of their values."""
-        errors: dict[frozenset[tuple[str, type]], TaskError | None] = {}
-        reasons: dict[int, str] = {}
+    def _try_forms(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
+        """Try one row of each form: of each set of columns and of types of their values."""
+        verdicts: dict[frozenset[tuple[str, type]], TaskError | None] = {}
+        bad: dict[int, str] = {}
         for index in rows.checked():
             row = _completed(self._task, rows.item(index))
             form = frozenset((name, type(value)) for name, value in row.items())
-            if form not in errors:
-                errors[form] = None
+            if form not in verdicts:
+                verdicts[form] = None
                 try:
                     if judged:
-                        self._judge(row)
+                        self._try(row)
                 except TaskError as error:
-                    errors[form] = TaskError(f"{rows.place(index)}: {error}")
-            problem = errors[form]
-            if problem is not None and not skip:
-                raise problem
-            if problem is not None:
-                reasons[index] = str(problem)
-        if reasons:
-            rows.leave_out(reasons)
+                    verdicts[form] = TaskError(f"{rows.place(index)}: {error}")
+            found = verdicts[form]
+            if found is not None and not skip:
+                raise found
+            if found is not None:
+                bad[index] = str(found)
+        if bad:
+            rows.leave_out(bad)
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """Draw a random row of the source, completed by the task."""
+        """A random row of the source."""
         return _completed(self._task, self._source.draw(rng))
 
     def item(self, index: int) -> Row:
-        """Return the source's row at an index, completed by the task."""
+        """The source's row of one index."""
         return _completed(self._task, self._source.item(index))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """The source's default."""
+        """What the source says."""
         return self._source.prompt_budget(tokenizer)
 
     def complete_row(self, row: Row) -> Row:
-        """Let the task parse the prompt."""
+        """Let the task read its columns out of the prompt."""
         return _completed(self._task, row)
 
     def default_reward(self) -> RewardSpec:
@@ -289,12 +290,12 @@ class CompletedSource(Source):
         return TaskReward(self._task)
 
     def lists(self) -> list[FiniteSource]:
-        """The finite sources of the source."""
+        """Those of the source."""
         return self._source.lists()
 
 
 class TaskReward:
-    """A task's reward as a reward function named ``score``."""
+    """A task's reward as a reward function with a name of its own."""
 
     def __init__(self, task: Task) -> None:
         self.name = "score"
@@ -308,7 +309,7 @@ class TaskReward:
 
 
 def _completed(task: Task, row: Row) -> Row:
-    """Complete a row, with the user's text as the prompt if the prompt is a list of messages."""
+    """The row with the columns that a task reads out of what the user says in the prompt."""
     prompt = row["prompt"]
     if isinstance(prompt, str):
         return task.complete_row(row)
@@ -316,23 +317,23 @@ def _completed(task: Task, row: Row) -> Row:
 
 
 def read_row(value: Any, where: str, convert: Convert | None) -> Row:
-    """Convert a raw row of a data set to the form ``{"prompt": str, ...}``."""
+    """A row in the form ``{"prompt": str, ...}``, of a data set's raw one."""
     if convert is not None and isinstance(value, Mapping):
         try:
             value = convert(dict(value))
         except Exception as error:
             raise DataError(
-                f"{where} cannot be converted for this task ({type(error).__name__}: {error}); "
+                f"{where} cannot be read in this task's form ({type(error).__name__}: {error}); "
                 "check its columns against the formats in the task's documentation"
             ) from error
     return as_row(value, where)
 
 
 def natural_index(source: Source, index: int) -> int:
-    """Check that an index of an endless source is not negative.
+    """The index, if a row can have it.
 
     Raises:
-        DataError: If it is.
+        DataError: If it is negative.
     """
     if index < 0:
         raise DataError(f"{source.name} has no row {index}; indices start at 0")
