@@ -232,7 +232,7 @@ def test_unknown_names() -> None:
 
 
 def test_what_cannot_be_judged() -> None:
-    with pytest.raises(RewardError, match="there are no completions"):
+    with pytest.raises(RewardError, match=r"^evaluate: completions"):
         evaluate([])
     with pytest.raises(RewardError, match="'reference' has 1 values for 2 completions"):
         evaluate(["a", "b"], references=["a"])
@@ -246,5 +246,5 @@ def test_what_cannot_be_judged() -> None:
         evaluate(["a", "b"], metrics={"short": lambda completions: [1.0]})
     with pytest.raises(RewardError, match="metric 'nan' returned float nan for row 0"):
         evaluate(["a"], metrics={"nan": lambda completions: [math.nan]})
-    with pytest.raises(RewardError, match="no text has references, so there is no corpus score"):
+    with pytest.raises(RewardError, match=r"^chrf: a corpus score needs .*references"):
         Chrf().corpus([""], ["a"], reference=[None])

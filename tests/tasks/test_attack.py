@@ -1,4 +1,4 @@
-"""attack_task finds junk that a scorer pays, and nothing in a scorer that pays none."""
+"""attack_task finds junk that scores high, and none for a sound scorer."""
 
 import itertools
 import re
@@ -91,13 +91,13 @@ def ends(text, row):
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_scorer_that_pays_junk_is_found(function, kind):
+def test_a_scorer_that_rewards_junk_is_found(function, kind):
     found = attack_task(paying(function), rows=4, seconds=0)
     assert kind in {finding.kind for finding in found.failures}
     assert {finding.level for finding in found.failures} == {1, 2}
 
 
-def test_a_scorer_that_pays_none_passes():
+def test_a_sound_scorer_passes():
     found = attack_task(Gift, rows=4, seconds=0.5)
     assert not found.failures
     assert found.texts > 1000
@@ -126,8 +126,8 @@ def test_a_constant_text_that_pays_is_found():
     assert np.mean([task.score(finding.text, row) for row in rows]) >= 0.45
 
 
-def test_a_climb_finds_what_no_single_change_does():
-    # Paid are parts of the answer anywhere; a text of junk has to be filled with them.
+def test_hill_climbing_finds_combinations_of_changes():
+    # The score is the share of the answer's words, wherever they are.
     def parts(text, row):
         words = row["reference"].split()
         return 0.6 * sum(word in text for word in words) / len(words)
@@ -180,7 +180,7 @@ ORACLE = " Ann gave the big red ball to Tom in the old kitchen on Monday. Tom th
         "special tokens and junk",
     ],
 )
-def test_runs_have_at_least_eight_words_off_the_question(kind):
+def test_runs_have_at_least_eight_off_topic_words(kind):
     for text in texts_of(kind, ORACLE):
         assert sum(word in FOREIGN for word in re.findall(r"\w+", text.lower())) >= 8
 
@@ -194,7 +194,7 @@ def test_words_out_of_order_have_no_neighbours_of_the_answer():
         assert pairs.isdisjoint(itertools.pairwise(re.findall(r"\w+", text)))
 
 
-def test_repeated_phrases_are_said_seven_times():
+def test_phrases_are_repeated_seven_times():
     for text in texts_of("a phrase repeated", ORACLE):
         words = re.findall(r"\w+", text)
         assert max(words.count(word) for word in words) >= 7
@@ -232,7 +232,7 @@ def test_programs_are_mutated_as_programs():
 # The command line.
 
 
-def test_the_command_says_what_it_found(capsys, tmp_path, monkeypatch):
+def test_the_command_reports_junk(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "giving.py").write_text(
         "from textgym import Task\n"
@@ -256,7 +256,7 @@ def test_the_command_says_what_it_found(capsys, tmp_path, monkeypatch):
     page = (tmp_path / "docs" / "found.md").read_text(encoding="utf-8")
     [line] = [line for line in page.split("\n") if line.startswith("| `TextGen/")]
     assert "0.50 **(too much)**" in line
-    assert len(re.findall(r"(?<!\\)\|", line)) == 6  # bars of the text are escaped
+    assert len(re.findall(r"(?<!\\)\|", line)) == 6  # vertical bars in the text are escaped
 
 
 def test_the_command_passes_a_good_task(capsys):
@@ -278,6 +278,6 @@ def test_the_command_passes_a_good_task(capsys):
         (["check", "QA", "--attack", "--level", "1", "--levels", "2"], "--level and --levels"),
     ],
 )
-def test_wrong_uses_of_the_command_are_reported(arguments, message, capsys):
+def test_invalid_arguments_of_the_command(arguments, message, capsys):
     assert main(arguments) == 1
     assert message in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_ids_of_other_environments_are_refused(id):
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_ids_of_our_own_are_registered_again():
+def test_ids_of_tasks_can_be_registered_again():
     try:
         for _ in range(2):
             textgym.register_task(Parity.id, Parity)
@@ -89,7 +89,7 @@ def test_register_by_address():
 
 @pytest.mark.parametrize("wrong", ["no colon", ":Class", "module:", 3, dict, object()])
 @pytest.mark.usefixtures("clean_registry")
-def test_what_is_no_task_is_refused(wrong):
+def test_other_values_are_rejected_as_tasks(wrong):
     with pytest.raises(TaskError, match="TextGen/Wrong-v0"):
         register_task("TextGen/Wrong-v0", wrong)
 
@@ -156,9 +156,11 @@ def test_default_reward_scores_each_row():
         task.reward(["1 is"], [" odd"])
 
 
-@pytest.mark.parametrize("id", BUILT_IN[1:])
-def test_documented_samples_are_the_items(id):
-    task_class = type(make_task(id))
+@pytest.mark.parametrize(
+    "name", ["Moderate", "Risk", "Sentiment", "Story", "Summarize", "Translate"]
+)
+def test_documented_samples_are_the_items(name):
+    task_class = type(make_task(f"TextGen/{name}-v0"))
     text = " ".join(task_class.__doc__.split())
     for level in task_class.levels:
         row = task_class(level).item(0)

@@ -1,4 +1,4 @@
-"""check_task passes good tasks, and catches tasks that break one rule each."""
+"""check_task passes good tasks, and detects tasks that break one rule each."""
 
 import itertools
 import random
@@ -17,7 +17,7 @@ DIGITS = tuple("0123456789")
 
 
 class Reverse(Task):
-    """Six different digits have to be written backwards: a task that keeps every rule."""
+    """Write six different digits in reverse order: a task that satisfies every rule."""
 
     id = "TextGen/Reverse-v0"
     max_prompt_tokens = 6
@@ -41,7 +41,7 @@ def broken(**attributes):
 
 
 class Add(Task):
-    """A task in open text, whose score compares texts as they are."""
+    """A task in open text, whose score compares unmodified texts."""
 
     id = "TextGen/Add-v0"
     max_prompt_tokens = 16
@@ -95,7 +95,7 @@ def counting(self, rng):
 
 
 class Walker(Reverse):
-    """Its rows come from generators of seed + index, so that neighbouring seeds share them."""
+    """Rows come from generators of seed + index, so adjacent seeds share them."""
 
     def sample(self, rng):
         seed = rng.bit_generator.seed_seq
@@ -119,7 +119,7 @@ def right(completion, row):
 
 
 def or_else(otherwise):
-    """A scorer that pays 1.0 for the right answer, and something for others."""
+    """A scorer with 1.0 for the right answer, and another function for other texts."""
     return scoring(lambda text, row: 1.0 if right(text, row) else float(otherwise(text, row)))
 
 
@@ -131,7 +131,7 @@ def slow(text, row):
 
 
 def number(text, row):
-    # Python refuses to read integers of more than 4300 digits.
+    # Python refuses to parse integers of more than 4300 digits.
     return 0 * int(text) if text.isdigit() else 0
 
 
@@ -148,7 +148,7 @@ def first_item(self, index):
 
 
 class Polite(Reverse):
-    """A task in open text, whose scorer pays for politeness."""
+    """A task in open text, whose scorer rewards politeness."""
 
     tokenizer = None
     max_prompt_tokens = max_new_tokens = 16
@@ -238,14 +238,14 @@ def test_a_good_task_passes():
 
 
 @pytest.mark.parametrize(("rule", "task"), CASES.values(), ids=CASES)
-def test_a_broken_task_is_caught(rule, task, monkeypatch):
+def test_a_broken_task_is_detected(rule, task, monkeypatch):
     monkeypatch.setattr("textgym.testing.task._SECONDS", 0.2)
     with pytest.raises(TaskError, match=rf"breaks the rule '{rule}'") as caught:
         check_task(task, n=60)
     assert "Remedy: " in str(caught.value)
 
 
-def test_random_words_must_not_pay():
+def test_random_words_must_score_low():
     class Any(Reverse):
         cheat_ceiling = 0.05
 
@@ -257,7 +257,7 @@ def test_random_words_must_not_pay():
 
 
 class Shameless(gymnasium.Env):
-    """An environment that check_env refuses: its observations are outside of its space."""
+    """An environment that check_env rejects: its observations are outside its space."""
 
     observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -278,7 +278,7 @@ def test_the_environment_of_a_registered_id_is_checked(monkeypatch):
         check_task(Reverse, n=20)
 
 
-def test_the_example_in_the_documentation_keeps_the_contract():
+def test_the_documented_example_passes():
     lines = base.__doc__.split("class Parity")[1].split("\n\n``")[0]
     names = {"Task": Task}
     exec(textwrap.dedent(f"    class Parity{lines}"), names)
@@ -290,7 +290,7 @@ def test_the_error_names_the_row():
         check_task(broken(max_prompt_tokens=5), n=10)
 
 
-def test_global_state_is_left_alone():
+def test_global_random_state_is_unchanged():
     np.random.seed(5)
     random.seed(5)
     before = np.random.get_state()[1].tolist(), random.getstate()
@@ -299,5 +299,5 @@ def test_global_state_is_left_alone():
 
 
 @pytest.mark.parametrize("id", [id for id in registered_tasks() if id.startswith("TextGen/")])
-def test_registered_tasks_keep_the_contract(id):
+def test_registered_tasks_pass(id):
     check_task(id, n=100)

@@ -1,4 +1,4 @@
-"""Prompts that a user writes: a task reads out of them what its verifier needs."""
+"""Users' prompts: a task parses the columns that its verifier needs."""
 
 import gymnasium as gym
 import pytest
@@ -18,7 +18,7 @@ OPEN_TASKS = ("TextGen/Sentiment-v0", "TextGen/Story-v0")
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("name", OPEN_TASKS)
-def test_own_prompts_are_judged_as_the_rows_that_they_came_from(name, level):
+def test_prompts_of_the_task_are_judged_like_their_rows(name, level):
     task = make_task(name, level=level)
     for index in range(300):
         row = task.item(index)
@@ -40,7 +40,7 @@ def test_given_columns_are_kept(name):
     "prompt", ["Hello", "", "Once upon a time, in a land far away,", "A.\nB, c"]
 )
 @pytest.mark.parametrize("name", ["TextGen-v0", *WITHOUT_PICTURES])
-def test_any_prompt_can_be_played_to_its_end(name, prompt):
+def test_any_prompt_can_be_played(name, prompt):
     env = gym.make(name, max_new_tokens=3)
     words = not isinstance(env.unwrapped.tokenizer, WordTokenizer)
     env.reset(options={"prompt": prompt if words else ""})
@@ -57,7 +57,7 @@ def test_a_prompt_without_its_picture_is_refused():
         env.reset(options={"prompt": "What is this?"})
 
 
-def test_a_written_review_is_scored_by_its_subject():
+def test_a_users_review_is_scored_by_its_subject():
     task = make_task("TextGen/Sentiment-v0")
     row = task.complete_row({"prompt": "My sister stayed at a hotel by the sea."})
     assert row["subject"] == "hotel"
@@ -66,7 +66,7 @@ def test_a_written_review_is_scored_by_its_subject():
     assert task.score(praise.replace("staff", "camera"), row) < task.score(praise, row)
 
 
-# ------------------------------------------------------------------ a task's id with own prompts
+# ------------------------------------------------------------------ a task's id with prompts=
 
 REVIEW = "My sister stayed at a hotel by the sea."
 PRAISE = " The staff was very friendly and the room was very clean. The garden was great."
@@ -107,7 +107,7 @@ def test_good_is_good_after_any_prompt():
     assert envs.step([0, 1])[1].tolist() == [1.0, -1.0]
 
 
-def test_another_reward_takes_the_rows_as_they_are():
+def test_another_reward_gets_the_unmodified_rows():
     env = gym.make("TextGen/Sentiment-v0", prompts=[REVIEW], reward="distinct")
     env.reset(seed=0)
     _, info = write(env, " Fine.")
@@ -123,7 +123,7 @@ def test_other_tasks_prompts_keep_their_own_reward():
 
 
 class Sums(Task):
-    """A task that cannot read its prompts."""
+    """A task that cannot parse its prompts."""
 
     id = "TextGen/Sums-v0"
     max_prompt_tokens = 16
@@ -149,7 +149,7 @@ def test_rows_that_the_task_cannot_judge(sums):
     with pytest.raises(TaskError, match=message):
         TextGenEnv(task=sums, prompts=["1 + 2 ="])
     rows = [{"prompt": "1 + 2 =", "total": 3}, "1 + 1 ="]
-    # Every row is looked at before the first episode, not the first one alone.
+    # Every row is checked before the first episode, not only the first.
     with pytest.raises(TaskError, match=r"row 1 of the list of prompts.*the column 'total'"):
         TextGenEnv(task=sums, prompts=rows)
     with pytest.warns(textgym.DataWarning, match="1 of 2 rows.*row 1 .*'total'"):
@@ -162,6 +162,6 @@ def test_rows_that_the_task_cannot_judge(sums):
     TextGenEnv(task=sums, prompts=["1 + 2 ="], reward="distinct")
 
 
-def test_the_old_name_of_the_method_is_refused():
+def test_the_old_name_of_the_method_is_rejected():
     with pytest.raises(TaskError, match="complete_row"):
         type("Old", (Task,), {"adopt": lambda self, row: row})

@@ -1,4 +1,4 @@
-"""The automaton accepts exactly what expanding the grammar by hand gives."""
+"""The automaton accepts exactly the sentences of the expanded grammar."""
 
 import itertools
 import re
@@ -11,7 +11,7 @@ from textgym.tasks.automaton import NOWHERE, compile_grammar, walk
 
 
 def expand(rules, text):
-    """All sentences of an alternative, by substitution in the string: the slow, obvious way."""
+    """All sentences of an alternative, by string substitution."""
     if match := re.search(r"\[([^\[\]]*)\]", text):
         for inner in ("", match[1]):
             yield from expand(rules, text[: match.start()] + inner + text[match.end() :])
@@ -23,9 +23,9 @@ def expand(rules, text):
 
 
 def count(rules, text):
-    """How many sentences `expand` gives, by multiplication.
+    """The number of sentences of `expand`, by multiplication.
 
-    Brackets within brackets are decided first, also where the outer ones are then left out.
+    Inner brackets are expanded first, even if the outer ones are then omitted.
     """
     kept, left_out = [1], [1]
     for symbol in re.findall(r"<\w+>|[\[\]]", text):
@@ -42,7 +42,7 @@ def count(rules, text):
 
 
 WORDS = ("a", "b", "c")
-# Rules may use later ones only, so no grammar refers to itself.
+# Rules only refer to later ones, so no grammar is recursive.
 piece = st.sampled_from([*WORDS, "<Y>", "<Z>", "[a]", "[<Y> b]", "[<Z> [c]]"])
 low = st.lists(st.sampled_from([*WORDS, "[b]"]), max_size=3).map(" ".join)
 middle = st.lists(st.sampled_from([*WORDS, "<Z>", "[c <Z>]"]), max_size=3).map(" ".join)
@@ -57,7 +57,7 @@ top = st.lists(piece, min_size=1, max_size=3).map(" ".join)
 )
 def test_language_is_the_expanded_one(tops, middles, lows):
     rules = {"X": [f"{text} ." for text in tops], "Y": middles, "Z": lows}
-    # A few brackets in brackets make a million million sentences.
+    # Nested brackets can make 10^12 sentences.
     assume(sum(count(rules, text) for text in rules["X"]) <= 2000)
     start = compile_grammar(rules, "X")
     language = {sentence for text in rules["X"] for sentence in expand(rules, text)}
@@ -91,6 +91,6 @@ def test_sentences_are_counted():
         ({"S": ["a ] b"]}, r"'\]' without"),
     ],
 )
-def test_bad_grammars_are_refused(rules, message):
+def test_invalid_grammars(rules, message):
     with pytest.raises(ValueError, match=message):
         compile_grammar(rules, "S")

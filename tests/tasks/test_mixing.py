@@ -1,4 +1,4 @@
-"""Prompts of several sources at once, and reasoning-gym's data sets in all their forms."""
+"""Mixtures of sources, and the data sets of reasoning-gym."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_source_judges_its_own_rows(tmp_path: Path) -> None:
     assert [verdict(source, row, text) for row, text in zip(rows, right, strict=True)] == [1] * 3
     for row, text in zip(rows, ["no", "x", " Rome."], strict=True):
         assert verdict(source, row, text) < 0.5
-    # In one batch, where each lacks the others' columns.
+    # In a single batch, where rows lack the columns of other sources.
     envs = gym.make_vec(
         "TextGen-v0", 3, prompts={str(file): 1, SUMS: 2.0, "TextGen/QA-v0": 1},
         tokenizer=None, max_prompt_tokens=256, max_new_tokens=32, autoreset_mode="SameStep",
@@ -79,11 +79,11 @@ def test_a_reward_that_does_not_apply_is_none() -> None:
     reward: Any = source.default_reward()
     columns = {"reference": [None, "x"], "mixed_from": ["the list of prompts"] * 2}
     assert reward(["a", "b"], ["x", "x"], **columns) == [None, 1.0]
-    # A prompt that a user wrote belongs to no source.
+    # A user's prompt does not belong to a source.
     assert reward(["c"], ["x"], reference=[None]) == [None]
 
 
-def test_lists_inside_of_a_mix_are_looked_at() -> None:
+def test_lists_in_a_mix_are_checked() -> None:
     spec = textgym.mix([["a", "b " * 100], SUMS])
     with pytest.raises(
         textgym.TextGymError, match=r"row 1 of the list of prompts .*max_prompt_tok"
@@ -125,7 +125,7 @@ def test_splits_of_a_mix() -> None:
         (({"a.jsonl": 1}, [1]), "leave weights out"),
     ],
 )
-def test_mixes_that_are_refused(arguments: Any, message: str) -> None:
+def test_invalid_mixes(arguments: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         textgym.mix(*arguments)
 
@@ -164,7 +164,7 @@ def test_options_of_reasoning_gym() -> None:
         ('composite?datasets=[{"name": "none", "config": {}}]', "cannot be made"),
     ],
 )
-def test_options_that_are_refused(spec: str, message: str) -> None:
+def test_invalid_options(spec: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_source(f"reasoning_gym:{spec}")
 

@@ -1,4 +1,4 @@
-"""What public rows pay for junk: the factor by hand, and the tasks that use it."""
+"""The on-topic factor by hand, and in the tasks that use it."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ RIVER = "The river rose after the rain and many people left their homes."
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        # The reference, parts of it, and other words in the place of some.
+        # The reference, parts of it, and some words replaced.
         (RIVER, 1),
         (RIVER.upper(), 1),
         ("The river rose.", 1),
@@ -27,18 +27,18 @@ RIVER = "The river rose after the rain and many people left their homes."
         ("The river fell after the rain and few people left their homes.", 1),
         ("", 0),
         (" \n", 0),
-        # 13 words and marks. 13 more off topic are half of the text; marks are, one by one.
+        # 13 words and marks, then 13 more off topic: half of the text.
         (RIVER + " x" * 13, (13 / (13 + 13) * (1 - 11 / 26)) ** 3),
         (RIVER + " a b c d e f g h i j k l m", (1 / 2) ** 3),
         (RIVER + "!" * 13, (1 / 2 * (1 - 11 / 26)) ** 3),
-        # 63 letters and marks, as many again, in one word.
+        # 63 letters and marks, then as many in one word.
         (f"{RIVER} {'y' * (len(RIVER) - RIVER.count(' '))}", (1 / 2) ** 3),
-        # It says itself again: of 26 pairs of neighbours but one, 12 are repeated.
+        # Repeated text: 12 of 25 pairs of neighbours.
         (f"{RIVER} {RIVER}", (1 / 2 * (1 - 12 / 26)) ** 3),
-        # Sentences in another order, and words that keep neither order nor neighbours.
+        # Sentences in another order, and words with neither order nor neighbours.
         ("many people left their homes the river rose after the rain and.", (10 / 12) ** 2),
         ("rain rose river the", (2 / 4) ** 2),
-        # A denial where the reference has none.
+        # A negation that the reference lacks.
         ("The river did not rise.", 0.4),
         ("The river didn\u2019t rise.", 0.4),
         ("Nobody left.", 0.4),
@@ -49,17 +49,17 @@ def test_by_hand(text, expected):
     assert on_topic(text, ["Quite another text.", RIVER]) == pytest.approx(expected)
 
 
-def test_a_source_makes_room_for_its_words():
+def test_words_of_the_source_are_on_topic():
     source = "Nobody was hurt on Monday, said the mayor of the town. The river rose after the rain."
     longer = "The mayor said on Monday that the river rose after the rain."
     assert on_topic(longer, ["The river rose."]) < 0.1
-    # "that" is in neither: 4 of 49 characters, a larger share than one of 13 words and marks.
+    # "that" is in neither text: 4 of 49 characters, a larger share than 1 of 13 words and marks.
     assert on_topic(longer, ["The river rose."], source) == pytest.approx((1 - 4 / 49) ** 3)
     assert on_topic("Nobody was hurt.", ["The river rose."], source) == 1
     assert on_topic("It is not so.", ["The river rose."], source) < 0.4
 
 
-def test_a_denial_that_a_reference_has_is_right():
+def test_a_negation_of_the_reference_is_right():
     assert on_topic("He did not come.", ["He never came there."]) == 1
     assert on_topic("他没来", ["他不来"]) == 1
     assert on_topic("他不来", ["他来了"]) == 0.4
@@ -97,7 +97,7 @@ JUNK = ["zeppelin", "marzipan", "accordion", "walrus", "igloo", "pretzel", "orig
 
 
 @pytest.mark.parametrize(("task", "row"), PUBLIC)
-def test_public_rows_pay_no_junk(task, row):
+def test_junk_scores_low_for_public_rows(task, row):
     pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
     right = row["reference"]
@@ -106,7 +106,7 @@ def test_public_rows_pay_no_junk(task, row):
     rng = np.random.default_rng(0)
     spaced = " " in right.strip()
     pieces = right.split() if spaced else list(right.strip())
-    # At least half as many words as the answer has, and eight.
+    # Junk of at least half as many words as the answer, and at least eight.
     noise = " ".join(JUNK[i] for i in rng.integers(8, size=max(8, len(pieces) // 2)))
     texts = [
         f"{right} {noise}", f"{noise} {right}", f"{right}\n</s> {noise}",
@@ -117,11 +117,11 @@ def test_public_rows_pay_no_junk(task, row):
     for _ in range(5):
         order = rng.permutation(len(pieces))
         if sum(abs(int(one) - int(two)) == 1 for one, two in pairwise(order)):
-            continue  # too near the right order
+            continue  # too close to the right order
         texts.append((" " if spaced else "").join([pieces[i] for i in order]))
     for text in texts:
         assert task.score(text, row) <= 0.4, text
-    # Credit stays graded.
+    # Scores remain graded.
     halves = [" ".join(pieces[: len(pieces) * part // 4]) for part in (1, 2, 3)]
     if not spaced:
         halves = [half.replace(" ", "") for half in halves]
@@ -140,7 +140,7 @@ def test_public_rows_pay_no_junk(task, row):
         ("Rain in Oslo today.", "8 words"),
     ],
 )
-def test_the_budget_counts_what_the_script_has(summary, budget):
+def test_the_unit_of_the_budget_depends_on_the_script(summary, budget):
     task, row = row_of(Summarize(), {"document": summary * 3, "summary": summary})
     assert row["prompt"].startswith(f"Summarize in {budget}:\n")
     pytest.importorskip("rouge_score")

@@ -1,4 +1,4 @@
-"""The closed forms of the probes, against enumeration, chance and agents; and who fails them."""
+"""The closed forms of the probes, against enumeration, random tokens and agents."""
 
 import math
 from itertools import product
@@ -24,7 +24,9 @@ PROBES = [
     for probe in CLASSES
     for level in probe.levels
 ]
-ENUMERATED = [one for one in PROBES if one.values[0].actions ** one.values[0].max_new_tokens < 1e5]
+ENUMERATED = [
+    param for param in PROBES if param.values[0].actions ** param.values[0].max_new_tokens < 1e5
+]
 
 
 def make(task, count):
@@ -32,24 +34,24 @@ def make(task, count):
 
 
 def play(task, act, episodes, count=1000, seed=0):
-    """The same number of episodes of each of some rows: long ones count as much as short ones.
+    """Play `episodes` episodes in each of `count` environments.
 
     Returns:
-        What each episode earned, ``[count, episodes]``, and of each step the observations, the
-        actions and the episode that each row was in, for the rows that were not done with theirs.
+        The return of each episode, ``[count, episodes]``, and for each step the observations, the
+        actions and the episodes of the unfinished environments.
     """
     envs = make(task, count)
     observations, _ = envs.reset(seed=seed)
-    earned, steps, numbers = np.zeros((count, episodes)), [], np.zeros(count, dtype=int)
+    returns, steps, numbers = np.zeros((count, episodes)), [], np.zeros(count, dtype=int)
     while (numbers < episodes).any():
         actions = act(observations)
         counts = np.flatnonzero(numbers < episodes)
         steps.append((observations[counts], actions[counts], (counts, numbers[counts])))
         observations, rewards, ended, _, _ = envs.step(actions)
         ends = np.flatnonzero(ended & (numbers < episodes))
-        earned[ends, numbers[ends]] = rewards[ends]
+        returns[ends, numbers[ends]] = rewards[ends]
         numbers[ends] += 1
-    return earned, steps
+    return returns, steps
 
 
 def random_tokens(task, seed):
@@ -58,7 +60,7 @@ def random_tokens(task, seed):
 
 
 def texts_of(task):
-    """The text of every sequence of tokens; each is as likely under random tokens."""
+    """The texts of all sequences of tokens, which are equally likely under random tokens."""
     words = task.tokenizer
     for ids in product(range(task.actions), repeat=task.max_new_tokens):
         until = [*ids, len(words)].index(len(words))
@@ -66,7 +68,7 @@ def texts_of(task):
 
 
 def rows_of(task):
-    """All rows where they are few, and some where they are many."""
+    """All rows, or some if there are many."""
     if isinstance(task, (Conditional, Masks)):
         return [{"prompt": word} for word in task.tokenizer]
     if isinstance(task, ManyPrompts):
@@ -75,7 +77,7 @@ def rows_of(task):
 
 
 def mean_rewards(task, row):
-    """The expected reward of every text, over all that the row's luck can be."""
+    """The expected reward of every text over the noise of the row."""
     texts = list(texts_of(task))
     if not isinstance(task, Noise):
         return task.reward([row["prompt"]] * len(texts), texts)
@@ -133,7 +135,7 @@ def test_documents_can_be_tokenized(task):
 
 
 @pytest.mark.parametrize("task", PROBES)
-def test_a_prompt_of_ones_own_has_its_right_text_or_none(task):
+def test_other_prompts_have_a_right_text_or_none(task):
     for prompt in ("", "zero", "nine nine", "what?", "\ud800"):
         row = task.complete_row({"prompt": prompt})
         assert task.score(task.right(prompt), row) == float(task.right(prompt) != "")
@@ -152,11 +154,11 @@ def test_a_prompt_of_ones_own_has_its_right_text_or_none(task):
         (Masks, [1 / 16] * 2),
     ],
 )  # fmt: skip
-def test_random_rewards_are_those_of_the_pages(probe, expected):
+def test_random_rewards_by_hand(probe, expected):
     assert [probe(level).random_reward for level in probe.levels] == pytest.approx(expected)
 
 
-def test_the_right_words_of_many_are_those_of_the_page():
+def test_the_right_words_of_large_vocabulary():
     assert LargeVocabulary(1).words == tuple(f"word{50 + 100 * at}" for at in range(20))
     assert LargeVocabulary(2).words == ("word500", "word1500")
 
@@ -172,23 +174,22 @@ def test_prompts_of_the_eval_split_are_unseen(level):
 
 
 @pytest.mark.parametrize("task", ENUMERATED)
-def test_closed_forms_are_those_of_all_texts(task):
+def test_closed_forms_equal_enumeration(task):
     rows = rows_of(task)
     means = np.array([mean_rewards(task, row) for row in rows])
     assert means.mean() == pytest.approx(task.random_reward, rel=1e-12)
     assert means.max(1).mean() == pytest.approx(task.optimum, rel=1e-12)
 
 
-def test_what_is_too_large_to_enumerate_has_the_closed_form_of_what_is_not():
-    """By hand: a chain of n words is worth the mean over its places, each right with 1/4."""
-    small = {(type(one.values[0]), one.values[0].level) for one in ENUMERATED}
-    large = {(type(one.values[0]), one.values[0].level) for one in PROBES} - small
+def test_credit_of_each_word_of_long_texts():
+    """Long texts cannot be enumerated, so each position is varied separately."""
+    small = {(type(param.values[0]), param.values[0].level) for param in ENUMERATED}
+    large = {(type(param.values[0]), param.values[0].level) for param in PROBES} - small
     assert large == {(Delayed, 2), (Delayed, 3), (LongHorizon, 2), (LongHorizon, 3)}
     for probe, level in large:
         task, chance = probe(level), np.random.default_rng(0)
         text = [task.tokenizer[index] for index in chance.integers(4, size=task.max_new_tokens)]
         row = {"prompt": ""}
-        # Averaged over one place's four words, the others fixed, every place is told apart.
         gains = np.zeros(len(text))
         for place in range(len(text)):
             scores = [
@@ -204,7 +205,7 @@ def test_what_is_too_large_to_enumerate_has_the_closed_form_of_what_is_not():
 
 @pytest.mark.parametrize("task", PROBES)
 def test_random_tokens_get_the_random_reward(task):
-    """Bernstein's inequality; the variance is at most (high - mean)(mean - low), Bhatia, Davis."""
+    """Bernstein's inequality, with the variance bound of Bhatia and Davis."""
     rewards, _ = play(task, random_tokens(task, 1), 2 if task.max_new_tokens > 8 else 10)
     low, high = (0.5 - task.spread, 0.5 + task.spread) if isinstance(task, Noise) else (0, 1)
     high = task.factor if isinstance(task, Scale) else high
@@ -217,7 +218,7 @@ def test_random_tokens_get_the_random_reward(task):
 
 
 @pytest.mark.parametrize("task", PROBES)
-def test_baselines_get_what_they_are_said_to(task):
+def test_baselines_have_the_stated_rewards(task):
     chance, rows = np.random.default_rng(2), [task.item(index) for index in range(1000)]
     random = task.random_reward / task.optimum
     for name, expected in {"uniform": random, "half": (1 + random) / 2}.items():
@@ -265,9 +266,9 @@ def test_the_oracle_gets_the_optimum(task):
 
 
 def table(task, episodes, key=lambda rows, lengths: rows[np.arange(len(rows)), lengths - 1]):
-    """Tabular Monte Carlo: explore with random tokens, then take what paid best on average.
+    """Tabular Monte Carlo: explore with random tokens, then act greedily.
 
-    A state is the number of tokens so far, and the last one (or what else `key` looks at).
+    A state is the number of tokens so far, and the last one (or another `key`).
     """
     rewards, steps = play(task, random_tokens(task, 4), episodes, seed=4)
     width = max(len(task.tokenizer), 12) + 2
@@ -286,7 +287,7 @@ def table(task, episodes, key=lambda rows, lengths: rows[np.arange(len(rows)), l
     return lambda rows: values[states(rows)].argmax(-1)
 
 
-# Thousands of episodes, of which these probes need more than 4.
+# Thousands of episodes for the probes that need more than 4.
 EPISODES = {
     (LargeVocabulary, 1): 20,
     (LargeVocabulary, 2): 20,
@@ -297,7 +298,9 @@ EPISODES = {
 }
 
 
-@pytest.mark.parametrize("task", [one for one in PROBES if type(one.values[0]) is not ManyPrompts])
+@pytest.mark.parametrize(
+    "task", [param for param in PROBES if type(param.values[0]) is not ManyPrompts]
+)
 def test_a_table_solves_it(task):
     learned = table(task, EPISODES.get((type(task), task.level), 4))
     if isinstance(task, Noise):
@@ -311,14 +314,14 @@ def test_a_table_solves_it(task):
 @pytest.mark.parametrize(
     ("level", "place", "mean"),
     [
-        # What the rule looks at; any other word; what is right one time in five, or else by luck.
+        # The word that the rule depends on, and another word.
         (1, lambda rows: np.ones(len(rows), dtype=int), 1.0),
         (1, lambda rows: np.full(len(rows), 5), 0.1),
         (2, lambda rows: rows[:, 0], 1.0),
         (2, lambda rows: np.full(len(rows), 5), 1 / 5 + 4 / 5 / 10),
     ],
 )
-def test_a_table_solves_unseen_prompts_if_it_looks_at_the_right_word(level, place, mean):
+def test_a_table_with_the_right_key_solves_unseen_prompts(level, place, mean):
     learned = table(
         ManyPrompts(level), 4, lambda rows, lengths: rows[np.arange(len(rows)), place(rows)]
     )
@@ -343,7 +346,7 @@ def test_with_masks_every_text_is_right(level):
 
 
 @pytest.mark.parametrize("level", Masks.levels)
-def test_masks_are_what_costs_nothing(level):
+def test_masks_equal_the_words_without_cost(level):
     task = Masks(level)
     cost = task.costs()["forbidden"]
     costs = []
@@ -360,33 +363,33 @@ def test_masks_are_what_costs_nothing(level):
     assert [cost([""], [word]) for word in ("two", "three", "ten")] == [[0.0], [1.0], [1.0]]
 
 
-# ------------------------------------------------------------------ who does not solve them
+# ------------------------------------------------------------------ missing abilities
 
 
 def test_an_agent_without_the_ability_stays_below_the_threshold():
-    # Blind to the prompt: the best fixed text.
+    # An agent that ignores the prompt: the best fixed text.
     for task in (Conditional(), Scale(1), Scale(2), Scale(3), Masks(2)):
         best = np.mean([mean_rewards(task, row) for row in rows_of(task)], axis=0).max()
         assert best < task.threshold
         assert best == pytest.approx(task.optimum / (2 if isinstance(task, Masks) else 8))
-    # The second best arm; and to take each once and stay with the best, ties broken evenly.
+    # The second best arm; and trying each arm once, with ties broken at random.
     for level in Noise.levels:
         task = Noise(level)
         assert sorted(mean_rewards(task, {"prompt": ""}))[-2] < task.threshold
         shares = [(6 * task.spread + 2 * i - 3) / (12 * task.spread) for i in range(4)]
         once = 0.0
         for high in product((False, True), repeat=4):
-            chance = math.prod(q if one else 1 - q for q, one in zip(shares, high, strict=True))
+            chance = math.prod(q if hit else 1 - q for q, hit in zip(shares, high, strict=True))
             once += chance * np.mean([i / 3 for i in range(4) if high[i] == max(high)])
         assert once < 0.67 < task.threshold
-    # One distribution for every word: the bound of the docstring, and a search for the best.
+    # The same distribution for every word: the bound of the docstring, and a random search.
     chance = np.random.default_rng(8)
     for level in LongHorizon.levels:
         n = LongHorizon(level).max_new_tokens
         p = chance.dirichlet(np.full(4, 0.5), size=20_000)
         found = (p[:, 0] + (n - 1) * (p * np.roll(p, -1, axis=1)).sum(1)) / n
         assert found.max() <= 1 / 4 + 3 / (4 * n) < LongHorizon(level).threshold
-    # Forbidden words avoided everywhere but in one place.
+    # Forbidden words avoided in all positions but one.
     for level in Masks.levels:
         assert Masks(level).threshold > 1 / 2
 
@@ -401,7 +404,7 @@ def test_the_threshold_is_halfway(task):
 
 
 @pytest.mark.parametrize("probe", [Delayed, LongHorizon, Masks])
-def test_a_word_outside_the_vocabulary_is_not_paid(probe):
+def test_unknown_words_score_zero(probe):
     task = probe()
     row = task.item(0)
     words = task.oracle(row).split()

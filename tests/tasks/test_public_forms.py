@@ -1,4 +1,4 @@
-"""The forms in which well-known data sets are published, each read by the task that it is for."""
+"""Formats of well-known public data sets, converted by their tasks."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ CONTEXT = {"context": "Ann lives in Rome.", "question": "Where does Ann live?"}
         ({"start": 3}, None),
     ],
 )
-def test_forms_of_answers(value: Any, answers: list[str] | None) -> None:
+def test_formats_of_answers(value: Any, answers: list[str] | None) -> None:
     assert answers_of(value) == answers
 
 
-def test_squad_in_all_its_forms(tmp_path: Path) -> None:
+def test_formats_of_squad(tmp_path: Path) -> None:
     path = tmp_path / "squad.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*CONTEXT, "answers"])
@@ -69,7 +69,7 @@ def test_squad_in_all_its_forms(tmp_path: Path) -> None:
         for token in [*tokenizer.encode(" Rome"), tokenizer.eos_id]:
             _, reward, *_ = env.step(token)
         assert reward == 1.0
-    # The questions without an answer of version 2.
+    # Unanswerable questions of version 2.
     [row] = [make_task("TextGen/QA-v0").convert({**CONTEXT, "answers": [], "is_impossible": True})]
     assert row["answers"] == []
 
@@ -99,10 +99,10 @@ def test_contexts_of_several_paragraphs() -> None:
         ({"story": "Ann.", "questions": ["Who?"], "answers": {}}, "column 'questions'"),
     ],
 )
-def test_questions_that_would_lose_their_context_are_refused(row: Any, message: str) -> None:
+def test_questions_without_their_context_are_rejected(row: Any, message: str) -> None:
     with pytest.raises(DataError, match=rf"row 0 of the list of prompts .*{message}"):
         gym.make("TextGen/QA-v0", prompts=[row])
-    # A prompt of the user's own counts, whatever else is there.
+    # A column with a prompt takes precedence.
     assert make_source([{**row, "prompt": "p"}], "train", None, make_task("TextGen/QA-v0").convert)
 
 
@@ -176,7 +176,7 @@ def test_translations(row: dict[str, Any]) -> None:
     assert made["reference"] == " 你好。"
 
 
-def test_chats_of_several_names() -> None:
+def test_chats_with_names() -> None:
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     for name in ("conversations", "conversation", "messages"):
         made = make_task("TextGen/Dialogue-v0").convert({name: turns})

@@ -1,4 +1,4 @@
-"""The loan task against decisions judged by hand, and a second reader of the rules."""
+"""Decisions judged by hand, and an independent implementation of the rules."""
 
 import re
 from itertools import permutations
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tests.documents import split_documents
 from textgym.tasks.risk.baselines import negated
 from textgym.tasks.risk.task import VALUES, Risk
-from textgym.testing import check_task
 
 PROMPT = (
     "Loan: for a boat, income 1200, amount 5000, debts 900, 3 job years, 2 late bills, a pledge.\n"
@@ -32,17 +31,6 @@ BOAT = "the loan is for a boat"
 AMOUNT = "the amount of 5000 is above four times the income of 1200"
 
 
-def test_contract():
-    check_task(Risk, n=60)
-
-
-@pytest.mark.parametrize("level", Risk.levels)
-def test_the_docstring_shows_the_first_item(level):
-    row = Risk(level).item(0)
-    shown = f"{row['prompt']} ->{row['reference']}"
-    assert " ".join(shown.split()) in " ".join(Risk.__doc__.split())
-
-
 def test_precedence_and_exceptions():
     assert (ROW["decision"], ROW["decisive"]) == ("refer", [1])
     assert (LAST["decision"], LAST["decisive"]) == ("decline", [2])
@@ -59,14 +47,14 @@ def test_precedence_and_exceptions():
         (f" Approve: {DEBTS}.", 0.0),
         (f" Refer: {DEBTS}.", 0.4),
         (" Refer.", 0.08),
-        # False, or about something else: two points each.
+        # False claims: two points each.
         (" Decline: the debts of 900 are not above half of the income of 1200.", 0.2 / 3),
         (" Decline: the debts of 800 are above half of the income of 1200.", 0.2 / 3),
         (" Decline: the loan is for a car.", 0.2 / 3),
         (f" Decline: {DEBTS} and the loan is for a car.", 0.2 / 3 + 0.8 / 9),
         (f" Decline: {DEBTS}, {DEBTS}.", 0.2 / 3 + 0.8 / 9),
         (f"Decline: {DEBTS}.", 1.0),
-        # Another form.
+        # Another format.
         ("", 0),
         (f" Decline: {DEBTS}", 0),
         (f" decline: {DEBTS}.", 0),
@@ -91,7 +79,7 @@ def test_a_changed_word_costs_little():
         ("The amount of 2240 does not exceed 6 times the income of 480", 1.0),
         ("the amount is not above six times the income", 0.2 + 0.8 * 0.7),
         ("the amount of 2240 isn't more than 6 times the income", 0.2 + 0.8 * 0.7),
-        # Not understood: worth the decision alone, less beside a finding.
+        # Not understood: the value of the decision, and a discount on other findings.
         ("it is a small amount", 0.2),
         ("", 0.2),
         ("the amount of 2240 is not above 6 times the income of 480, all is well", 0.2 + 0.8 / 4),
@@ -136,7 +124,7 @@ def test_a_finding_without_its_exception():
         (f" Refer: {BOAT}.", 1.0),
         (f" Decline: {BOAT}.", 0.3),
         (f" Approve: {BOAT}.", 0.1),
-        # True, and not what decides.
+        # True, but not decisive.
         (f" Refer: {AMOUNT}.", 0.1),
         (f" Refer: {BOAT} and {AMOUNT}.", 0.1 + 0.8 / 4),
         (f" Refer: {DEBTS} but there is a pledge, {BOAT} and {AMOUNT}.", 0.2 / 3 + 0.8 / 9),
@@ -163,7 +151,7 @@ def test_half_of_the_reasons_for_approval():
     assert Risk(2).score(f" Approve: {two}.", row) == pytest.approx(0.2 + 0.8 / 2)
 
 
-# The rules once more, read off the prompt word by word.
+# An independent implementation of the rules.
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 PARTS = {"a quarter": (1, 4), "a third": (1, 3), "half": (1, 2), "two thirds": (2, 3)}
@@ -204,7 +192,7 @@ def decide(prompt):
 
 
 @pytest.mark.parametrize("level", Risk.levels)
-def test_decisions_equal_a_second_reading(level):
+def test_decisions_equal_the_second_implementation(level):
     task, rng = Risk(level), np.random.default_rng(level)
     seen = {}
     for _ in range(1500):
@@ -212,7 +200,7 @@ def test_decisions_equal_a_second_reading(level):
         assert row["decision"] == decide(row["prompt"]), row["prompt"]
         assert task.complete_row({"prompt": row["prompt"]}) == row
         seen[row["decision"]] = seen.get(row["decision"], 0) + 1
-        # Every number of a finding stands in the prompt.
+        # Every number of a finding occurs in the prompt.
         for finding in row["findings"]:
             assert set(re.findall(r"\d+", finding)) <= set(re.findall(r"\d+", row["prompt"]))
     assert len(seen) == (2 if level == 1 else 3)
@@ -261,8 +249,8 @@ def test_wrong_approval_costs_most():
 @pytest.mark.parametrize("level", Risk.levels)
 def test_baselines_and_documents_are_in_their_bands(level):
     task, rng = Risk(level), np.random.default_rng(level)
-    rows, texts = zip(*split_documents(task, 1000), strict=True)
-    scores = list(map(task.score, texts, rows))
+    written = list(split_documents(task, 1000))
+    scores = [task.score(text, row) for row, text in written]
     assert 0.3 < np.mean(scores) < 0.62
     assert np.std(scores) > 0.2
     expected = {
@@ -273,7 +261,7 @@ def test_baselines_and_documents_are_in_their_bands(level):
         "guess": (0.27, 0.16, 0.12),
     }
     for name, write in task.baselines().items():
-        mean = np.mean([task.score(write(row, rng), row) for row in rows])
+        mean = np.mean([task.score(write(row, rng), row) for row, _ in written])
         assert mean == pytest.approx(expected[name][level - 1], abs=0.06), name
 
 
@@ -291,7 +279,7 @@ def test_rows_with_a_reason():
     assert task.score(" Approve: Debts too high.", row) == 0
 
 
-def test_reasons_that_are_like_the_right_one():
+def test_reasons_similar_to_the_right_one():
     task = Risk(1)
     reason = "The applicant has a history of late payments and the income does not cover the debts."
     row = task.convert({"application": "x", "label": "bad", "reason": reason})
@@ -306,7 +294,7 @@ def test_reasons_that_are_like_the_right_one():
         assert task.score(f" Decline: {junk}.", row) <= 0.4, junk
 
 
-def test_junk_behind_a_decision_without_a_reason():
+def test_junk_after_a_decision_without_a_reason():
     row = Risk(1).convert({"application": "x", "label": "bad"})
     assert Risk(1).score(" Decline.", row) == Risk(1).score("decline", row) == 1.0
     assert Risk(1).score(" Decline: so it is.", row) == 0.4
@@ -339,7 +327,7 @@ def test_credit_data(raw, decision):
     assert task.score(row["reference"], row) == 1.0
 
 
-def test_unclear_rows_stay_as_they_are():
+def test_ambiguous_rows_are_unchanged():
     for raw in ({"text": "x", "label": 1}, {"text": "x"}, {"text": "x", "label": "perhaps"}):
         assert Risk(1).convert(raw) == raw
     assert Risk(1).complete_row({"prompt": "Hello"}) == {"prompt": "Hello"}

@@ -1,4 +1,4 @@
-"""The reader of reviews against labels written by hand, and against the writer."""
+"""The parser of reviews against labels by hand, and against the writer."""
 
 import re
 
@@ -74,7 +74,7 @@ Nobody could say that the staff was polite.
 
 @pytest.mark.parametrize("text", POSITIVE.strip().splitlines())
 def test_positive_by_hand(text):
-    text = text.replace("noisy", "shabby")  # noise is said of devices here
+    text = text.replace("noisy", "shabby")  # "noisy" only suits devices
     assert value(text) > 0
 
 
@@ -117,7 +117,7 @@ def test_ladders_by_hand(ladder):
         ("The room was not clean and the staff was friendly.", [("room", -1), ("staff", 1)]),
     ],
 )  # fmt: skip
-def test_who_is_said_to_be_what(text, expected):
+def test_aspects_and_polarities_by_hand(text, expected):
     assert [(aspect, np.sign(number)) for aspect, number in opinions(text)] == expected
 
 
@@ -148,7 +148,7 @@ def test_who_is_said_to_be_what(text, expected):
         "Overall, I would recommend it!",
     ],
 )
-def test_no_english(text):
+def test_ungrammatical_texts(text):
     reading = read(f" {text}", "hotel")
     assert reading.lost_points >= 1
     assert reading.opinions == []
@@ -181,7 +181,7 @@ def score(text, mentioned=(), opening=""):
         # The verdict earns the share of the rest: 1 of 2 points.
         (" The staff was superb. The room was awful. Overall, it was a great stay.", 1.5 / 4),
         (" Overall, it was a great stay.", 0),
-        # The tail is 1 point, or 2 from four words on (with the empty one before the space).
+        # A tail loses 1 point, or 2 with at least four words (including the empty first one).
         (FULL + " and so", (3 + 3 / 4) / 5),
         (FULL + " The staff was", (3 + 3 / 5) / 6),
         (" The staff was superb. The room was", 1 / 4),
@@ -217,9 +217,9 @@ def test_mentioned_aspects_earn_nothing():
 def test_openings(opening, better, worse):
     good, bad = (read(text, "hotel", opening) for text in (better, worse))
     assert good.lost_points == bad.lost_points == 0
-    assert len(good.opinions) == len(bad.opinions) == 1  # the prompt's own is not the writer's
+    assert len(good.opinions) == len(bad.opinions) == 1  # the opinion in the prompt does not count
     assert good.score() > 2 * bad.score()
-    assert read(better.strip(), "hotel", opening).score() == 0  # words stick together
+    assert read(better.strip(), "hotel", opening).score() == 0  # no space between the words
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -240,7 +240,7 @@ def test_writer_and_reader_agree(subject):
             }
             for clauses in (said.warmly, said.strongly, said.gladly)
         ]
-        assert len(set.union(*groups)) == sum(map(len, groups)), aspect  # they share no word
+        assert len(set.union(*groups)) == sum(map(len, groups)), aspect  # no common words
     for verdict in phrases_of(subject).praise:
         assert read(f" {verdict}", subject).verdict == 1.0
     for verdict in phrases_of(subject).good_verdicts:
@@ -273,7 +273,7 @@ def test_documents_are_fluent_and_mediocre(level):
 
 
 def test_mid_budget_cuts_cost_one_sentence():
-    """Any cut of a whole review leaves a score between nothing and the whole, growing in steps."""
+    """The score of a truncated review increases in steps with its length."""
     words = FULL.split(" ")[1:]
     scores = [score(" " + " ".join(words[:size])) for size in range(1, len(words) + 1)]
     assert scores[-1] == 1.0
@@ -300,14 +300,14 @@ def test_junk_is_judged(text, level):
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(min_size=1).filter(lambda text: text.strip()), st.integers(0, 50))
-def test_nothing_is_gained_by_a_tail(tail, index):
+def test_a_tail_gains_nothing(tail, index):
     task = make_task("TextGen/Sentiment-v0")
     row = task.item(index)
     assert task.score(row["reference"] + tail, row) < 1.0
 
 
 @given(st.text(alphabet=st.sampled_from("The I.W,eoaInlr dwsv"), max_size=120), st.integers(0, 50))
-def test_what_is_not_read_would_have_scored_nothing(text: str, index: int) -> None:
+def test_the_shortcut_only_skips_texts_that_score_zero(text: str, index: int) -> None:
     task = make_task("TextGen/Sentiment-v0")
     row = task.item(index)
     for completion in (text, row["reference"] + text, text + row["reference"]):

@@ -1,4 +1,4 @@
-"""Where prompts come from: every kind of source, and every way in which data can be broken."""
+"""All kinds of sources of prompts, and invalid data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from textgym.errors import DataError, SettingsError, TaskError, TextGymError
 from textgym.tasks import Task, make_task
 from textgym.tasks.good_bad.task import GoodBad
 from textgym.tasks.sources.loading import make_source
+from textgym.tasks.sources.reasoning_gym import Scorer
 
 ROWS = [
     {"prompt": "eins", "reference": "one"},
@@ -57,13 +58,13 @@ def test_lists_of_strings_and_rows() -> None:
         ({"prompt": "p", "completion": "c", "summary": "s"}, {"reference": "s"}),
     ],
 )
-def test_columns_keep_their_names_and_get_ours(given_row: Any, added: dict[str, Any]) -> None:
+def test_columns_are_kept_and_completed(given_row: Any, added: dict[str, Any]) -> None:
     before = dict(given_row)
     assert as_row(given_row, "here") == {**before, **added}
     assert given_row == before
 
 
-def test_a_column_with_a_name_of_ours_is_moved() -> None:
+def test_a_column_with_a_reserved_name_is_moved() -> None:
     assert as_row({"text": "p", "response": "r"}, "here") == {
         "prompt": "p",
         "text": "p",
@@ -82,12 +83,12 @@ def test_a_column_with_a_name_of_ours_is_moved() -> None:
         ({"x": {"y": {"z": 1, "_z": 2}}}, "_z"),
     ],
 )
-def test_names_of_gymnasiums_masks_are_refused(extra: dict[str, Any], name: str) -> None:
+def test_names_of_gymnasium_masks_are_rejected(extra: dict[str, Any], name: str) -> None:
     with pytest.raises(DataError, match=f"here has a column '{name}', the name of the mask"):
         as_row({"prompt": "p", **extra}, "here")
 
 
-def test_a_leading_underscore_alone_is_a_name_like_any_other() -> None:
+def test_other_names_may_start_with_an_underscore() -> None:
     row = {"prompt": "p", "_id": 3, "__x": 1, "x": {"_y": 1, 3: 4}, "_": 5}
     assert as_row(row, "here") == row
 
@@ -109,7 +110,7 @@ def test_a_leading_underscore_alone_is_a_name_like_any_other() -> None:
     ],
     ids=repr,
 )
-def test_values_that_are_no_row(value: Any, message: str) -> None:
+def test_invalid_rows(value: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         as_row(value, "here")
 
@@ -126,7 +127,7 @@ def test_the_position_of_a_bad_row_is_named() -> None:
     [[], (), 3, None, {"prompt": "a"}, {"a", "b"}, iter("ab")],
     ids=["empty", "tuple", "number", "none", "dict", "set", "iterator"],
 )
-def test_what_is_no_source(spec: Any) -> None:
+def test_invalid_sources(spec: Any) -> None:
     with pytest.raises(DataError):
         make_source(spec)
 
@@ -148,7 +149,7 @@ def test_draws_are_uniform() -> None:
     assert np.abs(counts - 1000).max() < 130, "five standard deviations"
 
 
-def test_rows_that_are_handed_out_are_copies() -> None:
+def test_rows_are_copies() -> None:
     rows = [{"prompt": "a", "list": [1], "array": np.zeros(1), "deep": {"x": [1]}}]
     source = make_source(rows)
     row = source.item(0)
@@ -256,7 +257,7 @@ def test_lines_and_fields_of_any_text(tmp_path: Path, prompts: list[str]) -> Non
         assert [row["prompt"] for row in all_rows(make_source(path))] == prompts
 
 
-def test_blank_lines_are_no_prompts(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\none\n\n  \ntwo\n")
     assert [row["prompt"] for row in all_rows(make_source(tmp_path / "a.txt"))] == ["one", "two"]
     (tmp_path / "a.jsonl").write_text('\n{"prompt": "one"}\n\n')
@@ -294,7 +295,7 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, message: str) -
     assert "a" in str(caught.value)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     for spec in (tmp_path / "gone.jsonl", tmp_path, "gone.txt", "", "Tell me a story. " * 99):
         with pytest.raises(DataError, match="there is no file"):
             make_source(spec)
@@ -314,7 +315,7 @@ def test_splits_by_a_column(tmp_path: Path, kind: str) -> None:
     assert make_source(spec).item(0) == {"prompt": "1", "split": "train"}
 
 
-def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no 'eval' split; give its rows a column 'split'"):
         make_source(["a"], "eval")
     with pytest.raises(DataError, match="eval split of the list of prompts holds no prompts"):
@@ -335,7 +336,7 @@ def test_functions() -> None:
     assert make_source(lambda rng: "text").item(0) == {"prompt": "text"}
 
 
-def test_functions_that_are_objects() -> None:
+def test_callable_objects() -> None:
     class Maker:
         def __call__(self, rng: np.random.Generator) -> str:
             return "made"
@@ -378,7 +379,7 @@ def test_tasks_by_class_and_by_id() -> None:
         make_source(task, "eval", 2)
 
 
-def test_classes_that_cannot_be_made() -> None:
+def test_classes_that_cannot_be_constructed() -> None:
     class Own(GoodBad):
         def __init__(self, size: int) -> None:
             super().__init__()
@@ -391,7 +392,7 @@ def test_classes_that_cannot_be_made() -> None:
 def test_default_rewards() -> None:
     assert make_source(["a"]).default_reward() == "distinct"
     assert make_source(ROWS).default_reward() == "edit_similarity"
-    # Not the first row alone counts.
+    # Not only the first row counts.
     assert make_source(["a", ROWS[0]]).default_reward() == "edit_similarity"
     assert make_source(lambda rng: ROWS[0]).default_reward() == "edit_similarity"
 
@@ -402,7 +403,7 @@ def test_sources_pickle() -> None:
         assert pickle.loads(pickle.dumps(source)).item(0) == source.item(0)
 
 
-def test_a_task_with_other_peoples_data(tmp_path: Path) -> None:
+def test_a_task_with_public_data(tmp_path: Path) -> None:
     path = write(tmp_path / "data.jsonl", [{"prompt": "I like", "reference": "it"}])
     env = gym.make("TextGen/Sentiment-v0", prompts=str(path))
     _, info = env.reset(seed=0)
@@ -496,7 +497,7 @@ def test_reasoning_gym(reasoning: Any) -> None:
 
 
 def test_reasoning_gym_seeds_do_not_overlap(reasoning: Any) -> None:
-    """The package's own seeds 42 and 43 share all but one of their items."""
+    """With the package's seeds 42 and 43, all but one of the items are shared."""
     source = reasoning("reasoning_gym:chain_sum")
     first = {source.draw(np.random.default_rng(42))["metadata"]["source_index"] for _ in range(99)}
     rng = np.random.default_rng(43)
@@ -512,11 +513,13 @@ def test_reasoning_gym_as_an_environment(reasoning: Any) -> None:
         max_prompt_tokens=128,
         max_new_tokens=8,
     )
+    tokenizer = env.unwrapped.tokenizer
+    env.reset(seed=1)
+    answer = env.step(tokenizer.eos_id)[-1]["reference"]
     _, info = env.reset(seed=1)
-    answer = env.unwrapped._batch.rows[0]["reference"]
-    for index in env.unwrapped.tokenizer.encode(answer):
+    for index in tokenizer.encode(answer):
         env.step(index)
-    _, reward, *_, last = env.step(env.unwrapped.tokenizer.eos_id)
+    _, reward, *_, last = env.step(tokenizer.eos_id)
     assert (reward, last["reference"], last["reward_terms"]) == (1.0, answer, {"score": 1.0})
     check_vector_env(
         "TextGen-v0",
@@ -543,12 +546,12 @@ def test_reasoning_gym_scorers_that_raise_on_junk(reasoning: Any) -> None:
     assert source.score([row["prompt"]], ["🙂 x"], **columns) == [0.0]
     assert source.score([row["prompt"]], [row["reference"]], **columns) == [1.0]
 
-    def broken(answer: str, entry: Any) -> float:
-        raise KeyError("broken")
+    class Broken:
+        def score_answer(self, answer: str, entry: Any) -> float:
+            raise KeyError("broken")
 
-    source._items.score_answer = broken
     with pytest.raises(KeyError):
-        source.score([row["prompt"]], ["🙂 x"], **columns)
+        Scorer(Broken())([row["prompt"]], ["🙂 x"], **columns)
 
 
 @pytest.mark.parametrize("name", ["gsm_symbolic", "list_functions", "word_ladder"])

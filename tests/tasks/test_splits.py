@@ -1,4 +1,4 @@
-"""Which rows are for training and which for evaluation, and rows of data frames."""
+"""Splits of lists and functions, and rows of data frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_share_is_held_out_by_the_prompt_alone() -> None:
     assert not set(learn) & set(judge)
     assert abs(len(set(judge)) / 2000 - 0.1) < 4 * (0.1 * 0.9 / 2000) ** 0.5
     assert set(judge) == {text for text in learn + judge if prompt_hash(text) < 0.1 * 2**32}
-    # Other rows, before or behind, move none to the other side.
+    # Additional rows do not move others to the other side.
     assert set(prompts(rows[500:1500], "eval", eval_share=0.1)) <= set(judge)
     with pytest.raises(DataError, match=r"has no 'eval' split; .*eval_share"):
         make_source(rows, "eval")
@@ -69,7 +69,7 @@ def test_neither_side_is_empty() -> None:
         make_source(["a", "a"], eval_share=0.5)
 
 
-def test_marked_rows_need_no_share() -> None:
+def test_labeled_rows_need_no_share() -> None:
     rows = [{"prompt": f"{at}", "split": "eval" if at < 3 else "train"} for at in range(30)]
     assert prompts(rows, "eval", eval_share=0.5) == ["0", "1", "2"]
     assert len(prompts(rows, eval_share=0.5)) == 27
@@ -95,7 +95,7 @@ def test_functions_draw_from_one_side() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, True, "0.1", float("nan")])
-def test_shares_that_make_no_sense(share: Any) -> None:
+def test_invalid_shares(share: Any) -> None:
     with pytest.raises(SettingsError, match="eval_share="):
         gym.make("TextGen-v0", prompts=["a", "b"], eval_share=share)
 
@@ -116,7 +116,7 @@ def test_environments_of_two_splits_share_no_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pandas.NA, pandas.NaT, np.float32("nan")])
-def test_what_is_missing_in_a_data_frame_is_none(missing: Any) -> None:
+def test_missing_values_in_data_frames(missing: Any) -> None:
     frame = pandas.DataFrame({"prompt": ["a", "b"], "reference": ["x", missing]}, dtype=object)
     source = make_source(frame)
     assert source.item(0)["reference"] == "x"
@@ -125,7 +125,7 @@ def test_what_is_missing_in_a_data_frame_is_none(missing: Any) -> None:
         make_source(pandas.DataFrame({"prompt": ["a", missing]}, dtype=object))
 
 
-def test_data_frames_of_two_equal_names_are_refused() -> None:
+def test_duplicate_columns_are_rejected() -> None:
     frame = pandas.DataFrame([["a", "b"]], columns=["prompt", "prompt"])
     with pytest.raises(DataError, match="two columns 'prompt'"):
         make_source(frame)
@@ -149,12 +149,12 @@ def test_tables_of_arrow() -> None:
         {"prompt": "this one", "messages": MESSAGES},
     ],
 )
-def test_prompts_that_are_messages_stay_so(row: dict[str, Any]) -> None:
+def test_prompts_of_messages_are_kept(row: dict[str, Any]) -> None:
     source = make_source([row])
     assert source.item(0) == {"prompt": row.get("prompt", MESSAGES), **row}
 
 
-def test_lists_that_are_not_messages_are_no_prompts() -> None:
+def test_other_lists_are_not_prompts() -> None:
     for wrong in ([], ["a"], [{"role": "user"}], [{"role": 1, "content": "a"}]):
         with pytest.raises(DataError, match="list as its 'prompt'"):
             make_source([{"prompt": wrong}])

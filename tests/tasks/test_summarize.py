@@ -1,4 +1,4 @@
-"""The judge of summaries against scores worked out by hand, and against a second judge."""
+"""Scores of summaries by hand, and against an independent implementation."""
 
 import re
 from itertools import pairwise
@@ -15,7 +15,6 @@ from textgym.tasks.summarize.grammar import LINKS, MEANINGS, OPENERS, clauses
 from textgym.tasks.summarize.reader import important, read
 from textgym.tasks.summarize.task import Summarize
 from textgym.tasks.summarize.world import CHAINS
-from textgym.testing import check_task
 
 LOSE = ["lose", "Tom", "ring", "", ""]
 FIND = ["find", "Anna", "ring", "", "barn"]
@@ -26,10 +25,6 @@ WANT = ["want steal", "Leo", "ring", "", ""]
 ROW = {"prompt": "", "reference": "", "budget": 17, "facts": [LOSE, FIND, SELL],
        "others": [SANG, SPOON, WANT]}  # fmt: skip
 ORACLE = " Tom lost the ring. Anna found it in the barn and sold it to Leo."
-
-
-def test_contract():
-    check_task(Summarize, n=60)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +44,7 @@ def test_contract():
         (" Tom lost the ring, and later Anna found it. He sang a song.",
          [LOSE, ["find", "Anna", "ring", "", ""], SANG]),
         (" Leo mended the spoon and wanted to steal the ring.", [SPOON, WANT]),
-        # Two verbs with one object, "but", and whose a thing is.
+        # Two verbs with one object, "but", and possessives.
         (" Anna found and sold the ring to Leo.", [["find", "Anna", "ring", "", ""], SELL]),
         (" Tom lost the ring, but Anna quietly found, mended and then sold it to Leo.",
          [LOSE, ["find", "Anna", "ring", "", ""], ["mend", "Anna", "ring", "", ""], SELL]),
@@ -71,7 +66,7 @@ def test_contract():
          [["walk", "Leo", "", "", "hall"], ["rest", "Leo", "", "", "hall"]]),
     ],
 )  # fmt: skip
-def test_what_a_text_tells(text, facts):
+def test_facts_by_hand(text, facts):
     assert read(text) == (facts, 0)
 
 
@@ -130,7 +125,7 @@ def test_what_a_text_tells(text, facts):
         " Facts: lose Tom ring.",
     ],
 )
-def test_no_english(text):
+def test_ungrammatical_texts(text):
     facts, faults = read(text)
     assert facts == []
     assert faults >= 1
@@ -144,7 +139,7 @@ def test_every_opening_is_understood():
 
 
 def test_every_clause_fills_its_roles_from_the_text():
-    """A clause names as many people, things and places as it has roles; a subject may be unsaid."""
+    """A clause has a person, thing or place for each role; the subject may be omitted."""
     entities = {"N", "H", "M", "T", "P", "Z", "it"}
     for symbols, clause in clauses().items():
         parts = sum(word in entities for word in symbols.split())
@@ -165,7 +160,7 @@ def test_every_clause_fills_its_roles_from_the_text():
         (" Tom lost the ring. Anna sold it to Leo.", 2 * 2 / (2 + 3)),
         # Parts of facts: half of each.
         (" The ring was lost. Anna found it.", 2 * 1 / (2 + 3)),
-        # What is true but of no importance, and what is not true.
+        # A true but unimportant fact, and a false one.
         (" Tom lost the ring. He sang a song.", 2 * 1 / (2 + 3)),
         (" Tom lost the ring. He mended the spoon.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the ring. Leo wanted to steal it.", 2 * 1 / (2 + 3)),
@@ -178,7 +173,7 @@ def test_every_clause_fills_its_roles_from_the_text():
         (" Tom lost the ring. The ring was lost.", 2 * 1 / (2 + 3) / 2.5),
         (" Tom lost the ring. He sang a song. He sang a song.", 2 * 1 / (3 + 3) / 2.5),
         (" Anna found a ring in the barn. Tom lost it.", 2 * 1 / (2 + 3) / 2.5),
-        # No sentence, and one that breaks off.
+        # An ungrammatical and an incomplete sentence.
         (" Tom lost the ring. Yes indeed.", 2 * 1 / (1 + 3) / 2.5),
         (" Tom lost the ring. Then Anna", 2 * 1 / (1 + 3) / 2.5),
         (" Tom lost the ring. a b c d e f g h.", 2 * 1 / (1 + 3) / 4),
@@ -195,7 +190,7 @@ def test_scores_by_hand(text, expected):
 
 
 def test_short_summaries_in_other_words_are_as_good():
-    """Sentences in which a reviewer found that a good summary was worth little."""
+    """Summaries of which a reviewer found that their scores were too low."""
     one, other, last = Summarize(1).item(0), Summarize(1).item(4), Summarize(3).item(0)
     score = Summarize(1).score
     assert score(" Helen hid a drum in the library. Hugo found and broke it.", one) == 1
@@ -207,7 +202,7 @@ def test_short_summaries_in_other_words_are_as_good():
     assert score(other["reference"].replace("the drum", "his drum"), other) == 1
 
 
-def test_a_find_may_be_told_with_the_hiding_place():
+def test_a_find_may_name_the_hiding_place():
     hide, find = ["hide", "Tom", "ring", "", "barn"], ["find", "Anna", "ring", "", ""]
     row = {**ROW, "facts": [hide, find]}
     for place, expected in (("", 1), (" in the barn", 1), (" in the hall", 2 / 4 / 2.5)):
@@ -215,7 +210,7 @@ def test_a_find_may_be_told_with_the_hiding_place():
         assert Summarize(1).score(text, row) == pytest.approx(expected)
 
 
-# A second judge: facts are picked, written down with other templates, and scored by the definition.
+# An independent implementation: facts written with other templates, scored by the definition.
 
 TRUE = [LOSE, FIND, SELL]
 PART = [["lose", "", "ring", "", ""], ["find", "Anna", "ring", "", ""],
@@ -254,7 +249,7 @@ def written(fact, passive):
 
 
 def judged(facts):
-    """The score by its definition, for facts about which ROW leaves no doubt."""
+    """The score by its definition, for unambiguous facts of ROW."""
     last, credit, faults = -1, 0.0, 0
     for index, fact in enumerate(facts):
         fits = [
@@ -294,8 +289,7 @@ def rows(level, count, seed=0):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_stories_tell_what_the_row_says(level):
-    """The reader, which knows nothing of the plot, finds the row's facts in the prompt."""
+def test_stories_have_the_facts_of_the_row(level):
     _, some = rows(level, 500)
     for row in some:
         told, faults = read(" " + row["prompt"].split("\n")[1])
@@ -307,7 +301,7 @@ def test_stories_tell_what_the_row_says(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_stories_can_have_happened(level):
+def test_stories_are_consistent(level):
     _, some = rows(level, 500)
     for row in some:
         holder, gone, broken = None, False, False
@@ -329,7 +323,7 @@ def test_stories_can_have_happened(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_a_corruption_costs(level):
+def test_corruptions_lower_the_score(level):
     task, some = rows(level, 200)
     for row in some:
         text, facts = row["reference"], row["facts"]
@@ -368,7 +362,7 @@ def test_other_words_for_the_same_facts_are_as_good(level):
 
 
 @pytest.mark.parametrize("level", Summarize.levels)
-def test_copying_does_not_pay(level):
+def test_copying_scores_low(level):
     task, some = rows(level, 300)
     rng = np.random.default_rng(0)
     means = {}
@@ -391,7 +385,7 @@ def test_copying_does_not_pay(level):
 
 @pytest.mark.parametrize("level", Summarize.levels)
 def test_documents_are_fluent_and_mediocre(level):
-    scores, whole, task = [], 0, Summarize(level)
+    task, scores, whole = Summarize(level), [], 0
     for row, text in split_documents(task, 500):
         assert read(text).faults == 0, text
         scores.append(task.score(text, row))
@@ -491,7 +485,7 @@ def test_several_references():
         {},
     ],
 )
-def test_other_rows_stay_as_they_are(row):
+def test_other_rows_are_unchanged(row):
     assert Summarize(1).convert(row) is row
 
 

@@ -1,4 +1,4 @@
-"""The translation task against sentences translated by hand, and its splits by enumeration."""
+"""Sentences translated by hand, and the splits by enumeration."""
 
 import copy
 from collections import defaultdict
@@ -24,19 +24,18 @@ BOTH = [(direction, level) for direction in DIRECTIONS for level in Translate.le
 
 
 class Back(Translate):
-    """The other direction, in a class that `check_task` can make itself."""
+    """The other direction, as a class for `check_task`."""
 
     def __init__(self, level=None, split="train"):
         super().__init__(level, split, direction="zh-en")
 
 
-@pytest.mark.parametrize("task", [Translate, Back])
-def test_contract(task):
-    check_task(task, n=60)
+def test_contract_in_the_other_direction():
+    check_task(Back, n=60)
 
 
 def meaning(text):
-    """What a sentence says, without what only one of the languages has."""
+    """The parts of a sentence that both languages have."""
     into_chinese = not text.isascii()
     reader = translate_chinese if into_chinese else translate_english
     said = parts(reader.read(text), into_chinese)
@@ -45,7 +44,7 @@ def meaning(text):
 
 
 def fits(gold, text):
-    """Whether a text says neither more nor less than the parts of `gold`."""
+    """Whether a text has exactly the parts `gold`."""
     said = dict(part.split("=") for part in meaning(text))
     wanted = dict(part.replace("_", " ").split("=") for part in gold)
     return said.keys() == wanted.keys() and all(
@@ -53,7 +52,7 @@ def fits(gold, text):
     )
 
 
-# Sentences translated by hand: what they say, and ways to say it in the two languages.
+# Sentences translated by hand: their meaning, and possible wordings in both languages.
 BY_HAND = [
     (
         "verb=buy tense=past time=yesterday place=market agent=teacher patient=hat"
@@ -185,7 +184,7 @@ def test_sentences_translated_by_hand(said, ours, theirs):
         "她买了两顶 hats。", "她正公园跳舞。", "她正在在跳舞。", "。", "？",
     ],
 )  # fmt: skip
-def test_no_sentence(text):
+def test_ungrammatical_texts(text):
     reader = translate_english if text.isascii() else translate_chinese
     with pytest.raises(Unreadable):
         reader.read(text)
@@ -229,13 +228,13 @@ def test_scores_by_hand(text, f1):
         (" 老师老师老师", 2, 6),
     ],
 )
-def test_closeness_by_hand(text, pairs, length):
+def test_similarity_by_hand(text, pairs, length):
     task, row = row_of("The teacher bought two hats yesterday.")
     assert row["reference"] == " 老师昨天买了两顶帽子。"
     assert task.score(text, row) == pytest.approx(0.4 * (2 * pairs / (12 + length + 1)) ** 3)
 
 
-def test_closeness_in_english_is_of_words():
+def test_similarity_in_english_is_of_words():
     task, row = row_of("老师昨天买了两顶帽子。", "zh-en")
     assert row["reference"] == " The teacher bought two hats yesterday."
     # "The teacher" and "bought two" of 7 and 7 pairs, and the beginning.
@@ -247,7 +246,7 @@ def test_closeness_in_english_is_of_words():
 @pytest.mark.parametrize(
     ("source", "direction", "text", "f1"),
     [
-        # A negation more, or one less; that is one of the parts as well.
+        # An additional or missing negation, which is a wrong part as well.
         ("The teacher bought two hats yesterday.", "en-zh", "老师昨天没买两顶帽子。", 2 * 7 / 15),
         ("The teacher bought two hats yesterday.", "en-zh", "老师昨天没买这顶帽子。", 2 * 6 / 15),
         ("The girl did not dance.", "en-zh", "女孩跳舞了。", 2 * 3 / 7),
@@ -257,11 +256,11 @@ def test_closeness_in_english_is_of_words():
             "The teacher did not buy two hats yesterday.",
             2 * 6 / 13,
         ),
-        # In the clause of a clause.
+        # In a nested clause.
         ("Tom thinks that Anna cried.", "en-zh", "汤姆觉得安娜没哭。", 2 * 6 / 13),
     ],
 )
-def test_the_opposite_of_what_is_meant_earns_little(source, direction, text, f1):
+def test_the_opposite_meaning_scores_low(source, direction, text, f1):
     task, row = row_of(source, direction)
     assert task.score(text, row) == pytest.approx(0.4 * f1**3)
 
@@ -307,7 +306,7 @@ def test_usual_chinese(english, answers):
         "她在在村子里哭。", "她在正在村子里哭。", "她正在正在村子里哭。",
     ],
 )  # fmt: skip
-def test_no_usual_chinese(text):
+def test_unusual_chinese_is_ungrammatical(text):
     with pytest.raises(Unreadable):
         translate_chinese.read(text)
 
@@ -360,7 +359,7 @@ def test_determiners_by_hand(chinese, answers, wrong):
     assert task.score(f" {wrong}", row) < 0.9
 
 
-def test_the_is_not_free_in_the_other_direction():
+def test_articles_matter_in_the_other_direction():
     task, row = row_of("The boy cried.")
     # Verb, tense, agent; a number and its measure word are two more.
     assert task.score(" 一个男孩哭了。", row) == pytest.approx((2 * 3 / 8) ** 3)
@@ -369,7 +368,7 @@ def test_the_is_not_free_in_the_other_direction():
     assert task.score(" 这本男孩哭了。", row) == pytest.approx((2 * 3 / 7) ** 3)
 
 
-def test_who_does_what_to_whom_matters():
+def test_roles_matter():
     task, row = row_of("Anna met Tom.")
     assert task.score(" 安娜遇见了汤姆。", row) == 1.0
     assert task.score(" 汤姆遇见了安娜。", row) == pytest.approx((2 / 4) ** 3)
@@ -377,8 +376,8 @@ def test_who_does_what_to_whom_matters():
 
 @pytest.mark.parametrize(("direction", "level"), BOTH)
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_references_say_what_is_meant(direction, level, split):
-    """Both sentences are read back as the meaning, without the short cut for the reference."""
+def test_references_have_the_meaning(direction, level, split):
+    """Source and reference parse to the meaning, without the shortcut for the reference."""
     task, rng = Translate(level, split, direction), np.random.default_rng(level)
     for _ in range(400):
         row = task.sample(rng)
@@ -396,7 +395,7 @@ LIKE = {
 
 
 def corruptions(clause):
-    """Meanings that differ from one in a single thing."""
+    """Meanings that differ from a clause in one respect."""
 
     def changed(change):
         other = copy.deepcopy(clause)
@@ -432,7 +431,7 @@ def corruptions(clause):
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(BOTH))
-def test_every_corruption_costs(seed, case):
+def test_every_corruption_lowers_the_score(seed, case):
     direction, level = case
     task = Translate(level, direction=direction)
     write = chinese if direction == "en-zh" else english
@@ -474,8 +473,8 @@ def test_attacks(direction, level):
 
 
 @pytest.mark.parametrize(("direction", "level"), BOTH)
-def test_no_sentence_suits_all(direction, level):
-    """The best of many sentences, always the same one, earns next to nothing."""
+def test_constant_sentences_score_low(direction, level):
+    """The best constant sentence scores nearly 0."""
     task, rng = Translate(level, direction=direction), np.random.default_rng(level)
     rows = [task.sample(rng) for _ in range(150)]
     texts = [row["reference"] for row in rows[:40]]
@@ -531,7 +530,7 @@ def structures_of(row):
 
 
 @pytest.mark.parametrize(("direction", "level"), BOTH)
-def test_eval_combines_anew_what_train_knows(direction, level):
+def test_eval_recombines_words_of_train(direction, level):
     rows = {}
     for split in ("train", "eval"):
         task, rng = Translate(level, split, direction), np.random.default_rng(7)
@@ -557,8 +556,8 @@ def test_eval_combines_anew_what_train_knows(direction, level):
         assert {part.partition("=")[2] for part in row["meaning"]} <= words
 
 
-def test_train_knows_every_word_of_the_lexicon():
-    """By enumeration: whatever is held out has other company in the train split."""
+def test_train_has_every_word_of_the_lexicon():
+    """By enumeration: every held-out word occurs with others in the train split."""
     company = defaultdict(set)
     for name, verb in VERBS.items():
         for noun in verb.nouns:
@@ -592,7 +591,7 @@ def test_unknown_direction():
         Translate(direction="en-de")
 
 
-# ------------------------------------------------------------------ other people's rows
+# ------------------------------------------------------------------ public data
 
 PUBLIC = [
     {"translation": {"en": "The committee met on Monday.", "zh": "委员会星期一开会。"}},
@@ -637,7 +636,7 @@ def test_public_rows(raw, direction):
         {"source": 1, "target": "委员会"}, {"prompt": "x", "en": "Hello", "zh": "你好"},
     ],
 )  # fmt: skip
-def test_rows_that_are_not_recognised_stay(raw):
+def test_unknown_rows_are_unchanged(raw):
     assert Translate().convert(raw) == raw
 
 

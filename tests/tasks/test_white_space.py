@@ -29,7 +29,7 @@ PUBLIC = {
     "Summarize": {"article": "A dog ran. It was fast.", "highlights": "A dog ran fast."},
     "Translate": {"translation": {"en": "Good morning.", "zh": "\u65e9\u4e0a\u597d\u3002"}},
 }  # fmt: skip
-"""A row of a public format for each task that reads one; it stands for the others."""
+"""A row in a public format for each task that supports one."""
 
 CODE = {
     "MBPP": {"text": "Add.", "code": "def add(x):\n    return x + 1",
@@ -100,7 +100,7 @@ def test_costs_do_not_depend_on_white_space():
 
 
 def test_a_prompt_that_ends_within_a_word():
-    """No space is put into a word that the prompt begins and the text ends."""
+    """No space is inserted within a word that continues the prompt."""
     task = make_task("TextGen/Sentiment-v0", 3)
     for index in range(10):
         row = task.item(index)

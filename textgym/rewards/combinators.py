@@ -199,7 +199,7 @@ class Product(_Variadic):
 
 
 class Max(_Variadic):
-    """The largest of the rewards that apply; None if none applies.
+    """The largest of the rewards that apply, if any.
 
     Range: the union of their ranges.
     Needs: what the rewards need.
@@ -222,7 +222,7 @@ class Max(_Variadic):
 
 
 class Min(_Variadic):
-    """The smallest of the rewards that apply; None if none applies.
+    """The smallest of the rewards that apply, if any.
 
     Range: the union of their ranges.
     Needs: what the rewards need.

@@ -89,21 +89,21 @@ GOOD = {"prompt": "a", "chosen": "b", "rejected": "c"}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("text", "row 1 of here is a str; a pair is an object"),
+        ("text", "row 1 of here must .*not str"),
         ({"prompt": "a", "choosen": "b", "rejected": "c"},
          "row 1 of here has no column 'chosen', only .*; did you mean 'choosen'"),
         ({"prompt": "a", "chosen": "b"}, "row 1 of here has no column 'rejected'"),
-        ({**GOOD, "chosen": None}, "row 1 of here has a NoneType as its 'chosen'; .* a string"),
-        ({**GOOD, "prompt": 3}, "row 1 of here has a int as its 'prompt'"),
-        ({**GOOD, "margin": "much"}, "row 1 of here has 'much' as its 'margin'; give a finite"),
-        ({**GOOD, "weight": -1}, "row 1 of here has -1 as its 'weight'; .* at least 0"),
-        ({**GOOD, "weight": True}, "row 1 of here has True as its 'weight'"),
-        ({**GOOD, "preference": 1.5}, r"row 1 of here has 1.5 as its 'preference'; .* \[0, 1\]"),
-        ({**GOOD, "margin": math.nan}, "row 1 of here has nan as its 'margin'"),
+        ({**GOOD, "chosen": None}, "row 1 of here: 'chosen' .*not NoneType"),
+        ({**GOOD, "prompt": 3}, "row 1 of here: 'prompt' .*not int"),
+        ({**GOOD, "margin": "much"}, "row 1 of here: 'margin' .*not 'much'"),
+        ({**GOOD, "weight": -1}, "row 1 of here: 'weight' .*at least 0.*not -1"),
+        ({**GOOD, "weight": True}, "row 1 of here: 'weight' .*not True"),
+        ({**GOOD, "preference": 1.5}, r"row 1 of here: 'preference' .*\[0, 1\].*not 1.5"),
+        ({**GOOD, "margin": math.nan}, "row 1 of here: 'margin' .*not nan"),
         ({"chosen": [AGENT], "rejected": []}, "row 1 of here has an empty list of messages"),
-        ({"chosen": [AGENT], "rejected": 3}, "row 1 of here: 'rejected' is a int"),
+        ({"chosen": [AGENT], "rejected": 3}, "row 1 of here: 'rejected' .*not int"),
         ({"chosen": [AGENT], "rejected": [{"role": "user"}]},
-         "row 1 of here: 'rejected': its message 0 is .*; a message is"),
+         "row 1 of here: 'rejected': message 0 .*not .*role"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_named(row: Any, message: str) -> None:
@@ -115,7 +115,7 @@ def test_a_template_that_refuses_messages_names_the_row() -> None:
     def render(messages: Any, reply: bool) -> str:
         raise ValueError("roles must alternate")
 
-    with pytest.raises(DataError, match=r"row 0 of here cannot be written .*roles must alternate"):
+    with pytest.raises(DataError, match=r"row 0 of here .*roles must alternate"):
         pairs_of([{"chosen": [AGENT], "rejected": [RUDE]}], "here", render)
 
 
@@ -124,11 +124,11 @@ def test_ties() -> None:
     soft = [Pair("a", "b", "c"), Pair("a", "b", "c", preference=0.5)]
     assert pairs_of(rows, "here") == (soft, 1, False)
     assert pairs_of(rows, "here", ties="skip") == (soft[:1], 2, False)
-    with pytest.raises(DataError, match="2 rows, but no pair in which one text is preferred"):
+    with pytest.raises(DataError, match="here has 2 rows"):
         pairs_of(rows[1:], "here", ties="skip")
     with pytest.raises(DataError, match="0 rows"):
         pairs_of([], "here")
-    with pytest.raises(SettingsError, match="'soft' or 'skip', not 'drop'"):
+    with pytest.raises(SettingsError, match=r"ties .*not 'drop'"):
         pairs_of(rows, "here", ties="drop")
 
 
@@ -208,11 +208,11 @@ def test_answers_that_begin_like_the_prompt_by_chance() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"system": "S", "chosen": "a b", "rejected": "a c"}, "system message, but no prompt"),
-        ({"system": 3, **GOOD}, "row 1 of here has a int as its system message"),
+        ({"system": "S", "chosen": "a b", "rejected": "a c"}, "row 1 of here has a system message"),
+        ({"system": 3, **GOOD}, "row 1 of here: the system message .*not int"),
         ({"prompt": "Hi", "chosen": [{**USER, "content": "Bye"}, AGENT], "rejected": [RUDE]},
-         "row 1 of here: an answer begins with a turn of the role 'user'"),
-        ({**GOOD, "chosen": math.nan}, "row 1 of here has a NoneType as its 'chosen'"),
+         "row 1 of here: an answer .* role 'user'"),
+        ({**GOOD, "chosen": math.nan}, "row 1 of here: 'chosen' .*not NoneType"),
     ],
 )  # fmt: skip
 def test_pairs_in_doubt_are_refused(row: Any, message: str) -> None:

@@ -253,7 +253,7 @@ def test_special_tokens_of_the_tokenizer_are_kept_and_a_template_writes_messages
 
 @pytest.mark.parametrize("kind", ["t5", "mamba", "lstm"])
 def test_models_without_a_head_on_the_last_token_are_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"take a decoder such as GPT-2"):
+    with pytest.raises(ModelError, match=r"a decoder such as GPT-2"):
         PreferenceModel.load(write_checkpoint(tmp_path, kind), "cpu")
 
 
@@ -467,14 +467,14 @@ def test_pairs_to_judge_on_may_have_a_file_of_their_own(tmp_path: Path, lm: str)
     assert metrics["prompts_of_eval_left_out"] == 10
     assert metrics["pairs"] == 25
     write_pairs(tmp_path / "pairs.jsonl", pairs[:15])
-    with pytest.raises(DataError, match="nothing is left to train on"):
+    with pytest.raises(DataError, match="no pairs are left"):
         train(small(tmp_path, lm, eval_pairs=file, out=str(tmp_path / "none")))
 
 
 def test_impossible_data_and_divergence(tmp_path: Path, lm: str) -> None:
     one = Pair("w1", " w2", " w3")
     write_pairs(tmp_path / "pairs.jsonl", [one] * 5)
-    with pytest.raises(DataError, match="of 5 pairs with 1 prompts none is"):
+    with pytest.raises(DataError, match=r"--held_out 0.3 of 5 pairs with 1 prompts"):
         train(small(tmp_path, lm))
     row = {"chosen": " w1", "rejected": " w2", "weight": 0}
     lines = [json.dumps({**row, "prompt": f"w{i}"}) for i in range(12)]
@@ -482,13 +482,13 @@ def test_impossible_data_and_divergence(tmp_path: Path, lm: str) -> None:
     with pytest.raises(DataError, match="have the weight 0"):
         train(small(tmp_path, lm))
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "", "chosen": "good", "rejected": "bad"}')
-    with pytest.raises(DataError, match="none is"):
+    with pytest.raises(DataError, match=r"--held_out .*none"):
         train(small(tmp_path, lm))
     with pytest.raises(DataError, match=r"cannot be tokenized \(.*UNK"):
         PreferenceModel.load(lm, "cpu").encode(["good"])
     lines = [json.dumps({**row, "weight": 1, "margin": 1e39, "prompt": f"w{i}"}) for i in range(12)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
-    with pytest.raises(SettingsError, match="the loss is inf in step 1"):
+    with pytest.raises(SettingsError, match="the loss is inf"):
         train(small(tmp_path, lm, out=str(tmp_path / "inf")))
 
 
@@ -522,7 +522,7 @@ def test_the_command_line_trains(
     ("words", "message"),
     [
         ("--pairs none.jsonl", "there is no file none.jsonl; give a .jsonl, .csv or .parquet"),
-        ("--pairs README.md", "README.md has an unknown type; pairs are read from .jsonl"),
+        ("--pairs README.md", "README.md has an unknown type"),
         ("--pairs a.jsonl --steps 5", "Unrecognized options: --steps"),
         ("--pairs a.jsonl --epoch_s 5", r"--epoch_s[\s\S]*--epochs INT"),
         ("--pairs a.jsonl --epochs 0", "--epochs .*not 0"),

@@ -1,11 +1,11 @@
-"""A discriminator of texts: a convolutional network that learns to tell real ones from fakes.
+"""The discriminator: a convolutional network that distinguishes real texts from fakes.
 
-The network is Kim's CNN (2014, https://arxiv.org/abs/1408.5882) with a highway layer (Srivastava et
-al. 2015, https://arxiv.org/abs/1505.00387) behind it, as SeqGAN has it (Yu et al. 2017,
-https://arxiv.org/abs/1609.05473). It knows token ids and nothing of rewards.
+The network is Kim's CNN (2014, https://arxiv.org/abs/1408.5882) followed by a highway layer
+(Srivastava et al. 2015, https://arxiv.org/abs/1505.00387), as in SeqGAN (Yu et al. 2017,
+https://arxiv.org/abs/1609.05473). Its inputs are token ids.
 
-All chance comes from a seed and the number of steps taken, so that neither the global generators
-nor the order of other calls matter, and a state needs no generator.
+Random numbers depend only on a seed and the number of steps, so the state has no generator, and
+global generators are not used.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from torch.nn.utils import skip_init
 Ids = tuple[int, ...]
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
-# Streams of random numbers, told apart by the second word of their seed.
+# Streams of random numbers, distinguished by the second word of their seed.
 _WEIGHTS, _DROPOUT = range(2)
 
-# Texts that go through the network at once.
+# Texts in a forward pass.
 _CHUNK = 256
 
 _HIGHWAY_BIAS = -2.0
-"""Highway layers begin as wires, and open where it helps (Srivastava et al. 2015)."""
+"""Highway layers are initially close to the identity (Srivastava et al. 2015)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a :class:`TextCNN`; texts with the same sizes can share weights.
+    """The sizes of a :class:`TextCNN`.
 
     Attributes:
-        vocabulary: Number of ids, the padding's included, which is the last one.
-        embedding: Size of a token's vector.
+        vocabulary: Number of ids, including padding, which is the last one.
+        embedding: Size of a token embedding.
         widths: Widths of the filters, in tokens.
         filters: Number of filters of each width.
         highway: Number of highway layers.
-        separator: The id behind the prompt, where prompts are read, and None where they are not.
+        separator: The id after the prompt; None if prompts are not read.
     """
 
     vocabulary: int
@@ -57,11 +57,11 @@ class Shape:
 
 
 class TextCNN(nn.Module):
-    """Logit of a text being real.
+    """A network that computes the logit of a text being real.
 
     Args:
         shape: The sizes.
-        generator: Where the initial weights are drawn from.
+        generator: Generator of the initial weights.
     """
 
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:
@@ -69,7 +69,7 @@ class TextCNN(nn.Module):
         self.shape = shape
         features = shape.filters * len(shape.widths)
         size = shape.embedding
-        # Not initialised by torch, which would draw from the global generator.
+        # torch would initialize from the global generator.
         self.embedding = _uninitialised(nn.Embedding, shape.vocabulary, size)
         self.convolutions = nn.ModuleList(
             _uninitialised(nn.Conv1d, size, shape.filters, width) for width in shape.widths
@@ -78,13 +78,13 @@ class TextCNN(nn.Module):
             _uninitialised(nn.Linear, features, 2 * features) for _ in range(shape.highway)
         )
         self.output = _uninitialised(nn.Linear, features, 1)
-        # What is pooled does not say where it stood: a word of the prompt would hide the same word
-        # of the text, were it not embedded differently.
+        # Pooling discards positions, so words of the prompt get other embeddings: otherwise they
+        # would hide the same words of the text.
         self.prompt = nn.Parameter(torch.empty(size)) if shape.separator is not None else None
-        self._initialise(generator)
+        self._initialize(generator)
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator) -> None:
+    def _initialize(self, generator: torch.Generator) -> None:
         self.embedding.weight.normal_(generator=generator)
         self.embedding.weight[-1] = 0.0
         if self.prompt is not None:
@@ -101,11 +101,11 @@ class TextCNN(nn.Module):
             layer.bias[len(layer.bias) // 2 :] = _HIGHWAY_BIAS
 
     def features(self, tokens: Tensor) -> Tensor:
-        """The largest response of each filter in each text, ``[B, filters * len(widths)]``.
+        """Return the maximum response of each filter, ``[B, filters * len(widths)]``.
 
         Args:
-            tokens: ``[B, W]`` ids, padded on the right with the last id. A window counts if it lies
-                in the text; where the text is shorter than the window, the first one does.
+            tokens: ``[B, W]`` ids, padded on the right with the last id. Only windows within the
+                text count; if the text is shorter than the window, the first one.
         """
         padding = self.shape.vocabulary - 1
         missing = max(self.shape.widths) - tokens.shape[1]
@@ -122,19 +122,19 @@ class TextCNN(nn.Module):
             maps = functional.relu(convolution(vectors))
             places = torch.arange(maps.shape[2], device=tokens.device)
             outside = places > (lengths - width).clamp(min=0)[:, None]
-            # Nothing is less than 0 behind the relu.
+            # After the ReLU, 0 is the minimum.
             pooled.append(maps.masked_fill(outside[:, None], 0.0).amax(2))
         return torch.cat(pooled, 1)
 
     def forward(
         self, tokens: Tensor, dropout: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Logits ``[B]``.
+        """Return logits ``[B]``.
 
         Args:
             tokens: As for `features`.
-            dropout: Share of the features to leave out, at random.
-            generator: What decides which; on the network's device.
+            dropout: Dropout rate of the features.
+            generator: Generator of the dropout, on the device of the network.
         """
         hidden = self.features(tokens)
         for layer in self.highway:
@@ -154,13 +154,13 @@ def _uninitialised(layer: type[_Layer], *sizes: int) -> _Layer:
 
 
 def adversarial_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Binary cross-entropy in nats, both kinds counting the same however many there are.
+    """Return the binary cross-entropy in nats, with equal total weight of both kinds.
 
     Args:
         real: Logits of real texts ``[m]``.
         fake: Logits of fakes ``[n]``.
-        smoothing: Real texts are to be called real with a probability of 1 minus this (one-sided,
-            Salimans et al. 2016, https://arxiv.org/abs/1606.03498).
+        smoothing: One-sided label smoothing: the target of real texts is 1 minus this (Salimans et
+            al. 2016, https://arxiv.org/abs/1606.03498).
     """
     loss = functional.binary_cross_entropy_with_logits
     reals = loss(real, torch.full_like(real, 1 - smoothing))
@@ -168,20 +168,20 @@ def adversarial_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tens
 
 
 class Discriminator:
-    """A network and its optimizer (AdamW).
+    """A network with its optimizer (AdamW).
 
     Args:
-        shape: The network's sizes.
-        device: Where it is.
-        seed: Of the initial weights and of dropout.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
-        dropout: Share of the features left out while learning.
+        shape: The sizes of the network.
+        device: The device of the network.
+        seed: Seed of the initial weights and of dropout.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        dropout: Dropout rate of the features in training.
         smoothing: See :func:`adversarial_loss`.
 
     Attributes:
         network: The network.
-        steps: Gradient steps taken.
+        steps: Number of gradient steps so far.
     """
 
     def __init__(
@@ -200,30 +200,33 @@ class Discriminator:
         self._seed = seed
         self._dropout = dropout
         self._smoothing = smoothing
-        with _own_mode(device):
+        with _float32_mode(device):
             self.network = TextCNN(shape, self._generator("cpu", _WEIGHTS)).to(device)
             self._optimizer = torch.optim.AdamW(
                 self.network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
             )
 
     def logits(self, texts: Sequence[Ids]) -> NDArray[np.float64]:
-        """How real texts are ``[N]``, whatever their order: log-odds, without dropout."""
-        # Sorted, equal sets of texts make equal batches, to the last bit; and less is padded.
-        known = sorted(set(texts), key=lambda text: (len(text), text))
+        """Return the log-odds ``[N]`` of texts being real, without dropout.
+
+        They do not depend on the order of the texts.
+        """
+        # Sorting makes results bit-identical for equal sets of texts, and reduces padding.
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
         found: dict[Ids, float] = {}
-        with _own_mode(self.device), torch.no_grad():
-            for first in range(0, len(known), _CHUNK):
-                chunk = known[first : first + _CHUNK]
+        with _float32_mode(self.device), torch.no_grad():
+            for first in range(0, len(distinct), _CHUNK):
+                chunk = distinct[first : first + _CHUNK]
                 values = self.network(self._batch(chunk)).tolist()
                 found.update(zip(chunk, values, strict=True))
         return np.array([found[text] for text in texts], np.float64)
 
     def step(self, reals: Sequence[Ids], fakes: Sequence[Ids]) -> float:
-        """Take a gradient step; returns the loss before it."""
-        with _own_mode(self.device), torch.enable_grad():
+        """Take a gradient step; return the loss before it."""
+        with _float32_mode(self.device), torch.enable_grad():
             tokens = self._batch([*reals, *fakes])
-            chance = self._generator(self.device, _DROPOUT, self.steps)
-            logits = self.network(tokens, self._dropout, chance)
+            generator = self._generator(self.device, _DROPOUT, self.steps)
+            logits = self.network(tokens, self._dropout, generator)
             loss = adversarial_loss(logits[: len(reals)], logits[len(reals) :], self._smoothing)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -232,16 +235,16 @@ class Discriminator:
         return float(loss.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of the weights and of the optimizer's moments, on the CPU."""
+        """Return copies of the weights and the moments of the optimizer, on the CPU."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, parameter in enumerate(self.network.parameters()):
-            # Nothing before the first step.
+            # Empty before the first step.
             for name, value in self._optimizer.state[parameter].items():
                 state[f"optimizer.{number}.{name}"] = value
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a `state`, which has to be one of the same shape."""
+        """Restore a `state` of a discriminator with the same shape."""
         weights: dict[str, Tensor] = {}
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
@@ -251,7 +254,7 @@ class Discriminator:
             elif kind == "optimizer":
                 number, _, name = name.partition(".")
                 moments.setdefault(int(number), {})[name] = value.clone()
-        with _own_mode(self.device):
+        with _float32_mode(self.device):
             self.network.load_state_dict(weights)
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -265,13 +268,13 @@ class Discriminator:
         return torch.from_numpy(batch).to(self.device)
 
     def _generator(self, device: torch.device | str, *key: int) -> torch.Generator:
-        """A generator on a device, for a stream and, perhaps, a step."""
+        """Return a generator on a device, for a stream and optionally a step."""
         words = np.random.SeedSequence([self._seed, *key]).generate_state(1)
         return torch.Generator(device).manual_seed(int(words[0]))
 
 
 @contextmanager
-def _own_mode(device: torch.device) -> Iterator[None]:
-    """Compute in float32, whatever mode the caller's own network is in."""
+def _float32_mode(device: torch.device) -> Iterator[None]:
+    """Leave the caller's autocast and inference modes."""
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         yield

@@ -1,8 +1,8 @@
-"""An adversarial reward: a discriminator that learns, while the policy does, to tell it apart.
+"""An adversarial reward: a discriminator that is trained along with the policy.
 
-A generative adversarial network for text in which the generator is trained by reinforcement
-learning, as in SeqGAN (Yu et al. 2017, https://arxiv.org/abs/1609.05473). Here it is a reward
-function like others, so that any algorithm can be the generator's::
+As in SeqGAN (Yu et al. 2017, https://arxiv.org/abs/1609.05473), the generator of a generative
+adversarial network is trained by reinforcement learning. The discriminator is an ordinary reward
+function, so any algorithm can train the generator::
 
     reward = Adversarial(label_smoothing=0.1)
     venv = make_vec_env("TextGen/Story-v0", n_envs=128, reward=reward)
@@ -29,17 +29,17 @@ from textgym.data.messages import reads_texts
 from textgym.errors import RewardError
 from textgym.rewards.adversarial.discriminator import Discriminator, Shape
 from textgym.rewards.adversarial.state import State, read_state, write_state
-from textgym.rewards.adversarial.texts import Reading, RealSpec, RealTexts, real_texts
+from textgym.rewards.adversarial.texts import RealSpec, RealTexts, TextEncoder, real_texts
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
-# Streams of random numbers, told apart by the second word of their seed; the discriminator's are
-# below.
+# Streams of random numbers, distinguished by the second word of their seed; the discriminator uses
+# those below 10.
 _REALS, _BATCHES = range(10, 12)
 
-# Passes over the texts of a warm-up by hand.
-_PASSES = 3
+# Default number of epochs of `warm_up`.
+_WARM_UP_EPOCHS = 3
 
-# What options have to be.
+# Allowed values of options.
 _LEAST = {"batch_size": 2, "highway": 0, "warm_up_texts": 0, "seed": 0} | dict.fromkeys(
     ("max_tokens", "embedding", "filters", "update_every", "updates", "buffer_size", "window"), 1
 )
@@ -55,71 +55,70 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Adversarial:
-    """How real a discriminator finds a text, which learns from these very texts (SeqGAN).
+    """How real a text looks to a discriminator that is trained on these very texts (SeqGAN).
 
-    Each call (1) scores the batch with the discriminator as it is, so that all rewards of a call
-    are of one discriminator; (2) puts the completions, and as many real texts, into replay buffers;
-    (3) takes `updates` gradient steps for every `update_every` completions since the last ones.
-    So the reward is not stationary: it falls while the discriminator learns faster than the policy,
-    what a text gets depends on when it is asked, and the steps of one rollout may be judged by
-    several discriminators. ``freeze()`` before an evaluation: then calls change nothing. The reward
-    of an environment for evaluation should be another one, or frozen.
+    Each call (1) scores the batch with the current discriminator, the same for all rewards of the
+    call; (2) adds the completions, and as many real texts, to replay buffers; (3) takes `updates`
+    gradient steps for every `update_every` completions since the last update. The reward is
+    therefore non-stationary: it falls while the discriminator learns faster than the policy, and
+    the episodes of one rollout may be scored by different discriminators. Evaluate with another
+    reward, or call ``freeze()`` first, which disables updates.
 
     The first `warm_up_texts` completions get None, which an environment counts as 0, while the
-    discriminator learns from them; `warm_up` does without.
+    discriminator is trained on them. `warm_up` replaces this phase.
 
-    Range: ``"probability"``: [0, 1]; ``"logit"``: [-bound, bound]. Higher is better. With the best
-    discriminator, a policy that writes as the references are written gets (1 - s) / 2 on average,
-    or log((1 - s) / (1 + s)), where s is `label_smoothing`.
+    Range: ``"probability"``: [0, 1]; ``"logit"``: [-bound, bound]. Higher is better. With an
+    optimal discriminator, a policy with the distribution of the references gets (1 - s) / 2 on
+    average, or log((1 - s) / (1 + s)), where s is `label_smoothing`.
     Needs: references to imitate (the column ``column``, or ``real``); no other model.
-    Cost: 0.3 ms a text of 20 tokens on one CPU core to score it, as much for a real one beside it,
-    and 2.4 ms for learning with the default settings. It grows with the length, the prompt's too
-    with `condition`, and learning with the vocabulary.
-    Gaming: the network looks at phrases no longer than its widest filter, and at whether a phrase
-    is there, not where or how often: texts that contradict themselves over a distance pass. One
-    good text for every prompt is worth as much as many until the discriminator has learned that it
-    is always the same. A penalty on the KL to the initial model holds against both.
+    Cost: per text of 20 tokens on one CPU core, 0.3 ms for scoring, the same for a real text, and
+    2.4 ms for training with the default settings. It grows with the length (including the prompt
+    with `condition`), and training with the vocabulary.
+    Gaming: the network detects phrases no longer than its widest filter, but neither their position
+    nor their number, so texts that contradict themselves over a distance pass. Until the
+    discriminator has learned that it is always the same, one good text for every prompt is worth as
+    much as many. A KL penalty to the initial model counteracts both.
 
-    State: it pickles as its specification; what was learned does not travel, and a copy in another
-    process learns by itself (pickling says so with a warning). ``copy.deepcopy`` returns the same
-    object. `save` and `load` keep everything, so that training goes on exactly as it would have.
-    Everything random is drawn from the seed: equal calls give equal rewards (on a GPU up to
-    rounding).
+    State: it is pickled as its specification, without the discriminator's weights; a copy in
+    another process is trained separately (pickling warns about this). ``copy.deepcopy`` returns the
+    same object. `save` and `load` keep the whole state, so that training continues exactly. All
+    random numbers come from the seed: equal calls give equal rewards (on a GPU up to rounding).
 
     Args:
-        real: Where real texts come from: None for the references of each batch; a list of strings,
-            or of rows with `column`; a .jsonl, .csv, .parquet or .txt file of such; a Task or its
-            id, whose right answers are drawn.
-        column: The column of references: a string, or a list of alternatives. Rows without any are
-            rewarded all the same.
-        tokenizer: What :func:`textgym.load_tokenizer` takes; the built-in one if None. It need not
-            be the policy's.
-        condition: Whether the prompt is read too, so that a text has to suit it.
-        reward: ``"probability"``: D, as SeqGAN has it; or ``"logit"``: log D - log(1 - D), as in
-            adversarial inverse reinforcement learning (Fu et al. 2018), which does not flatten out
-            for bad texts.
-        bound: Logits are clipped to this size.
-        max_tokens: Tokens of a text that are looked at; and of a prompt, its last ones.
-        embedding: Size of a token's vector.
+        real: Source of real texts: None for the references of each batch; a list of strings, or of
+            rows with `column`; a .jsonl, .csv, .parquet or .txt file of these; a Task or its id,
+            for its correct answers.
+        column: The column of references: a string, or a list of alternatives. Rows without
+            references are rewarded too.
+        tokenizer: A tokenizer for :func:`textgym.load_tokenizer`; None for the built-in one. It may
+            differ from the policy's.
+        condition: Whether the discriminator also reads the prompt, so that a text has to fit it.
+        reward: ``"probability"``: D, as in SeqGAN; or ``"logit"``: log D - log(1 - D), as in
+            adversarial inverse reinforcement learning (Fu et al. 2018), which does not saturate for
+            bad texts.
+        bound: Logits are clipped to [-bound, bound].
+        max_tokens: Number of tokens that are read of a text (the first) and a prompt (the last).
+        embedding: Size of a token embedding.
         widths: Widths of the filters, in tokens.
-        filters: Filters of each width.
-        highway: Highway layers.
-        dropout: Share of the features that is left out while learning.
-        warm_up_texts: So many completions are learned from before any is rewarded.
-        update_every: Completions from one update to the next.
-        updates: Gradient steps of an update.
-        batch_size: Texts of a gradient step, half of them real.
-        fresh: Share of these that is new since the last update; the others are of the whole buffer.
-        buffer_size: Texts that are kept of each kind, the last ones.
-        label_smoothing: Real texts are to be real with a probability of 1 minus this.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
-        window: `stats` are means over the last so many texts of each kind.
-        seed: Of everything random.
-        device: Where the discriminator is; ``"auto"`` takes the GPU if there is one.
+        filters: Number of filters of each width.
+        highway: Number of highway layers.
+        dropout: Dropout rate of the features in training.
+        warm_up_texts: Number of completions before the first reward.
+        update_every: Number of completions between updates.
+        updates: Gradient steps per update.
+        batch_size: Number of texts in a gradient step, half of them real.
+        fresh: Share of these texts that are new since the last update; the others are drawn from
+            the whole buffer.
+        buffer_size: Capacity of the replay buffer of each kind.
+        label_smoothing: The target of real texts is 1 minus this.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        window: Number of texts of each kind in `stats`.
+        seed: Seed of all random numbers.
+        device: Device of the discriminator; ``"auto"`` uses the GPU if there is one.
 
     Raises:
-        RewardError: If an option is impossible, there are no real texts, or the column is missing.
+        RewardError: If an option is invalid, or real texts or the column are missing.
         TokenizerError: If a text has a word that a closed vocabulary lacks.
     """
 
@@ -148,21 +147,21 @@ class Adversarial:
     seed: int = 0
     device: str = "auto"
     name: ClassVar[str] = "adversarial"
-    _reading: Reading = field(init=False, repr=False)
+    _encode: TextEncoder = field(init=False, repr=False)
     _reals: RealTexts = field(init=False, repr=False)
     _state: State = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
-        words: Tokenizer = load_tokenizer(self.tokenizer)
-        reading = Reading(words, self.max_tokens, self.condition)
+        tokenizer: Tokenizer = load_tokenizer(self.tokenizer)
+        encode = TextEncoder(tokenizer, self.max_tokens, self.condition)
         shape = Shape(
-            vocabulary=reading.vocabulary,
+            vocabulary=encode.vocabulary,
             embedding=self.embedding,
             widths=tuple(self.widths),
             filters=self.filters,
             highway=self.highway,
-            separator=reading.separator if self.condition else None,
+            separator=encode.separator if self.condition else None,
         )
         gpu = torch.cuda.is_available() and self.device == "auto"
         discriminator = Discriminator(
@@ -174,7 +173,7 @@ class Adversarial:
             dropout=self.dropout,
             smoothing=self.label_smoothing,
         )
-        object.__setattr__(self, "_reading", reading)
+        object.__setattr__(self, "_encode", encode)
         object.__setattr__(self, "_reals", real_texts(self.real, self.column, self.condition))
         object.__setattr__(self, "_state", State(discriminator, self.buffer_size, self.window))
 
@@ -182,17 +181,17 @@ class Adversarial:
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float | None]:
-        """Return N rewards, and learn from the texts; None for all of them before it is `ready`."""
+        """Return N rewards, and update the discriminator; all None until it is `ready`."""
         state = self._state
-        texts = self._reading(list(zip(prompts, completions, strict=True)))
+        texts = self._encode(list(zip(prompts, completions, strict=True)))
         logits = state.discriminator.logits(texts)
         rewards: list[float | None] = (
             list(self._rewards(logits)) if self.ready else [None] * len(texts)
         )
         if texts and not state.frozen:
             rng = self._rng(_REALS, state.calls)
-            reals = self._reading(self._reals.draw(rng, prompts, columns))
-            state.take_in(texts, reals, logits)
+            reals = self._encode(self._reals.draw(rng, prompts, columns))
+            state.add(texts, reals, logits)
             rounds, state.pending = divmod(state.pending, self.update_every)
             if rounds:
                 self._learn(rounds * self.updates)
@@ -205,73 +204,73 @@ class Adversarial:
         prompts: Sequence[str] | None = None,
         steps: int | None = None,
     ) -> None:
-        """Learn from real texts and fakes at once; then it is `ready`.
+        """Train on given texts; the reward is `ready` afterwards.
 
         Args:
             real: Real texts.
-            fake: What the policy writes before it is trained.
-            prompts: With `condition`, the prompts of both: as many of each, in this order.
-            steps: Gradient steps; three times over the texts if None.
+            fake: Texts of the untrained policy.
+            prompts: With `condition`, the prompts of both; the three lists have the same length.
+            steps: Gradient steps; None for three epochs.
 
         Raises:
-            RewardError: If there are no texts, or no prompts for them.
+            RewardError: If texts or their prompts are missing.
         """
         counts = {len(real), len(fake)}
         if 0 in counts or (self.condition and {len(prompts or ())} != counts):
-            needed = "and, with condition=True, the one list of prompts of both"
+            needed = "and, with condition=True, one list of prompts for both"
             raise RewardError(f"adversarial: warm_up needs real texts and fakes, {needed}")
         state = self._state
         before = prompts if self.condition and prompts is not None else None
         for replay, texts in ((state.reals, real), (state.fakes, fake)):
             pairs = zip(before or [""] * len(texts), texts, strict=True)
-            replay.add(self._reading(list(pairs)))
-        self._learn(
-            math.ceil(2 * _PASSES * max(counts) / self.batch_size) if steps is None else steps
-        )
+            replay.add(self._encode(list(pairs)))
+        if steps is None:
+            steps = math.ceil(2 * _WARM_UP_EPOCHS * max(counts) / self.batch_size)
+        self._learn(steps)
         state.warm = True
 
     @property
     def ready(self) -> bool:
-        """Whether the warm-up is over, so that texts are rewarded."""
+        """Whether the warm-up is over and texts are rewarded."""
         return self._state.warm or self._state.texts >= self.warm_up_texts
 
     @property
     def frozen(self) -> bool:
-        """Whether calls change nothing."""
+        """Whether calls leave the state unchanged."""
         return self._state.frozen
 
     def freeze(self) -> None:
-        """From now on only score: learn nothing, keep nothing, count nothing."""
+        """Only score texts from now on, without any change of the state."""
         self._state.frozen = True
 
     def unfreeze(self) -> None:
-        """Learn again."""
+        """Resume updates."""
         self._state.frozen = False
 
     @property
     def stats(self) -> dict[str, float]:
-        """What a callback may log; empty before the first texts.
+        """Statistics for logging; empty before the first texts.
 
-        * ``accuracy``: of texts that were not learned from yet (prequential), over the last
-          `window` of each kind, both kinds counting the same: 1 where the policy gives itself away,
-          0.5 where it cannot be told. A text is called real where D is at least (1 - s) / 2, with s
-          the label smoothing. Real texts out of a fixed list come back, and have been learned from.
+        * ``accuracy``: balanced accuracy on the latest `window` texts of each kind, before they
+          were trained on: 1 if fakes are always recognized, 0.5 if they are indistinguishable. A
+          text is classified as real if D is at least (1 - s) / 2, where s is the label smoothing.
+          Real texts from a fixed list recur, so they may have been trained on.
         * ``d_real``, ``d_fake``: mean D of these texts.
         * ``loss``: mean cross-entropy of the last update, in nats.
-        * ``texts``, ``steps``: completions seen, and gradient steps, in all.
+        * ``texts``, ``steps``: total numbers of completions and gradient steps.
         """
-        # D of the best discriminator where both kinds are as likely.
+        # D of an optimal discriminator where both kinds are equally likely.
         return self._state.stats((1 - self.label_smoothing) / 2)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that was learned and kept, as tensors on the CPU."""
+        """Return the state, including weights and buffers, as tensors on the CPU."""
         return self._state.tensors()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state_dict`; ``frozen`` stays as it is.
+        """Restore a `state_dict`, except ``frozen``.
 
         Raises:
-            RewardError: If it is of a discriminator with other sizes; then nothing changes.
+            RewardError: If it belongs to a discriminator with other sizes; nothing is changed then.
         """
         self._state.restore(state)
 
@@ -280,19 +279,20 @@ class Adversarial:
         write_state(Path(path), self.state_dict(), self._signature())
 
     def load(self, path: str | Path) -> None:
-        """Go on from a file that `save` wrote.
+        """Restore a file that `save` wrote.
 
         Raises:
-            RewardError: If it is no such file, or of a reward with other sizes or words.
+            RewardError: If it is another kind of file, or of a reward with other sizes or another
+                tokenizer.
         """
         self.load_state_dict(read_state(Path(path), self._signature()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the specification."""
+        """Pickle the specification."""
         if self._state.discriminator.steps:
             warnings.warn(
-                "adversarial: what the discriminator has learned does not travel with a pickle; "
-                "the copy starts anew (write it with save(path), and load(path) it there)",
+                "adversarial: a pickle does not contain the weights of the discriminator; the copy "
+                "starts untrained (use save(path), and load(path) in the other process)",
                 stacklevel=2,
             )
         options = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
@@ -302,7 +302,7 @@ class Adversarial:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Adversarial:
-        # Gymnasium deep-copies the arguments of every environment; the discriminator is one.
+        # Gymnasium deep-copies the arguments of every environment, which share the discriminator.
         return self
 
     def _rewards(self, logits: NDArray[np.float64]) -> list[float]:
@@ -313,7 +313,7 @@ class Adversarial:
     def _learn(self, steps: int) -> None:
         state = self._state
         losses = []
-        # Without any reference so far there is nothing to tell fakes from.
+        # Training needs both kinds; there may have been no references so far.
         for _ in range(steps if len(state.reals) else 0):
             rng = self._rng(_BATCHES, state.discriminator.steps)
             half = self.batch_size // 2
@@ -329,9 +329,9 @@ class Adversarial:
         return np.random.default_rng(np.random.SeedSequence([self.seed, stream, number]))
 
     def _signature(self) -> dict[str, Any]:
-        """What a file has to agree with; the same in every process."""
+        """Return the options that a saved state must agree with."""
         return {
-            "tokenizer": self._reading.tokenizer.content_hash(),
+            "tokenizer": self._encode.tokenizer.content_hash(),
             "condition": self.condition,
             "embedding": self.embedding,
             "widths": list(self.widths),
@@ -346,17 +346,15 @@ class Adversarial:
                 f"adversarial: reward must be 'probability' or 'logit', not {self.reward!r}"
             )
         for name, least in _LEAST.items():
-            _whole(name, getattr(self, name), least)
+            _check_integer(name, getattr(self, name), least)
         for width in self.widths or (0,):
-            _whole("each of widths", width, 1)
+            _check_integer("each of widths", width, 1)
         for name, (allowed, holds) in _RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, float | int) or not holds(value):
                 raise RewardError(f"adversarial: {name} must be {allowed}, not {value!r}")
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+def _check_integer(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise RewardError(
-            f"adversarial: {name} must be a whole number, at least {least}, not {value!r}"
-        )
+        raise RewardError(f"adversarial: {name} must be an integer >= {least}, not {value!r}")

@@ -1,4 +1,4 @@
-"""What an adversarial reward knows at some point of a training, and the file that keeps it."""
+"""The mutable state of an adversarial reward, and its file format."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _FORMAT = "textgym adversarial 1"
 
 
 class State:
-    """All that changes from call to call.
+    """The state that changes from call to call.
 
     Args:
         discriminator: The discriminator.
-        capacity: Of the replay buffers.
-        window: Texts of each kind that the statistics are of.
+        capacity: Capacity of the replay buffers.
+        window: Number of texts of each kind in the statistics.
 
     Attributes:
         discriminator: The discriminator.
-        reals: The last real texts.
-        fakes: The last completions.
-        seen_real: D of the last real texts, from before they were learned from.
-        seen_fake: The same of completions.
-        texts: Completions seen.
-        pending: Those of them since the last update.
-        calls: Calls that brought texts.
-        warm: Whether the discriminator was warmed up by hand.
+        reals: The latest real texts.
+        fakes: The latest completions.
+        seen_real: D of the latest real texts, before they were trained on.
+        seen_fake: D of the latest completions, before they were trained on.
+        texts: Number of completions so far.
+        pending: Number of completions since the last update.
+        calls: Number of calls with texts.
+        warm: Whether `warm_up` was called.
         loss: Mean loss of the last update.
-        frozen: Whether nothing is to change.
+        frozen: Whether updates are disabled.
     """
 
     def __init__(self, discriminator: Discriminator, capacity: int, window: int) -> None:
@@ -52,15 +52,13 @@ class State:
         self.warm = self.frozen = False
         self.loss = 0.0
 
-    def take_in(
-        self, fakes: Sequence[Ids], reals: Sequence[Ids], logits: NDArray[np.float64]
-    ) -> None:
-        """Judge the texts of a call, then keep them.
+    def add(self, fakes: Sequence[Ids], reals: Sequence[Ids], logits: NDArray[np.float64]) -> None:
+        """Add the texts of a call to the statistics and the buffers.
 
         Args:
             fakes: Completions ``[N]``.
             reals: Real texts, any number.
-            logits: What the discriminator says of the completions ``[N]``.
+            logits: The discriminator's logits of the completions ``[N]``.
         """
         self.seen_fake.extend(_probabilities(logits))
         self.seen_real.extend(_probabilities(self.discriminator.logits(reals)))
@@ -71,7 +69,7 @@ class State:
         self.calls += 1
 
     def stats(self, edge: float) -> dict[str, float]:
-        """See `Adversarial.stats`; a text is called real where D is at least `edge`."""
+        """See `Adversarial.stats`; a text is classified as real if D is at least `edge`."""
         found: dict[str, float] = {}
         if self.seen_real and self.seen_fake:
             real, fake = np.array(self.seen_real), np.array(self.seen_fake)
@@ -83,7 +81,7 @@ class State:
         return found | ({"texts": self.texts, "steps": steps} if self.texts or steps else {})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything but whether it is frozen."""
+        """Return the state as tensors, except `frozen`."""
         numbers = [self.texts, self.pending, self.calls, int(self.warm), self.discriminator.steps]
         tensors = {
             "numbers": torch.tensor(numbers),
@@ -97,10 +95,10 @@ class State:
         return tensors | {f"discriminator.{name}": value for name, value in learned.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `tensors`.
+        """Restore `tensors`.
 
         Raises:
-            RewardError: If they are not of a state with these sizes; then nothing changes.
+            RewardError: If they belong to a state with other sizes; nothing is changed then.
         """
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -110,8 +108,8 @@ class State:
         missing = [key for key in self.tensors() if key not in tensors and "optimizer" not in key]
         if missing and "network" not in missing[0]:
             raise RewardError(
-                f"adversarial: this is not a state of an adversarial reward, because it lacks "
-                f"{missing[0]!r}; give one that save(path) or state_dict() made"
+                f"adversarial: not a state of an adversarial reward, because it lacks "
+                f"{missing[0]!r}; give one from save(path) or state_dict()"
             )
         self._check(parts, learned)
         numbers = [int(value) for value in parts["numbers"][""].tolist()]
@@ -138,29 +136,29 @@ class State:
         if not {"numbers", "loss", "seen", "reals", "fakes"} <= parts.keys() or mine != theirs:
             different = sorted(name for name in mine if mine[name] != theirs.get(name))
             raise RewardError(
-                "adversarial: this is not a state of a discriminator like this one "
-                f"(different: {', '.join(different[:3]) or 'what is beside the network'}); make "
-                "the reward with the options and the tokenizer that it was saved with"
+                "adversarial: not a state of a discriminator with these options (different: "
+                f"{', '.join(different[:3]) or 'entries other than the network'}); use the options "
+                "and the tokenizer that it was saved with"
             )
         for kind, replay in (("reals", self.reals), ("fakes", self.fakes)):
-            kept, place = len(parts[kind]["lengths"]), int(parts[kind]["place"][0])
-            if kept > replay.capacity or (kept < replay.capacity and place != kept):
+            size, place = len(parts[kind]["lengths"]), int(parts[kind]["place"][0])
+            if size > replay.capacity or (size < replay.capacity and place != size):
                 raise RewardError(
-                    f"adversarial: the state holds {kept} texts of another buffer than one of "
-                    f"buffer_size={replay.capacity}; use the one that it was saved with"
+                    f"adversarial: the state has {size} texts, which do not fit "
+                    f"buffer_size={replay.capacity}; use the value that it was saved with"
                 )
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], signature: Mapping[str, Any]) -> None:
-    """Write a state, and what a reward must be like to read it, atomically."""
+    """Write a state and the signature of the reward atomically."""
     write_tensors(path, state, {"format": _FORMAT, "signature": json.dumps(signature)})
 
 
 def read_state(path: Path, signature: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read what `write_state` wrote.
+    """Read a file that `write_state` wrote.
 
     Raises:
-        RewardError: If it is another kind of file, is damaged, or its signature is another one.
+        RewardError: If the file has another format, is damaged, or has another signature.
     """
     try:
         tensors, metadata = read_tensors(path)
@@ -174,7 +172,7 @@ def read_state(path: Path, signature: Mapping[str, Any]) -> dict[str, Tensor]:
         theirs = None
     if metadata.get("format") != _FORMAT or not isinstance(theirs, dict):
         raise RewardError(
-            f"adversarial: {path} is no state of an adversarial reward; give a file that "
+            f"adversarial: {path} is not a state of an adversarial reward; give a file that "
             "save(path) wrote"
         )
     different = [
@@ -184,8 +182,7 @@ def read_state(path: Path, signature: Mapping[str, Any]) -> dict[str, Tensor]:
     ]
     if different:
         raise RewardError(
-            f"adversarial: {path} was saved with other options: {', '.join(different)}; make the "
-            "reward with those"
+            f"adversarial: {path} was saved with other options: {', '.join(different)}; use those"
         )
     return tensors
 

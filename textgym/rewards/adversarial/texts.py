@@ -1,7 +1,4 @@
-"""The texts of an adversarial reward: how they are encoded, whence real ones come, what is kept.
-
-Prompts and texts come and go as strings here; only :class:`Reading` and :class:`Replay` know ids.
-"""
+"""The texts of an adversarial reward: encoding, sources of real texts, and replay buffers."""
 
 from __future__ import annotations
 
@@ -21,18 +18,18 @@ from textgym.rewards.references import against_references
 from textgym.tokenization import Tokenizer
 
 Pair = tuple[str, str]
-"""A prompt (empty where there is none) and a text."""
+"""A prompt (possibly empty) and a text."""
 
 
 @runtime_checkable
 class Answers(Protocol):
-    """The part of :class:`textgym.tasks.Task` that gives prompts with right answers."""
+    """The part of :class:`textgym.tasks.Task` that provides prompts with correct answers."""
 
     def sample(self, rng: np.random.Generator) -> dict[str, Any]:
-        """A random row."""
+        """Return a random row."""
 
     def oracle(self, row: dict[str, Any]) -> str:
-        """A right answer to it."""
+        """Return a correct answer for a row."""
 
 
 RealSpec: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | str | Path | Answers | None"
@@ -40,19 +37,19 @@ RealSpec: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | str | Path 
 _FILES = (".txt", ".jsonl", ".csv", ".parquet")
 
 
-class Reading:
-    """Texts as the discriminator reads them: ``[prompt] separator text end``.
+class TextEncoder:
+    """The encoding of texts for the discriminator: ``[prompt] separator text end``.
 
-    The two marks make a sentence that breaks off look different from one that ends.
+    The end token distinguishes a complete text from a truncated one.
 
     Args:
-        tokenizer: What cuts texts into tokens.
-        max_tokens: Tokens of a text that are read, its first; and of a prompt, its last.
-        condition: Whether prompts are read.
+        tokenizer: The tokenizer.
+        max_tokens: Number of tokens that are kept of a text (the first) and a prompt (the last).
+        condition: Whether prompts are included.
 
     Attributes:
-        separator: Id of the mark before the text.
-        vocabulary: Number of ids, with those of the two marks and of the padding.
+        separator: Id of the separator.
+        vocabulary: Number of ids, including separator, end and padding.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, condition: bool) -> None:
@@ -64,24 +61,24 @@ class Reading:
         self._condition = condition
 
     def __call__(self, pairs: Sequence[Pair]) -> list[Ids]:
-        """Encode prompts and texts."""
+        """Encode pairs of a prompt and a text."""
         return [self._encode(prompt, text) for prompt, text in pairs]
 
     def _encode(self, prompt: str, text: str) -> Ids:
         limit = self._max_tokens
         before = self._ids(prompt)[-limit:] if self._condition else []
         ids = self._ids(text)
-        # The end of a text that is cut is not seen.
+        # A truncated text has no end token.
         ids = ids[:limit] if len(ids) > limit else [*ids, self._end]
         return (*before, self.separator, *ids)
 
     def _ids(self, text: str) -> list[int]:
-        # Half of a surrogate pair is no text; it is read as a question mark.
+        # Lone surrogates are replaced by question marks.
         return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 class RealTexts(Protocol):
-    """Where real texts come from."""
+    """A source of real texts."""
 
     def draw(
         self,
@@ -89,20 +86,20 @@ class RealTexts(Protocol):
         prompts: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> list[Pair]:
-        """Real texts beside the completions of a call, about as many.
+        """Draw about as many real texts as there are completions.
 
         Args:
-            rng: Source of chance.
-            prompts: The call's N prompts.
-            columns: Its columns.
+            rng: The random generator.
+            prompts: The N prompts of the call.
+            columns: The columns of the call.
         """
 
 
 class ColumnTexts:
-    """The references that come with a batch; one of several, at random.
+    """The references of a batch; a random one of several.
 
     Args:
-        column: The column that holds them.
+        column: The column of references.
     """
 
     def __init__(self, column: str) -> None:
@@ -114,10 +111,10 @@ class ColumnTexts:
         prompts: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> list[Pair]:
-        """One for each row that has any.
+        """Draw one text for each row with references.
 
         Raises:
-            RewardError: If the column is not there.
+            RewardError: If the column is missing.
         """
         pairs: list[Pair] = []
 
@@ -145,12 +142,12 @@ class ListTexts:
         prompts: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> list[Pair]:
-        """As many as there are prompts."""
+        """Draw one text for each prompt."""
         return [self.pairs[at] for at in rng.integers(len(self.pairs), size=len(prompts)).tolist()]
 
 
 class TaskTexts:
-    """The right answers of a task, on rows of its own.
+    """The correct answers of a task, on newly sampled rows.
 
     Args:
         task: The task.
@@ -165,21 +162,21 @@ class TaskTexts:
         prompts: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> list[Pair]:
-        """As many as there are prompts."""
+        """Draw one text for each prompt."""
         rows = [self.task.sample(rng) for _ in prompts]
         return [(str(row["prompt"]), self.task.oracle(row)) for row in rows]
 
 
 def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
-    """Find out where real texts come from.
+    """Return the source of real texts for the option ``real``.
 
     Args:
         real: See :class:`textgym.rewards.adversarial.reward.Adversarial`.
-        column: Name of the column that holds references, in a batch and in rows of a list or file.
+        column: The column of references, in a batch and in rows of a list or file.
         condition: Whether every text needs a prompt.
 
     Raises:
-        RewardError: If there are no texts, or no prompts although they are needed.
+        RewardError: If texts or required prompts are missing.
         DataError: If a file cannot be read.
     """
     if real is None:
@@ -191,14 +188,14 @@ def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
     if isinstance(real, str) and not real.lower().endswith(_FILES):
         raise RewardError(
             f"adversarial: real={real!r} is neither the id of a task nor a file "
-            f"({', '.join(_FILES)}); a column of the rows is named by column={real!r}, and a text "
-            "stands in a list"
+            f"({', '.join(_FILES)}); for a column of the rows use column={real!r}, for a single "
+            "text a list"
         )
     rows = read_file(Path(real).expanduser()) if isinstance(real, str | Path) else real
     if not isinstance(rows, Sequence) or not rows:
         raise RewardError(
-            f"adversarial: real={real!r:.80} holds no texts; give a list of strings or rows, a "
-            "file, a Task or its id, or None for the references that come with each batch"
+            f"adversarial: real={real!r:.80} has no texts; give a list of strings or rows, a "
+            "file, a Task or its id, or None for the references of each batch"
         )
     return ListTexts([_pair(row, number, column, condition) for number, row in enumerate(rows)])
 
@@ -208,8 +205,8 @@ def _pair(row: Any, number: int, column: str, condition: bool) -> Pair:
         if not condition:
             return "", row
         raise RewardError(
-            f"adversarial: condition=True reads prompts too, but the real text {number} is a string"
-            f"; give rows with a 'prompt' and a {column!r}, or leave condition out"
+            f"adversarial: condition=True needs prompts, but the real text {number} is a string; "
+            f"give rows with a 'prompt' and a {column!r}, or leave condition out"
         )
     text = row.get(column) if isinstance(row, Mapping) else None
     prompt = row.get("prompt") if isinstance(row, Mapping) else None
@@ -223,13 +220,13 @@ def _pair(row: Any, number: int, column: str, condition: bool) -> Pair:
 
 
 class Replay:
-    """The last texts, as token ids, in a ring.
+    """A ring buffer of the latest texts, as token ids.
 
     Args:
-        capacity: Texts that are kept.
+        capacity: Maximum number of texts.
 
     Attributes:
-        fresh: Texts added since `settle` that are still there.
+        fresh: Number of texts in the buffer that were added since `settle`.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -242,7 +239,7 @@ class Replay:
         return len(self._texts)
 
     def add(self, texts: Sequence[Ids]) -> None:
-        """Keep some texts; the oldest make room."""
+        """Add texts, replacing the oldest."""
         for text in texts:
             if len(self._texts) < self.capacity:
                 self._texts.append(text)
@@ -252,7 +249,7 @@ class Replay:
         self.fresh = min(self.fresh + len(texts), self.capacity)
 
     def draw(self, rng: np.random.Generator, count: int, fresh: int) -> list[Ids]:
-        """Draw texts with replacement: `fresh` of the fresh ones, if there are any, and of all."""
+        """Draw texts with replacement: `fresh` of the fresh ones (if any), the others of all."""
         size = len(self._texts)
         fresh = fresh if self.fresh else 0
         newest = (self._next - 1 - rng.integers(max(1, self.fresh), size=fresh)) % size
@@ -260,17 +257,17 @@ class Replay:
         return [self._texts[at] for at in (*newest.tolist(), *others.tolist())]
 
     def settle(self) -> None:
-        """From now on no text is fresh."""
+        """Mark all texts as not fresh."""
         self.fresh = 0
 
     def state(self) -> dict[str, Tensor]:
-        """Everything as tensors."""
+        """Return the state as tensors."""
         lengths = torch.tensor([len(text) for text in self._texts], dtype=torch.int64)
         flat = torch.tensor([index for text in self._texts for index in text], dtype=torch.int32)
         return {"tokens": flat, "lengths": lengths, "place": torch.tensor([self._next, self.fresh])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state` of a ring of the same capacity."""
+        """Restore a `state` of a buffer with the same capacity."""
         flat = state["tokens"].tolist()
         stops = state["lengths"].cumsum(0).tolist()
         starts = [0, *stops[:-1]]

@@ -74,14 +74,14 @@ def evaluate(
         A :class:`Metric` for each name, in order.
 
     Raises:
-        RewardError: If a metric is unknown (the message suggests near matches), there are no texts,
+        RewardError: If a metric is unknown (the message suggests near matches), texts are missing,
             lengths differ, or a metric fails or applies to no text.
         MissingDependencyError: If a metric needs a library that is not installed.
     """
     completions = list(as_texts(completions, "assistant"))
     count = len(completions)
     if not count:
-        raise RewardError("evaluate: there are no completions; give at least one")
+        raise RewardError("evaluate: completions is empty; give at least one text")
     if not isinstance(segment, int) or segment < 1:
         raise RewardError(f"evaluate: segment must be an integer >= 1, not {segment!r}")
     checked_language(language, "evaluate", RewardError)

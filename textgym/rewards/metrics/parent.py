@@ -95,7 +95,7 @@ class Parent:
             if not values:
                 rewards.append(None)
                 continue
-            # One row a call, as each has a table of its own.
+            # One row per call, because each has its own table.
             score = partial(self._score, values)
             row = {self.column: [references]}
             rewards += against_references(score, [completion], row, self.column)

@@ -52,7 +52,9 @@ class _SacreBleu:
 
         against_references(collect, completions, columns, self.column)
         if not said:
-            raise RewardError(f"{self.name}: no text has references, so there is no corpus score")
+            raise RewardError(
+                f"{self.name}: a corpus score needs at least one text with references"
+            )
         # sacrebleu expects one stream per reference index, with None where a text has fewer.
         return self._scaled(self._corpus_scorer().corpus_score(said, list(zip_longest(*meant))))
 

@@ -121,7 +121,7 @@ def perplexity(
         At least 1; lower is better.
 
     Raises:
-        RewardError: If there is no token to score, or the model is not a causal language model.
+        RewardError: If the texts have no tokens, or the model is not a causal language model.
         ModelError: If the model cannot be loaded.
     """
     model = (

@@ -42,7 +42,7 @@ class ModelReward(ABC, Generic[Model]):
         dtype: Data type of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32
             on a CPU, bfloat16 on a GPU that supports it, and else that of the checkpoint.
         batch_tokens: Maximum number of tokens in a forward pass, including padding. Texts are
-            sorted by length; a longer text is a batch of its own.
+            sorted by length; a longer text forms a batch alone.
         cache_size: Size of the LRU cache of results; 0 disables it.
 
     Raises:
@@ -197,7 +197,7 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
     Args:
         lengths: N lengths in tokens.
-        budget: Maximum tokens in a batch, including padding; a longer text is a batch of its own.
+        budget: Maximum tokens in a batch, including padding; a longer text forms a batch alone.
 
     Yields:
         The indices of a batch, by increasing length; together they are ``range(N)``.

@@ -1,9 +1,9 @@
-"""How well differences of rewards foretell which of two texts is preferred.
+"""Calibration and accuracy of reward differences as predictions of preferences.
 
 Under the Bradley-Terry model the first text wins with probability sigmoid(difference). A reward
-is *calibrated* if of all pairs to which it gives 80 %, 80 % are won. Of two texts it is the
-favourite's probability that is looked at, which lies in [0.5, 1]: which text stands first in a
-file, usually the chosen one, says nothing.
+is *calibrated* if 80 % of the pairs with a predicted probability of 80 % are won. The probability
+is that of the favourite, in [0.5, 1], because the order of the texts in a file, usually the chosen
+one first, is arbitrary.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from textgym.storage.files import write_json
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs whose favourite was given about the same probability.
+    """Pairs with similar predicted probabilities.
 
     Attributes:
         low: Lower edge of the bin.
-        high: Upper edge.
-        pairs: Pairs in it.
-        predicted: Mean probability that the favourite wins.
-        observed: Share of them that it won.
+        high: Upper edge of the bin.
+        pairs: Number of pairs in the bin.
+        predicted: Mean predicted probability that the favourite wins.
+        observed: Share of pairs that the favourite won.
         interval: 95 % interval of that share (Wilson 1927).
     """
 
@@ -43,15 +43,15 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration table; bins without a pair are left out.
+    """The calibration table.
 
     Attributes:
-        bins: The table, from low probabilities to high ones.
-        pairs: Pairs in all.
+        bins: The non-empty bins, from low to high probabilities.
+        pairs: Total number of pairs.
         ece: Expected calibration error (Naeini et al. 2015): the mean over pairs of
             ``|observed - predicted|`` of their bins.
-        ece_by_chance: What `ece` is to be expected of a reward that is perfectly calibrated, as a
-            bin of n pairs hits its probability only up to about ``1 / sqrt(n)``.
+        ece_by_chance: Expected `ece` of a perfectly calibrated reward, which is not 0 because the
+            share in a bin of n pairs varies by about ``1 / sqrt(n)``.
     """
 
     bins: list[Bin]
@@ -68,9 +68,9 @@ def calibration_of(differences: ArrayLike, preferences: ArrayLike, bins: int = 1
     """Make the calibration table.
 
     Args:
-        differences: Reward of the first text minus that of the second one, ``[n]``, n >= 1.
+        differences: Reward of the first text minus that of the second, ``[n]``, n >= 1.
         preferences: Share of judges who preferred the first text, ``[n]``, in [0, 1].
-        bins: Bins of equal width that [0.5, 1] is divided into.
+        bins: Number of bins of equal width in [0.5, 1].
     """
     difference = np.asarray(differences, np.float64)
     predicted = _sigmoid(np.abs(difference))
@@ -93,17 +93,17 @@ def calibration_of(differences: ArrayLike, preferences: ArrayLike, bins: int = 1
 
 
 def scores_of(differences: ArrayLike, preferences: ArrayLike) -> dict[str, float]:
-    """How well the differences foretell the preferences, in single numbers.
+    """Compute scores of the differences as predictions of the preferences.
 
     Args:
-        differences: As for :func:`calibration_of`, like `preferences`.
+        differences: As for :func:`calibration_of`.
         preferences: As for :func:`calibration_of`.
 
     Returns:
-        ``accuracy``: share of the pairs whose preferred text has the higher reward, half for a
-        draw; pairs whose judges were divided evenly are left out. ``log_loss`` and ``brier``: the
-        mean of ``-log p`` and of ``(p - y)^2`` of the Bradley-Terry probabilities p. ``ece``
-        and ``ece_by_chance``: as in :class:`Calibration`.
+        ``accuracy``: share of the pairs whose preferred text has the higher reward, where equal
+        rewards count half and pairs with a preference of 0.5 are left out. ``log_loss`` and
+        ``brier``: the means of ``-log p`` and ``(p - y)^2`` of the Bradley-Terry probabilities p.
+        ``ece`` and ``ece_by_chance``: as in :class:`Calibration`.
     """
     difference = np.asarray(differences, np.float64)
     preference = np.asarray(preferences, np.float64)
@@ -123,7 +123,7 @@ def scores_of(differences: ArrayLike, preferences: ArrayLike) -> dict[str, float
 
 
 def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share of `count` trials (Wilson 1927): right for few trials too."""
+    """Return the score interval of a share of `count` trials (Wilson 1927)."""
     middle = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
@@ -131,7 +131,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def plot_calibration(table: Calibration, file: Path, title: str = "") -> None:
-    """Draw the table as .svg or .png: observed over predicted, and where the pairs lie.
+    """Plot the table as .svg or .png: observed over predicted shares, and the number of pairs.
 
     Raises:
         MissingDependencyError: If matplotlib is not installed.
@@ -166,6 +166,6 @@ def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _favoured(difference: NDArray[np.float64], preferences: ArrayLike) -> NDArray[np.float64]:
-    """The share of judges on the favourite's side; without a favourite half of them are."""
+    """Return the share of judges who prefer the favourite; 0.5 if the rewards are equal."""
     preference = np.asarray(preferences, np.float64)
     return np.where(difference > 0, preference, np.where(difference < 0, 1 - preference, 0.5))

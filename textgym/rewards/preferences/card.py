@@ -21,12 +21,12 @@ def write_card(
     table: Calibration,
     plotted: bool,
 ) -> None:
-    """Write ``README.md`` beside a checkpoint.
+    """Write the ``README.md`` of a checkpoint.
 
     Args:
         folder: The checkpoint.
         settings: The settings of the training.
-        metrics: What ``metrics.json`` holds.
+        metrics: The content of ``metrics.json``.
         table: The calibration on the held-out pairs.
         plotted: Whether there is a ``calibration.svg``.
     """
@@ -69,10 +69,10 @@ pipeline_tag: text-classification
 ---
 # A reward learned from preferences
 
-The body of `{lm}` with a scalar head on the last token, fitted to pairs of texts of which
-one was preferred (Bradley-Terry; Christiano et al. 2017, Stiennon et al. 2020, Ouyang et al. 2022).
-The higher of two rewards of the same prompt is the better text, with the probability
-sigmoid(difference); the number itself means nothing.
+`{lm}` with a scalar head on the last token, trained on pairs of texts of which one was preferred
+(Bradley-Terry; Christiano et al. 2017, Stiennon et al. 2020, Ouyang et al. 2022). Of two texts for
+the same prompt, the one with the higher reward is preferred with the probability
+sigmoid(difference); the absolute value has no meaning.
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -80,27 +80,27 @@ sigmoid(difference); the number itself means nothing.
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     reward = model(**tokenizer(prompt + completion, return_tensors="pt")).logits[0, 0]
 
-The text ends where the completion ends: no end-of-sequence token is added. Messages are written
-with the tokenizer's chat template, or, if it has none, as lines `User: ...` and `Agent: ...`. As a
-reward of textgym, with the mean and the standard deviation of the held-out texts:
+No end-of-sequence token is added after the completion. Messages are rendered with the tokenizer's
+chat template, or, without one, as lines `User: ...` and `Agent: ...`. As a reward of textgym, with
+the mean and the standard deviation of the held-out texts:
 
     make_reward(
         "reward_model", model=folder, form="{form}", center={reward_mean}, scale={reward_std}
     )
 
-## How it was made
+## Training
 
     {command}
 
-on {pairs} pairs ({ties_left_out} rows that were ties were left out; {texts_cut} texts were longer
-than the model's context and lost their beginning), with torch {torch}, transformers {transformers},
-Python {python}. The weights are those of step {best_step} of {steps}, which had the least loss on
+on {pairs} pairs ({ties_left_out} rows with ties were left out; {texts_cut} texts longer than the
+model's context were truncated on the left), with torch {torch}, transformers {transformers},
+Python {python}. The weights are those of step {best_step} of {steps}, which had the lowest loss on
 the held-out pairs.
 
-## How well it judges
+## Evaluation
 
-On {held_out_pairs} held-out pairs, whose prompts were not trained on (they chose the step, so that
-the numbers are a little too good):
+On {held_out_pairs} held-out pairs, whose prompts were not trained on (they selected the step, so
+the numbers are slightly optimistic):
 
 | measure | value |
 |---|---:|
@@ -109,18 +109,18 @@ the numbers are a little too good):
 | log-loss, nats (a coin: 0.693) | {log_loss} |
 | Brier score (a coin: 0.250) | {brier} |
 | expected calibration error | {ece} |
-| the same of a perfectly calibrated reward, by chance | {ece_by_chance} |
+| expected calibration error of a perfectly calibrated reward | {ece_by_chance} |
 | mean and standard deviation of the rewards | {reward_mean}, {reward_std} |
 
-Calibration: of the pairs whose favourite is given a probability in the bin, the share that it won.
+Calibration: the share of pairs that the favourite won, by its predicted probability.
 
 | bin | pairs | predicted | observed | 95 % interval |
 |---|---:|---:|---:|---:|
 {bins}
 
-{plot}## What it is not
+{plot}## Limitations
 
-It knows what the judges of these pairs liked about texts like these. A policy that is trained
-against it finds texts which it overrates (Gao, Schulman and Hilton 2023): keep the policy near the
-model that wrote the pairs (a KL penalty), stop early, and look at samples.
+It predicts what the judges of these pairs preferred among texts like these. A policy that is
+trained on it finds texts that it overrates (Gao, Schulman and Hilton 2023): keep the policy close
+to the model that wrote the pairs (a KL penalty), stop early, and read samples.
 """

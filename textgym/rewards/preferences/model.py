@@ -1,12 +1,11 @@
-"""A language model's body with a scalar head, which reads the texts of preferences.
+"""A reward model: a language model with a scalar head.
 
-The model is what transformers calls a sequence classifier with one label: the reward of a text is
-a linear function of the hidden state of its last token. Its checkpoint is loaded by
-``AutoModelForSequenceClassification.from_pretrained(folder)`` and all that builds on it.
+In transformers' terms it is a sequence classifier with one label: the reward of a text is a linear
+function of the hidden state of its last token. The checkpoint can be loaded with
+``AutoModelForSequenceClassification.from_pretrained(folder)``.
 
-A text is the prompt with the completion behind it, as the tokenizer writes them with its default
-special tokens. No end-of-sequence token is added: a reward function is handed texts without it, and
-a model that had always seen one in training would read them wrongly.
+The input is the prompt followed by the completion, with the tokenizer's default special tokens. No
+end-of-sequence token is added, because a reward function gets texts without it.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ class Encoded(NamedTuple):
 
     Attributes:
         pairs: The pairs.
-        chosen: Token ids of prompt and first text.
-        rejected: Those of prompt and second text.
-        lengths: Tokens of the longer text of each pair, ``[n]``.
-        cut: Texts that were longer than the limit.
+        chosen: Token ids of prompt and chosen text.
+        rejected: Token ids of prompt and rejected text.
+        lengths: Number of tokens of the longer text of each pair, ``[n]``.
+        cut: Number of texts that were truncated.
     """
 
     pairs: list[Pair]
@@ -53,13 +52,13 @@ class Encoded(NamedTuple):
 class PreferenceModel:
     """A reward model and its tokenizer.
 
-    It reads the same texts in training and in use: padding stands on the right, what is too long
-    loses its beginning, and dropout is off.
+    Training and inference read texts in the same way: padded on the right, truncated on the left,
+    without dropout.
 
     Args:
         model: A sequence classifier with one label.
-        tokenizer: Its tokenizer; made to pad with the model's ``pad_token_id``.
-        limit: Longest text in tokens; None: no limit.
+        tokenizer: Its tokenizer, with the model's ``pad_token_id``.
+        limit: Maximum length of a text in tokens; None for no limit.
     """
 
     def __init__(
@@ -78,20 +77,20 @@ class PreferenceModel:
     def load(
         name: str, device: str | torch.device = "auto", seed: int = 0, max_tokens: int = 0
     ) -> PreferenceModel:
-        """Put a head on a language model, or load a reward model to go on with.
+        """Add a head to a language model, or load a reward model to continue training.
 
-        Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint
-        is run.
+        Only safetensors weights and GGUF files are read, and code in a checkpoint is never run.
 
         Args:
             name: ``"textgym/tiny"``, a folder, a GGUF file, or a hub id.
-            device: ``"auto"`` takes the GPU if there is one.
-            seed: Of the weights of a head with several layers; a linear one starts at 0, so that
-                each pair begins as a coin toss.
-            max_tokens: Longest text in tokens; 0: the model's context.
+            device: The device; ``"auto"`` uses the GPU if there is one.
+            seed: Seed of a new head with several layers; a linear head is initialized to 0, so that
+                all pairs have the probability 0.5 at first.
+            max_tokens: Maximum length of a text in tokens; 0 for the model's context length.
 
         Raises:
-            ModelError: If there is no such model, or it has no form with a head on its last token.
+            ModelError: If the model cannot be loaded, or its architecture has no sequence
+                classifier.
             TokenizerError: If it has no tokenizer.
         """
         source = resolve(name)
@@ -106,8 +105,8 @@ class PreferenceModel:
             ) from error
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(
-                f"{name!r} is an encoder-decoder ({config.model_type}), which reads a prompt and "
-                "a completion apart; take a decoder such as GPT-2, Llama or Qwen2"
+                f"{name!r} is an encoder-decoder ({config.model_type}), which does not read prompt "
+                "and completion as one text; use a decoder such as GPT-2, Llama or Qwen2"
             )
         model = _with_head(name, source, config, seed)
         if tokenizer.pad_token_id is None:
@@ -119,7 +118,7 @@ class PreferenceModel:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model.resize_token_embeddings(len(tokenizer))
-        # The classifier reads the last token that is not this one; without it, no batch at all.
+        # The classifier reads the last token that is not padding, and needs the id for batches.
         for part in (model.config, model.config.get_text_config()):
             part.pad_token_id = tokenizer.pad_token_id
         if str(device) == "auto":
@@ -131,15 +130,15 @@ class PreferenceModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.model.device
 
     def render(self) -> Render:
-        """What writes messages as text: the tokenizer's chat template, if it has one."""
+        """Return a function that renders messages: the chat template, or `plain_turns`."""
         if not getattr(self.tokenizer, "chat_template", None):
             return plain_turns
         bos = self.tokenizer.bos_token
-        # A template that writes bos, and a tokenizer that puts it before every text: one too many.
+        # If both the template and the tokenizer add bos, remove the template's.
         doubled = bool(bos) and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
 
         def render(messages: Sequence[Message], reply: bool) -> str:
@@ -151,19 +150,19 @@ class PreferenceModel:
         return render
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Token ids of texts, and how many texts lost their beginning as they were too long."""
+        """Return the token ids of texts, truncated on the left, and how many were truncated."""
         if not texts:
             return [], 0
         try:
             rows = self.tokenizer(list(texts), truncation=False, verbose=False).input_ids
-        except Exception as error:  # The library raises bare Exception, or TypeError.
+        except Exception as error:  # tokenizers raises bare Exception, or TypeError
             raise DataError(
-                f"a text cannot be tokenized ({_first_line(error)}); half of a surrogate pair, or "
-                "a word that the vocabulary lacks, can be the reason: drop what is no text"
+                f"a text cannot be tokenized ({_first_line(error)}); it may contain a lone "
+                "surrogate or a word that the vocabulary lacks"
             ) from error
         limit = self.limit
         long = [i for i, row in enumerate(rows) if limit is not None and len(row) > limit]
-        if long:  # Once more, since what special tokens stand where is the tokenizer's to know.
+        if long:  # tokenized again, because only the tokenizer can place its special tokens
             cut = self.tokenizer(
                 [texts[i] for i in long], truncation=True, max_length=self.limit
             ).input_ids
@@ -174,7 +173,7 @@ class PreferenceModel:
         return [list(row) or [empty] for row in rows], len(long)
 
     def encode_pairs(self, pairs: Sequence[Pair]) -> Encoded:
-        """Token ids of pairs."""
+        """Return the token ids of pairs."""
         chosen, long = self.encode([pair.prompt + pair.chosen for pair in pairs])
         rejected, longer = self.encode([pair.prompt + pair.rejected for pair in pairs])
         both = zip(chosen, rejected, strict=True)
@@ -182,13 +181,10 @@ class PreferenceModel:
         return Encoded(list(pairs), chosen, rejected, lengths, long + longer)
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Rewards of texts.
+        """Return the rewards ``[B]`` of texts, with gradients if enabled.
 
         Args:
             rows: Token ids of B texts, of any lengths.
-
-        Returns:
-            float ``[B]``, with gradients if they are on.
         """
         longest = max(map(len, rows))
         tokens = torch.full((len(rows), longest), self.pad_id)
@@ -204,14 +200,14 @@ class PreferenceModel:
     def pair_rewards(
         self, encoded: Encoded, rows: Sequence[int] | NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """Rewards of the first and of the second texts of some pairs, ``[B]`` each."""
+        """Return the rewards of the chosen and the rejected texts of some pairs, ``[B]`` each."""
         texts = [encoded.chosen[i] for i in rows] + [encoded.rejected[i] for i in rows]
         first, second = self.rewards(texts).chunk(2)
         return first, second
 
     @torch.no_grad()
     def judge(self, encoded: Encoded, batch_size: int = 64) -> NDArray[np.float64]:
-        """Rewards of all pairs, ``[n, 2]``: of the first texts, and of the second ones."""
+        """Return the rewards of the chosen and rejected texts of all pairs, ``[n, 2]``."""
         judged = np.empty((len(encoded.pairs), 2))
         order = encoded.lengths.argsort(kind="stable")
         for start in range(0, len(order), batch_size):
@@ -222,9 +218,9 @@ class PreferenceModel:
 
 
 def _with_head(name: str, source: str, config: Any, seed: int) -> PreTrainedModel:
-    """The classifier of a checkpoint, with one label; a linear head that is new starts at 0.
+    """Load a classifier with one label; a new linear head is initialized to 0.
 
-    A head for several labels is loaded as it is, and then replaced.
+    A head with several labels is loaded and then replaced.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -241,7 +237,7 @@ def _with_head(name: str, source: str, config: Any, seed: int) -> PreTrainedMode
         except ModelError as error:
             raise ModelError(
                 f"{name!r} ({config.model_type}) could not be loaded as a sequence classifier: "
-                f"{error}; take a decoder such as GPT-2, Llama or Qwen2"
+                f"{error}; use a decoder such as GPT-2, Llama or Qwen2"
             ) from error
         new = _one_label(model, fresh)
     weights = dict(model.named_parameters())
@@ -251,13 +247,13 @@ def _with_head(name: str, source: str, config: Any, seed: int) -> PreTrainedMode
                 weights[key].zero_()
     model.config.num_labels = 1
     model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
-    model.config.problem_type = "regression"  # Pipelines would put a sigmoid around it.
+    model.config.problem_type = "regression"  # otherwise pipelines apply a sigmoid
     model.num_labels = 1  # type: ignore[assignment]
     return model
 
 
 def _one_label(model: PreTrainedModel, fresh: list[str]) -> list[str]:
-    """Give a classifier an output of one label; the names of the weights that are new now."""
+    """Replace a head of several labels by one of one label; return the names of new weights."""
     labels = model.config.num_labels
     if labels == 1:
         return fresh
@@ -272,7 +268,7 @@ def _one_label(model: PreTrainedModel, fresh: list[str]) -> list[str]:
     if not heads:
         raise ModelError(
             f"{type(model).__name__} has no linear head of {labels} labels that could be replaced "
-            "by one of a single reward; take a decoder such as GPT-2, Llama or Qwen2"
+            "by a scalar head; use a decoder such as GPT-2, Llama or Qwen2"
         )
     name, old = heads[-1]
     head = nn.Linear(old.in_features, 1, bias=old.bias is not None)

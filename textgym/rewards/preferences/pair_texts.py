@@ -1,7 +1,7 @@
-"""The prompt and the two answers of a preference pair as strings, whatever the row holds.
+"""Conversion of a preference row to three strings: prompt, chosen and rejected answer.
 
-Where the prompt ends is found out here: by the messages that both answers begin with, or by the
-words of two strings. :mod:`textgym.rewards.preferences.pairs` reads the rows.
+An implicit prompt is found as the messages, or the words, with which both answers begin.
+:mod:`textgym.rewards.preferences.pairs` reads the rows.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ from textgym.data.messages import Message
 from textgym.errors import DataError
 
 Render: TypeAlias = Callable[[Sequence[Message], bool], str]
-"""Writes messages as one text; with True, up to where the next turn of the assistant begins."""
+"""Renders messages as one text; with True, followed by the header of an assistant turn."""
 
-_TURN = "\n\nAssistant:"  # What a turn of the assistant begins with in hh-rlhf.
+_TURN = "\n\nAssistant:"  # the header of an assistant turn in hh-rlhf
 _INSTRUCTORS = ("system", "developer")
 
 
 def texts_of(
     values: dict[str, Any], system: str, where: str, render: Render
 ) -> tuple[str, str, str]:
-    """Prompt, chosen and rejected as strings.
+    """Return prompt, chosen and rejected as strings.
 
     Args:
-        values: By these names: strings, messages, or None for a prompt that is not there.
-        system: A system message that has a column of its own; empty if there is none.
+        values: "prompt", "chosen" and "rejected": strings, messages, or None for no prompt.
+        system: The system message of a separate column, or "".
         where: The row, for errors.
-        render: Writes messages as text.
+        render: Renders messages as text.
 
     Raises:
-        DataError: If the row is not a pair, or it is doubtful where its prompt ends.
+        DataError: If the row is not a pair, or the end of its prompt is ambiguous.
     """
-    talks = {name for name, value in values.items() if is_list(value) or isinstance(value, Mapping)}
-    if not talks:
+    if not any(is_list(value) or isinstance(value, Mapping) for value in values.values()):
         for name, value in values.items():
             if not isinstance(value, str) and not (name == "prompt" and value is None):
                 raise DataError(
-                    f"{where} has a {type(value).__name__} as its {name!r}; it is to be a string, "
-                    "or a list of messages {'role': ..., 'content': ...}"
+                    f"{where}: {name!r} must be a string or a list of messages {{'role': ..., "
+                    f"'content': ...}}, not {type(value).__name__}"
                 )
         chosen, rejected = values["chosen"], values["rejected"]
         if not system and values["prompt"] is not None:
@@ -50,7 +49,7 @@ def texts_of(
             return chosen[:size], chosen[size:], rejected[size:]
         if values["prompt"] is None:
             raise DataError(
-                f"{where} has a system message, but no prompt of its own; give it a column 'prompt'"
+                f"{where} has a system message but no prompt; give it a column 'prompt'"
             )
     messages = {
         name: _messages(value, "user" if name == "prompt" else "assistant", f"{where}: {name!r}")
@@ -62,12 +61,12 @@ def texts_of(
     try:
         first = render(prompt, True) if prompt else ""
         both = [render([*prompt, *said], False) for said in (chosen, rejected)]
-    except Exception as error:  # A chat template is a program of its own.
+    except Exception as error:  # chat templates are programs
         raise DataError(
-            f"{where} cannot be written as text ({type(error).__name__}: {error}); change its "
-            "messages into what the tokenizer's chat template takes, or give strings"
+            f"{where} cannot be rendered ({type(error).__name__}: {error}); change its messages to "
+            "a form that the tokenizer's chat template accepts, or give strings"
         ) from error
-    # Some templates write an answer otherwise than they announce it: then less is shared.
+    # In some templates the text of a prompt is not a prefix of the text with an answer.
     size = _common(first, *both)
     return both[0][:size], both[0][size:], both[1][size:]
 
@@ -75,31 +74,31 @@ def texts_of(
 def _turns(
     messages: dict[str, list[dict[str, str]]], where: str
 ) -> tuple[list[dict[str, str]], list[dict[str, str]], list[dict[str, str]]]:
-    """The messages of the prompt and of the two answers; a prompt that is repeated stands once."""
+    """Return the messages of the prompt and of the two answers, without repeating the prompt."""
     prompt, chosen, rejected = messages["prompt"], messages["chosen"], messages["rejected"]
     size = 0
     while size < min(len(chosen), len(rejected)) - 1 and chosen[size] == rejected[size]:
         size += 1
     shared = chosen[:size]
-    # UltraFeedback's messages begin with the prompt that has a column of its own too, maybe after a
-    # system message, or without the one that the column has.
+    # In UltraFeedback, answers repeat the prompt of the column, sometimes after a system message,
+    # or without the system message of the column.
     if not prompt or _ends_with(shared, prompt):
         prompt, chosen, rejected = shared, chosen[size:], rejected[size:]
     elif shared and _ends_with(prompt, shared):
         chosen, rejected = chosen[size:], rejected[size:]
     if not chosen or not rejected:
-        raise DataError(f"{where} has an empty list of messages; give each side its answer")
+        raise DataError(f"{where} has an empty list of messages; give each side an answer")
     if prompt and any(side[0]["role"] in ("user", *_INSTRUCTORS) for side in (chosen, rejected)):
         raise DataError(
-            f"{where}: an answer begins with a turn of the role {chosen[0]['role']!r}, which the "
-            "prompt does not end with; the messages of 'chosen' and 'rejected' are the "
-            "assistant's answers, with or without the whole prompt before them"
+            f"{where}: an answer begins with a message of the role {chosen[0]['role']!r} that the "
+            "prompt does not end with; 'chosen' and 'rejected' must be the assistant's messages, "
+            "with or without the whole prompt before them"
         )
     return prompt, chosen, rejected
 
 
 def _ends_with(talk: list[dict[str, str]], end: list[dict[str, str]]) -> bool:
-    """Whether messages end with other ones, but for white space around their texts."""
+    """Whether messages end with other ones, ignoring whitespace around their texts."""
     plain = [
         [(message["role"], message["content"].strip()) for message in part] for part in (talk, end)
     ]
@@ -107,12 +106,12 @@ def _ends_with(talk: list[dict[str, str]], end: list[dict[str, str]]) -> bool:
 
 
 def _shared(chosen: str, rejected: str) -> int:
-    """Where the prompt ends that two texts share, in characters."""
+    """Return the length of the prompt that two texts share, in characters."""
     size = _common(chosen, rejected)
     turn = chosen.rfind(_TURN, 0, size)
     if turn >= 0:
         return turn + len(_TURN)
-    # Answers that begin with the same letters are no part of the prompt: whole words are.
+    # The prompt ends with a whole word: answers may begin with the same letters.
     while size > 0 and not (
         chosen[size : size + 1].isspace() and rejected[size : size + 1].isspace()
     ):
@@ -121,32 +120,34 @@ def _shared(chosen: str, rejected: str) -> int:
 
 
 def _common(*texts: str) -> int:
-    """How many characters all texts begin with."""
+    """Return the length of the common prefix of texts, in characters."""
     columns = zip(*texts, strict=False)
     alike = takewhile(lambda letters: len(set(letters)) == 1, columns)
     return sum(1 for _ in alike)
 
 
 def is_list(value: Any) -> bool:
-    """Whether a value is a list of messages, or ought to be."""
+    """Whether a value is a sequence other than a string."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _messages(value: Any, role: str, where: str) -> list[dict[str, str]]:
-    """A list of messages; a string is one message of a role."""
+    """Convert a value to a list of messages; a string is one message with a role."""
     if value is None:
         return []
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    if isinstance(value, Mapping):  # One message, without a list around it.
+    if isinstance(value, Mapping):  # a single message
         value = [value]
     if not is_list(value):
-        raise DataError(f"{where} is a {type(value).__name__}; give a string or a list of messages")
+        raise DataError(
+            f"{where} must be a string or a list of messages, not {type(value).__name__}"
+        )
     for number, message in enumerate(value):
         known = isinstance(message, Mapping)
         if not known or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise DataError(
-                f"{where}: its message {number} is {str(message)[:60]!r}; a message is "
-                "{'role': ..., 'content': ...}, both strings"
+                f"{where}: message {number} must be {{'role': ..., 'content': ...}}, both strings, "
+                f"not {str(message)[:60]!r}"
             )
     return [{"role": message["role"], "content": message["content"]} for message in value]

@@ -1,19 +1,17 @@
-"""Pairs of texts of which one was preferred: reading them in the forms that people publish.
+"""Readers for preference pairs in published formats.
 
 A row has ``chosen`` and ``rejected``, and may have ``prompt``, ``system``, ``margin``, ``weight``
-and ``preference``. These forms are read:
+and ``preference``. These formats are supported:
 
-* strings, ``chosen`` and ``rejected`` being what was written after ``prompt``;
-* strings without a prompt, which begin alike (Anthropic's hh-rlhf): what they share is the prompt;
+* strings: ``prompt``, and ``chosen`` and ``rejected`` that continue it;
+* strings with an implicit prompt (Anthropic's hh-rlhf), which is their common beginning;
 * lists of messages (``{"role": ..., "content": ...}``), with a prompt that is a list or a string,
-  or without one (TRL's implicit prompt, UltraFeedback): the messages that they share are it;
-* a system message in a column of its own, ``system`` or ``system_prompt`` (Intel's orca_dpo_pairs):
-  prompt and answers are messages then, whether they are written as strings or not.
+  or an implicit prompt (TRL, UltraFeedback), which is their common messages;
+* a system message in a separate column, ``system`` or ``system_prompt`` (Intel's orca_dpo_pairs):
+  prompt and answers are then rendered as messages even if they are strings.
 
-A prompt that is in a column of its own and also at the beginning of both texts stands once in what
-is read. Where it is doubtful whether the texts repeat it, the row is refused.
-
-Nothing here needs torch.
+If both texts repeat the prompt of the column, it is removed from them. If it is ambiguous whether
+they do, the row is rejected.
 """
 
 from __future__ import annotations
@@ -35,20 +33,20 @@ _PROMPTS = ("prompt", "question", "instruction", "query")
 _SYSTEMS = ("system", "system_prompt")
 _KNOWN = (*_PROMPTS, *_SYSTEMS, "chosen", "rejected", "margin", "weight", "preference")
 _COINCIDENCE = 20
-"""Two answers may begin with a shorter prompt ("Hello") by chance, if other rows' do not."""
+"""Answers may begin with a shorter prompt ("Hello") by coincidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts after one prompt, and which of them was preferred.
+    """Two continuations of a prompt, of which the first was preferred.
 
     Attributes:
-        prompt: What both texts follow; it may be empty.
+        prompt: The prompt; it may be empty.
         chosen: The preferred text.
-        rejected: The other one.
-        margin: By how much the reward of the chosen text is to be larger.
-        weight: How much the pair counts in the loss.
-        preference: The share of judges who preferred ``chosen``: 1 where one judge did.
+        rejected: The other text.
+        margin: The least desired difference of the rewards.
+        weight: Weight of the pair in the loss.
+        preference: The share of judges who preferred ``chosen``; 1 for a single judge.
     """
 
     prompt: str
@@ -60,31 +58,31 @@ class Pair:
 
 
 class Pairs(NamedTuple):
-    """What was read.
+    """The result of reading pairs.
 
     Attributes:
         pairs: The pairs.
-        ties: Rows left out because they say nothing of the two texts.
-        talks: Whether a row was written as messages.
+        ties: Number of rows left out because neither text is preferred.
+        has_messages: Whether any row has messages.
     """
 
     pairs: list[Pair]
     ties: int
-    talks: bool
+    has_messages: bool
 
 
 def read_pairs(source: str | Path, render: Render | None = None, ties: str = "soft") -> Pairs:
     """Read pairs from a .jsonl, .csv or .parquet file, or from ``"hf:NAME[:CONFIG][:SPLIT]"``.
 
     Args:
-        source: Where they are.
-        render: Writes lists of messages as text. Default: :func:`plain_turns`.
-        ties: What becomes of rows with a ``preference`` of 0.5: ``"soft"`` keeps them, so that the
-            two rewards are drawn together, ``"skip"`` leaves them out.
+        source: The file, or the hub data set.
+        render: Renders lists of messages as text. Default: :func:`plain_turns`.
+        ties: Treatment of rows with a ``preference`` of 0.5: ``"soft"`` keeps them as soft labels,
+            ``"skip"`` leaves them out.
 
     Raises:
-        DataError: If there is no such file, or a row is no pair; the message names the row.
-        MissingDependencyError: If reading needs a package that is not installed.
+        DataError: If the file does not exist, or a row is not a pair; the message names the row.
+        MissingDependencyError: If a required package is not installed.
     """
     if str(source).startswith("hf:"):
         rows, name, _ = read_hub(str(source), "train")
@@ -97,8 +95,7 @@ def read_pairs(source: str | Path, render: Render | None = None, ties: str = "so
         )
     if path.suffix.lower() not in (".jsonl", ".csv", ".parquet"):
         raise DataError(
-            f"{path} has an unknown type; pairs are read from .jsonl (a JSON object a line), .csv "
-            "and .parquet"
+            f"{path} has an unknown type; use .jsonl (a JSON object per line), .csv or .parquet"
         )
     return pairs_of(read_file(path), f"the file {path}", render, ties)
 
@@ -106,17 +103,17 @@ def read_pairs(source: str | Path, render: Render | None = None, ties: str = "so
 def pairs_of(
     rows: Sequence[Any], name: str, render: Render | None = None, ties: str = "soft"
 ) -> Pairs:
-    """Turn rows into pairs; two equal texts say nothing, and are left out.
+    """Convert rows to pairs; rows with two equal texts are left out.
 
     Args:
         rows: Dictionaries.
-        name: Where they come from, for errors.
-        render: As for :func:`read_pairs`, like `ties`.
+        name: Source of the rows, for errors.
+        render: As for :func:`read_pairs`.
         ties: As for :func:`read_pairs`.
 
     Raises:
-        DataError: If there are no rows, one is no pair, or all are ties.
-        SettingsError: If `ties` is neither.
+        DataError: If rows is empty, a row is not a pair, or all rows are ties.
+        SettingsError: If `ties` is invalid.
     """
     if ties not in ("soft", "skip"):
         raise SettingsError(f"ties must be 'soft' or 'skip', not {ties!r}")
@@ -130,34 +127,34 @@ def pairs_of(
     ]
     if not kept:
         raise DataError(
-            f"{name} holds {len(every)} rows, but no pair in which one text is preferred to "
-            "another; give rows with the columns 'prompt', 'chosen' and 'rejected'"
+            f"{name} has {len(every)} rows, but none in which one text is preferred; give rows "
+            "with the columns 'prompt', 'chosen' and 'rejected'"
         )
-    talks = any(_is_talk(row) for row in rows)
-    return Pairs(kept, len(every) - len(kept), talks)
+    has_messages = any(_has_messages(row) for row in rows)
+    return Pairs(kept, len(every) - len(kept), has_messages)
 
 
 def plain_turns(messages: Sequence[Message], reply: bool) -> str:
-    r"""Write messages as the environments write conversations: ``"User: ...\nAgent: ..."``."""
+    r"""Render messages in the format of the environments: ``"User: ...\nAgent: ..."``."""
     names = {"user": "User", "assistant": "Agent", "system": "System"}
     lines = [f"{names.get(one['role'], one['role'])}: {one['content']}" for one in messages]
     return "\n".join([*lines, "Agent:"] if reply else lines)
 
 
 def split_key(pair: Pair) -> str:
-    """What must not stand on both sides of a split: the prompt, or the texts if there is none."""
+    """Return the key by which pairs are split: the prompt, or the texts if it is empty."""
     return pair.prompt or "\0".join(sorted((pair.chosen, pair.rejected)))
 
 
 def split_pairs(pairs: Sequence[Pair], held_out: float) -> tuple[list[Pair], list[Pair]]:
-    """Divide pairs by a hash of the prompt, so that no prompt is on both sides.
+    """Split pairs by a hash of the prompt, so that no prompt is on both sides.
 
     Args:
         pairs: The pairs.
-        held_out: About this share of the prompts is held out.
+        held_out: Approximate share of held-out prompts.
 
     Returns:
-        Pairs to train on, pairs held out; either may be empty.
+        The training pairs and the held-out pairs; either may be empty.
     """
     sides: tuple[list[Pair], list[Pair]] = [], []
     for pair in pairs:
@@ -167,18 +164,18 @@ def split_pairs(pairs: Sequence[Pair], held_out: float) -> tuple[list[Pair], lis
 
 
 def _pair(row: Any, where: str, render: Render) -> Pair:
-    """One row's pair; errors begin with `where`, since the caller knows the row."""
+    """Convert a row to a pair; errors begin with `where`."""
     if not isinstance(row, Mapping):
         raise DataError(
-            f"{where} is a {type(row).__name__}; a pair is an object with 'prompt', 'chosen' and "
-            "'rejected'"
+            f"{where} must be an object with 'prompt', 'chosen' and 'rejected', not "
+            f"{type(row).__name__}"
         )
     for column in ("chosen", "rejected"):
         if column not in row:
             unknown = [str(name) for name in row if name not in _KNOWN]
             raise DataError(
                 f"{where} has no column {column!r}, only {', '.join(map(repr, row)) or 'none'}"
-                f"{near_matches(column, unknown) or '.'} Name the preferred text 'chosen', and the "
+                f"{near_matches(column, unknown) or '.'} Name the preferred text 'chosen' and the "
                 "other one 'rejected'"
             )
     values = {"prompt": _prompt_of(row)}
@@ -203,17 +200,15 @@ def _or_none(value: Any) -> Any:
 
 
 def _system_of(row: Mapping[str, Any], where: str) -> str:
-    """The text of a system column; empty where there is none."""
+    """Return the text of a system column, or ""."""
     value = next((row[name] for name in _SYSTEMS if not is_missing(row.get(name))), "")
     if not isinstance(value, str):
-        raise DataError(
-            f"{where} has a {type(value).__name__} as its system message; give a string"
-        )
+        raise DataError(f"{where}: the system message must be a string, not {type(value).__name__}")
     return value
 
 
-def _is_talk(row: Mapping[str, Any]) -> bool:
-    """Whether a row is written as messages, or needs them."""
+def _has_messages(row: Mapping[str, Any]) -> bool:
+    """Whether a row has messages, or a system message, which has to be rendered as one."""
     texts = (row["chosen"], row["rejected"], _prompt_of(row))
     return any(is_list(one) or isinstance(one, Mapping) for one in texts) or bool(
         _system_of(row, "a row")
@@ -221,13 +216,15 @@ def _is_talk(row: Mapping[str, Any]) -> bool:
 
 
 def _without_repeated_prompts(rows: Sequence[Any], pairs: list[Pair], name: str) -> list[Pair]:
-    """Take the prompt off texts that begin with it although it has a column of its own.
+    """Remove the prompt from texts that repeat the prompt of its column.
 
-    If all texts of the rows do, the rows are written that way. If only some do, a short prompt may
-    be a coincidence ("Hello"), and a long one is refused.
+    If the texts of all rows begin with their prompts, this is the format of the data. If only some
+    do, it is taken for a coincidence with a short prompt ("Hello"), and rejected with a long one.
     """
     own = [
-        at for at, row in enumerate(rows) if not _is_talk(row) and (_prompt_of(row) or "").strip()
+        at
+        for at, row in enumerate(rows)
+        if not _has_messages(row) and (_prompt_of(row) or "").strip()
     ]
     both = [
         at
@@ -241,9 +238,8 @@ def _without_repeated_prompts(rows: Sequence[Any], pairs: list[Pair], name: str)
     for at in both:
         if len(pairs[at].prompt) >= _COINCIDENCE:
             raise DataError(
-                f"row {at} of {name}: 'chosen' and 'rejected' begin with the whole prompt, which "
-                "has a column of its own, and other rows' do not; give the answers alone, in all "
-                "rows"
+                f"row {at} of {name}: 'chosen' and 'rejected' begin with the prompt of its column, "
+                "unlike those of other rows; give the answers alone in all rows"
             )
     return pairs
 
@@ -266,7 +262,7 @@ def _number(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> float:
-    """A column of numbers, which need not be there; those of a .csv are strings."""
+    """Return a number from an optional column; numbers in a .csv are strings."""
     value = row.get(column)
     if value is None or value == "":
         return default
@@ -277,7 +273,6 @@ def _number(
     if not math.isfinite(number) or not low <= number <= high:
         limits = {(0.0, 1.0): " in [0, 1]", (0.0, math.inf): ", at least 0"}.get((low, high), "")
         raise DataError(
-            f"{where} has {value!r} as its {column!r}; give a finite number{limits}, or leave it "
-            "out"
+            f"{where}: {column!r} must be a finite number{limits}, or missing, not {value!r}"
         )
     return number

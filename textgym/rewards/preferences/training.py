@@ -1,7 +1,7 @@
-"""Fitting a reward to preferences: the Bradley-Terry loss and the training on it.
+"""Training of a reward model on preferences with the Bradley-Terry loss.
 
-``python -m textgym.rewards.train`` is the command line (:mod:`textgym.rewards.train`, which says
-what comes out). Pairs are read by :mod:`textgym.rewards.preferences.pairs`, and the model is
+The command line is :mod:`textgym.rewards.train`, which documents the output. Pairs are read by
+:mod:`textgym.rewards.preferences.pairs`; the model is
 :class:`textgym.rewards.preferences.model.PreferenceModel`.
 """
 
@@ -36,14 +36,14 @@ from textgym.rewards.preferences.settings import TrainSettings
 from textgym.storage.files import write_json
 from textgym.storage.tensors import read_tensors, write_tensors
 
-# Where it runs and where it goes does not change what is trained.
+# Settings that do not change the trained weights; the pairs are compared by their content.
 _FREE = ("out", "threads", "device", "pairs", "eval_pairs")
 
 _BEST = "best.safetensors"
 
 
 class Evaluations(Progress, total=False):
-    """How far a training is, and what each evaluation found."""
+    """The progress of a training run, and the results of its evaluations."""
 
     history: list[dict[str, float]]
 
@@ -59,22 +59,23 @@ def preference_loss(
 ) -> Tensor:
     """Negative log-likelihood of preferences under the Bradley-Terry model.
 
-    With ``z = chosen - rejected - margin`` a pair of weight w and preference p costs
+    With ``z = chosen - rejected - margin``, the loss of a pair with weight w and preference p is
     ``-w (p log sigmoid(z) + (1 - p) log sigmoid(-z))``: Christiano et al. (2017), equation 1, which
-    with p = 1 is the loss of Stiennon et al. (2020) and Ouyang et al. (2022); the margin is that of
-    Touvron et al. (2023), equation 2. The loss leaves the level of rewards open: `centering` times
-    ``w (chosen + rejected)^2`` draws it to 0 (Eisenstein et al. 2023). Where the rewards of one
-    prompt differ much from pair to pair it makes them too small, and the model underconfident.
+    for p = 1 is the loss of Stiennon et al. (2020) and Ouyang et al. (2022); the margin is that of
+    Touvron et al. (2023), equation 2. The offset of the rewards is not determined by the loss:
+    `centering` times ``w (chosen + rejected)^2`` pulls it to 0 (Eisenstein et al. 2023). If rewards
+    of the same prompt differ a lot between pairs, this shrinks them, and makes the model
+    underconfident.
 
     Args:
-        chosen: Rewards of the first texts, ``[B]``.
-        rejected: Rewards of the second ones, ``[B]``.
-        preference: The share of judges who prefer the first text, ``[B]``, in [0, 1].
-        margin: By how much the first reward is to be larger, ``[B]``.
-        weight: How much each pair counts, ``[B]``, at least 0.
+        chosen: Rewards of the chosen texts, ``[B]``.
+        rejected: Rewards of the rejected texts, ``[B]``.
+        preference: The share of judges who prefer the chosen text, ``[B]``, in [0, 1].
+        margin: The least desired difference of the rewards, ``[B]``.
+        weight: Weights of the pairs, ``[B]``, at least 0.
         centering: Coefficient of the squared sum.
-        total: What to divide by. Default: the sum of the weights, for a weighted mean; parts of a
-            batch are given that of the batch, so that they add up to its mean.
+        total: The divisor. Default: the sum of the weights, for a weighted mean. For part of a
+            batch, give the sum over the batch, so that the parts add up to its mean.
 
     Returns:
         A scalar.
@@ -91,14 +92,14 @@ def preference_loss(
 def columns_of(
     pairs: Sequence[Pair], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Preferences, margins and weights of pairs, ``[B]`` each, for :func:`preference_loss`."""
+    """Return preferences, margins and weights of pairs, ``[B]`` each."""
     values = [(pair.preference, pair.margin, pair.weight) for pair in pairs]
     preference, margin, weight = torch.tensor(values, dtype=dtype, device=device).unbind(1)
     return preference, margin, weight
 
 
 def batch_at(step: int, count: int, batch_size: int, seed: int) -> NDArray[np.int64]:
-    """The pairs of one step, a function of its arguments alone: each pair once an epoch."""
+    """Return the indices of the pairs of a step, in which each pair occurs once per epoch."""
     epoch, at = divmod(step, math.ceil(count / batch_size))
     order = np.random.default_rng(np.random.SeedSequence([seed, epoch])).permutation(count)
     return order[at * batch_size : (at + 1) * batch_size]
@@ -107,7 +108,7 @@ def batch_at(step: int, count: int, batch_size: int, seed: int) -> NDArray[np.in
 def parts_by_length(
     rows: NDArray[np.int64], lengths: NDArray[np.int64], parts: int = 4
 ) -> Iterator[NDArray[np.int64]]:
-    """Cut a batch of pairs into parts of like length: less padding, and the batch stays random."""
+    """Split a batch of pairs into parts of similar length, to reduce padding."""
     ordered = rows[lengths[rows].argsort(kind="stable")]
     yield from np.array_split(ordered, min(parts, len(ordered)))
 
@@ -115,7 +116,7 @@ def parts_by_length(
 def backward(
     model: PreferenceModel, data: Encoded, rows: NDArray[np.int64], centering: float
 ) -> float:
-    """Add the gradient of a batch's loss to the weights, part by part; returns the loss."""
+    """Accumulate the gradient of a batch in parts; return the loss."""
     weights = sum(data.pairs[i].weight for i in rows)
     total = 0.0
     for part in parts_by_length(rows, data.lengths):
@@ -128,16 +129,16 @@ def backward(
 
 
 def train(settings: TrainSettings) -> Path:
-    """Train, or go on with a training that was interrupted.
+    """Train a reward model, or resume an interrupted training.
 
     Returns:
         The folder of the checkpoint that was best on the held-out pairs.
 
     Raises:
-        DataError: If the pairs cannot be read or divided.
+        DataError: If the pairs cannot be read or split.
         ModelError: If the language model cannot be loaded or given a head.
-        SettingsError: If the folder holds a training with other settings or pairs, a setting is
-            impossible, or the training diverges.
+        SettingsError: If the folder contains a training with other settings or pairs, a setting is
+            invalid, or the training diverges.
     """
     settings.check()
     if settings.threads:
@@ -177,7 +178,7 @@ def train(settings: TrainSettings) -> Path:
         rows = batch_at(step, len(learn), settings.batch_size, settings.seed)
         loss = backward(model, data, rows, settings.centering)
         if not math.isfinite(loss):
-            raise SettingsError(f"the loss is {loss} in step {step + 1}; lower --learning_rate")
+            raise SettingsError(f"the loss is {loss} at step {step + 1}; lower --learning_rate")
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         if (step + 1) % settings.eval_every == 0 or step + 1 == steps:
@@ -195,16 +196,17 @@ def train(settings: TrainSettings) -> Path:
 def _data(
     settings: TrainSettings, model: PreferenceModel
 ) -> tuple[list[Pair], list[Pair], dict[str, int], str]:
-    """Pairs to train on, pairs to judge on, how many there are of which kind, and their form."""
-    pairs, ties, talks = read_pairs(settings.pairs, model.render(), settings.ties)
+    """Return training pairs, held-out pairs, counts for the model card, and the form of texts."""
+    pairs, ties, has_messages = read_pairs(settings.pairs, model.render(), settings.ties)
     dropped = 0
     if settings.eval_pairs is None:
         learn, judge = split_pairs(pairs, settings.held_out)
         if not learn or not judge:
             raise DataError(
-                f"of {len(pairs)} pairs with {len(set(map(split_key, pairs)))} prompts none is "
-                f"{'held out' if learn else 'left to train on'} with --held_out "
-                f"{settings.held_out}; change it, or give --eval_pairs a file of its own"
+                f"--held_out {settings.held_out} of {len(pairs)} pairs with "
+                f"{len(set(map(split_key, pairs)))} prompts leaves none "
+                f"{'held out' if learn else 'to train on'}; change it, or give a file of "
+                "--eval_pairs"
             )
     else:
         judge, more, _ = read_pairs(settings.eval_pairs, model.render(), settings.ties)
@@ -214,13 +216,13 @@ def _data(
         dropped = len(pairs) - len(learn)
         if not learn:
             raise DataError(
-                f"every prompt of {settings.pairs} stands in {settings.eval_pairs} too, so that "
-                "nothing is left to train on; give other prompts"
+                f"every prompt of {settings.pairs} is in {settings.eval_pairs} too, so no pairs "
+                "are left to train on; give other prompts"
             )
-    form = "chat" if talks and getattr(model.tokenizer, "chat_template", None) else "text"
-    for name, side in (("train on", learn), ("judge on", judge)):
+    form = "chat" if has_messages and getattr(model.tokenizer, "chat_template", None) else "text"
+    for name, side in (("training", learn), ("held-out", judge)):
         if not any(pair.weight > 0 for pair in side):
-            raise DataError(f"all pairs to {name} have the weight 0; give some a larger one")
+            raise DataError(f"all {name} pairs have the weight 0; give some a larger one")
     counts = {"pairs": len(learn), "held_out_pairs": len(judge), "ties_left_out": ties}
     counts["prompts_of_eval_left_out"] = dropped
     return learn, judge, counts, form
@@ -235,17 +237,17 @@ def _evaluate(model: PreferenceModel, held_out: Encoded) -> dict[str, float]:
 
 
 def _best(history: list[dict[str, float]]) -> dict[str, float]:
-    """The evaluation with the least loss, the first of equals."""
+    """Return the first evaluation with the lowest loss."""
     return min(history, key=lambda found: found["loss"])
 
 
 def _stopped(history: list[dict[str, float]], patience: int) -> bool:
-    """Whether the last so many evaluations were all worse than an earlier one."""
+    """Whether the latest `patience` evaluations were all worse than an earlier one."""
     return bool(history) and history.index(_best(history)) < len(history) - patience
 
 
 def _save_best(out: Path, model: PreferenceModel) -> None:
-    """Keep the weights; a kill in mid-write leaves the last ones whole."""
+    """Write the weights atomically."""
     write_tensors(out / _BEST, dict(model.model.named_parameters()))
 
 
@@ -256,7 +258,7 @@ def _finish(
     progress: Evaluations,
     facts: dict[str, Any],
 ) -> Path:
-    """Write the best checkpoint and what is to be said of it."""
+    """Write the best checkpoint with its metrics, calibration and model card."""
     out = Path(settings.out)
     best, _ = read_tensors(out / _BEST)
     check_weights(out / _BEST, best, model.model)
@@ -297,7 +299,7 @@ def _finish(
 
 
 def _hash(pairs: Sequence[Pair]) -> str:
-    """What tells one set of pairs from another."""
+    """Return a hash of pairs."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(astuple(pair)).encode())

@@ -284,7 +284,7 @@ class Batch(Generic[T]):
     def _redacted(self, text: str) -> str:
         for value in self._headers.values():
             for secret in (value, value.rpartition(" ")[2]):  # the second is without "Bearer"
-                if len(secret) >= 6:  # shorter values are no secrets, but may be numbers
+                if len(secret) >= 6:  # shorter values may be ordinary numbers
                     text = text.replace(secret, "***")
         return text
 

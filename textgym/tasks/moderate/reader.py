@@ -157,7 +157,7 @@ class Refusal(NamedTuple):
 
     Attributes:
         polite: Whether it begins with an apology.
-        reason: The stated reason, in the words of the rules' reasons; empty if there is none.
+        reason: The stated reason, in the words of the rules' reasons, or an empty string.
     """
 
     polite: bool

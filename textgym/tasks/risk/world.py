@@ -1,7 +1,7 @@
 """Loan applications, lenders' rules, and the decisions that follow from them.
 
 A rule is a dictionary with its ``action``, the ``fact`` it tests, the ``limit``, and the exception
-``unless`` (empty if there is none). `decide` applies rules, `write` writes them as a prompt, and
+``unless`` (or an empty string). `decide` applies rules, `write` writes them as a prompt, and
 `read` parses a prompt.
 """
 

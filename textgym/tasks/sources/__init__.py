@@ -1,1 +1,1 @@
-"""Where prompts come from: tasks, lists, files, data sets, and mixtures of them."""
+"""Sources of prompts: tasks, lists, files, data sets, functions, and mixtures of them."""

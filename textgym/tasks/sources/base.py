@@ -1,10 +1,9 @@
-"""Where prompts come from: a :class:`Source` of rows.
+"""Sources of rows: the interface, and the sources of tasks and functions.
 
 A row is a dictionary with a ``"prompt"`` (str) and any other columns (``"reference"``, ...), which
-reward functions receive. A source is either a finite list that is drawn from with replacement, or
-an endless generator. Either way a draw depends on nothing but the generator that it is given.
-
-What this module does not do: tokenize, or cut prompts to size (the environment does).
+reward functions receive. A source is either a finite list, sampled with replacement, or an endless
+generator. A draw depends only on the random generator passed to it. The environment tokenizes and
+truncates the prompts.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from textgym.tokenization import Tokenizer
 Convert: TypeAlias = Callable[[Row], Row]
 
 _MAX_DRAWS = 10_000
-"""Draws in search of a prompt of the right side before a function is given up."""
+"""Attempts to draw a prompt on the requested side of a split from a function."""
 
 
 class Source(ABC):
-    """Rows to start episodes from.
+    """A source of rows to start episodes from.
 
     Attributes:
-        name: Where the rows come from, for error messages.
-        seed_key: Part of every seed, so that no two tasks share their random numbers. It does not
-            depend on paths: the same seed draws the same rows on every machine.
+        name: The origin of the rows, for error messages.
+        seed_key: Mixed into every seed, so that tasks do not share random numbers. Independent of
+            file paths, so that a seed draws the same rows on every machine.
         size: Number of rows, or None for an endless source.
-        repeatable: False where a row may depend on more than the generator or the index, and a look
-            at one may change the next.
+        repeatable: Whether a row only depends on the generator or the index. If False, reading a
+            row may change the next.
     """
 
     name: str
@@ -47,42 +46,42 @@ class Source(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Row:
-        """A random row."""
+        """Draw a random row."""
 
     @abstractmethod
     def item(self, index: int) -> Row:
-        """The row of one index: always the same one.
+        """Return the row at an index, the same in every call.
 
         Raises:
-            DataError: If a finite source has no such row.
+            DataError: If there is no such row.
         """
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """Tokens to allow for a prompt where nobody says how many; None: the usual default."""
+        """Default of ``max_prompt_tokens`` for this source, or None for the general default."""
         return None
 
     def complete_row(self, row: Row) -> Row:
-        """Complete a row that did not come from this source, so that its reward can judge it."""
+        """Add the columns that the default reward needs to a user's row."""
         return row
 
     def default_reward(self) -> RewardSpec:
-        """What to score with when the user names no reward.
+        """The reward used if the user does not pass one.
 
-        Similarity to the reference where there is one, else the share of distinct bigrams.
+        By default similarity to the reference if there is one, else the share of distinct bigrams.
         """
         return "edit_similarity" if "reference" in self.item(0) else "distinct"
 
     def lists(self) -> list[FiniteSource]:
-        """The finite lists of rows that this source draws from."""
+        """The finite sources that this source draws from."""
         return []
 
 
 class FiniteSource(Source):
-    """A source that has an end: its rows can be looked at one by one before they are drawn.
+    """A finite source, whose rows can be checked in advance.
 
     Attributes:
         size: Number of rows.
-        skipped: The rows that were left out, each with the reason.
+        skipped: The reason for each row that was left out.
     """
 
     size: int
@@ -90,27 +89,27 @@ class FiniteSource(Source):
 
     @abstractmethod
     def place(self, index: int) -> str:
-        """How errors name the row of an index."""
+        """The name of a row in error messages."""
 
     @abstractmethod
     def checked(self) -> Sequence[int]:
-        """The indices of the rows that were looked at when the source was made."""
+        """The indices of the rows that were checked at construction."""
 
     @abstractmethod
     def leave_out(self, reasons: Mapping[int, str]) -> None:
-        """Leave out some rows, by index, each for a reason.
+        """Remove rows, given as reasons by index.
 
         Raises:
             DataError: If no row is left.
         """
 
     def lists(self) -> list[FiniteSource]:
-        """This one."""
+        """This source."""
         return [self]
 
 
 class Table(Protocol):
-    """What has a length and integer indices, such as a list or a ``datasets.Dataset``."""
+    """A sequence of rows with a length and integer indices: a list, a ``datasets.Dataset``, ..."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -120,14 +119,14 @@ class Table(Protocol):
 
 
 class CallableSource(Source):
-    """An endless source: ``function(rng)`` makes a row (or a prompt) from a generator.
+    """An endless source: ``function(rng)`` generates a row or a prompt.
 
     Args:
         function: The function.
-        name: What to call it in errors.
-        convert: Brings what it makes into a task's form.
-        held_out: A share of the prompts, by hash, and whether the source draws from the share
-            (True) or from the rest.
+        name: Its name in errors.
+        convert: Converts its rows into a task's format.
+        held_out: A share of the prompts, selected by hash, and whether the source draws from that
+            share (True) or from the rest (False). None draws from all.
     """
 
     seed_key = "function"
@@ -147,10 +146,10 @@ class CallableSource(Source):
         self._held_out = held_out
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """The next row that the function makes, on its side of the division.
+        """Generate the next row on this side of the split.
 
         Raises:
-            DataError: If the function raises or returns no row, or none of that side.
+            DataError: If the function raises, does not return a row, or finds none on this side.
         """
         for _ in range(_MAX_DRAWS):
             row = self._make(rng)
@@ -161,8 +160,8 @@ class CallableSource(Source):
                 return row
         raise DataError(
             f"{self.name}: none of {_MAX_DRAWS} prompts belongs to this side of eval_share="
-            f"{share}; make more varied prompts, pass evaluation prompts of their own, or no share "
-            "(eval_share=None, or --eval-share 0 for an agent)"
+            f"{share}; generate more varied prompts, pass separate evaluation prompts, or disable "
+            "the split (eval_share=None, or --eval-share 0 for an agent)"
         )
 
     def _make(self, rng: np.random.Generator) -> Row:
@@ -173,10 +172,10 @@ class CallableSource(Source):
                 f"{self.name} raised {type(error).__name__}: {error}; a prompt function takes a "
                 "numpy Generator and returns a dictionary with a 'prompt'"
             ) from error
-        return read_row(made, f"what {self.name} returned", self._convert)
+        return read_row(made, f"the value returned by {self.name}", self._convert)
 
     def item(self, index: int) -> Row:
-        """The row that the function makes from the index-th seed."""
+        """Generate the row of the index-th seed."""
         seeds = np.random.SeedSequence(
             [zlib.crc32(self.seed_key.encode()), natural_index(self, index)]
         )
@@ -194,15 +193,15 @@ class TaskSource(Source):
         self.seed_key = f"{task.id}:{task.level}"
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """A random row of the task's split."""
+        """Sample a row of the task's split."""
         return self.task.sample(rng)
 
     def item(self, index: int) -> Row:
-        """The index-th row of the task's split."""
+        """Return a row of the task's split by index."""
         return self.task.item(natural_index(self, index))
 
     def complete_row(self, row: Row) -> Row:
-        """Let the task read its columns out of the prompt."""
+        """Let the task parse the prompt."""
         return _completed(self.task, row)
 
     def default_reward(self) -> RewardSpec:
@@ -211,17 +210,17 @@ class TaskSource(Source):
 
 
 class CompletedSource(Source):
-    """Rows of another source, judged by a task: each is given the columns that its score reads.
+    """Rows of another source, completed with the columns that a task's score needs.
 
     Args:
-        source: Where the rows come from.
-        task: What judges them.
-        judged: Whether it is the task's reward that is used; then a row of each form is tried, of
-            an endless source the first row.
-        skip: Leave out the rows of lists that the task cannot judge.
+        source: The source of the rows.
+        task: The task that completes and judges them.
+        judged: Whether the task's reward is used. If so, one row for each set of columns is judged
+            at construction, or the first row of an endless source.
+        skip: Leave out rows that the task cannot judge, instead of raising.
 
     Raises:
-        DataError: If the source cannot make its first row.
+        DataError: If the source cannot generate its first row.
         TaskError: If the task cannot judge a row.
     """
 
@@ -232,57 +231,57 @@ class CompletedSource(Source):
         self.repeatable = source.repeatable
         self._source = source
         self._task = task
-        # A column that is missing shows before the first episode, not at its end.
-        for one in source.lists():
-            self._try_forms(one, judged, skip)
+        # Detect a missing column before the first episode, not at its end.
+        for rows in source.lists():
+            self._check_rows(rows, judged, skip)
         self.size = source.size
         row = self.item(0)
         if judged:
-            self._try(row)
+            self._judge(row)
 
-    def _try(self, row: Row) -> None:
+    def _judge(self, row: Row) -> None:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         if self._task.max_turns > 1:
             columns |= {"turns": [[""]], "replies": [[]]}
         columns |= {"completion_ids": [[]], "finish_reason": ["length"]}
         self._task.reward([user_text(row["prompt"])], [""], **columns)
 
-    def _try_forms(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
-        """Try one row of each form: of each set of columns and of types of their values."""
-        verdicts: dict[frozenset[tuple[str, type]], TaskError | None] = {}
-        bad: dict[int, str] = {}
+    def _check_rows(self, rows: FiniteSource, judged: bool, skip: bool) -> None:
+        """Judge one row for each set of columns and types of their values."""
+        errors: dict[frozenset[tuple[str, type]], TaskError | None] = {}
+        reasons: dict[int, str] = {}
         for index in rows.checked():
             row = _completed(self._task, rows.item(index))
             form = frozenset((name, type(value)) for name, value in row.items())
-            if form not in verdicts:
-                verdicts[form] = None
+            if form not in errors:
+                errors[form] = None
                 try:
                     if judged:
-                        self._try(row)
+                        self._judge(row)
                 except TaskError as error:
-                    verdicts[form] = TaskError(f"{rows.place(index)}: {error}")
-            found = verdicts[form]
-            if found is not None and not skip:
-                raise found
-            if found is not None:
-                bad[index] = str(found)
-        if bad:
-            rows.leave_out(bad)
+                    errors[form] = TaskError(f"{rows.place(index)}: {error}")
+            problem = errors[form]
+            if problem is not None and not skip:
+                raise problem
+            if problem is not None:
+                reasons[index] = str(problem)
+        if reasons:
+            rows.leave_out(reasons)
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """A random row of the source."""
+        """Draw a random row of the source, completed by the task."""
         return _completed(self._task, self._source.draw(rng))
 
     def item(self, index: int) -> Row:
-        """The source's row of one index."""
+        """Return the source's row at an index, completed by the task."""
         return _completed(self._task, self._source.item(index))
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """What the source says."""
+        """The source's default."""
         return self._source.prompt_budget(tokenizer)
 
     def complete_row(self, row: Row) -> Row:
-        """Let the task read its columns out of the prompt."""
+        """Let the task parse the prompt."""
         return _completed(self._task, row)
 
     def default_reward(self) -> RewardSpec:
@@ -290,12 +289,12 @@ class CompletedSource(Source):
         return TaskReward(self._task)
 
     def lists(self) -> list[FiniteSource]:
-        """Those of the source."""
+        """The finite sources of the source."""
         return self._source.lists()
 
 
 class TaskReward:
-    """A task's reward as a reward function with a name of its own."""
+    """A task's reward as a reward function named ``score``."""
 
     def __init__(self, task: Task) -> None:
         self.name = "score"
@@ -309,7 +308,7 @@ class TaskReward:
 
 
 def _completed(task: Task, row: Row) -> Row:
-    """The row with the columns that a task reads out of what the user says in the prompt."""
+    """Complete a row, with the user's text as the prompt if the prompt is a list of messages."""
     prompt = row["prompt"]
     if isinstance(prompt, str):
         return task.complete_row(row)
@@ -317,23 +316,23 @@ def _completed(task: Task, row: Row) -> Row:
 
 
 def read_row(value: Any, where: str, convert: Convert | None) -> Row:
-    """A row in the form ``{"prompt": str, ...}``, of a data set's raw one."""
+    """Convert a raw row of a data set to the form ``{"prompt": str, ...}``."""
     if convert is not None and isinstance(value, Mapping):
         try:
             value = convert(dict(value))
         except Exception as error:
             raise DataError(
-                f"{where} cannot be read in this task's form ({type(error).__name__}: {error}); "
+                f"{where} cannot be converted for this task ({type(error).__name__}: {error}); "
                 "check its columns against the formats in the task's documentation"
             ) from error
     return as_row(value, where)
 
 
 def natural_index(source: Source, index: int) -> int:
-    """The index, if a row can have it.
+    """Check that an index of an endless source is not negative.
 
     Raises:
-        DataError: If it is negative.
+        DataError: If it is.
     """
     if index < 0:
         raise DataError(f"{source.name} has no row {index}; indices start at 0")

@@ -1,4 +1,4 @@
-"""Every kind of ``prompts=`` that a user may write, turned into a source of rows."""
+"""Converts every accepted kind of ``prompts=`` to a source of rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from textgym.errors import DataError, SettingsError, SplitError, TaskError, show
 from textgym.tasks.base import Task
 from textgym.tasks.registry import make_task, registered_tasks
 from textgym.tasks.sources.base import CallableSource, Convert, Source, Table, TaskSource
-from textgym.tasks.sources.lists import ListSource, OnBadRow
+from textgym.tasks.sources.lists import ListSource, OnBadRow, list_of_split
 from textgym.tasks.sources.mixing import MixedSource, Mixture, is_weighted, mix
 from textgym.tasks.sources.reasoning_gym import (
     ReasoningGymObject,
     ReasoningGymSource,
     is_reasoning_gym,
 )
-from textgym.tasks.sources.splits import list_of_split
 
 PromptSpec: TypeAlias = (
     "Sequence[str] | Sequence[Row] | Table | str | Path | Callable[..., Row] | Task | type[Task] "
@@ -36,30 +35,35 @@ def make_source(
     on_bad_row: OnBadRow = "error",
     eval_share: float | None = None,
 ) -> Source:
-    """Turn any ``prompts=`` into a source of rows.
+    """Convert any ``prompts=`` to a source of rows.
 
     Args:
-        spec: A list of prompts or rows, or anything else with a length and integer indices
-            (``datasets.Dataset``); a data frame; the path of a .txt (a prompt a line), .jsonl,
-            .csv, .tsv or .parquet file; ``"hf:NAME[:CONFIG][:SPLIT]"`` for a data set of the
-            Hugging Face hub (or a local folder); ``"reasoning_gym:DATASET[?OPTION=VALUE&...]"``, or
-            a data set of that package; a function of a numpy Generator; a Task, its class or its
-            registered id; or several of these: a dictionary of strings to weights, or what
-            `textgym.mix` returns.
-        split: ``"train"`` or ``"eval"``. :mod:`textgym.tasks.sources.splits` says which rows of a
-            list or file that is; a task that is handed over as an object keeps its own.
-        level: The difficulty of a task that is named by its class or id.
-        convert: Brings the raw rows of lists, files and functions into a task's form.
-        on_bad_row: Rows of lists, files and data sets that cannot be used: ``"error"``, or
-            ``"skip"`` to leave them out.
-        eval_share: Hold out this share of the prompts for ``split="eval"``, by a hash, where lists,
-            files, data sets and functions have no such split of their own.
+        spec: One of:
+
+            * a list of prompts or rows, or any other object with a length and integer indices
+              (``datasets.Dataset``);
+            * a data frame;
+            * the path of a .txt (one prompt per line), .jsonl, .csv, .tsv or .parquet file;
+            * ``"hf:NAME[:CONFIG][:SPLIT]"``: a data set of the Hugging Face hub, or a local folder;
+            * ``"reasoning_gym:DATASET[?OPTION=VALUE&...]"``, or a data set of that package;
+            * a function of a numpy Generator;
+            * a Task, its class, or its registered id;
+            * several of these: a dictionary from strings to weights, or the result of
+              `textgym.mix`.
+        split: ``"train"`` or ``"eval"``. See :mod:`textgym.tasks.sources.lists` for the splits of
+            lists and files. A Task object keeps its own split.
+        level: The difficulty of a task given by its class or id.
+        convert: Converts the raw rows of lists, files and functions into a task's format.
+        on_bad_row: For unusable rows of lists, files and data sets: ``"error"``, or ``"skip"`` to
+            leave them out.
+        eval_share: Hold out this share of the prompts for ``split="eval"``, by hash, if lists,
+            files, data sets and functions do not define such a split.
 
     Raises:
         DataError: If the data cannot be read, has no prompts, or lacks the split.
-        TaskError: If a task cannot be made, or has no such level.
+        TaskError: If a task cannot be constructed, or lacks the level.
         SettingsError: If there is a level, but no class or id of a task.
-        MissingDependencyError: If reading needs a package that is not installed.
+        MissingDependencyError: If a required package is not installed.
     """
     if isinstance(spec, type) and issubclass(spec, Task):
         return TaskSource(_instance(spec, level, split))
@@ -110,8 +114,8 @@ def make_source(
 def _object_source(dataset: Any, split: str, eval_share: float | None) -> ReasoningGymObject:
     if split == "eval" and eval_share is None:
         raise SplitError(
-            f"{type(dataset).__name__} has no 'eval' split; give its name, as "
-            "'reasoning_gym:DATASET?OPTION=VALUE', hold a share of its prompts out with "
+            f"{type(dataset).__name__} has no 'eval' split; pass its name, as "
+            "'reasoning_gym:DATASET?OPTION=VALUE', hold out a share of its prompts with "
             "eval_share=0.1 (in both environments), or pass a data set with another seed"
         )
     return ReasoningGymObject(
@@ -122,29 +126,29 @@ def _object_source(dataset: Any, split: str, eval_share: float | None) -> Reason
 def _instance(task: type[Task], level: int | None, split: str) -> Task:
     try:
         return task(level=level, split=split)
-    except TypeError as error:  # Abstract methods, or a constructor of its own.
+    except TypeError as error:  # abstract methods, or another constructor
         raise TaskError(
             f"the task class {task.__name__} cannot be made with level={level} and "
-            f"split={split!r} ({error}); pass an object of it"
+            f"split={split!r} ({error}); pass an object instead"
         ) from error
 
 
 def _table(spec: Any) -> Table | None:
-    """The rows of something that holds them one after the other, or None.
+    """The rows of a list, array, table or data frame; None for other objects.
 
     Raises:
-        DataError: If two columns of a data frame have one name.
+        DataError: If a data frame has duplicate column names.
     """
-    if hasattr(spec, "columns") and callable(getattr(spec, "to_dict", None)):  # A data frame.
+    if hasattr(spec, "columns") and callable(getattr(spec, "to_dict", None)):  # a pandas data frame
         names = list(spec.columns)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"the data frame has two columns {twice!r}; rename one of them")
         return cast(Table, spec.to_dict("records"))
-    for method in ("to_dicts", "to_pylist"):  # Data frames of polars, tables of pyarrow.
+    for method in ("to_dicts", "to_pylist"):  # polars data frames, pyarrow tables
         if callable(getattr(spec, method, None)):
             return cast(Table, getattr(spec, method)())
-    if callable(getattr(spec, "tolist", None)):  # NumPy's arrays, and one column of a data frame.
+    if callable(getattr(spec, "tolist", None)):  # NumPy arrays, and columns of data frames
         spec = spec.tolist()
     indexed = hasattr(spec, "__len__") and hasattr(spec, "__getitem__")
     return spec if indexed and not isinstance(spec, (Mapping, str)) else None

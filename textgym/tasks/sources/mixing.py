@@ -1,4 +1,4 @@
-"""Prompts from several sources at once, in shares."""
+"""Weighted mixtures of several sources of prompts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from textgym.tasks.sources.base import FiniteSource, Source, natural_index
 from textgym.tokenization import Tokenizer
 
 COLUMN = "mixed_from"
-"""The column that names the source of a row."""
+"""The column with the name of a row's source."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several ``prompts=`` in one, made by :func:`mix`."""
+    """A weighted mixture of ``prompts=``, made by :func:`mix`."""
 
     sources: tuple[Any, ...]
     weights: tuple[float, ...]
@@ -30,20 +30,22 @@ class Mixture:
 def mix(
     sources: Sequence[Any] | Mapping[str, float], weights: Sequence[float] | None = None
 ) -> Mixture:
-    """Draw prompts from several sources, in shares.
+    """Mix several sources of prompts by weights.
 
-    Each episode starts from one of the sources, drawn by the weights, and from one of its rows.
-    Rows have a column ``mixed_from`` with the name of their source. Where no reward is named, each
-    row is judged as its own source judges: a reasoning-gym data set by its scorer, a task by its
-    score, rows with a reference by similarity.
+    Each episode draws a source by the weights, and a row of that source. The column ``mixed_from``
+    of a row is the name of its source. By default each row is judged by its source's own reward: a
+    reasoning-gym data set by its scorer, a task by its score, rows with a reference by similarity.
 
     Args:
-        sources: What ``prompts=`` takes, in a list; or a dictionary of paths, ids and other strings
-            to their weights, which ``prompts=`` also takes as it is.
-        weights: A number above 0 for each of a list of sources; None: equal shares.
+        sources: A list of values that ``prompts=`` accepts; or a dictionary from paths, ids and
+            other strings to their weights, which ``prompts=`` also accepts directly.
+        weights: A positive number for each source of a list; None for equal weights.
+
+    Returns:
+        A value for ``prompts=``.
 
     Raises:
-        SettingsError: If there are no sources, or weights do not fit them.
+        SettingsError: If there are no sources, or the weights do not fit them.
 
     Example:
         >>> import gymnasium, textgym
@@ -55,7 +57,7 @@ def mix(
     """
     if isinstance(sources, Mapping):
         if weights is not None:
-            raise SettingsError("mix(): a dictionary has the weights already; leave weights out")
+            raise SettingsError("mix(): a dictionary already has the weights; leave weights out")
         parts: list[Any] = list(sources)
         shares: list[Any] = list(sources.values())
     elif isinstance(sources, (list, tuple)):
@@ -66,7 +68,7 @@ def mix(
     if not parts:
         raise SettingsError(
             f"mix(): sources={sources!r:.80} has to be a list of sources of prompts, or a "
-            "dictionary of their names to weights"
+            "dictionary from their names to weights"
         )
     if len(shares) != len(parts):
         raise SettingsError(f"mix(): {len(shares)} weights for {len(parts)} sources")
@@ -96,10 +98,10 @@ class MixedSource(Source):
 
     Args:
         sources: The sources.
-        weights: Their weights, above 0.
+        weights: Their positive weights.
 
     Raises:
-        DataError: If a row has a column of the name that tells sources apart.
+        DataError: If a row already has a column ``mixed_from``.
     """
 
     seed_key = "mix"
@@ -118,8 +120,8 @@ class MixedSource(Source):
         for source in sources:
             if source.repeatable and COLUMN in source.item(0):
                 raise DataError(
-                    f"{source.name} has a column {COLUMN!r}, a name that a mix uses itself; rename "
-                    "the column"
+                    f"{source.name} has a column {COLUMN!r}, a name that is reserved for "
+                    "mixtures; rename the column"
                 )
 
     @property
@@ -129,12 +131,12 @@ class MixedSource(Source):
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """A row of a source that is drawn by the weights."""
+        """Draw a source by the weights, and a row of it."""
         at = int(np.searchsorted(self._bounds[:-1], rng.random(), side="right"))
         return {**self._sources[at].draw(rng), COLUMN: self._names[at]}
 
     def item(self, index: int) -> Row:
-        """The row of an index: all rows, source by source; by turns if a source is endless."""
+        """Return the row at an index: source after source, or alternating if one is endless."""
         if self.size is None:
             inner, at = divmod(natural_index(self, index), len(self._sources))
             size = self._sources[at].size
@@ -148,7 +150,7 @@ class MixedSource(Source):
         raise DataError(f"{self.name} has rows 0 to {self.size - 1}, but not {index}")
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int | None:
-        """The largest that a source asks for."""
+        """The largest default of the sources."""
         asked = [source.prompt_budget(tokenizer) for source in self._sources]
         return max((budget for budget in asked if budget is not None), default=None)
 
@@ -157,7 +159,7 @@ class MixedSource(Source):
         return MixedReward(
             {
                 name: (
-                    # (The sum around this one warns of rows to which no reward applies.)
+                    # The enclosing sum warns about rows to which no reward applies.
                     RewardSum(source.default_reward(), source.name, warn=False),
                     frozenset(source.item(0) if source.repeatable else ()),
                 )
@@ -166,15 +168,15 @@ class MixedSource(Source):
         )
 
     def lists(self) -> list[FiniteSource]:
-        """The lists of all sources."""
-        return [one for source in self._sources for one in source.lists()]
+        """The finite sources of all sources."""
+        return [rows for source in self._sources for rows in source.lists()]
 
 
 class MixedReward:
-    """The rewards of several sources, each for the rows of its own.
+    """The rewards of several sources, each applied to the rows of its source.
 
     Args:
-        rewards: By the sources' names, the reward and the columns that its rows are known to have.
+        rewards: By source name, the reward and the known columns of its rows.
     """
 
     name = "score"
@@ -185,16 +187,16 @@ class MixedReward:
     def __call__(
         self, prompts: list[str], completions: list[str], **columns: list[Any]
     ) -> list[float | None]:
-        """The reward of each completion, in one call a source; None for a row of none of them."""
+        """The rewards, computed in one call per source; None for a row without a source."""
         found: list[float | None] = [None] * len(prompts)
         owners = columns.get(COLUMN, [])
         for owner in dict.fromkeys(owners):
-            if owner not in self._rewards:  # A prompt that a user wrote.
+            if owner not in self._rewards:  # a prompt given by the user
                 continue
             reward, known = self._rewards[owner]
             at = [place for place, whose in enumerate(owners) if whose == owner]
             mine = {name: [column[place] for place in at] for name, column in columns.items()}
-            # A batch fills the columns that only other sources' rows have with None.
+            # In a batch, columns that only rows of other sources have are None.
             mine = {
                 name: values
                 for name, values in mine.items()

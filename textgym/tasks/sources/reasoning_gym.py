@@ -1,4 +1,4 @@
-"""The procedural data sets of the ``reasoning-gym`` package as sources of prompts."""
+"""Sources for the procedural data sets of the ``reasoning-gym`` package."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _EXTRA = "reasoning-gym"
 class ReasoningGymSource(Source):
     """A procedural data set of the ``reasoning-gym`` package.
 
-    That package makes item i from ``Random(seed + i)``, so data sets with neighbouring seeds share
-    nearly all of their items. Here all draws are indices into one data set with seed 0, and the
-    two splits take disjoint halves of the indices.
+    The package generates item i from ``Random(seed + i)``, so data sets with adjacent seeds share
+    nearly all items. Here all draws are indices into one data set with seed 0, and the two splits
+    are disjoint halves of the indices.
 
     Args:
-        spec: Its name, and maybe its options: ``"chain_sum?min_terms=2&max_terms=3"``. Values are
-            JSON, or else strings. A composite lists its data sets in the form of the package's own
+        spec: Name and optional settings: ``"chain_sum?min_terms=2&max_terms=3"``. Values are JSON,
+            or else strings. A composite lists its data sets in the format of the package's
             configuration files::
 
                 composite?datasets=[{"name": "chain_sum", "weight": 2, "config": {"max_terms": 3}},
@@ -39,12 +39,12 @@ class ReasoningGymSource(Source):
         split: ``"train"`` or ``"eval"``.
 
     Raises:
-        DataError: If the package has no such data set or option, or cannot make it with these.
+        DataError: If the data set or an option is unknown, or the options are invalid.
     """
 
     size = None
 
-    # Some data sets prepare all of their items at once, and one cannot make more than 20,000.
+    # Some data sets prepare all items at once, and one is limited to 20,000.
     _SIZES = (2**21, 2**14)
 
     def __init__(self, spec: str, split: str) -> None:
@@ -78,25 +78,25 @@ class ReasoningGymSource(Source):
         self._offset = self._half if self._split == "eval" else 0
 
     def draw(self, rng: np.random.Generator) -> Row:
-        """A random item of the split."""
+        """Draw a random item of the split."""
         return self.item(int(rng.random() * self._half))
 
     def item(self, index: int) -> Row:
-        """The index-th item of the split, with columns ``reference``, ``metadata``."""
+        """Return an item of the split by index, with the columns ``reference`` and ``metadata``."""
         return _row(self._items[self._offset + natural_index(self, index) % self._half])
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int:
-        """Twice what the longest of the first 64 items has: data sets differ a lot in length."""
+        """Twice the length of the longest of the first 64 items."""
         return _twice_the_longest(self, 64, tokenizer)
 
     def default_reward(self) -> RewardSpec:
-        """The data set's own scorer."""
+        """The scorer of the data set."""
         return self.score
 
     def score(
         self, prompts: list[str], completions: list[str], **columns: list[Any]
     ) -> list[float]:
-        """The data set's own score of each completion, in [0, 1]; see `Scorer`."""
+        """The data set's score of each completion, in [0, 1]; see `Scorer`."""
         return Scorer(self._items)(prompts, completions, **columns)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,37 +108,37 @@ class ReasoningGymSource(Source):
 
 
 class ReasoningGymObject(ListSource):
-    """The items of a data set that a user made, judged by its own scorer.
+    """The items of a data set object, judged by its scorer.
 
-    Its size, seed and options are the user's. It has no splits, but a share of its prompts can be
-    held out.
+    It has the size, seed and options of the object. It has no splits, but a share of its prompts
+    can be held out.
 
     Args:
         dataset: A ``ProceduralDataset`` of the package, such as a composite.
-        held_out: As for `ListSource`.
+        held_out: See `ListSource`.
     """
 
     def __init__(self, dataset: Any, held_out: tuple[float, bool] | None) -> None:
         self._items = dataset
         name = type(dataset).__name__
-        # Its items are made as they are asked for, all by the same program: a few are looked at.
-        looked_at = None if held_out is not None else range(min(_LOOKED_AT, len(dataset)))
-        super().__init__(_Items(dataset), name, held_out=held_out, look_at=looked_at)
+        # Items are generated on access, all by the same program: checking a few is enough.
+        checked = None if held_out is not None else range(min(_CHECKED, len(dataset)))
+        super().__init__(_Items(dataset), name, held_out=held_out, check_only=checked)
         self.seed_key = f"reasoning_gym:{name}"
 
     def prompt_budget(self, tokenizer: Tokenizer) -> int:
-        """Twice what the longest of the first 64 items has."""
-        return _twice_the_longest(self, min(_LOOKED_AT, self.size), tokenizer)
+        """Twice the length of the longest of the first 64 items."""
+        return _twice_the_longest(self, min(_CHECKED, self.size), tokenizer)
 
     def default_reward(self) -> RewardSpec:
-        """The data set's own scorer."""
+        """The scorer of the data set."""
         return Scorer(self._items)
 
 
 class Scorer:
-    """A data set's own score of completions, in [0, 1], as a reward function.
+    """A data set's score, in [0, 1], as a reward function.
 
-    Some of the package's scorers raise on a text that they cannot read; that text gets 0.
+    Some scorers of the package raise on a text that they cannot parse; such a text scores 0.
     """
 
     name = "score"
@@ -149,7 +149,7 @@ class Scorer:
     def __call__(
         self, prompts: list[str], completions: list[str], **columns: list[Any]
     ) -> list[float]:
-        """Score each completion; the rows' columns ``reference`` and ``metadata`` are needed."""
+        """Score each completion. Requires the columns ``reference`` and ``metadata``."""
         rows = zip(prompts, columns["reference"], columns["metadata"], strict=True)
         entries = [{"question": q, "answer": a, "metadata": m} for q, a, m in rows]
         return [
@@ -163,16 +163,16 @@ class Scorer:
         except Exception:
             if answer == entry["answer"]:
                 raise
-            # A scorer that fails on the reference too is broken, and must not pass for a low score.
+            # A scorer that also fails on the reference is broken: raise instead of scoring 0.
             self._one(entry["answer"], entry)
             return 0.0
 
 
-_LOOKED_AT = 64
+_CHECKED = 64
 
 
 def is_reasoning_gym(spec: Any) -> bool:
-    """Whether a value is a data set of the package, which then has been imported."""
+    """Whether a value is a data set of the package, without importing it."""
     package = sys.modules.get("reasoning_gym.dataset")
     return package is not None and isinstance(spec, package.ProceduralDataset)
 
@@ -200,10 +200,10 @@ def _twice_the_longest(source: Source, count: int, tokenizer: Tokenizer) -> int:
 
 
 def _options(name: str, dataset: str, query: str) -> dict[str, Any]:
-    """The options of ``a=1&b=[2, 3]``, checked against those of the data set.
+    """Parse options ``a=1&b=[2, 3]`` and check them against those of the data set.
 
     Raises:
-        DataError: If one is unknown, has no value, or is given twice.
+        DataError: If an option is unknown, has no value, or is given twice.
     """
     config = require("reasoning_gym", _EXTRA).factory.DATASETS[dataset][1]
     known = sorted(
@@ -231,7 +231,7 @@ def _options(name: str, dataset: str, query: str) -> dict[str, Any]:
 
 
 def _with_specs(options: dict[str, Any]) -> dict[str, Any]:
-    """A composite's list of data sets as the objects that the package wants."""
+    """Convert a composite's list of data sets to the package's objects."""
     parts = options.get("datasets")
     if not isinstance(parts, Sequence) or isinstance(parts, str):
         return options

@@ -8,8 +8,6 @@ deviation from the grammar is an error.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
     COUNTED,
@@ -24,7 +22,7 @@ from textgym.tasks.translate.lexicon import (
     TIMES,
     VERBS,
 )
-from textgym.tasks.translate.meaning import MOST_WORDS, Clause, Phrase, Unreadable
+from textgym.tasks.translate.meaning import MOST_WORDS, Clause, Phrase, Unreadable, WordReader
 from textgym.tasks.translate.writer import COMMA, QUESTION, STOP
 
 
@@ -120,27 +118,12 @@ def read(text: str) -> Clause:
     return _Reader(words).sentence()
 
 
-class _Reader:
+class _Reader(WordReader):
     """A recursive-descent parser with little backtracking."""
 
     def __init__(self, words: list[str]) -> None:
-        self.words = [*words, "", "", ""]
-        self.at = 0
+        super().__init__(words)
         self.depth = 0  # number of enclosing relative clauses
-
-    def take(self, options: Collection[str]) -> str:
-        """Consume the next word if it is one of these, else return an empty string."""
-        word = self.words[self.at]
-        if word and word in options:
-            self.at += 1
-            return word
-        return ""
-
-    def need(self, options: Collection[str]) -> str:
-        word = self.take(options)
-        if not word:
-            raise Unreadable
-        return word
 
     def sentence(self) -> Clause:
         if self.take(("因为",)):

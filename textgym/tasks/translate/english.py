@@ -7,8 +7,6 @@ It requires agreement ("she buys", "two hats", "an apple"), capitalization and a
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
     NAMES,
@@ -21,7 +19,7 @@ from textgym.tasks.translate.lexicon import (
     TIMES,
     VERBS,
 )
-from textgym.tasks.translate.meaning import MOST_WORDS, Clause, Phrase, Unreadable
+from textgym.tasks.translate.meaning import MOST_WORDS, Clause, Phrase, Unreadable, WordReader
 
 _FORMS: tuple[dict[str, list[str]], ...] = tuple({} for _ in range(5))
 for _name, _entry in VERBS.items():
@@ -65,27 +63,12 @@ def read(text: str) -> Clause:
     return _Reader(words).sentence(text[-1])
 
 
-class _Reader:
+class _Reader(WordReader):
     """A recursive-descent parser."""
 
     def __init__(self, words: list[str]) -> None:
-        self.words = [*words, "", "", ""]
-        self.at = 0
+        super().__init__(words)
         self.gap = ""  # the noun that is the object of a relative clause
-
-    def take(self, options: Collection[str]) -> str:
-        """Consume the next word if it is one of these, else return an empty string."""
-        word = self.words[self.at]
-        if word and word in options:
-            self.at += 1
-            return word
-        return ""
-
-    def need(self, options: Collection[str]) -> str:
-        word = self.take(options)
-        if not word:
-            raise Unreadable
-        return word
 
     def sentence(self, end: str) -> Clause:
         if self.take(("because",)):

@@ -6,7 +6,7 @@ A meaning is a tree of clauses and phrases. `parts` flattens it to strings such 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from textgym.tasks.judgement import Judgement
@@ -19,6 +19,33 @@ class Unreadable(ValueError):  # noqa: N818 - an expected outcome of parsing, no
 
 MOST_WORDS = 80
 """Maximum number of words of a sentence, which bounds the recursion of the parsers."""
+
+
+class WordReader:
+    """A position in a list of words, for the recursive-descent parsers."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = [*words, "", "", ""]
+        self.at = 0
+
+    def take(self, options: Collection[str]) -> str:
+        """Consume the next word if it is one of these, else return an empty string."""
+        word = self.words[self.at]
+        if word and word in options:
+            self.at += 1
+            return word
+        return ""
+
+    def need(self, options: Collection[str]) -> str:
+        """Consume the next word.
+
+        Raises:
+            Unreadable: If it is not one of these.
+        """
+        word = self.take(options)
+        if not word:
+            raise Unreadable
+        return word
 
 
 @dataclass(slots=True)
