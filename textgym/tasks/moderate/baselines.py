@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.moderate.world import NAMES, VIRTUES, refusal
 
 _COMMON = frozenset(
@@ -77,10 +77,10 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     text = ""
     for answers, rule in row["asks"]:
         choice = draw()
-        answer = f" {answers[int(draw() * len(answers))]}."
+        answer = f" {pick(answers, draw)}."
         reason = rules[rule][2]
         if draw() < 0.2:
-            reason = rules[int(draw() * len(rules))][2]
+            reason = pick(rules, draw)[2]
         refused = f" {refusal(reason, draw())}"
         if draw() < 0.15:
             refused = refused.partition(":")[0].partition(", because")[0].rstrip(".") + "."
@@ -93,10 +93,10 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
         elif choice < 0.63:
             text += refused
         elif choice < 0.85 and notes:
-            text += f" {notes[int(draw() * len(notes))].strip()}"
+            text += f" {pick(notes, draw).strip()}"
         elif choice < 0.95:
             text += answer + refused
         elif len(row["asks"]) == 1:
-            person = NAMES[int(draw() * len(NAMES))]
+            person = pick(NAMES, draw)
             text += f" {person} is {VIRTUES[int(choice * 1000) % len(VIRTUES)]}."
     return text or answer

@@ -9,7 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.moderate.baselines import heedless, mediocre, refuse, wary
 from textgym.tasks.moderate.public import (
@@ -186,11 +186,11 @@ class Moderate(Task):
         order = list(_ORDER)
         kinds = [order.pop(int(draw() * len(order))) for _ in range(self.level)]
         first = KINDS[kinds[0]]
-        harmless = HARMLESS[int(draw() * len(HARMLESS))]
+        harmless = pick(HARMLESS, draw)
         share = draw()
         shares = _SHARES[self.level]
         # Requests with the index of the rule that forbids each, or -1.
-        near = first.near[int(draw() * len(first.near))]
+        near = pick(first.near, draw)
         asks: list[tuple[Request, int]]
         if share < shares[0]:
             asks = [(harmless, -1)]
@@ -200,7 +200,7 @@ class Moderate(Task):
             asks = [(near, -1)]
         else:
             second = KINDS[kinds[1]]
-            allowed = second.near[int(draw() * len(second.near))] if draw() < 0.7 else harmless
+            allowed = pick(second.near, draw) if draw() < 0.7 else harmless
             asks = [(allowed, -1)]
             asks.insert(int(draw() * 2), (first.secret, 0))
         # No note about the third rule, to limit the length of the prompt.
@@ -217,10 +217,10 @@ class Moderate(Task):
         turn = int(draw() * len(kinds))  # the relevant rule is not always the first
         places = [(number + turn) % len(kinds) for number in range(len(kinds))]
         shown = [KINDS[kinds[number]] for number in places]
-        texts = [kind.rules[int(draw() * len(kind.rules))] for kind in shown]
-        user = [request.questions[int(draw() * len(request.questions))] for request, _ in asks]
+        texts = [pick(kind.rules, draw) for kind in shown]
+        user = [pick(request.questions, draw) for request, _ in asks]
         if self.level == 3 and draw() < 0.7:
-            user.insert(0, PRETEXTS[int(draw() * len(PRETEXTS))])
+            user.insert(0, pick(PRETEXTS, draw))
         prompt = (
             f"Rules: {' '.join(texts)}\nNotes: {' '.join(facts)}\nUser: {' '.join(user)}\nReply:"
         ).format_map(fields)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textgym.tasks.drawing import Draw
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.words import MEN, PLACES, THINGS, WOMEN
 
 NAMES = MEN + WOMEN
@@ -203,7 +203,7 @@ def draw_fields(draw: Draw) -> dict[str, str]:
     ill, step = int(draw() * len(ILLS)), 1 + int(draw() * (len(ILLS) - 1))
     ill2 = ill - step
     code, step = int(draw() * 900), 1 + int(draw() * 899)
-    drug = DRUGS[int(draw() * len(DRUGS))]
+    drug = pick(DRUGS, draw)
     return {
         **dict(zip(("who", "who2", "keeper", "victim", "other"), people, strict=True)),
         **dict(zip(("home", "home2", "place"), places, strict=True)),
@@ -214,10 +214,10 @@ def draw_fields(draw: Draw) -> dict[str, str]:
         "code": str(100 + code),
         "code2": str(100 + (code + step) % 900),
         "drug": drug,
-        "drug2": drug + ENDINGS[int(draw() * len(ENDINGS))],
-        "insult": INSULTS[int(draw() * len(INSULTS))],
-        "flaw": FLAWS[int(draw() * len(FLAWS))],
-        "virtue": VIRTUES[int(draw() * len(VIRTUES))],
-        "thing": HELD[int(draw() * len(HELD))],
-        "hour": HOURS[int(draw() * len(HOURS))],
+        "drug2": drug + pick(ENDINGS, draw),
+        "insult": pick(INSULTS, draw),
+        "flaw": pick(FLAWS, draw),
+        "virtue": pick(VIRTUES, draw),
+        "thing": pick(HELD, draw),
+        "hour": pick(HOURS, draw),
     }

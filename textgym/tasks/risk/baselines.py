@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.risk.world import ACTIONS
 
 _NUMBER = re.compile(r"\d+")
@@ -62,14 +62,14 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     """The reference with errors: other decisions and rules, wrong numbers, missing reasons."""
     draw = draws(rng, 12)
     findings = row["findings"]
-    action = row["decision"] if draw() < 0.62 else ACTIONS[int(draw() * len(ACTIONS))]
+    action = row["decision"] if draw() < 0.62 else pick(ACTIONS, draw)
     reasons = [findings[number] for number in row["decisive"]]
     if draw() < 0.18 and len(reasons) > 1:
         del reasons[int(draw() * len(reasons))]
     if draw() < 0.15:
         reasons = findings
     if draw() < 0.12:
-        reasons = [findings[int(draw() * len(findings))]]
+        reasons = [pick(findings, draw)]
     if draw() < 0.2:
         reasons = [negated(reasons[0]), *reasons[1:]]
     if draw() < 0.15:

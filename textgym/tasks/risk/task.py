@@ -9,7 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing, quoted, unreadable
 from textgym.tasks.risk.baselines import (
     cautious,
@@ -186,7 +186,7 @@ class Risk(Task):
         draw = draws(rng, 40)
         income = 20 * (10 + int(draw() * 40))
         facts: dict[str, Any] = {
-            "purpose": PURPOSES[int(draw() * len(PURPOSES))],
+            "purpose": pick(PURPOSES, draw),
             "income": income,
             "debts": 10 * round(income * (0.2 + 0.6 * draw()) / 10),
             "amount": 10 * round(income * (1.6 + 5 * draw()) / 10),
@@ -213,7 +213,7 @@ class Risk(Task):
             action = "refer" if number == refers else "decline"
             rules.append({"action": action, "fact": fact, "limit": limit, "unless": ""})
         if self.level == 3:
-            unless = EXCEPTIONS[int(draw() * len(EXCEPTIONS))]
+            unless = pick(EXCEPTIONS, draw)
             facts[unless] = draw() < 0.5
             rules[int(draw() * 3)]["unless"] = unless
         last = self.level == 3 and draw() < 0.5

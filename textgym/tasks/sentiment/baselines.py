@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import Draw, draws
+from textgym.tasks.drawing import Draw, draws, pick
 from textgym.tasks.sentiment.writer import Clause, phrases_of
 
 
@@ -24,7 +24,7 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
             del pool[number]  # otherwise the aspect may be repeated
         likes.append(draw() < positivity)
         clauses = about[aspect].good if likes[-1] else about[aspect].bad
-        return clauses[int(draw() * len(clauses))]
+        return pick(clauses, draw)
 
     text = ""
     opening = row["opening"]
@@ -52,7 +52,7 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     if draw() < 0.9:
         happy = draw() < sum(likes) / len(likes)
         verdicts = phrases.good_verdicts if happy else phrases.bad_verdicts
-        text += f" {verdicts[int(draw() * len(verdicts))]}"
+        text += f" {pick(verdicts, draw)}"
     return text
 
 

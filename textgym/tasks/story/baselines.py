@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.story.grammar import FEELINGS
 from textgym.tasks.words import GO, MEN, PLACES, TAKE, THINGS
 
@@ -41,10 +41,10 @@ def _anything(row: Row, rng: np.random.Generator) -> str:
     draw = draws(rng, 12)
     who, whom = _people(row) if draw() < 0.5 else _people(row)[::-1]
     him = "him" if whom in MEN else "her"
-    thing = row["facts"][2][0] if draw() < 0.8 else THINGS[int(draw() * len(THINGS))]
-    place = PLACES[int(draw() * len(PLACES))]
-    feeling = _FELT[int(draw() * len(_FELT))]
-    go, take = GO[int(draw() * len(GO))], TAKE[int(draw() * len(TAKE))]
+    thing = row["facts"][2][0] if draw() < 0.8 else pick(THINGS, draw)
+    place = pick(PLACES, draw)
+    feeling = pick(_FELT, draw)
+    go, take = pick(GO, draw), pick(TAKE, draw)
     deeds = (
         f"{go} to the {place}",
         f"{go} to the {place} with {whom}",
@@ -58,8 +58,8 @@ def _anything(row: Row, rng: np.random.Generator) -> str:
         f"{feeling}",
         f"{take} the {thing} and {feeling}",
     )
-    opener = OPENERS[int(draw() * len(OPENERS))]
-    return f" {opener}{' ' if opener else ''}{who} {deeds[int(draw() * len(deeds))]}."
+    opener = pick(OPENERS, draw)
+    return f" {opener}{' ' if opener else ''}{who} {pick(deeds, draw)}."
 
 
 def mediocre(row: Row, rng: np.random.Generator) -> str:

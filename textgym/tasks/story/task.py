@@ -10,7 +10,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, discount
 from textgym.tasks.story.baselines import OPENERS, formula, mediocre, ramble
 from textgym.tasks.story.grammar import FEELINGS, HAPPY, SAD
@@ -202,17 +202,17 @@ class Story(Task):
         """Generate the beginning of a story, and a continuation that uses the given words."""
         draw = draws(rng, 24)
         plot = int(draw() * 3)
-        man, woman = MEN[int(draw() * len(MEN))], WOMEN[int(draw() * len(WOMEN))]
-        thing = THINGS[int(draw() * len(THINGS))]
+        man, woman = pick(MEN, draw), pick(WOMEN, draw)
+        thing = pick(THINGS, draw)
         number = int(draw() * len(PLACES))
         here = PLACES[number]
         there = PLACES[number - 1 - int(draw() * (len(PLACES) - 1))]
         feelings = _SAD if plot == _LEAVE else _HAPPY
-        feeling = feelings[int(draw() * len(feelings))]
-        box = BOXES[int(draw() * len(BOXES))]
+        feeling = pick(feelings, draw)
+        box = pick(BOXES, draw)
         hero, other = (man, woman) if draw() < 0.5 else (woman, man)
 
-        time = _TIMES[int(draw() * len(_TIMES))]
+        time = pick(_TIMES, draw)
         # The receiver of a thing that is brought is elsewhere; a thing to be fetched is elsewhere.
         others = there if plot == _BRING else here
         at = there if plot == _FETCH else here
@@ -239,7 +239,7 @@ class Story(Task):
 
         he, him = ("he", "him") if hero is man else ("she", "her")
         she, her = ("she", "her") if hero is man else ("he", "him")
-        then = OPENERS[int(draw() * len(OPENERS))]
+        then = pick(OPENERS, draw)
         reference = _PLOTS[self.level - 1][plot].format(
             H=hero,
             O=other,
@@ -254,9 +254,9 @@ class Story(Task):
             box=box,
             here=here,
             there=there,
-            went=GO[int(draw() * len(GO))],
-            took=TAKE[int(draw() * len(TAKE))],
-            gave=GIVE[int(draw() * len(GIVE))],
+            went=pick(GO, draw),
+            took=pick(TAKE, draw),
+            gave=pick(GIVE, draw),
             felt=FEELINGS[feeling],
         )
         return {

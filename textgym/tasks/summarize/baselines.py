@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.summarize.grammar import (
     DID,
     DONE,
@@ -67,9 +67,9 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
             facts[-1] = wrong = list(fact)
             other = [name for name in people if name not in (fact[WHO], fact[WHOM])]
             if fact[PLACE] and draw() < 0.5:
-                wrong[PLACE] = PLACES[int(draw() * len(PLACES))]
+                wrong[PLACE] = pick(PLACES, draw)
             elif other and draw() < 0.7:
-                wrong[WHO] = other[int(draw() * len(other))]
+                wrong[WHO] = pick(other, draw)
             elif fact[WHOM]:
                 wrong[WHO], wrong[WHOM] = fact[WHOM], fact[WHO]
     if len(facts) > 1 and draw() < 0.1:
@@ -83,9 +83,9 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     if style < 0.7:
         text = brief(facts)
         if draw() < 0.2:
-            text += narrate([row["others"][int(draw() * len(row["others"]))]], 1, draw, 0.2)
+            text += narrate([pick(row["others"], draw)], 1, draw, 0.2)
         return text
     if draw() < 0.3:
         others = row["others"]
-        facts.insert(int(draw() * len(facts)), others[int(draw() * len(others))])
+        facts.insert(int(draw() * len(facts)), pick(others, draw))
     return narrate(facts, 3, draw, wordy=0.2)

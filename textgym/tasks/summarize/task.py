@@ -12,7 +12,7 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.data.words import count_words
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
+from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, discount, nothing
 from textgym.tasks.summarize.baselines import extract, lead, mediocre
 from textgym.tasks.summarize.grammar import PLACE, THINGS, VERB, Fact
@@ -158,7 +158,7 @@ class Summarize(Task):
         """Generate a story, and the shortest summary with all its important facts."""
         draw = draws(rng, 160)
         level = self.level
-        people = [MEN[int(draw() * len(MEN))], WOMEN[int(draw() * len(WOMEN))]]
+        people = [pick(MEN, draw), pick(WOMEN, draw)]
         if level > 1:
             names = MEN if draw() < 0.5 else WOMEN
             number = names.index(people[names is WOMEN])
@@ -167,7 +167,7 @@ class Summarize(Task):
         number = int(draw() * len(THINGS))
         thing, side = THINGS[number], THINGS[number - 1 - int(draw() * (len(THINGS) - 1))]
         chains = CHAINS[_EVENTS[level]]
-        chain = chains[int(draw() * len(chains))]
+        chain = pick(chains, draw)
         facts = happen(chain, thing, people, draw)
         others = [chatter(thing, people, draw)]
         if level < 3:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from textgym.tasks.drawing import Draw
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.summarize.grammar import (
     AIRS,
     IDLE,
@@ -68,7 +68,7 @@ def happen(chain: Sequence[str], thing: str, people: Sequence[str], draw: Draw) 
             facts.append([verb, other, thing, holder, ""])
             holder = other
         elif verb == "mend":
-            facts.append([verb, people[int(draw() * len(people))], thing, "", ""])
+            facts.append([verb, pick(people, draw), thing, "", ""])
         else:
             facts.append([verb, holder, thing, other, ""])
             holder = other
@@ -84,28 +84,28 @@ _WISHES = ("steal", "hide", "break", "sell")
 def chatter(thing: str, people: Sequence[str], draw: Draw) -> Fact:
     """A fact without an effect: an act, or the state of something."""
     sort = draw()
-    who = people[int(draw() * len(people))]
+    who = pick(people, draw)
     if sort < 0.4:
-        return [IDLE[int(draw() * len(IDLE))], who, "", "", ""]
+        return [pick(IDLE, draw), who, "", "", ""]
     if sort < 0.6:
-        return [_IDLE_AT[int(draw() * 2)], who, "", "", PLACES[int(draw() * len(PLACES))]]
+        return [pick(_IDLE_AT, draw), who, "", "", pick(PLACES, draw)]
     if sort < 0.7:
         return ["like", who, thing, "", ""]
-    air = AIRS[int(draw() * len(AIRS))]
+    air = pick(AIRS, draw)
     if sort < 0.8:
-        return [air, "", SCENES[int(draw() * len(SCENES))], "", ""]
+        return [air, "", pick(SCENES, draw), "", ""]
     if sort < 0.9:
-        return [air, "", "", "", PLACES[int(draw() * len(PLACES))]]
+        return [air, "", "", "", pick(PLACES, draw)]
     return [air, "", thing, "", ""]
 
 
 def aside(side: str, people: Sequence[str], draw: Draw) -> Fact:
     """An event of another thing, which is not the subject of the story."""
-    return [_SIDE[int(draw() * len(_SIDE))], people[int(draw() * len(people))], side, "", ""]
+    return [pick(_SIDE, draw), pick(people, draw), side, "", ""]
 
 
 def wish(thing: str, people: Sequence[str], chain: Sequence[str], draw: Draw) -> Fact:
     """An act that is wanted or denied. An act that happens is never denied."""
-    verb = _WISHES[int(draw() * len(_WISHES))]
+    verb = pick(_WISHES, draw)
     mood = "want" if verb in chain or draw() < 0.5 else "not"
-    return [f"{mood} {verb}", people[int(draw() * len(people))], thing, "", ""]
+    return [f"{mood} {verb}", pick(people, draw), thing, "", ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from textgym.tasks.drawing import Draw
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.summarize.grammar import (
     ADVERBS,
     DID,
@@ -107,7 +107,7 @@ def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float
         if event:
             active = level < 2 or draw() < 0.65
             forms = _ACTIVE[kind] if active else _OTHER[kind]
-            pattern, roles = forms[int(draw() * len(forms))]
+            pattern, roles = pick(forms, draw)
         elif kind in _PADDING:
             pattern, roles = _PADDING[kind]
         elif fact[THING] in _THINGS:
@@ -127,7 +127,7 @@ def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float
                 elif not event or value in seen:
                     words.append(f"the {value}")
                 else:
-                    look = f"{LOOKS[int(draw() * len(LOOKS))]} " if draw() < wordy else ""
+                    look = f"{pick(LOOKS, draw)} " if draw() < wordy else ""
                     words.append(f"a {look}{value}")
                 last["it"] = value
                 seen.append(value)
@@ -147,14 +147,14 @@ def narrate(facts: Sequence[Sequence[str]], level: int, draw: Draw, wordy: float
             last[pronoun] = value
             named.append(value)
         if active and kind in _DELIBERATE and draw() < 0.25:
-            words[0] += f" {ADVERBS[int(draw() * len(ADVERBS))]}"
+            words[0] += f" {pick(ADVERBS, draw)}"
         sentence = pattern.format(*words)
         if kind not in _DATED:
             pass
         elif draw() < wordy:
-            sentence = f"{OPENERS[int(draw() * len(OPENERS))]}, {sentence}"
+            sentence = f"{pick(OPENERS, draw)}, {sentence}"
         elif text and draw() < 0.2:
-            sentence = f"{LINKS[int(draw() * len(LINKS))]} {sentence}"
+            sentence = f"{pick(LINKS, draw)} {sentence}"
         text += f" {sentence[0].upper()}{sentence[1:]}."
         recent = named or recent
     return text

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import Draw, draws
+from textgym.tasks.drawing import Draw, draws, pick
 from textgym.tasks.translate.chinese import segment
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
@@ -130,16 +130,16 @@ def mediocre(clause: Clause, row: Row, rng: np.random.Generator) -> str:
         _corrupt(phrase, draw)
     for part in clauses(clause):
         if part.time and draw() < 0.3:
-            part.time = "" if draw() < 0.5 else list(TIMES)[int(draw() * len(TIMES))]
+            part.time = "" if draw() < 0.5 else pick(list(TIMES), draw)
         if part.place and draw() < 0.3:
-            part.place = "" if draw() < 0.5 else list(PLACES)[int(draw() * len(PLACES))]
+            part.place = "" if draw() < 0.5 else pick(list(PLACES), draw)
         if draw() < 0.1:
             part.neg = not part.neg
         if draw() < 0.15:
-            part.tense = ("past", "future", "present")[int(draw() * 3)]
+            part.tense = pick(("past", "future", "present"), draw)
         if draw() < 0.2:
             verbs = _similar_verbs(part)
-            part.verb = verbs[int(draw() * len(verbs))]
+            part.verb = pick(verbs, draw)
     if clause.ask and draw() < 0.15:
         clause.ask = False
     text = " " + write(clause, str(direction))
@@ -165,15 +165,15 @@ def _corrupt(phrase: Phrase, draw: Draw) -> None:
     if noun is None:
         names = NAMES if phrase.head in NAMES else PRONOUNS
         if draw() < 0.2:
-            phrase.head = list(names)[int(draw() * len(names))]
+            phrase.head = pick(list(names), draw)
         return
     if draw() < 0.22:
         similar = [name for name, other in NOUNS.items() if other.sort == noun.sort]
-        phrase.head = similar[int(draw() * len(similar))]
+        phrase.head = pick(similar, draw)
     if phrase.adj and draw() < 0.35:
         fitting = [name for name, adj in ADJECTIVES.items() if noun.sort in adj.sorts]
-        phrase.adj = "" if draw() < 0.5 else fitting[int(draw() * len(fitting))]
+        phrase.adj = "" if draw() < 0.5 else pick(fitting, draw)
     if phrase.det in NUMBERS and draw() < 0.25:
-        phrase.det = list(NUMBERS)[int(draw() * len(NUMBERS))]
+        phrase.det = pick(list(NUMBERS), draw)
     if phrase.det in COUNTED and draw() < 0.25 and "个" not in NOUNS[phrase.head].measures:
         phrase.measure = "wrong"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textgym.tasks.drawing import Draw
+from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
     FUTURE,
@@ -47,52 +47,48 @@ _JOINED = tuple(name for name, adj in ADJECTIVES.items() if adj.chinese[0] in JO
 _REASONS = ("cry", "laugh", "rest", "sing", "dance")
 
 
-def _pick(draw: Draw, options: Sequence[str]) -> str:
-    return options[int(draw() * len(options))]
-
-
 def _person(draw: Draw, level: int, avoid: str = "", pronouns: bool = False) -> Phrase:
     """Draw a person other than `avoid`."""
     choice = draw()
     if choice < 0.35:
-        head = _pick(draw, _NAMES)
+        head = pick(_NAMES, draw)
         if head == avoid:
             head = _NAMES[_NAMES.index(head) - 1]
         return Phrase(head)
     if pronouns and choice < 0.5:
-        head = _pick(draw, _PRONOUNS)
+        head = pick(_PRONOUNS, draw)
         return Phrase(head, many=head not in ("he", "she"))
-    head = _pick(draw, _PEOPLE)
+    head = pick(_PEOPLE, draw)
     if head == avoid:
         head = _PEOPLE[_PEOPLE.index(head) - 1]
     choice = draw()
     if choice < 0.15:
         return Phrase(head, "plural", many=True)
     if head in _RELATED and (choice < 0.5 or head == "friend"):
-        return Phrase(head, _pick(draw, _OWNERS[:6]))
+        return Phrase(head, pick(_OWNERS[:6], draw))
     if level == 2 and choice < 0.7:
-        adj = _pick(draw, _SUITS["person"])
+        adj = pick(_SUITS["person"], draw)
         return Phrase(head, "", "clever" if adj == "aged" and head in _YOUNG else adj)
     return Phrase(head)
 
 
 def _thing(draw: Draw, level: int, clause: Clause) -> Phrase:
     """Draw the object of a clause."""
-    head = _pick(draw, VERBS[clause.verb].nouns)
+    head = pick(VERBS[clause.verb].nouns, draw)
     if clause.neg or clause.ask:
         options: Sequence[str] = ("any",) if clause.verb == "have" else _DOUBTFUL
     elif clause.verb in ("have", "like"):
         options = _COUNTS if clause.verb == "have" else _DEFINITE
     else:
         options = _TELLING
-    det = _pick(draw, options)
+    det = pick(options, draw)
     if det == "own":
-        det = _pick(draw, _OWNERS)
+        det = pick(_OWNERS, draw)
         if clause.agent is not None and det == f"{clause.agent.head}'s":
             det = _OWNERS[(_OWNERS.index(det) + 1) % 6]
     if level == 1 or draw() < 0.3:
         return Phrase(head, det)
-    adj = _pick(draw, _SUITS[NOUNS[head].sort])
+    adj = pick(_SUITS[NOUNS[head].sort], draw)
     # 安娜的漂亮的椅子, with two 的, is unidiomatic.
     return Phrase(head, det, "" if det.endswith("'s") and adj not in _JOINED else adj)
 
@@ -126,7 +122,7 @@ def draw_clause(
         plain: Whether the clause is a short statement, for use in a longer sentence.
         neg: Whether a plain clause is negated.
     """
-    clause = Clause(_pick(draw, _GIVEN if kind == "give" else _KINDS[kind]))
+    clause = Clause(pick(_GIVEN if kind == "give" else _KINDS[kind], draw))
     verb = VERBS[clause.verb]
     clause.tense = "present" if kind == "state" else _tense(draw, level, verb.uses)
     choice = draw()
@@ -155,7 +151,7 @@ def _circumstances(draw: Draw, level: int, clause: Clause, plain: bool) -> None:
     verb, left = VERBS[clause.verb], level
     habit = clause.tense == "present"
     if habit or draw() < (0.25 if plain else 0.6):
-        clause.time = _pick(draw, _WHEN.get(clause.tense, FUTURE))
+        clause.time = pick(_WHEN.get(clause.tense, FUTURE), draw)
         clause.front = not clause.ask and draw() < 0.35
         left -= 1
     if plain:
@@ -172,7 +168,7 @@ def _circumstances(draw: Draw, level: int, clause: Clause, plain: bool) -> None:
                 left -= 1
     crowded = clause.tense == "progressive" and clause.company is not None
     if left and not crowded and (draw() < 0.6 or verb.kind == "move"):
-        clause.place = _pick(draw, OUTDOORS if verb.outdoors else _PLACES)
+        clause.place = pick(OUTDOORS if verb.outdoors else _PLACES, draw)
 
 
 def draw_sentence(draw: Draw, level: int) -> Clause:
@@ -192,14 +188,14 @@ def draw_sentence(draw: Draw, level: int) -> Clause:
         for _ in range(2 if choice < 0.48 else 1):
             inner = clause.agent.head if clause.agent else ""
             agent = _person(draw, 1, avoid=inner, pronouns=inner not in PRONOUNS)
-            verb = _pick(draw, _KINDS["think"])
+            verb = pick(_KINDS["think"], draw)
             clause = Clause(verb, "present", agent=agent, link="that", other=clause)
         return clause
     if choice < 0.85:
         clause = _plain(draw)
         clause.link, clause.other = "but", _plain(draw, neg=True)
         return clause
-    clause = Clause(_pick(draw, _REASONS), agent=_person(draw, 1, pronouns=True))
+    clause = Clause(pick(_REASONS, draw), agent=_person(draw, 1, pronouns=True))
     reason = _happened(_plain(draw))
     if reason.tense == "future":
         reason.tense, reason.time, reason.front = "past", "", False
@@ -226,24 +222,24 @@ def _with_relative(draw: Draw, choice: float) -> Clause:
     clause = _happened(_plain(draw))
     clause.front = bool(clause.time) and choice >= 0.12
     if choice < 0.12 or VERBS[clause.verb].kind == "meet":
-        inner = Clause(_pick(draw, _KINDS["do"]))
+        inner = Clause(pick(_KINDS["do"], draw))
         inner.patient = _thing(draw, 1, inner)
-        noun = Phrase(_pick(draw, _PEOPLE), that=inner)
+        noun = Phrase(pick(_PEOPLE, draw), that=inner)
         if choice >= 0.12:
             clause.patient = noun
             if clause.agent is not None and clause.agent.head == noun.head:
-                clause.agent = Phrase(_pick(draw, _NAMES))
+                clause.agent = Phrase(pick(_NAMES, draw))
             return clause
         if clause.patient is not None and clause.patient.head == noun.head:
-            clause.patient = Phrase(_pick(draw, _NAMES))
+            clause.patient = Phrase(pick(_NAMES, draw))
         clause.agent = noun
         return clause
     if clause.patient is not None:
         head = clause.patient.head
         agent = _person(draw, 1, avoid=clause.agent.head if clause.agent else "", pronouns=True)
-        inner = Clause(_pick(draw, _TAKERS[head]), agent=agent)
+        inner = Clause(pick(_TAKERS[head], draw), agent=agent)
         if not clause.time and draw() < 0.4:
-            inner.time = _pick(draw, PAST)
-        adj = _pick(draw, _SUITS[NOUNS[head].sort]) if draw() < 0.3 else ""
+            inner.time = pick(PAST, draw)
+        adj = pick(_SUITS[NOUNS[head].sort], draw) if draw() < 0.3 else ""
         clause.patient = Phrase(head, "", adj, inner)
     return clause
