@@ -52,13 +52,13 @@ def experiment(
     venv = StepCounter(
         make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)
     )
-    judged_on = eval_prompts(settings, venv)
+    prompts = eval_prompts(settings, venv)
     agent = make_agent(venv, settings.seed)
     log = TrainingLog(settings.steps)
     saver = Saver(agent, settings, log)
     folder = settings.resume or new_folder(settings, name)
     with locked(folder):
-        return _run_in_folder(folder, name, settings, agent, venv, judged_on, saver, console)
+        return _run_in_folder(folder, name, settings, agent, venv, prompts, saver, console)
 
 
 def _run_in_folder(
@@ -67,7 +67,7 @@ def _run_in_folder(
     settings: RunSettings,
     agent: Any,
     venv: StepCounter,
-    judged_on: EvalPrompts,
+    prompts: EvalPrompts,
     saver: Saver,
     console: Console,
 ) -> Path:
@@ -85,13 +85,13 @@ def _run_in_folder(
         if saved is None:
             if settings.resume is not None:
                 console.print(f"{folder}: there is no checkpoint yet, so the run starts over")
-            before = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
-            logger.record(f"{judged_on.key}/reward", before.mean)
+            before = evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{prompts.key}/reward", before.mean)
             logger.dump(0)
         else:
             before = saved.before
             console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
-        console.print(f"{settings.env_id}: reward before training {before} ({judged_on})")
+        console.print(f"{settings.env_id}: reward before training {before} ({prompts})")
         interrupted = saver.learn(before, console)
         if interrupted:
             console.print("Interrupted: evaluating and saving the agent as it is.")
@@ -108,8 +108,8 @@ def _run_in_folder(
         trained = getattr(agent, "learns", True)
         after = before
         if trained:
-            after = evaluate(agent, judged_on.make_env, settings.eval_episodes, settings.n_envs)
-            logger.record(f"{judged_on.key}/reward", after.mean)
+            after = evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+            logger.record(f"{prompts.key}/reward", after.mean)
             logger.dump(steps)
 
     plot(
@@ -119,16 +119,16 @@ def _run_in_folder(
         saver.log,
         before,
         after,
-        prompts=str(judged_on),
+        prompts=str(prompts),
     )
     write_samples(folder, before, after)
     results = {
         "steps": steps,
         "seconds": round(saver.seconds, 1),
         "interrupted": interrupted,
-        "eval_split": judged_on.split if judged_on.held_out else None,
-        f"{judged_on.key}_before": before.summary(),
-        f"{judged_on.key}_after": after.summary(),
+        "eval_split": prompts.split if prompts.held_out else None,
+        f"{prompts.key}_before": before.summary(),
+        f"{prompts.key}_after": after.summary(),
         # The device that "auto" resolved to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
@@ -139,7 +139,7 @@ def _run_in_folder(
     rewards = f"before {before}, after {after}" if trained else str(before)
     console.print(
         f"reward {rewards} "
-        f"(mean of {len(after.returns)} {judged_on}, 95% confidence interval)\n"
+        f"(mean of {len(after.returns)} {prompts}, 95% confidence interval)\n"
         f"{steps:,} tokens in {saver.seconds:.0f} s\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"

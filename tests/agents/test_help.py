@@ -25,6 +25,7 @@ def answers(*commands: list[str]) -> list[tuple[int, str, str]]:
     code = (
         "import contextlib, io, json, runpy, sys\n"
         f"for name, *args in {list(commands)!r}:\n"
+        "    sys.modules.pop('agents.' + name, None)\n"
         "    sys.argv, out, err = ['', *args], io.StringIO(), io.StringIO()\n"
         "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
         "        try:\n"
