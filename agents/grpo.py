@@ -5,8 +5,9 @@ r"""GRPO on tokens: group-relative policy optimisation, with a language model as
     python -m agents.grpo --help
 
 PPO without a value function (Shao et al. 2024, "DeepSeekMath", https://arxiv.org/abs/2402.03300):
-G responses are written to each prompt, and a response is as good as it is better than the others.
-With the return r_i of response i (the sum of its rewards), every token of it has the advantage
+G responses are written to each prompt, and the advantage of a response is how much better it is
+than the others. With the return r_i of response i (the sum of its rewards), every token of it has
+the advantage
 
     A_i = (r_i - mean(r)) / (std(r) + 1e-4),
 
@@ -16,41 +17,56 @@ and with the ratio w = pi(token) / pi_old(token) the loss of a token is
 
 The last term estimates the KL divergence from the frozen initial model as in the paper: in the
 loss, not in the reward, so that it takes no part in the comparison. It is never negative (Schulman
-2020, http://joschu.net/blog/kl-approx.html). What differs from the paper: beta may follow a target.
+2020, http://joschu.net/blog/kl-approx.html). Unlike in the paper, beta may follow a target.
 
-How tokens are averaged is `--loss-type`: "grpo" averages over each response, then over responses;
-"dapo" over all tokens alike (Yu et al. 2025, https://arxiv.org/abs/2503.14476); "dr_grpo" divides
-the sum by the token budget of the responses, so that long ones weigh as much as they are long, and
-goes with `--no-scale-rewards`, which leaves out the division by std(r) (Liu et al. 2025,
-https://arxiv.org/abs/2503.20783). The rollout of whole episodes is in agents/running/groups.py.
+`--loss-type` says how the losses of tokens are averaged: "grpo" averages over each response, then
+over responses; "dapo" over all tokens alike (Yu et al. 2025, https://arxiv.org/abs/2503.14476);
+"dr_grpo" divides their sum by the token budget of the responses, so that the weight of a response
+grows with its length, and is used with `--no-scale-rewards`, which leaves out the division by
+std(r) (Liu et al. 2025, https://arxiv.org/abs/2503.20783).
+
+The rollout is one whole response of each row (:func:`textgym.rollouts.collect`). Each rollout
+begins with a reset, which brings the rows of a group to one prompt again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.running.command_line import command_line
-from agents.running.groups import Floats, GroupAlgorithm, GroupBuffer, GroupSettings, Minibatch
-from agents.running.run import run
-from agents.running.validation import at_least
+from agents.running.groups import Floats, GroupAgent
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, cut_off
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
+from textgym.rollouts import Episodes, collect
 from textgym.sb3 import LMPolicy
 
+Self = TypeVar("Self", bound="GRPO")
 LossType = Literal["grpo", "dapo", "dr_grpo"]
 
 
 @dataclass
-class Settings(GroupSettings):
+class Settings(RunSettings):
     """Settings of GRPO."""
 
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    group_size: int = 8
+    """Responses to each prompt that are compared: the number of neighbouring rows that share it."""
+    n_episodes: int = 1
+    """Responses of each row in a rollout: an update sees n_episodes * n_envs."""
     minibatches: int = 2
     """Gradient steps per pass over a rollout. Minibatches hold whole responses."""
     n_epochs: int = 2
@@ -61,28 +77,43 @@ class Settings(GroupSettings):
     """How tokens are averaged: per response first, all alike (dapo), or by the token budget."""
     scale_rewards: bool = True
     """Divide advantages by the standard deviation of their group."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the first one if --kl-target is given.
+    With 0 there is none, and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight so that the KL stays near this many nats per token. None keeps it."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(1, minibatches=self.minibatches, n_epochs=self.n_epochs)
-        at_least(0, clip_range=self.clip_range)
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef, clip_range=self.clip_range)
+        above(0, kl_target=self.kl_target)
+        at_least(2, group_size=self.group_size)
+        at_least(1, n_episodes=self.n_episodes, minibatches=self.minibatches)
+        at_least(1, n_epochs=self.n_epochs)
+
+    @property
+    def train_kwargs(self) -> dict[str, Any]:
+        """Arguments of the training environment alone: an evaluation has a prompt for each row."""
+        return {"group_size": self.group_size}
 
 
-class GRPO(GroupAlgorithm):
-    """Group-relative policy optimisation.
+class GRPO(GroupAgent):
+    """Group-relative policy optimisation, with the interface of Stable-Baselines3.
 
     Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
 
     Args:
-        policy: As in :class:`agents.running.groups.GroupAlgorithm`, like `env`.
+        policy: As in :class:`agents.running.groups.GroupAgent`, like `env`.
         env: The environment.
         n_epochs: Passes over each rollout.
-        minibatches: Gradient steps a pass.
+        minibatches: Gradient steps per pass.
         clip_range: Clips the ratio to 1 - clip_range and 1 + clip_range.
         loss_type: "grpo", "dapo" or "dr_grpo".
         scale_rewards: Whether advantages are divided by the standard deviation of their group.
-        **others: As in :class:`agents.running.groups.GroupAlgorithm`.
+        **others: As in :class:`agents.running.groups.GroupAgent`.
 
     Raises:
         SettingsError: If the loss type is unknown, or there are no groups of this size.
@@ -90,8 +121,8 @@ class GRPO(GroupAlgorithm):
 
     def __init__(
         self,
-        policy: Any,
-        env: Any,
+        policy: type[LMPolicy] = LMPolicy,
+        env: VecEnv | None = None,
         *,
         n_epochs: int = 2,
         minibatches: int = 2,
@@ -109,51 +140,101 @@ class GRPO(GroupAlgorithm):
         self.scale_rewards = scale_rewards
         super().__init__(policy, env, **others)
 
-    def advantages(self, buffer: GroupBuffer) -> Floats:
-        """Returns relative to their groups ``[E, N]``."""
-        grouped = buffer.groups(buffer.returns)
-        return relative(grouped, self.scale_rewards).reshape(buffer.returns.shape)
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "grpo",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for about this many environment steps: to the end of the responses under way.
 
-    def train(self) -> None:
-        """Descend the clipped loss on the rollout, in some passes."""
+        Raises:
+            SettingsError: If rows of a group have different prompts, or a step limit cuts a text
+                off.
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        assert self.env is not None
+        iteration = 0
+        while self.num_timesteps < total_timesteps:
+            callback.on_rollout_start()
+            before = self.num_timesteps
+            episodes = collect(
+                self.env,
+                self.policy,
+                group_size=self.group_size,
+                episodes_per_row=self.n_episodes,
+                on_step=self.on_step(callback),
+            )
+            if episodes is None:
+                break
+            cut_off(episodes.infos, "GRPO")
+            kl_coef = self.kl_coef  # It adapts to this rollout, for the next one.
+            log_ratios = self.log_ratios(episodes)
+            returns = self.grouped(episodes.returns)
+            advantages = torch.from_numpy(relative(returns, self.scale_rewards).flatten()).float()
+            episodes = episodes.with_extra(
+                advantages=advantages[episodes.owners],
+                reference=episodes.log_probs - log_ratios,
+            )
+            callback.on_rollout_end()
+            iteration += 1
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            if iteration % log_interval == 0:
+                self.log_rollout(iteration, episodes, self.num_timesteps - before)
+            self.update(episodes, kl_coef)
+        callback.on_training_end()
+        return self
+
+    def update(self, episodes: Episodes, kl_coef: float) -> None:
+        """Descend the clipped loss on a rollout, in several passes.
+
+        Args:
+            episodes: The rollout, with ``advantages`` and ``reference`` (log-probabilities) of
+                each token as extra values.
+            kl_coef: Weight of the KL divergence from the reference.
+        """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses, clipped, entropies = [], [], []
         for _ in range(self.n_epochs):
-            for batch in self.rollout_buffer.minibatches(self.minibatches):
-                _, log_probs, entropy = self.policy.evaluate_actions(
-                    batch.sequences,  # type: ignore[arg-type]
-                    batch.actions,
-                )
-                loss = (token_weights(batch, self.loss_type, self.max_tokens) * self.token_losses(
-                    batch, log_probs
-                )).sum()  # fmt: skip
+            for minibatch in episodes.minibatches(self.minibatches):
+                batch = minibatch.to(self.device)
+                assert batch.sequences is not None
+                _, log_probs, entropy = self.policy.evaluate_actions(batch.sequences, batch.actions)
+                weights = token_weights(batch, self.loss_type, self.max_tokens)
+                loss = (weights * self.token_losses(batch, log_probs, kl_coef)).sum()
                 self.descend(loss)
                 away = (log_probs - batch.log_probs).exp().sub(1).abs() > self.clip_range
                 losses.append(loss.item())
                 clipped.append(away.float().mean().item())
-                entropies.append(0.0 if entropy is None else entropy.mean().item())
+                entropies.append(entropy.mean().item())
             self._n_updates += 1
         self.logger.record("train/loss", np.mean(losses))
         self.logger.record("train/clip_fraction", np.mean(clipped))
         self.logger.record("train/entropy", np.mean(entropies))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def token_losses(self, batch: Minibatch, log_probs: Tensor) -> Tensor:
+    def token_losses(self, batch: Episodes, log_probs: Tensor, kl_coef: float) -> Tensor:
         """The loss of each token ``[n]``, from its present log-probability ``[n]``."""
+        advantages = batch.extra["advantages"]
         ratio = torch.exp(log_probs - batch.log_probs)
-        advantages = batch.advantages[batch.episodes]
         clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
         loss = -torch.min(ratio * advantages, clipped * advantages)
-        if batch.reference is not None:
-            log_ratio = batch.reference - log_probs
-            loss = loss + self.rollout_buffer.kl_coef * (log_ratio.exp() - log_ratio - 1)
+        if self.kl is not None:
+            log_ratio = batch.extra["reference"] - log_probs
+            loss = loss + kl_coef * (log_ratio.exp() - log_ratio - 1)
         return loss
 
 
 def relative(returns: Floats, scale: bool) -> Floats:
     """Advantages within groups ``[..., G]``; exactly 0 where all returns are equal."""
-    # From the first one on, so that equal returns have no rounding error to be scaled up.
+    # Relative to the first one, so that equal returns have no rounding error to be scaled up.
     shifted = returns - returns[..., :1]
     advantages = shifted - shifted.mean(-1, keepdims=True)
     if scale:
@@ -161,12 +242,12 @@ def relative(returns: Floats, scale: bool) -> Floats:
     return np.asarray(advantages)
 
 
-def token_weights(batch: Minibatch, loss_type: LossType, max_tokens: int) -> Tensor:
+def token_weights(batch: Episodes, loss_type: LossType, max_tokens: int) -> Tensor:
     """The weight of each token in the loss, ``[n]``."""
-    count, tokens = len(batch.advantages), len(batch.actions)
+    count, tokens = len(batch), len(batch.actions)
     if loss_type == "grpo":
-        lengths = torch.bincount(batch.episodes, minlength=count)
-        return 1 / (count * lengths[batch.episodes])
+        lengths = torch.from_numpy(batch.lengths).to(batch.actions.device)
+        return 1 / (count * lengths[batch.owners])
     every = tokens if loss_type == "dapo" else count * max_tokens
     return torch.full((tokens,), 1 / every, device=batch.actions.device)
 
@@ -180,17 +261,23 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> GRP
         settings: Settings; the defaults if None.
     """
     s = settings or Settings()
-    lm = starting_model(venv, s.lm, seed, s.out)
     return GRPO(
         LMPolicy,
         venv,
-        n_epochs=s.n_epochs,
+        learning_rate=s.lr,
+        group_size=s.group_size,
+        n_episodes=s.n_episodes,
         minibatches=s.minibatches,
+        n_epochs=s.n_epochs,
         clip_range=s.clip_range,
         loss_type=s.loss_type,
         scale_rewards=s.scale_rewards,
+        kl_coef=s.kl_coef,
+        kl_target=s.kl_target if s.kl_coef else None,
+        max_grad_norm=s.max_grad_norm,
+        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
         seed=seed,
-        **s.arguments(lm),
+        device=s.device,
     )
 
 

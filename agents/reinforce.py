@@ -26,10 +26,10 @@ The KL penalty is that of agents/ppo.py, a part of the rewards r_t.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,24 +41,20 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import get_device, obs_as_tensor, set_random_seed
+from stable_baselines3.common.utils import get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from agents.running.command_line import command_line
-from agents.running.run import run
-from agents.running.training import PolicyGradientSettings
-from agents.running.validation import at_least, cut_off, within
+from agents.running.run import RunSettings, run
+from agents.running.validation import above, at_least, cut_off, within
 from agents.running.word_model import starting_model
-from textgym.data.observations import split_observation
 from textgym.errors import SettingsError
 from textgym.lm.kl import KLPenalty
-from textgym.lm.sampling.decision import Decision
-from textgym.lm.sampling.kept_sets import KeptSets
-from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+from textgym.lm.scoring import score_actions, sequence_hidden
 from textgym.lm.weights import weights_hash
-from textgym.rollouts.fragments import FragmentStore
+from textgym.rollouts import Episodes, Step, collect
 from textgym.sb3 import LMPolicy
 
 Floats = NDArray[np.float32]
@@ -66,18 +62,26 @@ Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None
 
 
 @dataclass
-class Settings(PolicyGradientSettings):
+class Settings(RunSettings):
     """Settings of REINFORCE. Each update sees one whole text of each of the n_envs rows."""
 
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     lr: float = 1e-3
     """Learning rate of Adam, which makes one step for each batch of texts."""
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     baseline: Literal["none", "mean", "value"] = "mean"
-    """What a return is compared with: nothing, the batch's mean, or what a value head predicts.
+    """What a return is compared with: nothing, the batch's mean, or the estimate of a value head.
     The mean is that of the other texts' returns from the same token on, so it takes two rows."""
+    kl_coef: float = 0.02
+    """Weight of the KL penalty, in reward per nat; the first one if --kl-target is given.
+    With 0 there is none, and no reference model."""
+    kl_target: float | None = 0.3
+    """Adapt the weight so that the KL stays near this many nats per token. None keeps it."""
     ent_coef: float = 0.0
-    """Weight of the entropy bonus, a token's; rewards are a text's."""
+    """Weight of the entropy bonus, which is per token; rewards are per text."""
     vf_coef: float = 0.5
     """Weight of the value loss. It trains the value head alone, not the language model."""
     max_grad_norm: float = 1.0
@@ -87,34 +91,16 @@ class Settings(PolicyGradientSettings):
         """Refuse impossible numbers."""
         super().__post_init__()
         within(0, 1, gamma=self.gamma)
+        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        above(0, kl_target=self.kl_target)
         at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
-
-
-class Episodes(NamedTuple):
-    """One whole episode of each of N rows; the longest has T decisions, and all together n.
-
-    Attributes:
-        going: ``[T, N]`` bool, where the decisions are; behind them the episode is over.
-        rewards: ``[T, N]`` float32, 0 behind the end.
-        values: ``[T, N]`` float32, what the value head predicted; of no meaning behind the end.
-        texts: The n decisions, in the order of ``going``.
-        actions: ``[n]`` int64, the tokens that were written.
-        log_probs: ``[n]`` float32, their log-probabilities when they were drawn.
-    """
-
-    going: NDArray[np.bool_]
-    rewards: Floats
-    values: Floats
-    texts: SequenceBatch
-    actions: Tensor
-    log_probs: Tensor
 
 
 class Reinforce:
     """REINFORCE with the interface of Stable-Baselines3.
 
-    A batch is one whole episode of each row of the environment. Rows that are through write on
-    until the last one is, and that is thrown away: to count all episodes that come to an end in
+    A batch is one whole episode of each row of the environment. Rows that are done write on until
+    the last one is, and those texts are thrown away: to count all episodes that come to an end in
     time would prefer short texts.
 
     Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`).
@@ -176,7 +162,7 @@ class Reinforce:
             episodes = self.play(heard)
             if episodes is None:
                 break
-            self.charge(episodes)
+            episodes = self.charge(episodes)
             heard.on_rollout_end()
             self.update(episodes)
             self.logger.dump(self.num_timesteps)
@@ -189,100 +175,73 @@ class Reinforce:
         Raises:
             SettingsError: If a step limit cuts texts off.
         """
-        self.policy.set_training_mode(False)
-        rows, view = self.env.num_envs, self.policy.view
-        store = FragmentStore(rows, view.width, view.image_shape)
-        obs: Any = self.env.reset()
-        going, starts = np.ones((2, rows), dtype=np.bool_)
-        steps, kept = [], []
-        while going.any():
-            with torch.no_grad():
-                tokens, values, log_probs = self.policy(obs_as_tensor(obs, self.device))
-            decision = Decision.of(log_probs)
-            if decision is not None and decision.kept is not None:
-                kept.append(decision.kept.to("cpu"))
-            texts, images = split_observation(obs)
-            places = store.add(texts, starts, images)
-            actions = tokens.numpy()
-            obs, rewards, starts, infos = self.env.step(actions)
-            seen = (values.numpy()[:, 0], log_probs.numpy())
-            steps.append((going, np.where(going, rewards, 0.0), actions, *seen, *places))
-            self.num_timesteps += rows
-            dones, going = starts & going, going & ~starts
-            cut_off((infos[row] for row in np.flatnonzero(dones)), "REINFORCE")
-            if callback is not None:
-                callback.update_locals({"dones": dones, "infos": infos, "rewards": rewards})
-                if not callback.on_step():
-                    return None
-        mine, earned, actions, values, log_probs, fragments, lengths = (
-            np.stack(each) for each in zip(*steps, strict=True)
-        )
-        # Texts share their prefixes: each is stored once, for all its decisions.
-        used, owners = np.unique(fragments[mine], return_inverse=True)
-        ends = torch.from_numpy(lengths[mine] - 1)
-        shown = None if store.images is None else torch.from_numpy(store.images[used])
-        which = torch.from_numpy(np.flatnonzero(mine))
-        sets = KeptSets.join(kept).take(which) if kept else None
-        written = torch.from_numpy(store.tokens[used, : int(ends.max()) + 1])
-        batch = SequenceBatch(written, torch.from_numpy(owners), ends, sets, shown)
-        chosen = torch.from_numpy(actions[mine]), torch.from_numpy(log_probs[mine])
-        return Episodes(mine, earned.astype(np.float32), values, batch, *chosen)
 
-    def charge(self, episodes: Episodes) -> None:
+        def on_step(step: Step) -> bool:
+            self.num_timesteps += len(step.dones)
+            cut_off(step.infos, "REINFORCE")
+            if callback is None:
+                return True
+            callback.update_locals(step._asdict())
+            return callback.on_step()
+
+        return collect(self.env, self.policy, rest=False, on_step=on_step)
+
+    def charge(self, episodes: Episodes) -> Episodes:
         """Lower the rewards by the KL penalty, as `LMRolloutBuffer` does for PPO."""
         if self.kl is None:
-            return
-        policy, coef = self.policy, self.kl.coef
-        given = episodes.texts, episodes.actions, episodes.log_probs
-        ratios = self.kl.log_ratios(*given, policy.sampler, policy.lm).numpy()
-        earned = float(episodes.rewards[episodes.going].mean())
-        episodes.rewards[episodes.going] -= np.float32(coef) * ratios
+            return episodes
+        coef = self.kl.coef
+        ratios = episodes.log_ratios(self.kl, self.policy.sampler, self.policy.lm).numpy()
         mean = self.kl.adapt(ratios)
-        stats = {"kl": mean, "kl_coef": coef, "kl_penalty": coef * mean, "task_reward": earned}
+        stats = {
+            "kl": mean,
+            "kl_coef": coef,
+            "kl_penalty": coef * mean,
+            "task_reward": float(episodes.rewards.mean()),
+        }
         for name, value in stats.items():
             self.logger.record(f"rollout/{name}", value)
+        return replace(episodes, rewards=episodes.rewards - np.float32(coef) * ratios)
 
     def returns(self, episodes: Episodes) -> Floats:
-        """``G_t = r_t + gamma G_(t+1)`` of each decision, float32 ``[T, N]``."""
-        returns = episodes.rewards.copy()
-        for step in reversed(range(len(returns) - 1)):
-            returns[step] += self.settings.gamma * returns[step + 1]
-        return returns
+        """``G_t = r_t + gamma G_(t+1)`` by step and text, float32 ``[T, N]``; 0 after the end."""
+        return episodes.table(episodes.returns_to_go(self.settings.gamma))
 
     def baselines(self, episodes: Episodes, returns: Floats) -> Floats:
-        """``b_t`` of each decision, float32 ``[T, N]``: none knows of the token it is for."""
+        """``b_t`` by step and text, float32 ``[T, N]``: none depends on the token it is for."""
         if self.settings.baseline == "value":
-            return episodes.values
+            return episodes.table(episodes.values.numpy())
         if self.settings.baseline == "none":
             return np.zeros_like(returns)
-        others = episodes.going.sum(1, keepdims=True) - 1
-        total = (returns * episodes.going).sum(1, keepdims=True)
+        writing = episodes.lengths > np.arange(len(returns))[:, None]
+        others = writing.sum(1, keepdims=True) - 1
+        total = returns.sum(1, keepdims=True)
         mean = (total - returns) / np.maximum(others, 1) * (others > 0)
         return np.asarray(mean, dtype=np.float32)
 
     def loss(self, episodes: Episodes) -> Tensor:
-        """What is minimised: its gradient is minus the estimate of grad J, and that of the bonus.
+        """The loss: its gradient is minus the estimate of grad J, and minus that of the bonus.
 
         The value head reads hidden states that it cannot change, so that the language model's
         gradient is that of the formula.
         """
         s, policy = self.settings, self.policy
-        batch = episodes.texts.to(self.device)
+        assert episodes.sequences is not None
+        batch = episodes.sequences.to(self.device)
         actions = episodes.actions.to(self.device)
         returns = self.returns(episodes)
         advantages = returns - self.baselines(episodes, returns)
-        weights = torch.from_numpy(advantages[episodes.going]).to(self.device)
+        weights = torch.from_numpy(episodes.flat(advantages)).to(self.device)
 
         hidden = sequence_hidden(policy.lm, batch)
         log_probs, entropy = score_actions(policy.lm, hidden, actions, policy.sampler, batch)
-        texts = episodes.going.shape[1]
-        gain = (log_probs * weights).sum() / texts
-        loss: Tensor = -gain - s.ent_coef * entropy.sum() / texts
+        gain = (log_probs * weights).sum() / len(episodes)
+        loss: Tensor = -gain - s.ent_coef * entropy.sum() / len(episodes)
         self.logger.record("train/policy_gradient_loss", -gain.item())
         self.logger.record("train/entropy_loss", -entropy.mean().item())
         if s.baseline == "value":
             values = policy.value_net(hidden.detach().float())[:, 0]
-            targets = torch.from_numpy(returns[episodes.going]).to(self.device)
+            targets = torch.from_numpy(episodes.flat(returns)).to(self.device)
             value_loss = mse_loss(values, targets)
             self.logger.record("train/value_loss", value_loss.item())
             loss = loss + s.vf_coef * value_loss

@@ -43,8 +43,8 @@ def some_episodes(draw: Any, least: int = 1) -> Episodes:
         tuple({"response": f"response {number}"} for number in range(count)),
         rng.random(total),
         SequenceBatch(tokens, torch.tensor(rows), torch.tensor(positions), kept, images),
-        torch.from_numpy(rng.normal(size=total)) if full else None,
-        torch.from_numpy(rng.normal(size=total)) if full else None,
+        torch.from_numpy(rng.normal(size=total)),
+        torch.from_numpy(rng.normal(size=total)),
         {"advantages": torch.from_numpy(rng.normal(size=total))},
     )
 

@@ -209,14 +209,14 @@ class Rollout:
     def step(self) -> Step:
         """Take one step in all rows."""
         active, before = self.active, self.observations
-        actions, *drawn = self._act()
+        actions, log_probs, values = self._act()
         if self._rests:
             actions = np.where(active, actions, self._filler)
         after, rewards, dones, infos = self._venv.step(actions)
         rewards = np.where(active, rewards, 0).astype(np.float32)
         infos = [info if writes else {} for info, writes in zip(infos, active, strict=True)]
         costs = np.array([info.get("cost", 0.0) for info in infos], dtype=np.float64)
-        self._record(before, actions, rewards, costs, *drawn)
+        self._record(before, actions, log_probs, values, rewards, costs)
         ends: NDArray[np.bool_] = dones & active
         for row in np.flatnonzero(ends).tolist():
             self.complete[self._number(row)] = infos[row]
@@ -251,8 +251,9 @@ class Rollout:
         place = places[episode]
         # By episode, then by time.
         which = np.argsort(place, kind="stable")[int((place < 0).sum()) :]
-        fragments, lengths, actions, rewards, costs, *drawn = (col[which] for col in columns[1:])
-        log_probs, values = map(torch.from_numpy, drawn) if drawn else (None, None)
+        fragments, lengths, actions, log_probs, values, rewards, costs = (
+            column[which] for column in columns[1:]
+        )
         sequences = None
         if self._store is not None:
             used, owners = np.unique(fragments, return_inverse=True)
@@ -273,14 +274,14 @@ class Rollout:
             tuple(self.complete.pop(number) for number in ids.tolist()),
             costs,
             sequences,
-            log_probs,
-            values,
+            torch.from_numpy(log_probs),
+            torch.from_numpy(values),
         )
         self._keep(np.flatnonzero(place < 0), columns, kept)
         return found
 
-    def _act(self) -> tuple[NDArray[Any], ...]:
-        """Actions ``[N]``; of a policy with their log-probabilities and values ``[N]``."""
+    def _act(self) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
+        """Actions ``[N]``, their log-probabilities and the policy's values ``[N]``."""
         if callable(self._policy):
             device = getattr(self._policy, "device", "cpu")
             answer = self._policy(_tensors(self.observations, device), self._deterministic)
@@ -289,12 +290,13 @@ class Rollout:
             if decision is not None and decision.kept is not None:
                 rows = torch.from_numpy(np.flatnonzero(self.active))
                 self._kept.append(decision.kept.to("cpu").take(rows))
-            found = (tokens, log_probs, values.flatten().float())
-            return tuple(part.cpu().numpy() for part in found)
+            values = values.flatten().float()
+            return tokens.cpu().numpy(), log_probs.float().cpu().numpy(), values.cpu().numpy()
         actions, self._state = self._policy.predict(
             self.observations, self._state, self._starts, deterministic=self._deterministic
         )
-        return (np.asarray(actions),)
+        unknown = np.full(len(self.active), np.nan, dtype=np.float32)
+        return np.asarray(actions), unknown, unknown
 
     def _record(self, before: Any, *columns: NDArray[Any]) -> None:
         """Record the decisions of the active rows."""

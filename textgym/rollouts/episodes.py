@@ -39,9 +39,9 @@ class Episodes:
         sequences: The texts, each token stored once, and the place of each action in them: what
             ``LMPolicy.evaluate_actions`` scores in one forward pass per text. None if the
             observations are not texts.
-        log_probs: ``[n]`` float32, the log-probability of each action when it was drawn; None for
+        log_probs: ``[n]`` float32, the log-probability of each action when it was drawn; NaN for
             an agent that has only ``predict``.
-        values: ``[n]`` float32, the value that the policy estimated before each action; None for an
+        values: ``[n]`` float32, the value that the policy estimated before each action; NaN for an
             agent that has only ``predict``.
         extra: Further values of yours, ``[n]`` each, such as advantages: see :meth:`with_extra`.
     """
@@ -52,9 +52,9 @@ class Episodes:
     prompts: tuple[str, ...]
     infos: tuple[dict[str, Any], ...]
     costs: NDArray[np.float64]
-    sequences: SequenceBatch | None = None
-    log_probs: Tensor | None = None
-    values: Tensor | None = None
+    sequences: SequenceBatch | None
+    log_probs: Tensor
+    values: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -133,8 +133,8 @@ class Episodes:
             tuple(self.infos[index] for index in chosen.tolist()),
             self.costs[places],
             sequences,
-            None if self.log_probs is None else self.log_probs[which],
-            None if self.values is None else self.values[which],
+            self.log_probs[which],
+            self.values[which],
             {name: values[which] for name, values in self.extra.items()},
         )
 
@@ -165,8 +165,8 @@ class Episodes:
             tuple(info for part in parts for info in part.infos),
             np.concatenate([part.costs for part in parts]),
             _joined([part.sequences for part in parts if part.sequences is not None]),
-            _cat([part.log_probs for part in parts]),
-            _cat([part.values for part in parts]),
+            torch.cat([part.log_probs for part in parts]),
+            torch.cat([part.values for part in parts]),
             {
                 name: torch.cat([part.extra[name] for part in parts])
                 for name in parts[0].extra
@@ -180,8 +180,8 @@ class Episodes:
             self,
             actions=self.actions.to(device),
             sequences=None if self.sequences is None else self.sequences.to(device),
-            log_probs=None if self.log_probs is None else self.log_probs.to(device),
-            values=None if self.values is None else self.values.to(device),
+            log_probs=self.log_probs.to(device),
+            values=self.values.to(device),
             extra={name: values.to(device) for name, values in self.extra.items()},
         )
 
@@ -198,7 +198,6 @@ class Episodes:
         for episodes in np.array_split(np.arange(len(self)), passes):
             part = self.select(episodes)
             assert part.sequences is not None, "the observations are not texts"
-            assert part.log_probs is not None, "the agent has only predict"
             scored = part.sequences, part.actions, part.log_probs
             ratios.append(kl.log_ratios(*scored, sampler, lm))
         return torch.cat(ratios)
@@ -207,11 +206,6 @@ class Episodes:
         """``[m, T]``, where an episode has an action."""
         mask: NDArray[np.bool_] = np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
         return mask
-
-
-def _cat(parts: list[Tensor | None]) -> Tensor | None:
-    known = [part for part in parts if part is not None]
-    return torch.cat(known) if len(known) == len(parts) else None
 
 
 def _joined(parts: list[SequenceBatch]) -> SequenceBatch | None:
@@ -224,10 +218,11 @@ def _joined(parts: list[SequenceBatch]) -> SequenceBatch | None:
     ]
     counts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
     sets = [part.kept for part in parts if part.kept is not None]
+    images = [part.images for part in parts if part.images is not None]
     return SequenceBatch(
         torch.cat(tokens),
         torch.cat([part.rows + first for part, first in zip(parts, counts, strict=False)]),
         torch.cat([part.positions for part in parts]),
         KeptSets.join(sets) if sets else None,
-        _cat([part.images for part in parts]),
+        torch.cat(images) if images else None,
     )
