@@ -4,22 +4,21 @@
     python -m agents.expert_iteration --env TextGen/QA-v0 --threshold 1 --restart
 
 The expert is best-of-n with the present policy (Anthony et al. 2017, "Thinking fast and slow with
-deep learning and tree search", https://arxiv.org/abs/1705.08439). What is kept says which of its
-descendants it is:
+deep learning and tree search", https://arxiv.org/abs/1705.08439). Its variants differ in the texts
+that are learned:
 
 * the best share of each prompt's texts (`--keep`): best-of-n distillation;
-* every text from a reward on (`--threshold`): ReST (Gulcehre et al. 2023,
+* all texts with at least some reward (`--threshold`): ReST (Gulcehre et al. 2023,
   https://arxiv.org/abs/2308.08998);
-* the same, learned by the first model each time anew (`--threshold --restart`): STaR (Zelikman et
-  al. 2022, https://arxiv.org/abs/2203.14465).
+* the same, learned from the first model's weights in each iteration (`--threshold --restart`): STaR
+  (Zelikman et al. 2022, https://arxiv.org/abs/2203.14465).
 
-No gradient of the reward, no value function and no KL penalty: nothing but cross-entropy on texts
-of the policy's own.
+There is no gradient of the reward, no value function and no KL penalty: only cross-entropy on texts
+that the policy wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -33,21 +32,27 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.running.command_line import command_line
 from agents.running.lm_agent import LMAgent
 from agents.running.planning import batch_of
-from agents.running.run import run
-from agents.running.supervised import Recorder, Text, gradient_step
-from agents.running.training import TrainingSettings
+from agents.running.run import RunSettings, run
+from agents.running.supervised import gradient_step
+from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 from textgym.lm.weights import weights_hash
+from textgym.rollouts import Episodes, collect
 from textgym.sb3 import LMPolicy
 
 Self = TypeVar("Self", bound="ExpertIteration")
 
 
 @dataclass
-class Settings(TrainingSettings):
+class Settings(RunSettings):
     """Settings of expert iteration."""
 
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
     k: int = 8
     """Texts per prompt; it divides --n-envs."""
     rounds: int = 1
@@ -58,7 +63,7 @@ class Settings(TrainingSettings):
     """Learn all texts with at least this reward instead."""
     restart: bool = False
     """Learn each iteration's texts with the first model (STaR), not with the present one.
-    They have to be many then: see --rounds."""
+    There have to be many of them then: see --rounds."""
     n_epochs: int = 2
     """Passes over the texts that are kept."""
     batch_size: int = 16
@@ -66,12 +71,17 @@ class Settings(TrainingSettings):
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, lr=self.lr)
+
 
 def chosen(rewards: NDArray[np.float64], keep: float, threshold: float | None) -> NDArray[np.bool_]:
     """Which texts are learned.
 
     Args:
-        rewards: ``[prompts, k]``; NaN for a text without a verdict, which is never chosen.
+        rewards: ``[prompts, k]``; NaN for a text that was not judged, which is never chosen.
         keep: Share of each prompt's texts, rounded up; only those above the prompt's mean, so that
             nothing is learned where all are alike.
         threshold: Take all with at least this reward instead.
@@ -169,15 +179,15 @@ class ExpertIteration(LMAgent):
         return [*super()._excluded_save_params(), "_first", "_rng"]
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another one to go on with this training."""
+        """What has to be the same for another agent to continue this training."""
         return {"first": self._first_name}
 
     def get_state(self) -> dict[str, Any]:
-        """What an iteration depends on beside the weights, for checkpoints."""
+        """What an iteration depends on besides the weights, for checkpoints."""
         return {"shuffling": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Continue from a state of `get_state`."""
         self._rng.bit_generator.state = state["shuffling"]
 
     def learn(
@@ -189,7 +199,7 @@ class ExpertIteration(LMAgent):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Iterate until so many tokens are written; an iteration is never cut short.
+        """Iterate until this many tokens are written; an iteration is never cut short.
 
         Raises:
             SettingsError: If `k` does not divide the number of rows.
@@ -206,69 +216,45 @@ class ExpertIteration(LMAgent):
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
-            texts: list[Text] = []
+            kept = []
             callback.on_rollout_start()
             for _ in range(self.rounds):
-                written = self._write(self.env, callback)
-                if written is None:
+                episodes = self._write(self.env, callback)
+                if episodes is None:
                     callback.on_training_end()
                     return self
-                texts += self._kept(*written)
+                kept.append(self._kept(episodes))
             callback.on_rollout_end()
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self._train(texts)
+            self._train(Episodes.concatenate(kept))
             iteration += 1
             if iteration % log_interval == 0:
                 self.logger.dump(self.num_timesteps)
         callback.on_training_end()
         return self
 
-    def _write(
-        self, venv: VecEnv, callback: BaseCallback
-    ) -> tuple[list[Text], NDArray[np.float64]] | None:
-        """One text a row, k neighbouring rows a prompt, and their rewards; None to stop."""
-        rows = venv.num_envs
+    def _write(self, venv: VecEnv, callback: BaseCallback) -> Episodes | None:
+        """One text per row, k neighbouring rows with one prompt; None if a callback stops it."""
         # The environment's next prompts, of which every k-th is written to k times.
         venv.reset()
         found = batch_of(venv).rows
-        venv.set_options([{"row": found[row - row % self.k]} for row in range(rows)])
-        obs: Any = venv.reset()
-        recorder = Recorder(rows)
-        texts: dict[int, Text] = {}
-        returns = np.zeros(rows)
-        open_rows = np.ones(rows, np.bool_)
-        while open_rows.any():
-            actions, _ = self.policy.predict(obs)
-            before = obs
-            obs, rewards, dones, infos = venv.step(actions)
-            # A row that is done goes on with another prompt, which is nobody's business here: to
-            # keep what ends early as well would be to prefer short texts.
-            returns[open_rows] += rewards[open_rows]
-            ended = recorder.step(before, dones, infos)
-            for row in np.flatnonzero(dones & open_rows).tolist():
-                texts[row] = ended[row]
-                if infos[row]["TimeLimit.truncated"]:
-                    returns[row] = np.nan  # Cut off: there is no verdict.
-            self.num_timesteps += rows
-            callback.update_locals({**locals(), "dones": dones & open_rows})
-            open_rows &= ~dones
-            self._last_obs = obs
-            if not callback.on_step():
-                return None
-        return [texts[row] for row in range(rows)], returns
+        venv.set_options([{"row": found[row - row % self.k]} for row in range(venv.num_envs)])
+        return collect(venv, self.policy, rest=False, on_step=self.on_step(callback))
 
-    def _kept(self, texts: list[Text], returns: NDArray[np.float64]) -> list[Text]:
-        which = chosen(returns.reshape(-1, self.k), self.keep, self.threshold).flatten()
-        self.logger.record_mean("train/reward", float(np.nanmean(returns)))
+    def _kept(self, episodes: Episodes) -> Episodes:
+        """The texts to learn."""
+        rewards = np.where(episodes.truncated, np.nan, episodes.returns)  # Cut off: not judged.
+        which = chosen(rewards.reshape(-1, self.k), self.keep, self.threshold).flatten()
+        self.logger.record_mean("train/reward", float(np.nanmean(rewards)))
         self.logger.record_mean("train/kept", float(which.mean()))
         if which.any():
-            self.logger.record_mean("train/kept_reward", float(returns[which].mean()))
-        return [text for text, keeps in zip(texts, which, strict=True) if keeps]
+            self.logger.record_mean("train/kept_reward", float(rewards[which].mean()))
+        return episodes.select(np.flatnonzero(which))
 
-    def _train(self, texts: Sequence[Text]) -> None:
+    def _train(self, texts: Episodes) -> None:
         """Learn the texts that were kept."""
-        if not texts:
-            return  # Nothing was better than the rest: write again.
+        if not len(texts):
+            return  # None was better than the rest: write again.
         if self._first is not None:
             self.policy.lm.load_state_dict(self._first)
             self.policy.optimizer.state.clear()
@@ -277,8 +263,8 @@ class ExpertIteration(LMAgent):
         for _ in range(self.n_epochs):
             order = self._rng.permutation(len(texts))
             for at in range(0, len(order), self.batch_size):
-                some = [texts[index] for index in order[at : at + self.batch_size]]
-                losses.append(gradient_step(self.policy, some, self.max_grad_norm))
+                batch = texts.select(order[at : at + self.batch_size])
+                losses.append(gradient_step(self.policy, batch, self.max_grad_norm))
                 self._n_updates += 1
         self.logger.record("train/loss", float(np.mean(losses)))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

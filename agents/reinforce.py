@@ -201,7 +201,8 @@ class Reinforce:
         }
         for name, value in stats.items():
             self.logger.record(f"rollout/{name}", value)
-        return replace(episodes, rewards=episodes.rewards - np.float32(coef) * ratios)
+        charged = episodes.rewards - np.float32(coef) * ratios
+        return replace(episodes, rewards=charged.astype(np.float32))
 
     def returns(self, episodes: Episodes) -> Floats:
         """``G_t = r_t + gamma G_(t+1)`` by step and text, float32 ``[T, N]``; 0 after the end."""

@@ -8,11 +8,11 @@ Behavioural cloning, the first stage of Ziegler et al. 2019 (https://arxiv.org/a
 Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155): cross-entropy on the completions, eos
 included, and on nothing else.
 
-The demonstrations are played. agents/oracle.py writes the references in the environment, on its own
-prompts, and what it wrote is learned: the same token ids that a policy would see and write, prompts
-cut to size, completions tokenised apart from them, and in conversations the agent's turns alone,
-between the other side's real answers. So a step is a token that is learned, as one of PPO is a
-token that is written.
+The demonstrations are played: the oracle (agents/oracle.py) writes the references in the
+environment, for its prompts, and those texts are learned. So the token ids are those that a policy
+would see and write: prompts are truncated, completions are tokenised apart from them, and in
+conversations only the agent's turns are learned, between the other side's real answers. A step is
+one token that is learned, as a step of PPO is one token that is written.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.oracle import Oracle
 from agents.running.command_line import command_line
 from agents.running.lm_agent import LMAgent
-from agents.running.planning import Plans, batch_of
-from agents.running.run import run
-from agents.running.supervised import Recorder, Text, gradient_step
-from agents.running.training import TrainingSettings
+from agents.running.oracle import Oracle
+from agents.running.planning import batch_of
+from agents.running.run import RunSettings, run
+from agents.running.supervised import gradient_step
+from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 from textgym.data.files import read_file
 from textgym.data.messages import is_messages, text_of_messages
 from textgym.data.rows import as_row
 from textgym.errors import DataError, SettingsError
+from textgym.rollouts import Episodes, Rollout
 from textgym.sb3 import LMPolicy, make_vec_env
 from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
 
@@ -47,9 +47,14 @@ Self = TypeVar("Self", bound="SFT")
 
 
 @dataclass
-class Settings(TrainingSettings):
+class Settings(RunSettings):
     """Settings of supervised fine-tuning; `steps` counts the tokens that are learned."""
 
+    lm: str | None = None
+    """Language model to train, a folder or hub name; the environment uses its tokenizer too.
+    Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
     data: str | None = None
     """Demonstrations of your own, a .jsonl, .csv or .parquet file.
     Its rows have prompt and completion (or reference). Default: the environment's references."""
@@ -58,73 +63,18 @@ class Settings(TrainingSettings):
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 
-
-class Reading:
-    """An environment whose references are written by its oracle, and taken down.
-
-    Args:
-        venv: The environment.
-        about: The agent's own environment; the same one, unless the references are a file's.
-
-    Attributes:
-        about: The same.
-        texts: The episodes that are complete, and not learned yet.
-    """
-
-    def __init__(self, venv: VecEnv, about: VecEnv) -> None:
-        self.about = about
-        self.texts: list[Text] = []
-        self._venv = venv
-        self._oracle, self._recorder = Oracle(venv), Recorder(venv.num_envs)
-        self._obs: Any = None
-        self._plans: Plans | None = None
-        self._starts = np.ones(venv.num_envs, np.bool_)
-
-    def start(self) -> None:
-        """Start the first episodes."""
-        self._obs = self._venv.reset()
-
-    def step(self) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
-        """Write one token of each row's reference.
-
-        Returns:
-            Which episodes have ended ``[N]``, and what is told of them.
-        """
-        actions, self._plans = self._oracle.predict(self._obs, self._plans, self._starts)
-        before = self._obs
-        self._obs, _, self._starts, infos = self._venv.step(actions)
-        self.texts += self._recorder.step(before, self._starts, infos).values()
-        return self._starts, infos
-
-    def get_state(self) -> dict[str, Any]:
-        """What the next step depends on, but for the agent's own environment."""
-        apart = self._venv is not self.about
-        return {
-            "environment": get_env_state(self._venv) if apart else None,
-            "observations": self._obs,
-            "plans": self._plans,
-            "starts": self._starts,
-            "places": self._recorder.places,
-            "texts": [text._asdict() for text in self.texts],
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
-        if state["environment"] is not None:
-            set_env_state(self._venv, state["environment"])
-        self._obs, self._plans, self._starts = (
-            state[name] for name in ("observations", "plans", "starts")
-        )
-        self._recorder.places = [list(places) for places in state["places"]]
-        self.texts = [Text(**text) for text in state["texts"]]
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, lr=self.lr)
 
 
 class SFT(LMAgent):
     """Supervised fine-tuning with the interface of Stable-Baselines3.
 
     Checkpoints can be taken and resumed, as PPO's (:mod:`textgym.sb3.checkpoints`). But a training
-    that was over, and then goes on with more steps, is not the same as a longer one: at its end it
-    has learned a batch that was not full.
+    that was over, and is then continued with more steps, is not the same as a longer one: at its
+    end it has learned a batch that was not full.
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -153,7 +103,8 @@ class SFT(LMAgent):
         self.batch_size = batch_size
         self.max_grad_norm = max_grad_norm
         self.data = data
-        self._reading: Reading | None = None
+        self._playing: VecEnv | None = None
+        self._rollout: Rollout | None = None
         super().__init__(policy, env, learning_rate, **others)
 
     def learn(
@@ -175,61 +126,73 @@ class SFT(LMAgent):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
-        reading = self._reading
-        if reading is None or reset_num_timesteps or reading.about is not self.env:
-            reading = self._reading = self._open(self.env)
-            reading.start()
+        if self._rollout is None or reset_num_timesteps:
+            self._rollout = self._open(self.env)
+            self._rollout.reset()
+        rollout = self._rollout
+        on_step = self.on_step(callback)
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             callback.on_rollout_start()
-            while len(reading.texts) < self.batch_size and self.num_timesteps < total_timesteps:
-                dones, infos = reading.step()
-                self.num_timesteps += self.env.num_envs
-                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-                # The file's texts are nobody's episodes: there is no reward to log.
-                dones = dones if self.data is None else np.zeros_like(dones)
-                callback.update_locals({**locals(), "dones": dones})
-                if not callback.on_step():
+            while len(rollout.complete) < self.batch_size and self.num_timesteps < total_timesteps:
+                step = rollout.step()
+                if self.data is not None:  # The file's texts have no reward to log.
+                    step = step._replace(dones=np.zeros_like(step.dones))
+                self._update_current_progress_remaining(
+                    self.num_timesteps + self.n_envs, total_timesteps
+                )
+                if not on_step(step):
                     callback.on_training_end()
                     return self
             callback.on_rollout_end()
             before, over = self._n_updates, self.num_timesteps >= total_timesteps
-            # At the end, what is left is learned too.
-            while len(reading.texts) >= self.batch_size or (over and reading.texts):
-                self._train(reading.texts[: self.batch_size])
-                del reading.texts[: self.batch_size]
+            # At the end, the remaining texts are learned too.
+            while len(rollout.complete) >= self.batch_size or (over and rollout.complete):
+                self._train(rollout.take(list(rollout.complete)[: self.batch_size]))
             if self._n_updates // log_interval > before // log_interval:
                 self.logger.dump(self.num_timesteps)
         callback.on_training_end()
         return self
 
-    def _open(self, venv: VecEnv) -> Reading:
-        """What is to be read: the environment's references, or the file."""
-        if self.data is None:
-            return Reading(venv, venv)
-        return Reading(demonstrations(self.data, venv, self.seed), venv)
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Learn the references of another environment from now on."""
+        super().set_env(env, force_reset)
+        self._rollout = None
+
+    def _open(self, venv: VecEnv) -> Rollout:
+        """The oracle in the environment, or in one with the prompts and references of the file."""
+        self._playing = venv if self.data is None else demonstrations(self.data, venv, self.seed)
+        return Rollout(self._playing, Oracle(self._playing))
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another one to go on with this training."""
+        """What has to be the same for another agent to continue this training."""
         return {"data": self.data}
 
     def get_state(self) -> dict[str, Any]:
-        """Where the reading is, for checkpoints."""
-        return {"reading": None if self._reading is None else self._reading.get_state()}
+        """The state of the rollout, for checkpoints."""
+        playing = self._playing
+        apart = playing is not None and playing is not self.env
+        return {
+            "rollout": None if self._rollout is None else self._rollout.get_state(),
+            "environment": get_env_state(playing) if apart and playing is not None else None,
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
-        reading = None
-        if state["reading"] is not None:
+        """Continue from a state of `get_state`."""
+        rollout = None
+        if state["rollout"] is not None:
             assert self.env is not None
-            reading = self._open(self.env)
-            reading.set_state(state["reading"])
-        self._reading = reading
+            rollout = self._open(self.env)
+            if state["environment"] is not None:
+                assert self._playing is not None
+                set_env_state(self._playing, state["environment"])
+            rollout.set_state(state["rollout"])
+        self._rollout = rollout
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_reading"]
+        return [*super()._excluded_save_params(), "_playing", "_rollout"]
 
-    def _train(self, texts: list[Text]) -> None:
+    def _train(self, texts: Episodes) -> None:
         self._update_learning_rate(self.policy.optimizer)
         loss = gradient_step(self.policy, texts, self.max_grad_norm)
         self._n_updates += 1

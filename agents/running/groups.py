@@ -18,8 +18,8 @@ from torch import Tensor
 
 from agents.running.lm_agent import LMAgent
 from textgym.errors import SettingsError
-from textgym.lm.weights import weights_hash
 from textgym.lm.kl import KLPenalty
+from textgym.lm.weights import weights_hash
 from textgym.rollouts import Episodes
 from textgym.sb3 import LMPolicy
 

@@ -163,7 +163,7 @@ def test_references_of_a_new_environment(lm: str) -> None:
     agent = references(lm, batch_size=1)
     agent.learn(40)
     learned: list[list[int]] = []
-    agent._train = lambda batch: learned.extend(text.tokens.tolist() for text in batch)
+    agent._train = lambda batch: learned.append(batch.actions.tolist())
     rows = [{"prompt": "w1", "reference": "w9 w9 w9"}]
     agent.set_env(
         make_vec_env(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from agents import grpo, rloo
@@ -55,11 +56,38 @@ def make(module: Any, tmp_path: Path, venv: Any = None, seed: int = 0, **setting
 
 
 def collect(agent: Any, rollouts: int = 1) -> Any:
-    """The buffer after some rollouts without updates."""
-    _, callback = agent._setup_learn(1000)
-    for _ in range(rollouts):
-        assert agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
-    return agent.rollout_buffer
+    """The last of some rollouts, of which nothing is learned, as the update sees it."""
+    seen: list[Any] = []
+    agent.update = lambda episodes, *_: seen.append(episodes)
+    agent.learn(1)
+    for _ in range(rollouts - 1):
+        agent.learn(1, reset_num_timesteps=False)
+    del agent.update
+    return seen[-1]
+
+
+def advantages_of(episodes: Any) -> Any:
+    """The advantage of each episode, which all its tokens have."""
+    found = [episodes.select([index]).extra["advantages"] for index in range(len(episodes))]
+    assert all((each == each[0]).all() for each in found)
+    return [float(each[0]) for each in found]
+
+
+class Written(KVWriter):
+    """What was logged, one dictionary for each time."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, key_values: Any, key_excluded: Any, step: int = 0) -> None:
+        self.rows.append(dict(key_values))
+
+
+def written(agent: Any) -> list[dict[str, Any]]:
+    """What the agent logs from now on."""
+    writer = Written()
+    agent.set_logger(Logger(folder=None, output_formats=[writer]))
+    return writer.rows
 
 
 class Recorder(VecEnvWrapper):
@@ -114,15 +142,17 @@ def test_advantages_are_those_of_the_recorded_episodes(
     dense = SHAPED if kind == "dense" else {}
     venv = Recorder(parley() if kind == "turns" else make_env(**dense))
     agent = make(module, tmp_path, venv, n_episodes=n_episodes)
+    logged = written(agent)
     for rollouts in (1, 2):
-        buffer = collect(agent, rollouts)
+        advantages = advantages_of(collect(agent, rollouts))
         episodes = venv.episodes(n_episodes)
         lengths = [len(steps) for rows in episodes for steps in rows]
         assert len(set(lengths)) > 2
         assert len(venv.rollouts[-1]) == max(
             sum(len(episodes[at][row]) for at in range(n_episodes)) for row in range(N)
         ), "it is over with the last row"
-        assert buffer.stats["writing"] == sum(lengths) / (len(venv.rollouts[-1]) * N) < 1
+        writing = sum(lengths) / (len(venv.rollouts[-1]) * N)
+        assert logged[-1]["rollout/writing"] == writing < 1
         for number, rows in enumerate(episodes):
             returns = [sum(reward for _, _, reward in steps) for steps in rows]
             for first in range(0, N, G):
@@ -135,7 +165,7 @@ def test_advantages_are_those_of_the_recorded_episodes(
                         expected /= statistics.stdev(group) + 1e-4
                     else:
                         expected = value - statistics.mean(group[:at] + group[at + 1 :])
-                    found = buffer.advantages[number, first + at]
+                    found = advantages[number * N + first + at]
                     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -145,21 +175,22 @@ def test_every_token_of_the_episodes_comes_once(count: int, tmp_path: Path) -> N
         buffer = collect(make(grpo, tmp_path, venv, n_episodes=E), 2)
         found = []
         for batch in buffer.minibatches(count):
-            owners = batch.episodes.tolist()
-            assert sorted(set(owners)) == list(range(len(batch.advantages)))
+            owners = batch.owners.tolist()
+            assert sorted(set(owners)) == list(range(len(batch)))
+            advantages = advantages_of(batch)
             texts = batch.sequences.observations(0, len(owners))
             for owner in set(owners):
                 at = [place for place, other in enumerate(owners) if other == owner]
                 written = [tuple(text[text >= 0].tolist()) for text in texts[at]]
                 tokens = [int(batch.actions[place]) for place in at]
-                found.append((list(zip(written, tokens, strict=True)), batch.advantages[owner]))
-        advantages = buffer.advantages.astype(np.float32)
+                found.append((list(zip(written, tokens, strict=True)), advantages[owner]))
+        advantages = advantages_of(buffer)
         expected = [
-            ([step[:2] for step in steps], advantages[number, row])
+            ([step[:2] for step in steps], advantages[number * N + row])
             for number, rows in enumerate(venv.episodes(E))
             for row, steps in enumerate(rows)
         ]
-        assert sorted((a, float(b)) for a, b in found) == sorted((a, float(b)) for a, b in expected)
+        assert sorted(found) == sorted(expected)
 
 
 def test_rollouts_do_not_repeat_their_prompts(tmp_path: Path) -> None:
@@ -204,8 +235,10 @@ def test_what_resting_rows_do_is_seen_by_nobody(module: Any, tmp_path: Path) -> 
     assert callback.rollouts > 3
     assert len(agent.ep_info_buffer) == min(100, callback.ends)
     judged.clear()
-    buffer = collect(make(module, tmp_path, venv), 5)
-    assert buffer.stats["writing"] < 1
+    agent = make(module, tmp_path, venv)
+    logged = written(agent)
+    collect(agent, 5)
+    assert logged[-1]["rollout/writing"] < 1
     assert len(judged) == 5 * N, "with one episode a row, no filler is judged"
 
 
@@ -301,7 +334,8 @@ def test_grpo_s_gradient(loss_type: Any, scale: bool, kl_coef: float, tmp_path: 
     agent.learn = lambda steps: learn(steps, callback=nudge)
     caught = gradient_of_update(agent)
     episodes = [steps for rows in venv.episodes(E) for steps in rows]
-    advantages = agent.rollout_buffer.advantages.reshape(-1)
+    returns = np.array([sum(reward for *_, reward in steps) for steps in episodes])
+    advantages = grpo.relative(returns.reshape(-1, G), scale).flatten()
     total, clipped = torch.zeros(()), 0
     for steps, advantage in zip(episodes, advantages.tolist(), strict=True):
         new, old = log_probs(nudge.new, steps), log_probs(nudge.old, steps).detach()
@@ -358,8 +392,9 @@ def test_equal_rewards_have_no_gradient(module: Any, tmp_path: Path) -> None:
 
     venv = make_env(reward=same, n_envs=6, group_size=3)
     agent = make(module, tmp_path, venv, group_size=3)
+    logged = written(agent)
     caught = gradient_of_update(agent)
-    assert agent.rollout_buffer.stats["tied_groups"] == 1
+    assert logged[-1]["rollout/tied_groups"] == 1
     assert all(float(value.abs().max()) == 0 for value in caught.values())
     mixed = np.array([[0.1, 0.1, 0.1], [0.1, 0.1, 0.4]])
     advantages = grpo.relative(mixed, True) if module is grpo else rloo.leave_one_out(mixed)
@@ -398,7 +433,7 @@ def test_a_resumed_training_is_the_same(module: Any, tmp_path: Path) -> None:
     assert 0 < left < 400
     second.learn(left, callback=Checkpoints(tmp_path / "saved"), reset_num_timesteps=False)
     assert second.num_timesteps == whole.num_timesteps
-    assert second.rollout_buffer.kl.coef == whole.rollout_buffer.kl.coef != 0.1
+    assert second.kl.coef == whole.kl.coef == whole.kl_coef != 0.1
     weights = whole.get_parameters()["policy"]
     for name, weight in second.get_parameters()["policy"].items():
         assert torch.equal(weight, weights[name]), name

@@ -106,7 +106,7 @@ def write(agent: Reinforce, texts: list[Text]) -> Any:
         patch.setattr(processing, "sample_tokens", scripted)
         episodes = agent.play()
     assert episodes is not None
-    assert episodes.going.sum(0).tolist() == [len(text) for text in texts]
+    assert episodes.lengths.tolist() == [len(text) for text in texts]
     return episodes
 
 
@@ -114,8 +114,7 @@ def gradient(agent: Reinforce, texts: list[Text]) -> Tensor:
     """The agent's estimate of grad J from these texts."""
     agent.policy.set_training_mode(True)
     agent.policy.zero_grad()
-    episodes = write(agent, texts)
-    agent.charge(episodes)
+    episodes = agent.charge(write(agent, texts))
     (-agent.loss(episodes)).backward()
     return flat(agent.policy.lm.parameters(), lambda weight: weight.grad)
 
@@ -277,11 +276,12 @@ def test_what_top_k_kept_is_replayed(gpt2: str) -> None:
     agent = make(gpt2, n_envs=64, sampling={"top_k": 2})
     episodes = agent.play()
     assert episodes is not None
-    assert episodes.texts.kept is not None
-    masks = episodes.texts.kept.mask()
+    assert episodes.sequences is not None
+    assert episodes.sequences.kept is not None
+    masks = episodes.sequences.kept.mask()
     assert masks.sum(1).tolist() == [2] * len(episodes.actions)
     assert masks.gather(1, episodes.actions[:, None]).all()
-    _, log_probs, _ = agent.policy.evaluate_actions(episodes.texts, episodes.actions)
+    _, log_probs, _ = agent.policy.evaluate_actions(episodes.sequences, episodes.actions)
     torch.testing.assert_close(log_probs, episodes.log_probs, atol=1e-5, rtol=0)
 
 
@@ -318,8 +318,7 @@ def test_whole_episodes_only(gpt2: str) -> None:
         episodes = agent.play()
         assert episodes is not None
         assert agent.num_timesteps - before == LENGTH * 1024
-        lengths += episodes.going.sum(0).tolist()
-        assert (np.diff(episodes.going.astype(int), axis=0) <= 0).all()
+        lengths += episodes.lengths.tolist()
     expected = np.zeros(LENGTH + 1)
     for p, text in zip(truth.probs(), TEXTS, strict=True):
         expected[len(text)] += p
@@ -327,7 +326,7 @@ def test_whole_episodes_only(gpt2: str) -> None:
     spread = np.sqrt(expected * (1 - expected) / len(lengths))
     assert (np.abs(found - expected) <= 5 * spread).all()
     # The sequences are the observations, and the same numbers come out of them.
-    _, log_probs, _ = agent.policy.evaluate_actions(episodes.texts, episodes.actions)
+    _, log_probs, _ = agent.policy.evaluate_actions(episodes.sequences, episodes.actions)
     torch.testing.assert_close(log_probs, episodes.log_probs, atol=1e-5, rtol=0)
 
 
@@ -351,19 +350,18 @@ def test_kl_is_measured_and_adapted(gpt2: str) -> None:
     agent = make(gpt2, n_envs=48, kl_coef=0.5, kl_target=0.01)
     episodes = agent.play()
     assert episodes is not None
-    before = episodes.rewards.copy()
-    agent.charge(episodes)
+    charged = agent.charge(episodes)
     truth = Truth(agent, gpt2)
     expected = []
-    ends = [int(size) for size in episodes.going.sum(0)]
-    order = np.full(episodes.going.shape, -1)
-    order[episodes.going] = episodes.actions.numpy()
-    for row, size in enumerate(ends):
-        text = tuple(order[:size, row].tolist())
-        ours, reference = (truth.steps(text, which)[range(size), list(text)] for which in (0, 1))
+    for row in range(48):
+        before, after = episodes.select([row]), charged.select([row])
+        text = tuple(before.actions.tolist())
+        ours, reference = (
+            truth.steps(text, which)[range(len(text)), list(text)] for which in (0, 1)
+        )
         expected.append((ours - reference).detach())
-        charged = before[:size, row] - 0.5 * expected[-1].numpy()
-        np.testing.assert_allclose(episodes.rewards[:size, row], charged, atol=1e-5)
+        paid = before.rewards - 0.5 * expected[-1].numpy()
+        np.testing.assert_allclose(after.rewards, paid, atol=1e-5)
     mean = float(torch.cat(expected).mean())
     assert agent.logger.name_to_value["rollout/kl"] == pytest.approx(mean, abs=1e-6)
     error = np.clip((mean - 0.01) / 0.01, -0.2, 0.2)
@@ -376,7 +374,7 @@ def test_the_value_head_leaves_the_model_alone(gpt2: str) -> None:
     ours = [gradient(agent, TEXTS) for agent in agents]
     assert torch.equal(ours[0], ours[1])
     episodes = write(agents[1], TEXTS)
-    gaps = (episodes.values - agents[1].returns(episodes))[episodes.going]
+    gaps = episodes.values.numpy() - episodes.flat(agents[1].returns(episodes))
     assert np.abs(gaps).min() > 0
     # The derivative of the mean square, by hand; `gradient` is that of the loss with another sign.
     found = agents[1].policy.value_net[-1].bias.grad.item()

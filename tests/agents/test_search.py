@@ -17,9 +17,10 @@ from agents import lm as lm_agent
 from agents.expert_iteration import chosen
 from agents.running import run as common
 from agents.running.lm_agent import LMAgent
-from agents.running.supervised import Text, gradient_step
+from agents.running.supervised import gradient_step
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import SettingsError
+from textgym.rollouts import Episodes
 from textgym.sb3 import LMPolicy, check_resumable, make_vec_env
 
 torch.set_num_threads(1)
@@ -234,36 +235,42 @@ def test_the_reward_rises(more: dict[str, Any], seed: int, lm: str) -> None:
 
 
 @pytest.fixture
-def learned(monkeypatch: pytest.MonkeyPatch) -> list[list[Text]]:
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[Episodes]:
     """The minibatches that are learned, in order."""
-    seen: list[list[Text]] = []
+    seen: list[Episodes] = []
 
     def spy(policy: Any, texts: Any, norm: float) -> float:
-        seen.append(list(texts))
+        seen.append(texts)
         return gradient_step(policy, texts, norm)
 
     monkeypatch.setattr(expert_iteration, "gradient_step", spy)
     return seen
 
 
-def test_k_texts_a_prompt_each_written_to_its_end(lm: str, learned: list[list[Text]]) -> None:
+def test_k_texts_a_prompt_each_written_to_its_end(lm: str, learned: list[Episodes]) -> None:
     agent = ei(lm, threshold=-1.0, n_epochs=1, batch_size=100, lr=0.0)
     agent.learn(1)
     (texts,) = learned
     assert len(texts) == 16
-    starts = [text.tokens[: text.places[0]].tolist() for text in texts]
+    firsts = np.cumsum([0, *texts.lengths[:-1]])
+    starts = [
+        [token for token in text if token >= 0]
+        for text in texts.sequences.observations(0, len(texts.actions))[firsts].tolist()
+    ]
     prompts = {str([WORDS.index(word) for word in prompt.split()]) for prompt in PROMPTS}
     assert {str(start) for start in starts} <= prompts
     counts = [starts.count(start) for start in starts]
     assert all(count % 4 == 0 for count in counts)
-    for text in texts:
-        own = text.tokens[text.places].tolist()
+    for number, start in enumerate(starts):
+        text = texts.select([number])
+        own = text.actions.tolist()
         assert len(own) == 6 or own[-1] == EOS
         assert EOS not in own[:-1]
-        assert text.places.tolist() == list(range(text.places[0], len(text.tokens)))
+        first = len(start) - 1
+        assert text.sequences.positions.tolist() == list(range(first, first + len(own)))
 
 
-def test_restarting_learns_from_the_first_model(lm: str, learned: list[list[Text]]) -> None:
+def test_restarting_learns_from_the_first_model(lm: str, learned: list[Episodes]) -> None:
     agent = ei(lm, threshold=0.3, restart=True, n_epochs=1, batch_size=100)
     agent.learn(200)
     assert len(learned) > 2
@@ -273,7 +280,7 @@ def test_restarting_learns_from_the_first_model(lm: str, learned: list[list[Text
     assert all(torch.allclose(ours, theirs, atol=1e-6) for ours, theirs in weights)
 
 
-def test_without_anything_better_nothing_is_learned(lm: str, learned: list[list[Text]]) -> None:
+def test_without_anything_better_nothing_is_learned(lm: str, learned: list[Episodes]) -> None:
     agent = ei(lm, venv=make(8, reward=lambda prompts, completions, **_: [1.0] * len(prompts)))
     agent.learn(64)
     assert agent.num_timesteps >= 64

@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from agents import oracle, ppo, sft
 from agents.running import run as common
-from agents.running.supervised import Recorder, Text, cross_entropy, gradient_step
+from agents.running.supervised import cross_entropy, gradient_step
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import DataError, SettingsError
 from textgym.lm import LanguageModel
+from textgym.lm.scoring import SequenceBatch
+from textgym.rollouts import Episodes, Rollout
 from textgym.sb3 import LMPolicy, check_resumable, make_vec_env
 from textgym.tasks import make_task
 
@@ -40,10 +42,30 @@ def ids(words: str) -> list[int]:
     return [WORDS.index(word) for word in words.split()]
 
 
-def text(prompt: str, completion: str) -> Text:
-    start, own = ids(prompt), [*ids(completion), EOS]
-    places = np.arange(len(start), len(start) + len(own))
-    return Text(np.array(start + own), places)
+def texts_of(*pairs: tuple[str, str]) -> Episodes:
+    """Episodes in which these completions were written to these prompts."""
+    starts = [ids(prompt) for prompt, _ in pairs]
+    own = [[*ids(completion), EOS] for _, completion in pairs]
+    tokens = np.full((len(pairs), 20), -1)
+    for row, (start, completion) in enumerate(zip(starts, own, strict=True)):
+        text = [*start, *completion]
+        tokens[row, : len(text)] = text
+    lengths = np.array([len(completion) for completion in own])
+    rows = np.repeat(np.arange(len(pairs)), lengths)
+    ends = [len(start) - 1 + at for start, part in zip(starts, own, strict=True)
+            for at in range(len(part))]  # fmt: skip
+    nothing = torch.zeros(len(ends))
+    return Episodes(
+        lengths,
+        torch.tensor([token for completion in own for token in completion]),
+        nothing.numpy(),
+        tuple(prompt for prompt, _ in pairs),
+        tuple({} for _ in pairs),
+        nothing.double().numpy(),
+        SequenceBatch(torch.from_numpy(tokens), torch.from_numpy(rows), torch.tensor(ends)),
+        nothing,
+        nothing,
+    )
 
 
 def log_probs(model: Any, prompt: str, completion: str) -> list[float]:
@@ -57,18 +79,14 @@ def log_probs(model: Any, prompt: str, completion: str) -> list[float]:
     return result
 
 
-def play(agent: Any, venv: Any, episodes: int) -> tuple[list[dict[str, Any]], list[Text]]:
-    recorder = Recorder(venv.num_envs)
-    obs, state, starts = venv.reset(), None, np.ones(venv.num_envs, bool)
-    ends: list[dict[str, Any]] = []
-    texts: list[Text] = []
-    while len(ends) < episodes:
-        before = obs
-        actions, state = agent.predict(obs, state, starts)
-        obs, _, starts, infos = venv.step(actions)
-        texts += recorder.step(before, starts, infos).values()
-        ends += [infos[row] for row in np.flatnonzero(starts)]
-    return ends, texts
+def play(agent: Any, venv: Any, count: int) -> tuple[list[dict[str, Any]], Episodes]:
+    """The first episodes that end, and the infos at their ends."""
+    rollout = Rollout(venv, agent)
+    rollout.reset()
+    while len(rollout.complete) < count:
+        rollout.step()
+    episodes = rollout.take()
+    return list(episodes.infos), episodes
 
 
 # ---------------------------------------------------------------------- the loss
@@ -79,7 +97,7 @@ def test_the_loss_is_the_cross_entropy_of_completions_and_eos(lm: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(lm)
     expected = [value for pair in pairs for value in log_probs(model, *pair)]
     assert len(expected) == 8
-    loss = cross_entropy(LanguageModel.load(lm, device="cpu"), [text(*pair) for pair in pairs])
+    loss = cross_entropy(LanguageModel.load(lm, device="cpu"), texts_of(*pairs))
     assert float(loss.detach()) == pytest.approx(-np.mean(expected), abs=1e-5)
 
 
@@ -95,7 +113,7 @@ def test_what_the_prompt_says_is_read_but_not_learned(lm: str) -> None:
     ours = []
     for prompt in ("w1 w2", "w1 w3", "w2 w1"):
         model.zero_grad()
-        loss = cross_entropy(model, [text(prompt, "w4 w5"), text("w1", "w6")])
+        loss = cross_entropy(model, texts_of((prompt, "w4 w5"), ("w1", "w6")))
         loss.backward()
         ours.append((float(loss.detach()), head.weight.grad.clone()))
     assert ours[0][0] == ours[1][0]
@@ -107,7 +125,7 @@ def test_a_step_descends_along_the_gradient(lm: str) -> None:
     venv = make_vec_env("TextGen-v0", 2, 0, prompts=["w1"], reward="distinct", **KIND)
     plain = {"lm": lm, "optimizer_class": torch.optim.SGD}
     policy = LMPolicy(venv.observation_space, venv.action_space, lambda _: 0.1, **plain)
-    texts = [text("w1 w2 w3", "w4 w5"), text("w6", "w7 w8 w9 w10")]
+    texts = texts_of(("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"))
     twin = LanguageModel.load(lm, device="cpu")
     cross_entropy(twin, texts).backward()
     norm = torch.sqrt(sum((p.grad**2).sum() for p in twin.parameters()))  # type: ignore[arg-type]
@@ -164,12 +182,15 @@ def test_of_a_conversation_only_the_own_turns_are_learned() -> None:
     ends, texts = play(agent, venv, 8)
     tokenizer = agent.settings.tokenizer
     assert max(len(end["turns"]) for end in ends) > 1
-    for end, one in zip(ends, texts, strict=True):
-        own = one.tokens[one.places].tolist()
+    for number, end in enumerate(ends):
+        one = texts.select([number])
+        own = one.actions.tolist()
         expected = [i for turn in end["turns"] for i in (*tokenizer.encode(turn), tokenizer.eos_id)]
         assert own == expected
         # All else is the prompt and the replies.
-        rest = np.delete(one.tokens, one.places).tolist()
+        (tokens,) = one.sequences.tokens.tolist()
+        written = {int(place) + 1 for place in one.sequences.positions}
+        rest = [token for at, token in enumerate(tokens) if at not in written]
         said = [i for each in end["replies"] for i in tokenizer.encode(each)]
         assert rest == tokenizer.encode(end["prompt"]) + said
 

@@ -146,6 +146,7 @@ def collect(
     rollout = Rollout(
         venv, policy, episodes_per_row=episodes_per_row, rest=rest, deterministic=deterministic
     )
+    rollout.reset()
     if group_size != 1:
         _check_groups(rollout.observations, group_size)
     while rollout.active.any():
@@ -158,11 +159,11 @@ def collect(
 class Rollout:
     """Episodes under way in the rows of an environment; :func:`collect` runs one to its end.
 
-    It can also run without an end: `step` as often as needed, and `take` the episodes that are
-    complete. The others are continued.
+    It can also run without an end: after `reset`, `step` as often as needed, and `take` the
+    episodes that are complete. The others are continued.
 
     Args:
-        venv: As for :func:`collect`; it is reset.
+        venv: As for :func:`collect`.
         policy: As for :func:`collect`, like `rest` and `deterministic`.
         episodes_per_row: Episodes of each row; None for no end.
 
@@ -188,8 +189,19 @@ class Rollout:
         self._rests = rest and callable(policy)
         if isinstance(policy, nn.Module):
             policy.eval()
-        rows = venv.num_envs
-        view = text_view(venv.observation_space)
+        self._filler = 0
+        if self._rests and episodes_per_row is not None:
+            # A token that does not end a text, so that a row at rest asks for no rewards.
+            self._filler = int(venv.get_attr("tokenizer")[0].eos_id == 0)
+
+    def reset(self) -> None:
+        """Reset the environment; episodes that are under way, or not taken, are dropped."""
+        self._clear()
+        self.observations = self._venv.reset()
+        self._prompts = {row: self._prompt(row) for row in range(self._venv.num_envs)}
+
+    def _clear(self) -> None:
+        rows, view = self._venv.num_envs, text_view(self._venv.observation_space)
         self._store = None if view is None else FragmentStore(rows, view.width, view.image_shape)
         self._steps: list[tuple[NDArray[Any], ...]] = []
         self._kept: list[KeptSets] = []
@@ -198,12 +210,6 @@ class Rollout:
         self._starts = np.ones(rows, dtype=np.bool_)
         self.active = np.ones(rows, dtype=np.bool_)
         self.complete: dict[int, dict[str, Any]] = {}
-        self.observations = venv.reset()
-        self._prompts = {row: self._prompt(row) for row in range(rows)}
-        self._filler = 0
-        if self._rests and episodes_per_row is not None:
-            # A token that does not end a text, so that a row at rest asks for no rewards.
-            self._filler = int(venv.get_attr("tokenizer")[0].eos_id == 0)
 
     @torch.no_grad()
     def step(self) -> Step:
@@ -279,6 +285,41 @@ class Rollout:
         )
         self._keep(np.flatnonzero(place < 0), columns, kept)
         return found
+
+    def get_state(self) -> dict[str, Any]:
+        """What the rest of the rollout depends on, besides the environment and the policy.
+
+        The infos of complete episodes are not a part of it: they may hold anything.
+        """
+        store = self._store
+        texts = None
+        if store is not None:
+            texts = {"tokens": store.tokens, "images": store.images, "current": store.current}
+        return {
+            "observations": self.observations,
+            "policy_state": self._state,
+            "starts": self._starts,
+            "active": self.active,
+            "ended": self._ended,
+            "complete": list(self.complete),
+            "prompts": [[number, prompt] for number, prompt in self._prompts.items()],
+            "columns": [np.concatenate(column) for column in zip(*self._steps, strict=True)],
+            "kept": KeptSets.join(self._kept).state() if self._kept else None,
+            "texts": texts,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `get_state`, instead of a `reset`."""
+        self._clear()
+        self.observations, self._state = state["observations"], state["policy_state"]
+        self._starts, self.active = np.array(state["starts"]), np.array(state["active"])
+        self._ended = np.array(state["ended"])
+        self.complete = {number: {} for number in state["complete"]}
+        self._prompts = dict(state["prompts"])
+        self._steps = [tuple(map(np.array, state["columns"]))] if state["columns"] else []
+        self._kept = [KeptSets(**state["kept"])] if state["kept"] else []
+        if self._store is not None:
+            self._store.start_with(**state["texts"])
 
     def _act(self) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
         """Actions ``[N]``, their log-probabilities and the policy's values ``[N]``."""

@@ -74,18 +74,10 @@ class Unfinished:
 
     def state(self) -> dict[str, Any]:
         """All of it as dictionaries and arrays, as a checkpoint holds it."""
-        kept = self.kept
         return {
             "there": self.there,
             "columns": dict(self.columns),
-            "kept": None
-            if kept is None
-            else {
-                "vocab_size": kept.vocab_size,
-                "counts": kept.counts,
-                "ids": kept.ids,
-                "bits": kept.bits,
-            },
+            "kept": None if self.kept is None else self.kept.state(),
             "tokens": self.tokens,
             "images": self.images,
         }

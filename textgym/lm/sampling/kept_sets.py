@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,15 @@ class KeptSets:
             torch.cat([part.ids for part in parts]),
             torch.cat([part.bits for part in parts]),
         )
+
+    def state(self) -> dict[str, Any]:
+        """The arguments that make the same sets again, as a checkpoint holds them."""
+        return {
+            "vocab_size": self.vocab_size,
+            "counts": self.counts,
+            "ids": self.ids,
+            "bits": self.bits,
+        }
 
     def __len__(self) -> int:
         return len(self.counts)
