@@ -23,25 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.running.command_line import command_line
-from agents.running.lm_agent import LMAgent
-from agents.running.planning import batch_of
+from agents.running.command_line import check_flags, command_line
 from agents.running.run import RunSettings, run
-from agents.running.supervised import gradient_step
 from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
-from textgym.lm.weights import weights_hash
-from textgym.rollouts import Episodes, collect
-from textgym.sb3 import LMPolicy
-
-Self = TypeVar("Self", bound="ExpertIteration")
 
 
 @dataclass
@@ -75,6 +61,25 @@ class Settings(RunSettings):
         """Refuse impossible numbers."""
         super().__post_init__()
         at_least(0, lr=self.lr)
+
+
+if __name__ == "__main__":
+    check_flags("agents.expert_iteration", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.running.lm_agent import LMAgent
+from agents.running.planning import batch_of
+from agents.running.supervised import gradient_step
+from textgym.lm.weights import weights_hash
+from textgym.rollouts import Episodes, collect
+from textgym.sb3 import LMPolicy
+
+Self = TypeVar("Self", bound="ExpertIteration")
 
 
 def chosen(rewards: NDArray[np.float64], keep: float, threshold: float | None) -> NDArray[np.bool_]:

@@ -35,22 +35,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
-import numpy as np
-import torch
-from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
-
-from agents.running.command_line import command_line
-from agents.running.groups import Floats, GroupAgent
+from agents.running.command_line import check_flags, command_line
 from agents.running.run import RunSettings, run
 from agents.running.validation import above, at_least, cut_off
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
-from textgym.rollouts import Episodes, collect
-from textgym.sb3 import LMPolicy
 
-Self = TypeVar("Self", bound="GRPO")
 LossType = Literal["grpo", "dapo", "dr_grpo"]
 
 
@@ -72,16 +62,16 @@ class Settings(RunSettings):
     n_epochs: int = 2
     """Passes over each rollout."""
     clip_range: float = 0.2
-    """How far the probability ratio of a token may move before its gradient is cut."""
+    """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
     loss_type: LossType = "grpo"
     """How tokens are averaged: per response first, all alike (dapo), or by the token budget."""
     scale_rewards: bool = True
     """Divide advantages by the standard deviation of their group."""
     kl_coef: float = 0.02
-    """Weight of the KL penalty, in reward per nat; the first one if --kl-target is given.
-    With 0 there is none, and no reference model."""
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
     kl_target: float | None = 0.3
-    """Adapt the weight so that the KL stays near this many nats per token. None keeps it."""
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 
@@ -98,6 +88,22 @@ class Settings(RunSettings):
     def train_kwargs(self) -> dict[str, Any]:
         """Arguments of the training environment alone: an evaluation has a prompt for each row."""
         return {"group_size": self.group_size}
+
+
+if __name__ == "__main__":
+    check_flags("agents.grpo", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.running.groups import Floats, GroupAgent
+from textgym.rollouts import Episodes, collect
+from textgym.sb3 import LMPolicy
+
+Self = TypeVar("Self", bound="GRPO")
 
 
 class GRPO(GroupAgent):

@@ -31,34 +31,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import (
-    BaseCallback,
-    CallbackList,
-    ConvertCallback,
-    ProgressBarCallback,
-)
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import get_device, set_random_seed
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
-from torch import Tensor
-from torch.nn.functional import mse_loss
-
-from agents.running.command_line import command_line
+from agents.running.command_line import check_flags, command_line
 from agents.running.run import RunSettings, run
 from agents.running.validation import above, at_least, cut_off, within
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
-from textgym.lm.kl import KLPenalty
-from textgym.lm.scoring import score_actions, sequence_hidden
-from textgym.lm.weights import weights_hash
-from textgym.rollouts import Episodes, Step, collect
-from textgym.sb3 import LMPolicy
-
-Floats = NDArray[np.float32]
-Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None
 
 
 @dataclass
@@ -76,10 +53,10 @@ class Settings(RunSettings):
     """What a return is compared with: nothing, the batch's mean, or the estimate of a value head.
     The mean is that of the other texts' returns from the same token on, so it takes two rows."""
     kl_coef: float = 0.02
-    """Weight of the KL penalty, in reward per nat; the first one if --kl-target is given.
-    With 0 there is none, and no reference model."""
+    """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
+    With 0 there is no penalty and no reference model."""
     kl_target: float | None = 0.3
-    """Adapt the weight so that the KL stays near this many nats per token. None keeps it."""
+    """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus, which is per token; rewards are per text."""
     vf_coef: float = 0.5
@@ -94,6 +71,34 @@ class Settings(RunSettings):
         at_least(0, lr=self.lr, kl_coef=self.kl_coef)
         above(0, kl_target=self.kl_target)
         at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+
+
+if __name__ == "__main__":
+    check_flags("agents.reinforce", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    ConvertCallback,
+    ProgressBarCallback,
+)
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import get_device, set_random_seed
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from textgym.lm.kl import KLPenalty
+from textgym.lm.scoring import score_actions, sequence_hidden
+from textgym.lm.weights import weights_hash
+from textgym.rollouts import Episodes, Step, collect
+from textgym.sb3 import LMPolicy
+
+Floats = NDArray[np.float32]
+Callbacks = BaseCallback | Callable[..., Any] | list[BaseCallback] | None
 
 
 class Reinforce:

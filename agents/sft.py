@@ -23,27 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.running.command_line import command_line
-from agents.running.lm_agent import LMAgent
-from agents.running.oracle import Oracle
-from agents.running.planning import batch_of
+from agents.running.command_line import check_flags, command_line
 from agents.running.run import RunSettings, run
-from agents.running.supervised import gradient_step
 from agents.running.validation import at_least
 from agents.running.word_model import starting_model
-from textgym.data.files import read_file
-from textgym.data.messages import is_messages, text_of_messages
-from textgym.data.rows import as_row
 from textgym.errors import DataError, SettingsError
-from textgym.rollouts import Episodes, Rollout
-from textgym.sb3 import LMPolicy, make_vec_env
-from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
-
-Self = TypeVar("Self", bound="SFT")
 
 
 @dataclass
@@ -67,6 +51,27 @@ class Settings(RunSettings):
         """Refuse impossible numbers."""
         super().__post_init__()
         at_least(0, lr=self.lr)
+
+
+if __name__ == "__main__":
+    check_flags("agents.sft", Settings(), __doc__)  # Before the slow imports.
+
+import numpy as np
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.running.lm_agent import LMAgent
+from agents.running.oracle import Oracle
+from agents.running.planning import batch_of
+from agents.running.supervised import gradient_step
+from textgym.data.files import read_file
+from textgym.data.messages import is_messages, text_of_messages
+from textgym.data.rows import as_row
+from textgym.rollouts import Episodes, Rollout
+from textgym.sb3 import LMPolicy, make_vec_env
+from textgym.sb3.checkpoints.env_state import get_env_state, set_env_state
+
+Self = TypeVar("Self", bound="SFT")
 
 
 class SFT(LMAgent):
