@@ -1,20 +1,20 @@
 """A rollout buffer of whole sequences for Stable-Baselines3's PPO and A2C.
 
-SB3's own buffer holds one row a timestep, with the whole text so far in it: T tokens of a response
-cost T texts of memory and T forward passes. This one stores each token once and yields minibatches
+SB3's own buffer has a row per timestep, with the whole text so far in it: T tokens of a response
+take T texts of memory and T forward passes. This one stores each token once and yields minibatches
 of whole sequences, in which all decisions of a text share one forward pass. Losses and gradients
-are the same, because a loss is a mean over decisions and does not ask how they were computed.
+are the same: a loss is a mean over decisions, however they were computed.
 
 A minibatch is a random set of fragments. They are not sorted by length, although that would save
-padding: a batch of short texts alone would have its advantages normalised among themselves, and the
-difference between short and long texts would be lost. Padding is saved within the batch instead
+padding: in a batch of short texts, advantages would be normalised among short texts, and the
+difference between short and long ones would be lost. Padding is saved within the batch instead
 (:func:`textgym.lm.scoring.sequence_hidden`).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -39,56 +39,55 @@ _KL_CHUNK = 4096
 
 
 class LMRolloutBuffer(RolloutBuffer):
-    """Stores texts once, yields whole sequences, and charges the KL to a reference model.
+    """Stores texts once, yields whole sequences, and subtracts a KL penalty from the rewards.
 
     It is for :class:`textgym.sb3.LMPolicy`: SB3's other policies cannot read a
     :class:`SequenceBatch`, and are refused in the first step.
 
-    Beside each token it stores what top-k and top-p kept when the token was drawn (see
-    :class:`textgym.lm.Sampling`), so that updates and the KL to the reference are of the
-    distribution that the token was drawn from.
+    With each token it stores the set that top-k and top-p kept when it was drawn (see
+    :class:`textgym.lm.Sampling`), so that updates and the KL to the reference use the distribution
+    that the token was drawn from.
 
-    ``batch_size`` means "about": a text is never split, and minibatches are balanced in decisions.
+    ``batch_size`` is approximate: a text is never split, and minibatches are balanced in decisions.
 
     A rollout ends in the middle of most rows' episodes. SB3 trains on the first part of such an
-    episode at once, with the critic's guess in place of the reward that comes at its end; and so
-    does this buffer, unless `whole_episodes` is true. Then the decisions of an episode are yielded
-    by the rollout in which it ends, all of them, with what was really earned. Those of the rollouts
-    before it have the log-probabilities of the policy that drew them, so that PPO's ratio, which is
-    1 for all others at first, accounts for the updates since then; A2C has no ratio, and takes them
-    as they are. Rollouts about as long as an episode, or longer, are best. Where less than two
-    decisions would be yielded, the rollout is yielded as without the option.
+    episode at once, and bootstraps the reward at its end from the value function. So does this
+    buffer, unless `whole_episodes` is true. Then all decisions of an episode are yielded by the
+    rollout in which it ends, with the rewards that were paid. Decisions of earlier rollouts have
+    the log-probabilities of the policy that drew them, so that PPO's ratio accounts for the updates
+    since then; A2C, which has no ratio, takes them as they are. Rollouts about as long as an
+    episode, or longer, are best. Where fewer than two decisions would be yielded, the rollout is
+    yielded as without the option.
 
-    SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``.
-    :class:`textgym.sb3.Checkpoints`, as a callback, keeps an adapted coefficient there, so that
-    ``model.save`` has it. Without that callback it starts again at ``kl_coef`` after ``load``,
-    unless :func:`textgym.sb3.keep_kl_coef` is called before ``save``, or by hand::
+    SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``. The callback
+    :class:`textgym.sb3.Checkpoints`, or :func:`textgym.sb3.keep_kl_coef` before ``model.save``,
+    stores an adapted coefficient there. Without them, do it by hand::
 
         model.rollout_buffer_kwargs["kl_coef"] = model.rollout_buffer.kl.coef
 
     Args:
-        buffer_size: Timesteps T a rollout.
+        buffer_size: Timesteps T per rollout.
         observation_space: The environment's.
         action_space: The environment's.
-        device: Where minibatches go, and where the reference model runs.
+        device: Device of the minibatches and of the reference model.
         gae_lambda: Lambda of generalised advantage estimation.
         gamma: Discount.
         n_envs: Number of environments N.
         kl_coef: Coefficient of the per-token penalty (see :class:`textgym.lm.kl.KLPenalty`);
-            at 0 a reference is only compared with.
-        kl_target: Mean KL a token that an adaptive coefficient aims at; None keeps it fixed.
+            with 0 the KL is only measured.
+        kl_target: Mean KL per token that the coefficient adapts to; None keeps it fixed.
         reference: Name or path of the reference model, or ``"base"``: the policy's own model with
             its adapter switched off (``policy_kwargs=dict(lora=...)``), without a second copy.
-        reference_dtype: Of the reference's weights; ``"auto"`` is float32 on a CPU and bfloat16 on
-            a GPU that has it.
+        reference_dtype: Dtype of the reference's weights; ``"auto"`` is float32 on a CPU and
+            bfloat16 on a GPU that has it.
         whole_episodes: Yield decisions when their episode is over, however many rollouts later.
-        **others: Refused: arguments of other buffers, with what to use instead.
+        **others: Arguments of other buffers, which are refused with an alternative.
 
     Attributes:
         kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
-        stats: What a callback may log about the last rollout: ``kl`` (mean nats a token),
-            ``kl_coef`` (that it was charged with), ``kl_penalty`` (mean a token) and
-            ``task_reward`` (mean a token, without the penalty). Empty without a reference.
+        stats: Figures of the last rollout, for logs: ``kl`` (mean nats per token), ``kl_coef`` (of
+            this rollout), ``kl_penalty`` (mean per token) and ``task_reward`` (mean per token,
+            without the penalty). Empty without a reference.
         task_rewards: ``[T, N]`` rewards before the penalty, once advantages are estimated.
 
     Raises:
@@ -97,11 +96,10 @@ class LMRolloutBuffer(RolloutBuffer):
     """
 
     task_rewards: np.ndarray
-
     _waiting_columns: tuple[str, ...] = (
         "actions", "rewards", "values", "log_probs", "_fragment", "_length",
     )  # fmt: skip
-    """What has to be known of a decision that waits for the end of its episode."""
+    """The columns that are stored of decisions that wait for the end of their episode."""
 
     def __init__(
         self,
@@ -123,9 +121,8 @@ class LMRolloutBuffer(RolloutBuffer):
         view = text_view(observation_space)
         if view is None:
             raise SettingsError(
-                f"LMRolloutBuffer stores token ids [L], and pictures beside them, but the "
-                f"observations are {observation_space}; use SB3's RolloutBuffer for this "
-                "environment"
+                f"LMRolloutBuffer stores token ids [L] and pictures, but the observations are "
+                f"{observation_space}; use SB3's RolloutBuffer for this environment"
             )
         self.stats: dict[str, float] = {}
         self.whole_episodes = whole_episodes
@@ -137,16 +134,23 @@ class LMRolloutBuffer(RolloutBuffer):
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
         )
         self._begun = False
-        self.kl = _make_penalty(kl_coef, kl_target, reference, self.device, reference_dtype)
+        self.kl: KLPenalty | None = None
+        if reference is not None:
+            self.kl = KLPenalty(kl_coef, kl_target, reference, self.device, reference_dtype)
+        elif kl_coef or kl_target is not None:
+            raise SettingsError(
+                f"kl_coef is {kl_coef} and kl_target {kl_target}, but there is no reference model; "
+                "give reference=NAME_OR_PATH, usually the policy's own lm"
+            )
         if self.kl is not None and self.kl.model is not None:
             assert isinstance(action_space, spaces.Discrete)
             tokenizer_hash = getattr(action_space, "tokenizer_hash", None)
             self.kl.model.check_fits(view.width, int(action_space.n), tokenizer_hash)
 
     def reset(self) -> None:
-        """Empty the buffer, but for what waits for the end of its episode."""
-        # A rollout that was begun and is still empty was ended in its first step, of which the
-        # buffer was told nothing.
+        """Empty the buffer, except for decisions that wait for the end of their episode."""
+        # A rollout that was begun and is still empty was ended in its first step, which was not
+        # added.
         self._before = None if self._begun and self.pos == 0 else self.unfinished()
         self._begun = True
         self._waits = None
@@ -207,10 +211,9 @@ class LMRolloutBuffer(RolloutBuffer):
         self._decision = Decision.of(log_prob)
         if self._decision is None:
             raise SettingsError(
-                f"{type(self).__name__} is for LMPolicy, and these log-probabilities came without "
-                "its record of how the tokens were drawn; use LMPolicy, and hand over the tensor "
-                "of log-probabilities itself, not a copy; with another policy leave "
-                "rollout_buffer_class out"
+                f"{type(self).__name__} is for LMPolicy, and these log-probabilities lack its "
+                "record of how the tokens were drawn; use LMPolicy, and pass its tensor itself, "
+                "not a copy; with another policy leave rollout_buffer_class out"
             )
         if self._decision.kept is not None:
             self._sets.append(self._decision.kept.to("cpu"))
@@ -226,10 +229,10 @@ class LMRolloutBuffer(RolloutBuffer):
         self.full = self.pos == self.buffer_size
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
-        """Charge the KL penalty, then estimate advantages and returns (as in SB3).
+        """Subtract the KL penalty, then estimate advantages and returns (as in SB3).
 
-        A rollout is charged once. A callback that changes ``rewards`` afterwards may call this
-        again, to estimate anew.
+        The penalty is subtracted once per rollout. A callback that changes ``rewards`` afterwards
+        may call this again, to repeat the estimate.
         """
         if not self._charged:
             self._charged = True
@@ -241,10 +244,10 @@ class LMRolloutBuffer(RolloutBuffer):
         self._settle(np.asarray(dones, dtype=bool))
 
     def unfinished(self) -> Unfinished | None:
-        """What waits for the end of its episode; None without `whole_episodes`, or if nothing does.
+        """The decisions that wait for the end of their episode.
 
-        Before a rollout that is what the last ones have left. A rollout that a callback has ended
-        leaves nothing, since the rest of its episodes will not be known.
+        None without `whole_episodes`, if there are none, or after a rollout that a callback has
+        ended, since the rest of its episodes is not known.
         """
         if not self.whole_episodes:
             return None
@@ -257,12 +260,12 @@ class LMRolloutBuffer(RolloutBuffer):
         return Unfinished.of(self._waits, columns, self._kept, texts.tokens, texts.images)
 
     def waiting_state(self) -> dict[str, Any] | None:
-        """What `unfinished` returns, as a checkpoint holds it."""
+        """The result of `unfinished`, as a checkpoint holds it."""
         unfinished = self.unfinished()
         return None if unfinished is None else unfinished.state()
 
     def set_waiting_state(self, state: dict[str, Any] | None) -> None:
-        """Empty the buffer, and let the next rollout go on with the episodes of another one."""
+        """Empty the buffer, and let the next rollout continue the episodes of another one."""
         self.pos, self.full, self._begun = 0, False, False
         self._before = None if state is None else Unfinished.of_state(state)
         self.reset()
@@ -275,8 +278,8 @@ class LMRolloutBuffer(RolloutBuffer):
             batch_size: About this many decisions each; None is everything at once.
 
         Yields:
-            SB3's samples: flat vectors of the ``n`` decisions, and the sequences in
-            ``observations`` (a :class:`SequenceBatch`).
+            SB3's samples: flat vectors of the ``n`` decisions, and a :class:`SequenceBatch` as
+            ``observations``.
         """
         assert self.full, "the rollout is not complete"
         actions = self._all("actions").reshape(-1, self.action_dim)
@@ -296,52 +299,53 @@ class LMRolloutBuffer(RolloutBuffer):
             )
 
     def _all(self, name: str) -> np.ndarray:
-        """A column of all decisions, those that have waited first: ``[C + T, N, ...]``."""
+        """A column of all decisions, starting with those that waited: ``[C + T, N, ...]``."""
         column: np.ndarray = getattr(self, name)
         return column if self._before is None else np.r_[self._before.columns[name], column]
 
     def _join(self) -> None:
-        """Put the decisions that have waited before those of the rollout, and choose the latter."""
-        # Incomplete if someone handed over copies, without the record: then scoring refuses.
+        """Put the decisions that waited before those of the rollout, and choose the latter."""
+        # Incomplete if the log-probabilities were copies, without the record: then scoring refuses.
         before = self._before
         complete = len(self._sets) == self.buffer_size
         complete &= before is None or before.kept is not None
         sets = [] if before is None or before.kept is None else [before.kept]
         self._kept = KeptSets.join([*sets, *self._sets]) if complete else None
         self._sets = []
-        self._flat_fragment = self._all("_fragment").reshape(-1)
-        self._flat_length = self._all("_length").reshape(-1)
-        waited = len(self._flat_fragment) - self._fragment.size
-        self._choose(np.arange(len(self._flat_fragment)) >= waited)
+        texts, images = self._fragments.tokens, self._fragments.images
+        self._texts = SequenceBatch(
+            torch.from_numpy(texts),
+            torch.from_numpy(self._all("_fragment").reshape(-1)),
+            torch.from_numpy(self._all("_length").reshape(-1) - 1),
+            self._kept,
+            None if images is None else torch.from_numpy(images),
+        )
+        waited = len(self._texts.rows) - self._fragment.size
+        self._choose(np.arange(len(self._texts.rows)) >= waited)
 
     def _choose(self, chosen: np.ndarray) -> None:
         """List the chosen decisions of each fragment, in the order of time.
 
         Args:
-            chosen: bool for each decision, those that have waited included.
+            chosen: bool for each decision, including those that waited.
         """
         which = np.flatnonzero(chosen)
-        fragments = self._flat_fragment[which]
+        fragments = self._texts.rows.numpy()[which]
         # An observation grows with each decision.
-        self._decisions = which[np.lexsort((self._flat_length[which], fragments))]
+        self._decisions = which[np.lexsort((self._texts.positions.numpy()[which], fragments))]
         self._counts = np.bincount(fragments, minlength=len(self._fragments.tokens))
         self._stops = self._counts.cumsum()
 
     def _settle(self, dones: np.ndarray) -> None:
-        """Choose what is yielded and what waits; estimate the advantages of what has waited."""
+        """Choose the decisions that are yielded; estimate the advantages of those that waited."""
         starts = self.episode_starts.astype(bool)
         over, there = finished(starts, dones), np.ones_like(starts)
-        if self._before is not None:
-            # A row that was reset between the rollouts will never end what it had begun.
-            known = self._before.there & ~starts[0]
+        if (waited := self._before) is not None:
+            # A row that was reset between the rollouts never ends its episode.
+            known = waited.there & ~starts[0]
             over, there = np.r_[known & over[0], over], np.r_[known, there]
-            rewards, values = (self._before.columns[name] for name in ("rewards", "values"))
-            self._waited = np.zeros_like(values)
-            advantage, value = self.advantages[0], self.values[0]
-            for step in reversed(range(len(values))):
-                delta = rewards[step] + self.gamma * value - values[step]
-                advantage = delta + self.gamma * self.gae_lambda * advantage
-                self._waited[step], value = advantage, values[step]
+            first = (self.advantages[0], self.values[0])
+            self._waited = waited.advantages(*first, self.gamma, self.gae_lambda)
         # A single decision is too few: its advantage cannot be normalised.
         if not self.whole_episodes or over.sum() < 2:
             over = there
@@ -352,7 +356,7 @@ class LMRolloutBuffer(RolloutBuffer):
         """Deal the fragments out to minibatches, at random and balanced in decisions."""
         batches = 1 if batch_size is None else max(1, round(len(self._decisions) / batch_size))
         order = np.random.permutation(np.flatnonzero(self._counts))
-        # The longest first, each to the batch that has the fewest: what is left evens out.
+        # The longest first, each to the batch with the fewest decisions, so that sizes even out.
         order = order[np.argsort(-self._counts[order], kind="stable")]
         heap = [(0, at) for at in range(min(batches, len(order)))]
         dealt: list[list[int]] = [[] for _ in heap]
@@ -367,32 +371,22 @@ class LMRolloutBuffer(RolloutBuffer):
         stops = self._stops[fragments]
         spans = zip(stops - self._counts[fragments], stops, strict=True)
         which = np.concatenate([self._decisions[first:stop] for first, stop in spans])
-        positions = self._flat_length[which] - 1
-        tokens = self._fragments.tokens[fragments, : int(positions.max()) + 1]
-        rows = np.repeat(np.arange(len(fragments)), self._counts[fragments])
-        kept = None if self._kept is None else self._kept.take(torch.from_numpy(which))
-        texts, owners, ends = (torch.from_numpy(part) for part in (tokens, rows, positions))
-        images = self._fragments.images
-        shown = None if images is None else torch.from_numpy(images[fragments])
-        return SequenceBatch(texts, owners, ends, kept, shown), which
+        return self._texts.take(torch.from_numpy(fragments), torch.from_numpy(which)), which
 
     def _charge(self, kl: KLPenalty) -> None:
-        """Lower the rewards by the penalty, in few batched passes of the reference model."""
+        """Subtract the penalty from the rewards, in a few batched passes of the reference model."""
         actions = self._all("actions").reshape(-1)
         log_probs = self._all("log_probs").reshape(-1)
         ratios = np.zeros(len(actions), dtype=np.float32)
         decision = self._decision
-        if decision is None:
-            raise SettingsError(
-                "the KL to a reference depends on how tokens were drawn, and the policy's "
-                "log-probabilities came without a record of it; use LMPolicy, and hand over the "
-                "tensor of log-probabilities itself, not a copy"
-            )
-        for fragments in self._chunks():
+        assert decision is not None, "add() refuses log-probabilities without the record"
+        known = np.flatnonzero(self._counts)
+        passes = (self._stops[known] - 1) // _KL_CHUNK
+        for fragments in np.split(known, np.flatnonzero(np.diff(passes)) + 1):
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
             ratios[which] = kl.log_ratios(batch, *parts, decision.sampler, decision.lm).numpy()
-        ratios = ratios[-self.rewards.size :]  # What has waited was charged in its own rollout.
+        ratios = ratios[-self.rewards.size :]  # Those that waited were charged in their rollout.
         coef = kl.coef
         mean = kl.adapt(ratios)
         self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)
@@ -402,26 +396,3 @@ class LMRolloutBuffer(RolloutBuffer):
             "kl_penalty": coef * mean,
             "task_reward": float(self.task_rewards.mean()),
         }
-
-    def _chunks(self) -> Iterator[Ints]:
-        """All fragments, in runs of about :data:`_KL_CHUNK` decisions."""
-        known = np.flatnonzero(self._counts)
-        chunk = (self._stops[known] - 1) // _KL_CHUNK
-        yield from np.split(known, np.flatnonzero(np.diff(chunk)) + 1)
-
-
-def _make_penalty(
-    coef: float,
-    target: float | None,
-    reference: str | None,
-    device: torch.device,
-    dtype: str,
-) -> KLPenalty | None:
-    if reference is None:
-        if coef == 0 and target is None:
-            return None
-        raise SettingsError(
-            f"kl_coef is {coef} and kl_target {target}, but there is no reference model to stay "
-            "near; give reference=NAME_OR_PATH, usually the policy's own lm"
-        )
-    return KLPenalty(coef, target, reference, device, dtype)

@@ -1,4 +1,4 @@
-"""What a rollout has of episodes that go on in the next one."""
+"""The decisions of episodes that the next rollout continues."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Unfinished:
 
     Attributes:
         there: ``[C, N]``, where there are decisions: the last ones of each column.
-        columns: What is known of each, ``[C, N]`` by name.
-        kept: What top-k and top-p kept, C * N sets; where there is no decision, any set.
+        columns: Their values, ``[C, N]`` by name.
+        kept: The sets that top-k and top-p kept, C * N; where there is no decision, any set.
         tokens: ``[F, L]`` int32, the texts that ``columns["_fragment"]`` counts.
-        images: ``[F, 3, H, W]`` uint8, the pictures beside them, if there are any.
+        images: ``[F, 3, H, W]`` uint8, the pictures before them, if there are any.
     """
 
     there: Bools
@@ -46,7 +46,7 @@ class Unfinished:
 
         Args:
             unfinished: ``[T, N]``, where they are: the last ones of each column.
-            columns: What is known of all decisions, ``[T, N]`` by name.
+            columns: The values of all decisions, ``[T, N]`` by name.
             kept: Their sets, if they were recorded.
             tokens: All texts.
             images: All pictures.
@@ -68,9 +68,32 @@ class Unfinished:
 
     @property
     def current(self) -> Ints:
-        """``[N]``: the text that each row goes on with; -1 for none."""
+        """``[N]``, the text that each row continues; -1 for none."""
         last: Ints = np.where(self.there[-1], self.columns["_fragment"][-1], -1)
         return last
+
+    def advantages(
+        self,
+        advantage: NDArray[np.float32],
+        value: NDArray[np.float32],
+        gamma: float,
+        gae_lambda: float,
+    ) -> NDArray[np.float32]:
+        """Generalised advantage estimates ``[C, N]``, of no meaning where `there` is False.
+
+        Args:
+            advantage: ``[N]``, the advantages of the decisions that follow.
+            value: ``[N]``, their values.
+            gamma: Discount.
+            gae_lambda: Lambda of the estimate.
+        """
+        rewards, values = self.columns["rewards"], self.columns["values"]
+        found = np.zeros_like(values)
+        for step in reversed(range(len(values))):
+            delta = rewards[step] + gamma * value - values[step]
+            advantage = delta + gamma * gae_lambda * advantage
+            found[step], value = advantage, values[step]
+        return found
 
     def state(self) -> dict[str, Any]:
         """All of it as dictionaries and arrays, as a checkpoint holds it."""
