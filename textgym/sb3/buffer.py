@@ -211,8 +211,8 @@ class LMRolloutBuffer(RolloutBuffer):
         self._decision = Decision.of(log_prob)
         if self._decision is None:
             raise SettingsError(
-                f"{type(self).__name__} is for LMPolicy, and these log-probabilities lack its "
-                "record of how the tokens were drawn; use LMPolicy, and pass its tensor itself, "
+                f"{type(self).__name__} is for LMPolicy, and these log-probabilities came without "
+                "its record of how tokens were drawn; use LMPolicy, and pass its tensor itself, "
                 "not a copy; with another policy leave rollout_buffer_class out"
             )
         if self._decision.kept is not None:
