@@ -227,7 +227,7 @@ def test_names_of_turns_are_reserved() -> None:
 
 
 def test_turns_that_cannot_end_are_refused() -> None:
-    with pytest.raises(SettingsError, match="nothing would end the agent's turns"):
+    with pytest.raises(SettingsError, match="stop_at_eos=False"):
         TextGenEnv(prompts=Parley(), stop_at_eos=False)
     assert TextGenEnv(prompts=Parley(), stop_at_eos=False, stop=["b"]).settings.stops
 

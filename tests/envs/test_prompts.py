@@ -295,7 +295,7 @@ def test_tuples_and_arrays_are_lists(words_batch: Any, kind: Any) -> None:
     envs.reset(options={"row": kind(rows)})
     assert envs.step([4, 4, 4])[4]["x"].tolist() == [0, 1, 2]
     for wrong in (kind([1.0, 0.0, 1.0]), kind([[0], [1], [0]]), kind([True, False, True])):
-        with pytest.raises(SettingsError, match="whole number"):
+        with pytest.raises(SettingsError, match="'index'="):
             envs.reset(options={"index": wrong})
 
 
@@ -307,9 +307,9 @@ def test_tuples_and_arrays_are_lists(words_batch: Any, kind: Any) -> None:
         ({"prompt": 3}, SettingsError, "has to be a string"),
         ({"prompt": None}, SettingsError, "has to be a string"),
         ({"prompt": ["the"]}, SettingsError, "lists 1 values for 3 rows"),
-        ({"index": "0"}, SettingsError, "whole number"),
-        ({"index": 1.0}, SettingsError, "whole number"),
-        ({"index": True}, SettingsError, "whole number"),
+        ({"index": "0"}, SettingsError, "'index'="),
+        ({"index": 1.0}, SettingsError, "'index'="),
+        ({"index": True}, SettingsError, "'index'="),
         ({"index": 2}, DataError, "rows 0 to 1, but not 2"),
         ({"index": -1}, DataError, "not -1"),
         ({"row": {"reference": "x"}}, DataError, "has no prompt"),

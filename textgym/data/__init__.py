@@ -1,1 +1,1 @@
-"""Rows of text data: files, words, messages, and the arrays that a policy sees."""
+"""Text data: rows, files, messages, words, and observations."""

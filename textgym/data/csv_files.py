@@ -1,8 +1,7 @@
-"""Comma-separated values, strictly: RFC 4180 (https://www.rfc-editor.org/rfc/rfc4180), UTF-8.
+"""Strict comma-separated values (RFC 4180, https://www.rfc-editor.org/rfc/rfc4180) in UTF-8.
 
-Python's ``csv`` module divides the records; in its strict mode it refuses most of what is not CSV,
-but it does not say where, and lets quotes inside of unquoted fields pass. What is wrong with a
-record, and at which line and character, is found out here.
+Python's ``csv`` module splits the records. Even in strict mode it does not locate errors, and
+accepts quotes inside of unquoted fields. This module finds the line and character of an error.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LIMIT = threading.Lock()
 
 
 class _Record(NamedTuple):
-    """A record: its first line (from 1), and its fields or what is wrong with it."""
+    """A record: its first line, counted from 1, and its fields or its error."""
 
     line: int
     fields: list[str] | DataError
@@ -33,25 +32,25 @@ class _Record(NamedTuple):
 def read_csv(path: Path, text: str) -> FileRows:
     """Read the rows of CSV text; the first record names the columns.
 
-    Columns are separated by commas; by semicolons or tabs where the first line has these alone, and
-    by tabs in a .tsv file. Spaces around the names of columns do not count. Values stay as they
-    are, empty ones are empty strings. Blank lines do not count.
+    Columns are separated by commas, by semicolons or tabs if the first line has no commas, and by
+    tabs in a .tsv file. Spaces around column names are removed; values are not changed. Blank lines
+    are skipped.
 
     Args:
-        path: Where the text comes from, for errors.
-        text: The text, with its line ends as they are in the file.
+        path: The path of the text, for errors.
+        text: The text, with the line ends of the file.
 
     Returns:
-        The rows, dictionaries of strings. One that is not CSV, or has more or fewer fields than
-        there are columns, raises its error when it is looked at.
+        The rows, dictionaries of strings. An invalid row (not CSV, or with too many or too few
+        fields) raises its error when it is accessed.
 
     Raises:
-        DataError: If the first line is not CSV, or a column has no name or the name of another.
+        DataError: If the first line is not CSV, or column names are empty or repeated.
     """
     lines = list(io.StringIO(text, newline=""))
     separator = _separator(path, lines)
     with _LIMIT:
-        # A field may have any length. The limit is the module's own, for all threads.
+        # A field may have any length. The limit is global.
         before = csv.field_size_limit(min(2**31 - 1, max(2**17, len(text))))
         try:
             records = list(_records(path, lines, separator))
@@ -77,7 +76,7 @@ def _row(path: Path, record: _Record, names: list[str], separator: str) -> Any:
         )
     return DataError(
         f"{where} has fewer fields than the header has columns {counts}; the columns are "
-        f"{', '.join(map(repr, names))}: write a {mark} for each that is empty"
+        f"{', '.join(map(repr, names))}: write a {mark} for each empty one"
     )
 
 
@@ -98,8 +97,8 @@ def _names(path: Path, header: _Record) -> list[str]:
     for number, name in enumerate(names, 1):
         if not name:
             raise DataError(
-                f"{where}: column {number} of {len(names)} has no name; name it, or take the "
-                "column out (pandas writes its index so: to_csv(..., index=False) leaves it out)"
+                f"{where}: column {number} of {len(names)} has no name; name it, or remove the "
+                "column (if it is the index of a pandas data frame, use to_csv(..., index=False))"
             )
         if names.index(name) < number - 1:
             raise DataError(
@@ -110,11 +109,11 @@ def _names(path: Path, header: _Record) -> list[str]:
 
 
 def _records(path: Path, lines: Sequence[str], separator: str) -> Iterator[_Record]:
-    """The records; after one that is not CSV reading goes on with the line after its first."""
+    """The records; after an invalid one, reading continues with the line after its first."""
     start = 0
     while start < len(lines):
         reader = csv.reader(
-            (lines[at] for at in range(start, len(lines))), delimiter=separator, strict=True
+            (lines[i] for i in range(start, len(lines))), delimiter=separator, strict=True
         )
         first = start
         while True:
@@ -124,13 +123,13 @@ def _records(path: Path, lines: Sequence[str], separator: str) -> Iterator[_Reco
                 return
             except csv.Error as error:
                 rest = "".join(lines[first : start + reader.line_num])
-                fault: _Fault | str | None = _fault(rest, separator) or str(error)
+                fault: _Fault | str | None = _find_fault(rest, separator) or str(error)
                 yield _Record(first + 1, _error(path, first, rest, fault))
                 start = first + 1
                 break
             end = start + reader.line_num
             record = lines[first] if end == first + 1 else "".join(lines[first:end])
-            if '"' in record and (fault := _fault(record, separator)) is not None:
+            if '"' in record and (fault := _find_fault(record, separator)) is not None:
                 yield _Record(first + 1, _error(path, first, record, fault))
                 start = first + 1
                 break
@@ -140,70 +139,77 @@ def _records(path: Path, lines: Sequence[str], separator: str) -> Iterator[_Reco
 
 
 class _Fault(NamedTuple):
-    """What is wrong with a record: at which character, in which field, and what to do."""
+    """An error in a record.
 
-    at: int
+    Attributes:
+        position: Offset of the wrong quote in the record.
+        field: Index of the field.
+        reason: The error and its fix.
+        opened: Offset of the quote that opens the field, if the wrong quote closes it.
+    """
+
+    position: int
     field: int
     reason: str
     opened: int | None = None
 
 
-def _fault(text: str, separator: str) -> _Fault | None:
-    """The first quote of a record that is not where CSV has quotes, if there is one."""
-    at, field = 0, 0
+def _find_fault(text: str, separator: str) -> _Fault | None:
+    """The first misplaced quote of a record, if any."""
+    start, field = 0, 0
     while True:
-        if text.startswith('"', at):
-            quoted = _QUOTED.match(text, at)
+        if text.startswith('"', start):
+            quoted = _QUOTED.match(text, start)
             end = len(text) if quoted is None else quoted.end()
             if quoted is None or text.startswith('"', end):
-                return _Fault(at, field, "this quote is never closed; double a quote that is text")
+                reason = "this quote is never closed; double a quote that is part of the text"
+                return _Fault(start, field, reason)
             if end < len(text) and text[end] not in (separator, "\r", "\n"):
                 if text[end - 2] == "\\":
-                    reason = 'a backslash does not protect a quote in CSV; write \\" as ""'
+                    reason = 'a backslash does not escape a quote in CSV; write \\" as ""'
                 else:
-                    reason = "there is text behind the quote that closes the field; double a quote"
-                    reason += " that is text"
-                return _Fault(end - 1, field, reason, at)
+                    reason = "text follows the quote that closes the field; double a quote that is"
+                    reason += " part of the text"
+                return _Fault(end - 1, field, reason, start)
         else:
-            ends = [text.find(mark, at) for mark in (separator, "\r", "\n")]
-            end = min((one for one in ends if one >= 0), default=len(text))
-            stray = text.find('"', at, end)
+            ends = [text.find(mark, start) for mark in (separator, "\r", "\n")]
+            end = min((position for position in ends if position >= 0), default=len(text))
+            stray = text.find('"', start, end)
             if stray >= 0:
-                spaced = not text[at:stray].strip()
                 reason = (
-                    "there is a space before the quote that opens the field; take it out"
-                    if spaced
-                    else "a quote in a field without quotes; put the whole field in quotes, and "
-                    "double the quotes in it"
+                    "a quote in an unquoted field; put the whole field in quotes, and double the "
+                    "quotes in it"
+                    if text[start:stray].strip()
+                    else "there is a space before the quote that opens the field; remove it"
                 )
                 return _Fault(stray, field, reason)
         if end >= len(text) or text[end] != separator:
             return None
-        at, field = end + 1, field + 1
+        start, field = end + 1, field + 1
 
 
 def _error(path: Path, first: int, text: str, fault: _Fault | str | None) -> DataError:
-    """Name the line, the character and the column of a fault."""
+    """The error of a fault, with its line, character and column."""
     if not isinstance(fault, _Fault):
         return DataError(f"{path}, line {first + 1} is not CSV: {fault}")
-    line, character = _position(text, fault.at)
+    line, character = _line_and_character(text, fault.position)
     reason = fault.reason
-    if fault.opened is not None and _position(text, fault.opened)[0] < line:
-        # More likely than not it was to be closed on its own line.
+    if fault.opened is not None and _line_and_character(text, fault.opened)[0] < line:
+        # Most likely the quote should have been closed on its line.
         reason = (
             f"the quote that opens here is closed at line {first + line}, character {character}, "
-            "where text follows; close it earlier, or double a quote that is text"
+            "where text follows; close it earlier, or double a quote that is part of the text"
         )
-        line, character = _position(text, fault.opened)
+        line, character = _line_and_character(text, fault.opened)
     return DataError(
         f"{path}, line {first + line}, character {character}, column {fault.field + 1} is not CSV: "
         f"{reason}"
     )
 
 
-def _position(text: str, at: int) -> tuple[int, int]:
-    """The line and the character of an offset, both from 1."""
-    before = list(io.StringIO(text[:at], newline=""))
+def _line_and_character(text: str, offset: int) -> tuple[int, int]:
+    """The line and the character of an offset, both counted from 1."""
+    before = list(io.StringIO(text[:offset], newline=""))
     if not before or before[-1].endswith(("\r", "\n")):
         return len(before) + 1, 1
     return len(before), len(before[-1]) + 1

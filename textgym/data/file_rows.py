@@ -1,4 +1,4 @@
-"""The rows of a file, with the lines they come from; a row that cannot be read keeps its error."""
+"""The rows of a file, with their lines and errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from textgym.errors import DataError
 
 
 class FileRows(Sequence[Any]):
-    """Rows of a file.
-
-    A row that cannot be read does not spoil the others: its error is raised when it is looked at.
+    """Rows of a file. An invalid row raises its error when it is accessed.
 
     Args:
-        values: The rows; a `DataError` in place of one that cannot be read.
-        lines: The line that each begins on, from 1.
+        values: The rows, or the `DataError` of an invalid one.
+        lines: The first line of each row, counted from 1.
     """
 
     def __init__(self, values: Sequence[Any], lines: Sequence[int]) -> None:
@@ -23,14 +21,14 @@ class FileRows(Sequence[Any]):
         self._lines = lines
 
     def __len__(self) -> int:
-        """Number of rows, those that cannot be read included."""
+        """Number of rows, invalid ones included."""
         return len(self._values)
 
     def __getitem__(self, index: Any) -> Any:
         """The row at a position.
 
         Raises:
-            DataError: If it cannot be read.
+            DataError: If it is invalid.
         """
         value = self._values[index]
         if isinstance(value, DataError):
@@ -38,5 +36,5 @@ class FileRows(Sequence[Any]):
         return value
 
     def place(self, index: int, name: str) -> str:
-        """How errors name a row: by its position, its file and its line."""
+        """A row for error messages: index, file and line."""
         return f"row {index} of {name} (line {self._lines[index]})"

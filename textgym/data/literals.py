@@ -6,8 +6,8 @@ import ast
 import json
 from typing import Any
 
-_LONGEST = 100_000
-"""Characters; a longer text is one."""
+# Longer strings are not parsed.
+_MAX_CHARACTERS = 100_000
 
 
 def from_array(value: Any) -> Any:
@@ -16,12 +16,16 @@ def from_array(value: Any) -> Any:
 
 
 def from_literal(value: Any) -> Any:
-    """The list or dictionary that a string spells, as JSON or as Python's literal; else the value.
+    """Parse a list or dictionary, written as JSON or as a Python literal; else return the value.
 
-    Files of comma-separated values know strings alone: ``["Rome"]`` and ``{'text': ['Rome']}`` are
-    what becomes of lists and dictionaries there. No code is run.
+    In CSV files lists and dictionaries are strings such as ``["Rome"]`` and ``{'text': ['Rome']}``.
+    No code is run.
     """
-    if not isinstance(value, str) or len(value) > _LONGEST or value.strip()[:1] not in ("[", "{"):
+    if (
+        not isinstance(value, str)
+        or len(value) > _MAX_CHARACTERS
+        or value.strip()[:1] not in ("[", "{")
+    ):
         return value
     found: Any = None
     try:

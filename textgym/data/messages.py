@@ -1,9 +1,9 @@
-"""Conversations as lists of messages, and as texts: the one place that turns one into the other.
+"""Conversion between lists of messages and texts.
 
-TRL hands a reward function messages where its data set is conversational: each prompt is a list of
-``{"role": ..., "content": ...}``, each completion a list of the assistant's message. The rewards
-of textgym are about texts: :func:`reads_texts` makes them read such lists too. The other way, an
-environment has texts: a function that asks for messages (:func:`asks_for_messages`) gets them.
+With conversational data TRL passes messages to reward functions: each prompt is a list of
+``{"role": ..., "content": ...}``, each completion a list with the assistant's message. The rewards
+of textgym score texts, and :func:`reads_texts` makes them accept messages. Environments have texts,
+and functions that expect messages (:func:`asks_for_messages`) get messages.
 """
 
 from __future__ import annotations
@@ -27,46 +27,50 @@ _STRINGS = re.compile(r"\b(?:list|sequence)\[\s*str\b", re.IGNORECASE)
 
 
 def is_messages(value: Any) -> bool:
-    """Return whether this is a list of messages, each with a role or a content.
+    """Return whether a value is a list of messages, each with a role or a content.
 
-    Columns of Parquet files hold arrays of messages instead of lists.
+    Columns of Parquet files have arrays instead of lists.
     """
     return (
         isinstance(value, _SEQUENCES)
         and len(value) > 0
-        and all(isinstance(one, Mapping) and ("content" in one or "role" in one) for one in value)
+        and all(
+            isinstance(item, Mapping) and ("content" in item or "role" in item) for item in value
+        )
     )
 
 
 def is_conversation(value: Any) -> bool:
-    """Return whether this is a list of messages that a chat template can render.
+    """Return whether a value is a list of messages that a chat template can render.
 
-    Each message needs both its role, a string, and its content.
+    Each message needs a role, which is a string, and a content.
     """
     return is_messages(value) and all(
-        isinstance(one.get("role"), str) and "content" in one for one in value
+        isinstance(message.get("role"), str) and "content" in message for message in value
     )
 
 
 def text_of_messages(messages: Sequence[Message], role: str | None = None) -> str:
-    """Return the contents of messages, one below the other.
+    """Return the contents of messages, joined by newlines.
 
     Args:
-        messages: The messages. A content may be a string, a list of parts (those with a text count,
-            pictures do not), or None (a call of a tool).
-        role: Take the messages of this role, and those without any role; None takes all.
+        messages: The messages. A content is a string, a list of parts (of which those with a text
+            are used), or None (a tool call).
+        role: Select the messages with this role or without a role; None selects all.
 
     Raises:
-        RewardError: If a content is something else.
+        RewardError: If a content is of another type.
     """
     texts = [
-        _content(one.get("content")) for one in messages if role in (None, one.get("role", role))
+        _content(message.get("content"))
+        for message in messages
+        if role in (None, message.get("role", role))
     ]
     return "\n".join(text for text in texts if text)
 
 
 def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
-    """Return texts for texts or lists of messages; what is neither stays as it is.
+    """Convert lists of messages to texts; other values are returned unchanged.
 
     Args:
         values: N texts or lists of messages.
@@ -83,24 +87,24 @@ def as_texts(values: Sequence[Any], role: str | None = None) -> Sequence[str]:
 
 
 def reads_texts(method: _Method) -> _Method:
-    """Make a reward's method ``(self, prompts, completions, **columns)`` read messages as texts.
+    """Make a reward's method ``(self, prompts, completions, **columns)`` accept messages as texts.
 
-    Of a completion the assistant's messages count, of a prompt all. A prompt that an environment
-    has rendered with a chat template is read as its messages too (the column ``messages``), so that
-    no reward sees the special tokens of the policy's template, and a text has the reward that it
-    has in TRL. The method finds the messages of every prompt that has some in ``messages``.
+    A completion's text has the assistant's messages, a prompt's text has all messages. A prompt
+    that was rendered with a chat template is replaced by the text of its messages (the column
+    ``messages``), so that rewards do not depend on the template and are equal to those in TRL. The
+    method gets the messages of all prompts in ``messages``.
     """
 
     @wraps(method)
     def reading(
         self: Any, prompts: Sequence[Any], completions: Sequence[Any], *rest: Any, **columns: Any
     ) -> Any:
-        talks = _talks(prompts, columns.get("messages"))
-        if talks is not None:
-            columns = {**columns, "messages": talks}
+        conversations = _messages_of_prompts(prompts, columns.get("messages"))
+        if conversations is not None:
+            columns = {**columns, "messages": conversations}
             prompts = [
-                talk if belongs(prompt, talk) else prompt
-                for prompt, talk in zip(prompts, talks, strict=True)
+                messages if belongs(prompt, messages) else prompt
+                for prompt, messages in zip(prompts, conversations, strict=True)
             ]
         return method(self, as_texts(prompts), as_texts(completions, "assistant"), *rest, **columns)
 
@@ -108,10 +112,10 @@ def reads_texts(method: _Method) -> _Method:
 
 
 def belongs(prompt: Any, messages: Any) -> bool:
-    """Return whether a prompt is these messages, or the text that a template made of them.
+    """Return whether a prompt is these messages, or a text rendered from them.
 
-    A data set may have a column ``messages`` that is something else: the whole conversation, with
-    the answer, say. A template writes the last message of a prompt as it is.
+    A data set's column ``messages`` may differ from the prompt, such as the whole conversation with
+    the answer. A rendered prompt contains the text of its last message.
     """
     if not is_messages(messages):
         return False
@@ -120,47 +124,49 @@ def belongs(prompt: Any, messages: Any) -> bool:
     )
 
 
-def _talks(prompts: Sequence[Any], messages: Sequence[Any] | None) -> list[Any] | None:
-    """The messages of each prompt, those of the rows where it is a text; None: there are none."""
+def _messages_of_prompts(
+    prompts: Sequence[Any], messages: Sequence[Any] | None
+) -> list[Any] | None:
+    """The messages of each prompt, from the rows' column if it is a text; None without messages."""
     if messages is None:
         if _STRING.issuperset(map(type, prompts)):
             return None
         messages = [None] * len(prompts)
     return [
-        prompt if is_messages(prompt) else own
-        for prompt, own in zip(prompts, messages, strict=True)
+        prompt if is_messages(prompt) else column
+        for prompt, column in zip(prompts, messages, strict=True)
     ]
 
 
 def as_completions(completions: Sequence[Any]) -> list[Any]:
-    """Return each text as one assistant's message in a list; lists of messages stay."""
+    """Convert each text to a list with one assistant message; other values are unchanged."""
     return [
-        [{"role": "assistant", "content": one}] if isinstance(one, str) else one
-        for one in completions
+        [{"role": "assistant", "content": text}] if isinstance(text, str) else text
+        for text in completions
     ]
 
 
 def as_prompts(prompts: Sequence[Any], messages: Sequence[Any] | None) -> list[Any]:
-    """Return the messages of prompts.
+    """Convert each text to its messages; lists of messages are unchanged.
 
     Args:
-        prompts: N texts; lists of messages stay.
-        messages: The rows' column ``messages``, or None. A text without any becomes one message of
-            the user.
+        prompts: N texts or lists of messages.
+        messages: The rows' column ``messages``, or None. A text without messages becomes one user
+            message.
     """
-    given: Sequence[Any] = [None] * len(prompts) if messages is None else messages
+    columns: Sequence[Any] = [None] * len(prompts) if messages is None else messages
     return [
-        own if is_messages(own) and isinstance(prompt, str)
+        column if is_messages(column) and isinstance(prompt, str)
         else [{"role": "user", "content": prompt}] if isinstance(prompt, str)
         else prompt
-        for prompt, own in zip(prompts, given, strict=True)
+        for prompt, column in zip(prompts, columns, strict=True)
     ]  # fmt: skip
 
 
 def asks_for_messages(annotation: Any) -> bool:
-    """Return whether a parameter's annotation is a list of lists, and not (also) of strings."""
-    said = annotation if isinstance(annotation, str) else str(annotation)
-    return _LISTS.search(said) is not None and _STRINGS.search(said) is None
+    """Return whether a parameter's annotation is a list of lists, but not also of strings."""
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    return _LISTS.search(text) is not None and _STRINGS.search(text) is None
 
 
 def _content(content: Any) -> str:
@@ -173,6 +179,6 @@ def _content(content: Any) -> str:
                  if isinstance(part, str | Mapping)]  # fmt: skip
         return "".join(part for part in parts if isinstance(part, str))
     raise RewardError(
-        f"has to read a message whose content is {type(content).__name__} {content!r:.80}; a "
-        "content is a string, a list of parts, or None"
+        f"got a message whose content is {type(content).__name__} {content!r:.80}; a content is a "
+        "string, a list of parts, or None"
     )

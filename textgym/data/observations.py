@@ -1,4 +1,4 @@
-"""Observations of text environments: token ids, with a picture where the task shows one."""
+"""Observations of text environments: token ids, and a picture if the task has pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Observation: TypeAlias = NDArray[np.int32] | dict[str, NDArray[Any]]
 
 
 def split_observation(observation: Any) -> tuple[Any, Any]:
-    """The token ids and the pictures (or None) of observations, one or many."""
+    """The token ids and the pictures (or None) of one or more observations."""
     if hasattr(observation, "keys"):
         return observation["tokens"], observation["image"]
     return observation, None
@@ -23,8 +23,8 @@ class TextView(NamedTuple):
     """The sizes of an observation.
 
     Attributes:
-        width: Longest text L in tokens.
-        image_shape: ``(3, H, W)`` of the picture; None where there is none.
+        width: Maximal length L of a text in tokens.
+        image_shape: ``(3, H, W)``; None without pictures.
     """
 
     width: int
@@ -32,7 +32,7 @@ class TextView(NamedTuple):
 
 
 def text_view(space: spaces.Space[Any]) -> TextView | None:
-    """The sizes of a text environment's observations; None if these are something else."""
+    """The sizes of a text environment's observations; None for other spaces."""
     if isinstance(space, spaces.Dict) and set(space.spaces) == {"tokens", "image"}:
         tokens, image = space["tokens"], space["image"]
         if _is_box(tokens, "i", 1) and _is_box(image, "u", 3):

@@ -1,4 +1,4 @@
-"""What a row of prompts looks like, and how other people's rows are brought into that form."""
+"""Rows of data: their form, and the conversion of other forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textgym.data.messages import is_conversation, text_of_messages
 from textgym.errors import DataError, RewardError, shown
 
 Row = dict[str, Any]
-"""One start of an episode, JSON-able: ``prompt``, ``reference``, and what the verifier needs."""
+"""The data of an episode: ``prompt``, ``reference``, and columns for reward functions."""
 
 PROMPT_COLUMNS = (
     "prompt",
@@ -28,10 +28,7 @@ PROMPT_COLUMNS = (
     "source",
     "input",
 )
-"""The prompt is the first of these columns that a data set has; the column itself stays.
-
-(``messages`` only if it is a list of messages.)
-"""
+"""The prompt is the first of these columns in a data set (``messages`` if it is a list of them)."""
 
 REFERENCE_COLUMNS = (
     "reference",
@@ -44,9 +41,9 @@ REFERENCE_COLUMNS = (
     "response",
     "output",
 )
-"""The reference is the first of these columns that a data set has (it need not have any).
+"""The reference, if any, is the first of these columns in a data set.
 
-The column itself stays too, unless environments use its name (``response``): then it is moved.
+It is copied, but a column whose name environments use (``response``) is renamed.
 """
 
 RESERVED_COLUMNS = {
@@ -69,10 +66,7 @@ RESERVED_COLUMNS = {
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, or pandas' ``NaT`` and ``NA``.
-
-    Data frames write a missing text as NaN, and JSON files that Python wrote may hold one.
-    """
+    """Whether a value is missing: None, NaN, or pandas' ``NaT`` and ``NA``."""
     if value is None:
         return True
     if isinstance(value, (float, np.floating)):
@@ -84,9 +78,9 @@ def is_missing(value: Any) -> bool:
 
 
 def user_text(prompt: Any) -> str:
-    """What the user says in a prompt: the text of the user's last message; a string is the text.
+    """The text of a prompt: a string itself, or the last user message of a list of messages.
 
-    Where there is no message of the user, all messages count.
+    Without a user message it is the text of all messages.
     """
     if isinstance(prompt, str):
         return prompt
@@ -95,7 +89,7 @@ def user_text(prompt: Any) -> str:
 
 
 def prompt_column(row: Mapping[Any, Any]) -> str | None:
-    """The name of the column that is a row's prompt; None if it has none."""
+    """The name of the column with a row's prompt, or None."""
     for name in PROMPT_COLUMNS:
         if name in row and (name != "messages" or is_conversation(row[name])):
             return name
@@ -103,17 +97,16 @@ def prompt_column(row: Mapping[Any, Any]) -> str | None:
 
 
 def as_row(value: Any, where: str) -> Row:
-    """Bring one prompt or row into the form ``{"prompt": str, ...}``.
+    """Convert a prompt or a row to the form ``{"prompt": str, ...}``.
 
-    Columns keep their names, so that a reward function finds the ones that it was written for;
-    ``prompt`` and ``reference`` are added. A prompt that is a list of messages stays one. Where a
-    column ``messages`` ends with the assistant's turn (TRL's form for language modelling), that
-    turn is the reference and not part of the prompt, and a reference that is a list of messages
-    (``completion``) is their text. What is missing in a data frame (NaN, ``NaT``, ``NA``) is None.
+    Columns keep their names, and ``prompt`` and ``reference`` are added. A prompt may also be a
+    list of messages. If a column ``messages`` ends with the assistant's turn (TRL's form for
+    language modelling), this turn becomes the reference. A reference that is a list of messages
+    becomes their text. Missing values of data frames (NaN, ``NaT``, ``NA``) become None.
 
     Raises:
-        DataError: If it is neither a string nor a dictionary with a prompt, or a column has a name
-            that environments or Gymnasium use themselves, or is nested too deeply.
+        DataError: If the value is neither a string nor a dictionary with a prompt, or a column has
+            a reserved name or is nested too deeply.
     """
     if isinstance(value, str):
         return {"prompt": value}
@@ -129,7 +122,7 @@ def as_row(value: Any, where: str) -> Row:
             f"{where} has no prompt: its columns are {shown(sorted(map(str, value)))}; name one of "
             f"them 'prompt' (or {', '.join(others)})"
         )
-    row: Row = {name: None if is_missing(one) else one for name, one in value.items()}
+    row: Row = {name: None if is_missing(item) else item for name, item in value.items()}
     if not isinstance(row[prompt], str) and not is_conversation(row[prompt]):
         raise DataError(
             f"{where} has a {type(row[prompt]).__name__} as its {prompt!r}; a prompt is a string "
@@ -141,20 +134,20 @@ def as_row(value: Any, where: str) -> Row:
         moved = reference in RESERVED_COLUMNS
         row["reference"] = row.pop(reference) if moved else row[reference]
         if is_conversation(row["reference"]):
-            row["reference"] = _said(row["reference"], where)
+            row["reference"] = _assistant_text(row["reference"], where)
     if is_conversation(row["prompt"]):
         row["prompt"] = [dict(message) for message in row["prompt"]]
         if prompt == "messages" and row["prompt"][-1]["role"] == "assistant":
-            _cut_answer(row, where)
+            _split_off_answer(row, where)
     reserved = RESERVED_COLUMNS.intersection(row)
     if reserved:
         raise DataError(
-            f"{where} has a column {min(reserved)!r}, a name that environments use themselves; "
-            "rename the column"
+            f"{where} has a column {min(reserved)!r}, a name that environments use; rename the "
+            "column"
         )
     _check_names(row, where)
-    for name, one in row.items():
-        if isinstance(one, _CONTAINERS) and _deeper(one, MAX_DEPTH):
+    for name, item in row.items():
+        if isinstance(item, _CONTAINERS) and _is_deeper(item, MAX_DEPTH):
             raise DataError(
                 f"{where} has a column {name!r} that is nested more than {MAX_DEPTH} levels deep; "
                 "flatten it"
@@ -162,21 +155,20 @@ def as_row(value: Any, where: str) -> Row:
     return row
 
 
-def _cut_answer(row: Row, where: str) -> None:
-    """Take the assistant's last turn off the prompt; it is the reference if there is no other."""
+def _split_off_answer(row: Row, where: str) -> None:
+    """Remove the assistant's last turn from the prompt; it is the default reference."""
     *before, answer = row["prompt"]
     if not before:
         raise DataError(
-            f"{where} has nothing but the assistant's turn in its 'messages'; the prompt is what "
-            "precedes it: give the user's message, too"
+            f"{where} has only the assistant's turn in its column 'messages'; add the user's "
+            "message, which is the prompt"
         )
     row["prompt"] = before
     if row.get("reference") is None:
-        row["reference"] = _said([answer], where)
+        row["reference"] = _assistant_text([answer], where)
 
 
-def _said(messages: Any, where: str) -> str:
-    """The text of the assistant's messages."""
+def _assistant_text(messages: Any, where: str) -> str:
     try:
         return text_of_messages(list(messages), "assistant")
     except RewardError as error:
@@ -184,23 +176,23 @@ def _said(messages: Any, where: str) -> str:
 
 
 MAX_DEPTH = 64
-"""Lists and dictionaries in a row's columns may be nested this deep."""
+"""Maximal depth of nested lists and dictionaries in a column."""
 
 _CONTAINERS = (list, tuple, dict)
 
 
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether a value is nested more than so many levels deep."""
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether a value is nested more deeply than a number of levels."""
     if levels == 0:
         return True
     inner = value.values() if isinstance(value, dict) else value
-    return any(isinstance(one, _CONTAINERS) and _deeper(one, levels - 1) for one in inner)
+    return any(isinstance(item, _CONTAINERS) and _is_deeper(item, levels - 1) for item in inner)
 
 
 def _check_names(columns: Mapping[Any, Any], where: str, depth: int = 0) -> None:
-    """Refuse names that mean something else in Gymnasium's vector ``info``."""
+    """Refuse names that have another meaning in Gymnasium's vector ``info``."""
     if depth > MAX_DEPTH:
-        return  # Which is refused anyway.
+        return  # The row is refused for its depth.
     for name, value in columns.items():
         if isinstance(value, dict):
             _check_names(value, where, depth + 1)
@@ -210,12 +202,12 @@ def _check_names(columns: Mapping[Any, Any], where: str, depth: int = 0) -> None
             raise DataError(f"{where} has a column {shown(name)}; names of columns are strings")
         if name[:1] == "_" and (name[1:] in columns or name[1:] in RESERVED_COLUMNS):
             raise DataError(
-                f"{where} has a column {name!r}, the name of the mask that Gymnasium's vector "
-                f"environments keep beside {name[1:]!r}; rename the column"
+                f"{where} has a column {name!r}, the name of the mask of {name[1:]!r} in "
+                "Gymnasium's vector environments; rename the column"
             )
 
 
 def prompt_hash(prompt: Any) -> int:
-    """A hash of a prompt, 32 bits: the same on every machine, whatever the other prompts are."""
+    """A 32-bit hash of a prompt, the same on every machine."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))

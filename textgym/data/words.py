@@ -1,21 +1,19 @@
-r"""Words of a text in any script: the one definition that rewards, metrics and tasks count by.
+r"""Splitting a text of any script into words, for rewards, metrics and tasks.
 
-A text is taken run by run, so that mixed texts need no setting:
-
-* Scripts with spaces (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Hangul, ...): a word is
-  what stands between spaces and punctuation. Combining marks (accents, Hindi and Arabic vowel
-  signs) and joiners belong to the letter before them, as in Unicode's word boundaries (UAX #29).
+* Scripts with spaces (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Hangul, ...): words are
+  separated by spaces and punctuation. Combining marks (accents, Hindi and Arabic vowel signs) and
+  joiners belong to the letter before them, as in Unicode's word boundaries (UAX #29).
 * Scripts without spaces (Chinese characters, Japanese kana, Bopomofo, Thai, Lao, Khmer, Burmese, Yi
-  and some smaller ones): every letter, with its vowel signs and tone marks (a grapheme cluster), is
-  a word. Real words of these languages need a dictionary; the literature counts characters instead
-  (CMRC's F1, the character error rate, sacrebleu's ``zh`` tokenizer).
-* Tibetan: what stands between its syllable marks.
+  and some smaller ones): every letter with its vowel signs and tone marks (a grapheme cluster) is a
+  word. Segmenting real words needs a dictionary; the literature counts characters instead (CMRC's
+  F1, the character error rate, sacrebleu's ``zh`` tokenizer).
+* Tibetan: words are separated by syllable marks.
 
-``language`` turns the second rule off: with the code of a language that writes spaces, such as
-``"ko"``, Chinese characters within a text are letters like others.
+A text may mix scripts. ``language`` disables the second rule: with the code of a language that uses
+spaces, such as ``"ko"``, Chinese characters are treated like other letters.
 
-Texts in ASCII take a short cut. The tables of Unicode come from the package ``regex``, which is
-imported with the first text that is not ASCII.
+ASCII texts have a fast path. The package ``regex``, which has Unicode's tables, is imported for the
+first text that is not ASCII.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ UNSPACED_LANGUAGES = frozenset(
         *("th", "nod", "khb", "shn", "lo", "km", "my", "bo", "dz", "ii"),
     }
 )
-"""The languages that are written without spaces between words."""
+"""Codes of languages written without spaces between words."""
 
 _SCRIPTS = (
     *("Han", "Hira", "Kana", "Bopo", "Thai", "Laoo", "Khmr"),
@@ -46,12 +44,12 @@ _SCRIPTS = (
 )
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]+)*", re.IGNORECASE)
 _SPACED_TOKEN = re.compile(r"\w+|[^\w\s]+")
-# Every script without spaces is here; accented Latin and typographic punctuation are not.
+# Includes all scripts without spaces, but not accented Latin and typographic punctuation.
 _MAYBE_UNSPACED = re.compile("[\u0e00-\u1fff\u2c00-\U0010ffff]")
 
 
 class _Punctuation(dict[int, str | int]):
-    """A table for ``str.translate`` that replaces punctuation; it fills as it is used."""
+    """A table for ``str.translate`` that replaces punctuation, filled on demand."""
 
     def __init__(self, replacement: str) -> None:
         self._replacement = replacement
@@ -63,22 +61,22 @@ class _Punctuation(dict[int, str | int]):
 
 
 WITHOUT_PUNCTUATION = _Punctuation("")
-"""A table for ``str.translate``: drops punctuation and symbols of any script."""
+"""A table for ``str.translate`` that removes punctuation and symbols of any script."""
 
 _PUNCTUATION_TO_SPACE = _Punctuation(" ")
 
 
 class _Patterns(NamedTuple):
-    """The compiled expressions of one way to cut texts."""
+    """Compiled regular expressions to split texts; "unspaced" are scripts without spaces."""
 
-    unspaced: Any  # finds a letter of a script without spaces, or Tibetan's syllable mark
-    part: Any  # a part between spaces, or a letter of such a script with its punctuation
-    word: Any  # a word of a text that has no punctuation any more
+    unspaced: Any  # an unspaced letter, or Tibetan's syllable mark
+    part: Any  # a part between spaces, or an unspaced letter with its punctuation
+    word: Any  # a word of a text without punctuation
     token: Any  # a word or a run of punctuation
-    apart: Any  # a letter of such a script, or punctuation beyond ASCII
-    foreign: Any  # finds a letter of any script but the Latin
-    letter: str  # a class: letters of scripts without spaces
-    inner: str  # a class: what continues a word of a script with spaces
+    separate: Any  # an unspaced letter, or punctuation other than ASCII
+    non_latin: Any  # a letter of any script but Latin
+    letter: str  # a character class: unspaced letters
+    inner: str  # a character class: characters that continue a word of a spaced script
 
 
 def checked_language(language: Any, name: str, error: type[TextGymError] = TextGymError) -> str:
@@ -86,14 +84,14 @@ def checked_language(language: Any, name: str, error: type[TextGymError] = TextG
 
     Args:
         language: ``"auto"`` or the code of a language (ISO 639, BCP 47), such as ``"ko"``.
-        name: Whose option it is, for the error.
+        name: The owner of the option, for the error.
         error: The class of the error.
 
     Returns:
         The option.
 
     Raises:
-        TextGymError: If it is neither; of the class ``error``.
+        TextGymError: If it is invalid; of the class ``error``.
     """
     if isinstance(language, str) and (language == AUTO or _LANGUAGE.fullmatch(language)):
         return language
@@ -104,7 +102,7 @@ def checked_language(language: Any, name: str, error: type[TextGymError] = TextG
 
 
 def is_unspaced(text: str, language: str = AUTO) -> bool:
-    """Return whether a text has letters of a script that is written without spaces.
+    """Return whether a text has letters of a script without spaces.
 
     Args:
         text: Any text.
@@ -114,12 +112,11 @@ def is_unspaced(text: str, language: str = AUTO) -> bool:
 
 
 def split_words(text: str, language: str = AUTO) -> list[str]:
-    """Cut a text at its spaces, and between the letters of scripts without spaces.
+    """Split a text at spaces, and between the letters of scripts without spaces.
 
-    Without such scripts this is ``text.split()``. Punctuation stays with the word before it, or, if
-    it opens something, with the word after it. Nothing but space is lost: ``"".join`` of the result
-    is the text without its spaces. This is the count of words in lengths, budgets and word error
-    rates.
+    Without such scripts this is ``text.split()``. Punctuation stays with the word before it, or,
+    like opening brackets, with the word after it. Only spaces are removed. Lengths, budgets and
+    word error rates count these words.
 
     Args:
         text: Any text.
@@ -138,12 +135,12 @@ def split_words(text: str, language: str = AUTO) -> list[str]:
 
 
 def count_words(text: str, language: str = AUTO) -> int:
-    """Return the number of words of a text, as :func:`split_words` cuts it."""
+    """Return the number of words of :func:`split_words`."""
     return len(split_words(text, language))
 
 
 def word_spans(text: str, language: str = AUTO) -> list[tuple[int, int]]:
-    """Return where the words of :func:`split_words` begin and end.
+    """Return the positions of the words of :func:`split_words`.
 
     ``text[: word_spans(text)[n - 1][1]]`` is the text up to its n-th word.
 
@@ -152,7 +149,7 @@ def word_spans(text: str, language: str = AUTO) -> list[tuple[int, int]]:
         language: ``"auto"``, or the language of the text.
 
     Returns:
-        For each word its first position and the one after its last.
+        The start and end of each word.
     """
     if text.isascii() or (patterns := _patterns_for(text, language)) is None:
         spans, end = [], 0
@@ -165,30 +162,30 @@ def word_spans(text: str, language: str = AUTO) -> list[tuple[int, int]]:
 
 
 def join_words(words: Iterable[str], language: str = AUTO) -> str:
-    """Write words as a text, with spaces except between two of scripts without spaces.
+    """Join words with spaces, except between two words of scripts without spaces.
 
     Args:
-        words: Words, as :func:`split_words` returns them.
+        words: Words from :func:`split_words`.
         language: ``"auto"``, or the language of the words.
 
     Returns:
-        A text that :func:`split_words` cuts into these words.
+        A text that :func:`split_words` splits into these words.
     """
     text, last = [], None
     for word in words:
-        apart = not (is_unspaced(word, language) and any(map(str.isalnum, word)))
-        if last is not None and (apart or last):
+        spaced = not (is_unspaced(word, language) and any(map(str.isalnum, word)))
+        if last is not None and (spaced or last):
             text.append(" ")
         text.append(word)
-        last = apart
+        last = spaced
     return "".join(text)
 
 
 def space_out(text: str, language: str = AUTO) -> str:
-    """Put spaces around the letters of scripts without spaces, for libraries that cut at spaces.
+    """Put spaces around letters of scripts without spaces, for libraries that split at spaces.
 
-    In a text with such letters, punctuation beyond ASCII gets spaces too. Other texts are returned
-    as they are.
+    In a text with such letters, punctuation other than ASCII gets spaces too. Other texts are
+    unchanged.
 
     Args:
         text: Any text.
@@ -200,26 +197,26 @@ def space_out(text: str, language: str = AUTO) -> str:
     """
     if text.isascii() or (patterns := _patterns_for(text, language)) is None:
         return text
-    return patterns.apart.sub(r" \g<0> ", text)  # type: ignore[no-any-return]
+    return patterns.separate.sub(r" \g<0> ", text)  # type: ignore[no-any-return]
 
 
 def is_latin(text: str) -> bool:
-    """Return whether more than half of the words of a text are without letters of other scripts.
+    """Return whether more than half of a text's words have no letters of other scripts.
 
-    A text without words is Latin, and numbers are.
+    Numbers and texts without words are Latin.
     """
     if text.isascii():
         return True
     words = words_of(text)
-    foreign = _patterns(unspaced=True).foreign
-    return 2 * sum(foreign.search(word) is not None for word in words) < max(len(words), 1)
+    non_latin = _patterns(unspaced=True).non_latin
+    return 2 * sum(non_latin.search(word) is not None for word in words) < max(len(words), 1)
 
 
 def words_of(text: str, language: str = AUTO) -> list[str]:
-    """Return the words of a text, case-folded, punctuation and symbols taken for spaces.
+    """Return the case-folded words of a text, with punctuation and symbols replaced by spaces.
 
-    Equivalent spellings of one letter (composed or decomposed) give the same word. What has neither
-    a letter nor a digit, such as the invisible parts of emoji, is not a word.
+    Composed and decomposed letters give the same word. A word has at least one letter or digit,
+    unlike the invisible parts of emoji.
 
     Args:
         text: Any text.
@@ -239,7 +236,7 @@ def words_of(text: str, language: str = AUTO) -> list[str]:
 
 
 def words_and_marks(text: str, language: str = AUTO) -> list[str]:
-    """Return the words of a text and, apart from them, runs of its punctuation, in lower case.
+    """Return the words of a text and its runs of punctuation, in lower case.
 
     Args:
         text: Any text.
@@ -257,16 +254,14 @@ def words_and_marks(text: str, language: str = AUTO) -> list[str]:
 
 
 def has_phrase(text: str, phrase: str, language: str = AUTO) -> bool:
-    """Return whether a phrase is in a text as whole words.
+    """Return whether a text contains a phrase as whole words.
 
-    The phrase must neither begin nor end within a word, nor between a letter and its combining
-    marks. In scripts without spaces every letter begins a word, so that ``"学校"`` is in
-    ``"我们去学校"``.
+    The phrase must not start or end within a word, nor between a letter and its combining marks. In
+    scripts without spaces every letter is a word, so that ``"我们去学校"`` contains ``"学校"``.
 
     Args:
         text: Any text.
-        phrase: One or more words; any space of the text stands for a space of the phrase. Case
-            counts.
+        phrase: One or more words, which are case-sensitive. Its spaces match any whitespace.
         language: ``"auto"``, or the language of the text.
     """
     if text.isascii():
@@ -283,7 +278,7 @@ def _by_script(language: str) -> bool:
 
 
 def _patterns_for(text: str, language: str) -> _Patterns | None:
-    """The expressions that cut a text; None if it has no letters of scripts without spaces."""
+    """The expressions to split a text; None if it has no letters of scripts without spaces."""
     if not _by_script(language) or _MAYBE_UNSPACED.search(text) is None:
         return None
     patterns = _patterns(unspaced=True)
@@ -292,38 +287,44 @@ def _patterns_for(text: str, language: str) -> _Patterns | None:
 
 @lru_cache(maxsize=2)
 def _patterns(unspaced: bool) -> _Patterns:
-    import regex  # here, since its import takes longer than most texts need it
+    import regex  # Imported here because it is slow to import and rarely needed.
 
     scripts = "".join(rf"\p{{scx={script}}}" for script in _SCRIPTS)
-    # A noncharacter, which no text has, where no script counts as one without spaces.
-    letter, own = r"\uFFFF", r"\uFFFF"
+    # A noncharacter, which does not occur in text, if scripts without spaces are not distinguished.
+    letter, unspaced_characters = r"\uFFFF", r"\uFFFF"
     if unspaced:
-        # Below are tone marks that Bopomofo shares with Latin. Thai's am is a vowel sign.
+        # Below U+0E00 are tone marks that Bopomofo shares with Latin. Thai's am is a vowel sign.
         letter = rf"[[{scripts}]&&[\p{{L}}\p{{Nl}}]&&[\u0e00-\U0010ffff]--\p{{GCB=SpacingMark}}]"
-        own = rf"[[{scripts}]&&[\p{{L}}\p{{M}}\p{{Nl}}]&&[\u0e00-\U0010ffff]]"
+        unspaced_characters = rf"[[{scripts}]&&[\p{{L}}\p{{M}}\p{{Nl}}]&&[\u0e00-\U0010ffff]]"
     # Burmese vowel signs are marks, but Unicode's clusters end before them.
     cluster = rf"(?={letter})\X\p{{M}}*"
-    space = r"\s\x1c-\x1f\u200b"  # as str.isspace has it, and the zero-width space
+    space = r"\s\x1c-\x1f\u200b"  # str.isspace, and the zero-width space
     opening = r"\p{Ps}\p{Pi}"
     syllables = r"\u0f0b\u0f0c"  # Tibetan
-    # Bounded repetitions: a policy may write a thousand brackets.
+    # Repetitions are bounded, because a policy may write a thousand brackets.
     part = (
         rf"[{opening}]{{0,4}}{cluster}[^{space}\w{opening}]*"
         rf"|[^{space}{letter}]+?(?=[{opening}]{{0,4}}{letter}|(?<=[{syllables}])|[{space}]|\Z)"
     )
     word = rf"{cluster}|[^{space}{letter}]+"
-    inner = rf"[[\p{{L}}\p{{N}}\p{{M}}_\u200c\u200d]--{own}]"
+    inner = rf"[[\p{{L}}\p{{N}}\p{{M}}_\u200c\u200d]--{unspaced_characters}]"
     token = (
         rf"{cluster}|[[\p{{L}}\p{{N}}_]--{letter}]{inner}*"
         rf"|[^{space}\p{{L}}\p{{N}}_]+"
     )
     found = rf"{letter}|[{syllables}]" if unspaced else letter
-    apart = rf"{cluster}|[[\p{{P}}\p{{S}}]--[\x00-\x7f]]|[{syllables}]"
-    foreign = r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]"
-    has, parts, words, tokens, separate, other = (
-        regex.compile(one, regex.V1) for one in (found, part, word, token, apart, foreign)
+    separate = rf"{cluster}|[[\p{{P}}\p{{S}}]--[\x00-\x7f]]|[{syllables}]"
+    non_latin = r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]"
+    return _Patterns(
+        unspaced=regex.compile(found, regex.V1),
+        part=regex.compile(part, regex.V1),
+        word=regex.compile(word, regex.V1),
+        token=regex.compile(token, regex.V1),
+        separate=regex.compile(separate, regex.V1),
+        non_latin=regex.compile(non_latin, regex.V1),
+        letter=letter,
+        inner=inner,
     )
-    return _Patterns(has, parts, words, tokens, separate, other, letter, inner)
 
 
 @lru_cache(maxsize=16384)
@@ -341,7 +342,7 @@ def _phrase(phrase: str, unspaced: bool) -> Any:
     first, last = phrase.strip()[0], phrase.strip()[-1]
     begins_word = regex.match(patterns.letter, first, regex.V1) is not None
     before = "" if begins_word else f"(?<!{patterns.inner})"
-    # A cluster goes on with its marks; Thai's am is such a letter.
+    # Marks continue a cluster, and so does Thai's am.
     cluster = r"[\p{M}\p{GCB=Extend}\p{GCB=SpacingMark}\u200d]"
     ends_word = regex.match(patterns.letter, last, regex.V1) or unicodedata.category(last)[0] == "M"
     after = f"(?!{cluster})" if ends_word else f"(?!{cluster}|{patterns.inner})"

@@ -1,7 +1,6 @@
-"""The arguments of environments, and checks of them: names, numbers, and sizes that fit in memory.
+"""The arguments of environments, and checks of their values.
 
-Numbers of numpy (``np.int64(3)``, ``np.True_``, ``np.float32(0.5)``) are accepted wherever the
-number of Python is.
+Numpy's numbers and booleans are accepted like Python's.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ Given = TypeVar("Given", bound="Arguments")
 P = ParamSpec("P")
 
 MAX_BUDGET = 2**24
-"""Tokens of a prompt, or new tokens, at most: more than any language model reads."""
+"""Maximal number of prompt tokens or new tokens."""
 
 MAX_ROWS = 2**31 - 1
-"""Rows of a batch at most."""
+"""Maximal number of rows of a batch."""
 
-# Each token of each row, in bytes: the text and the observation (int32), and the bounds of the
-# space, which Gymnasium keeps as arrays (two int32, two bool).
+# The text and the observation (int32), and the bounds of the space, which Gymnasium stores as
+# arrays (two int32, two bool).
 _BYTES_PER_TOKEN = 18
-# Of a row's objects: its generator, its prompt, its place in lists.
+# A row's Python objects, such as its generator and its prompt.
 _BYTES_PER_ROW = 4096
-# Where the operating system does not say how much memory there is.
+# Assumed if the operating system does not report the size of the memory.
 _UNKNOWN_MEMORY = 2**40
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arguments:
-    """The arguments of an environment, single or batched: the one list of their names and defaults.
+    """Names and defaults of the arguments of both environments.
 
     They are documented at :class:`textgym.envs.TextGenEnv`.
     """
@@ -78,7 +77,7 @@ class Arguments:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchArguments(Arguments):
-    """Those of a batch, documented at :class:`textgym.envs.TextGenVectorEnv`."""
+    """Arguments of the batch, documented at :class:`textgym.envs.TextGenVectorEnv`."""
 
     num_envs: int = field(default=1, kw_only=False)
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP
@@ -88,14 +87,13 @@ class BatchArguments(Arguments):
 def takes(
     kind: Callable[P, Given],
 ) -> Callable[[Callable[[Env, Given], None]], Callable[Concatenate[Env, P], None]]:
-    """Give a constructor the fields of a class of arguments as its parameters.
+    """A decorator that gives a constructor the fields of a dataclass as its parameters.
+
+    The constructor has the signature of the dataclass, for type checkers and at run time, and
+    refuses unknown arguments with near matches.
 
     Args:
-        kind: The class, :class:`Arguments` or :class:`BatchArguments`.
-
-    Returns:
-        A decorator. The constructor that it returns has the signature of `kind`, for type checkers
-        and at run time, and refuses other names with near matches.
+        kind: The dataclass, :class:`Arguments` or :class:`BatchArguments`.
     """
     parameters = inspect.signature(kind).parameters
     named = [each.name for each in parameters.values() if each.kind is each.KEYWORD_ONLY]
@@ -107,8 +105,8 @@ def takes(
             refuse_unknown(kwargs.get("task"), unknown, named)
             init(self, kind(*args, **kwargs))
 
-        own = next(iter(inspect.signature(init).parameters.values()))
-        signature = inspect.Signature([own, *parameters.values()])
+        self_parameter = next(iter(inspect.signature(init).parameters.values()))
+        signature = inspect.Signature([self_parameter, *parameters.values()])
         constructor.__signature__ = signature  # type: ignore[attr-defined]
         return constructor
 
@@ -120,30 +118,30 @@ def refuse_unknown(task: object, unknown: Sequence[str], known: Iterable[str]) -
 
     Args:
         task: The environment's id, for the error; None is ``TextGen-v0``.
-        unknown: Those that it was given.
-        known: Those that it has.
+        unknown: Names of the unknown arguments.
+        known: Names of the environment's arguments.
 
     Raises:
-        UnknownArgumentError: If there are any; the message has near matches and all known names.
+        UnknownArgumentError: If there are unknown ones.
     """
     if not unknown:
         return
     name = task if isinstance(task, str) else "TextGen-v0"
-    given = unknown[0]
-    advice = _ASIDE.get(given) or near_matches(given, known) or ";"
+    first = unknown[0]
+    advice = _ADVICE.get(first) or near_matches(first, known) or ";"
     raise UnknownArgumentError(
-        f"{name}: there is no argument {shown(given)}{advice} the arguments are {', '.join(known)}"
+        f"{name}: unknown argument {shown(first)}{advice} the arguments are {', '.join(known)}"
     )
 
 
-# Habits from elsewhere, with what is written here instead.
-_ASIDE = {
-    "seed": "; give it to reset(seed=...), or to textgym.sb3.make_vec_env;",
-    "env_kwargs": "; write the arguments themselves (**env_kwargs);",
-    "n_envs": "; here it is gymnasium.make_vec(id, num_envs=...);",
+# For arguments of other libraries and functions.
+_ADVICE = {
+    "seed": "; pass it to reset(seed=...), or to textgym.sb3.make_vec_env;",
+    "env_kwargs": "; pass the arguments themselves (**env_kwargs);",
+    "n_envs": "; use gymnasium.make_vec(id, num_envs=...);",
     "num_envs": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
     "autoreset_mode": "; batches are made by gymnasium.make_vec(id, num_envs=...);",
-    "max_length": "; write max_prompt_tokens and max_new_tokens;",
+    "max_length": "; use max_prompt_tokens and max_new_tokens;",
 }
 
 
@@ -155,33 +153,33 @@ def whole(
     most: int | None = None,
     why: str = "",
 ) -> int:
-    """A whole number within bounds.
+    """An integer within bounds.
 
     Args:
-        name: The environment's, for the error.
-        argument: The argument's, for the error.
+        name: The environment's name, for the error.
+        argument: The argument's name, for the error.
         value: The value.
-        least: The smallest number that is accepted; None for any.
-        most: The largest one.
-        why: Said where a number is too large.
+        least: The lower bound; None for none.
+        most: The upper bound; None for none.
+        why: Appended to the error for a number that is too large.
 
     Raises:
-        SettingsError: If it is something else, a bool included.
+        SettingsError: If it is not such an integer; booleans are not integers.
     """
     number = _integer(value)
     if number is None or (least is not None and number < least):
         bound = "" if least is None else f", {least} or more"
-        raise SettingsError(f"{name}: {argument}={shown(value)} has to be a whole number{bound}")
+        raise SettingsError(f"{name}: {argument}={shown(value)} has to be an integer{bound}")
     if most is not None and number > most:
         raise SettingsError(f"{name}: {argument}={shown(value)} has to be at most {most}{why}")
     return number
 
 
 def flag(name: str, argument: str, value: Any) -> bool:
-    """True or False, or 1 or 0.
+    """True or False, possibly given as 1 or 0.
 
     Raises:
-        SettingsError: If it is something else.
+        SettingsError: If it is another value.
     """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
@@ -195,7 +193,7 @@ def fraction(name: str, argument: str, value: Any) -> float:
     """A number from 0 to 1.
 
     Raises:
-        SettingsError: If it is something else, a bool included.
+        SettingsError: If it is another value; booleans are not numbers.
     """
     with suppress(OverflowError):  # 10**400
         if not isinstance(value, bool) and isinstance(value, Real) and 0 <= float(value) <= 1:
@@ -204,50 +202,47 @@ def fraction(name: str, argument: str, value: Any) -> float:
 
 
 def choice(name: str, argument: str, value: Any, known: Mapping[str, str] | Iterable[str]) -> str:
-    """One of some names.
+    """One of several names.
 
     Args:
-        name: The environment's, for the error.
-        argument: The argument's, for the error.
+        name: The environment's name, for the error.
+        argument: The argument's name, for the error.
         value: The value.
-        known: The names; a mapping also says what each of them does.
+        known: The names, or a mapping from names to descriptions.
 
     Raises:
-        SettingsError: If it is another one.
+        SettingsError: If it is another value.
     """
     names = list(known)
     if isinstance(value, str) and value in names:
         return str(value)
     meant = near_matches(value, names) if isinstance(value, str) else ""
     if isinstance(known, Mapping):
-        listed = ", ".join(f"{each!r} ({does})" for each, does in known.items())
+        listed = ", ".join(f"{each!r} ({description})" for each, description in known.items())
     else:
         listed = ", ".join(map(repr, names))
     raise SettingsError(f"{name}: {argument}={shown(value)} is unknown{meant}; use {listed}")
 
 
 def _integer(value: Any) -> int | None:
-    """The whole number that a value is, numpy's and torch's included; None if it is something else.
-
-    Truth values are something else.
-    """
+    """The value as an int, if it is an integer of Python, numpy or torch, but not a boolean."""
     if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == np.bool_:
         return None
     try:
         return operator.index(value)
-    except Exception:  # TypeError, or what an array of another library raises.
+    except Exception:  # TypeError, or an error of another array library.
         return None
 
 
 def known_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
-    """The mode that is meant.
+    """An autoreset mode.
 
     Args:
-        name: The environment's, for the error.
-        mode: A mode, or its name in any spelling.
+        name: The environment's name, for the error.
+        mode: A mode, or its name, ignoring case and underscores.
 
     Raises:
-        SettingsError: If there is none of this name.
+        SettingsError: If it is unknown.
     """
     if isinstance(mode, AutoresetMode):
         return mode
@@ -263,24 +258,24 @@ def known_mode(name: str, mode: str | AutoresetMode) -> AutoresetMode:
 def check_memory(
     name: str, rows: int, width: int, image_shape: tuple[int, ...] | None = None
 ) -> None:
-    """Refuse a batch that could not be held in memory.
+    """Refuse a batch that does not fit in memory.
 
     Args:
-        name: The environment's, for the error.
+        name: The environment's name, for the error.
         rows: Number of rows N.
         width: Length L of an observation in tokens.
-        image_shape: Of the picture beside each text.
+        image_shape: Shape of the pictures, if any.
 
     Raises:
-        SettingsError: If it needs more than this machine has; the message says how much.
+        SettingsError: If it needs more than the physical memory.
     """
     pixels = 4 * prod(image_shape) if image_shape is not None else 0  # Two copies, and the bounds.
     needed = rows * (_BYTES_PER_TOKEN * width + pixels + _BYTES_PER_ROW)
-    if needed > (there := _memory()):
+    if needed > (available := _memory()):
         raise SettingsError(
             f"{name}: {rows:,} rows of {width:,} tokens (num_envs x (max_prompt_tokens + "
             f"max_new_tokens)) would take {needed / 2**30:,.1f} GiB, and this machine has "
-            f"{there / 2**30:,.1f} GiB; use fewer rows or smaller budgets"
+            f"{available / 2**30:,.1f} GiB; use fewer rows or smaller budgets"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the environments' arguments mean: from what a user writes to what the batch runs on."""
+"""The resolved settings of an environment, made from its arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from textgym.errors import (
     TextGymError,
     TokenizerError,
     naming,
-    near_matches,
     shown,
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
@@ -36,21 +35,21 @@ from textgym.tokenization import ChatTemplate, Tokenizer, load_tokenizer
 
 _OVERFLOWS = {
     "error": "refuse the prompt",
-    "left": "cut that side off",
-    "right": "cut that side off",
-    "skip": "take another prompt",
+    "left": "truncate that side",
+    "right": "truncate that side",
+    "skip": "draw another prompt",
 }
 
-_BAD_ROWS = {"error": "refuse the data", "skip": "leave out rows that cannot be used"}
+_BAD_ROWS = {"error": "refuse the data", "skip": "leave out invalid rows"}
 
 DEFAULT_TASK = "TextGen/Sentiment-v0"
-"""Prompts and reward of ``TextGen-v0`` when none are given."""
-
-_ROWS_LOOKED_AT = 10_000
-"""Rows whose columns are looked up where the first one lacks what a reward asks for."""
+"""Prompts and reward of ``TextGen-v0`` when none are arguments."""
 
 DEFAULT_BUDGET = 64
-"""Prompt tokens, and new tokens, where neither the user nor a task says how many."""
+"""Default of ``max_prompt_tokens`` and ``max_new_tokens``."""
+
+# Maximal number of rows searched for the columns of a reward that the first row lacks.
+_MAX_SEARCHED_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -73,20 +72,20 @@ class Settings:
     max_episode_steps: int | None
     on_bad_row: OnBadRow = "error"
     chat: ChatTemplate | None = None
-    """What renders the prompts, where they are messages."""
+    """The chat template that renders the prompts, if they are messages."""
     conversation: Task | None = None
-    """The other side, where the agent has several turns."""
+    """The task that replies, if the agent has several turns."""
     pictures: Task | None = None
-    """What draws the pictures, where the policy sees one beside the text."""
+    """The task that draws the pictures, if observations have pictures."""
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
-        """Shape of the picture that the policy sees, if it sees one."""
+        """Shape of the pictures, if observations have pictures."""
         return None if self.pictures is None else self.pictures.image_shape
 
     @property
     def end_id(self) -> int | None:
-        """The token with which a writer is to end a text: in a chat the one that ends a turn."""
+        """The token that ends a reference text: in a chat, the token that ends a turn."""
         if self.chat is None:
             return self.tokenizer.eos_id
         first = self.tokenizer.encode(self.chat.end_of_turn().strip())[:1]
@@ -98,86 +97,81 @@ class Settings:
         return self.max_prompt_tokens + self.max_new_tokens
 
 
-def resolve(given: Arguments, max_episode_steps: int | None = None) -> Settings:
+def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Settings:
     """Check an environment's arguments and turn them into objects.
 
-    The arguments are documented at :class:`textgym.envs.TextGenEnv`. What is not given comes from
-    the task, and where there is no task from the defaults of ``TextGen-v0``.
+    The arguments are documented at :class:`textgym.envs.TextGenEnv`. Defaults are those of the
+    task, or of ``TextGen-v0`` without a task.
 
     Raises:
-        TextGymError: If an argument has an impossible value; the message says which.
+        TextGymError: If an argument is invalid.
     """
-    if given.task is not None:
-        known = isinstance(given.task, str) and len(given.task) < 200
-        with naming(given.task if known else "TextGen-v0"):
-            check_registered(given.task)
-    name = given.task or "TextGen-v0"
-    given = _checked(name, given)
+    if arguments.task is not None:
+        known = isinstance(arguments.task, str) and len(arguments.task) < 200
+        with naming(arguments.task if known else "TextGen-v0"):
+            check_registered(arguments.task)
+    name = arguments.task or "TextGen-v0"
+    arguments = _checked(name, arguments)
     with naming(name):
-        source, defaults = _source(given)
-    # Budgets, stops and words are the task's wherever it is the task that is played, on its own
-    # rows or on a user's; TextGen-v0 keeps its own budgets.
-    at_eos = bool(_first(given.stop_at_eos, defaults and defaults.stop_at_eos, True))
-    words = _tokenizer(name, given, defaults, at_eos)
-    if given.stop is not None and (
-        isinstance(given.stop, str) or not isinstance(given.stop, Sequence)
+        source, defaults = _source(arguments)
+    # Defaults are the task's, for its own rows and for a user's.
+    at_eos = bool(_first(arguments.stop_at_eos, defaults and defaults.stop_at_eos, True))
+    words = _tokenizer(name, arguments, defaults, at_eos)
+    if arguments.stop is not None and (
+        isinstance(arguments.stop, str) or not isinstance(arguments.stop, Sequence)
     ):
-        raise SettingsError(
-            f"{name}: stop={shown(given.stop)} is not a list; give a list of stop strings"
-        )
+        raise SettingsError(f"{name}: stop={shown(arguments.stop)} is not a list of strings")
     with naming(name):
-        template = chat_template(name, given.chat, source, words)
+        template = chat_template(name, arguments.chat, source, words)
         if template is not None:
             source = ChatSource(source, template)
     conversation = defaults if defaults is not None and defaults.max_turns > 1 else None
     with naming(name):
-        stops = StopStrings(_first(given.stop, defaults and defaults.stop, ()), words)
-        scored_by = source.default_reward() if given.reward is None else given.reward
+        stops = StopStrings(_first(arguments.stop, defaults and defaults.stop, ()), words)
+        scored_by = source.default_reward() if arguments.reward is None else arguments.reward
         prompt_budget = source.prompt_budget(words)
     if conversation is not None and not at_eos and not stops:
         raise SettingsError(
-            f"{name}: nothing would end the agent's turns in this conversation; use a tokenizer "
-            "with an eos token and stop_at_eos=True, or give stop=[...]"
+            f"{name}: stop_at_eos=False needs stop strings in a conversation, to end the agent's "
+            "turns; use a tokenizer with an eos token and stop_at_eos=True, or stop=[...]"
         )
     if max_episode_steps is not None:
         max_episode_steps = whole(name, "max_episode_steps", max_episode_steps, least=1)
     rewarded = _reward(name, scored_by)
     shaping = None
-    if given.step_reward is not None:
-        shaping = _reward(f"{name}, step_reward", given.step_reward, False)
-    costs = given.costs
+    if arguments.step_reward is not None:
+        shaping = _reward(f"{name}, step_reward", arguments.step_reward, False)
+    costs = arguments.costs
     if costs is None and defaults is not None:
         costs = defaults.costs()
         if template is not None:
             costs = {term: OnUserText(cost) for term, cost in costs.items()}
     costed = _costs(name, costs)
-    _check_columns(source, [rewarded, shaping, costed], talks=conversation is not None)
-    budgets = {
-        "max_prompt_tokens": _first(
-            given.max_prompt_tokens,
-            defaults and defaults.max_prompt_tokens,
-            prompt_budget,
-            DEFAULT_BUDGET,
-        ),
-        "max_new_tokens": _first(
-            given.max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET
-        ),
-    }
+    _check_columns(source, [rewarded, shaping, costed], multi_turn=conversation is not None)
+    max_prompt_tokens = _first(
+        arguments.max_prompt_tokens,
+        defaults and defaults.max_prompt_tokens,
+        prompt_budget,
+        DEFAULT_BUDGET,
+    )
+    max_new_tokens = _first(
+        arguments.max_new_tokens, defaults and defaults.max_new_tokens, DEFAULT_BUDGET
+    )
     return Settings(
         name=name,
         source=source,
         tokenizer=words,
         reward=rewarded,
         step_reward=shaping,
-        step_reward_gamma=fraction(name, "step_reward_gamma", given.step_reward_gamma),
+        step_reward_gamma=fraction(name, "step_reward_gamma", arguments.step_reward_gamma),
         costs=costed,
-        max_prompt_tokens=_budget(name, "max_prompt_tokens", budgets["max_prompt_tokens"]),
-        max_new_tokens=_budget(name, "max_new_tokens", budgets["max_new_tokens"], least=1),
+        max_prompt_tokens=_budget(name, "max_prompt_tokens", max_prompt_tokens),
+        max_new_tokens=_budget(name, "max_new_tokens", max_new_tokens, least=1),
         stops=stops,
-        prompt_overflow=given.prompt_overflow,
+        prompt_overflow=arguments.prompt_overflow,
         stop_at_eos=at_eos,
-        split=given.split,
-        on_bad_row=given.on_bad_row,
+        split=arguments.split,
+        on_bad_row=arguments.on_bad_row,
         chat=template,
         max_episode_steps=max_episode_steps,
         conversation=conversation,
@@ -185,24 +179,20 @@ def resolve(given: Arguments, max_episode_steps: int | None = None) -> Settings:
     )
 
 
-def _checked(name: str, given: Arguments) -> Arguments:
-    """The arguments, with flags and numbers of numpy as Python's own."""
-    if not isinstance(given.split, str) or given.split not in SPLITS:
-        raise SettingsError(
-            f"{name}: there is no split {shown(given.split)}{near_matches(given.split, SPLITS)}; "
-            f"use one of {list(SPLITS)}"
-        )
-    stop_at_eos, level, share = given.stop_at_eos, given.level, given.eval_share
+def _checked(name: str, arguments: Arguments) -> Arguments:
+    """Check the arguments that need nothing else; returns them as Python's types."""
+    choice(name, "split", arguments.split, SPLITS)
+    stop_at_eos, level, share = arguments.stop_at_eos, arguments.level, arguments.eval_share
     stop_at_eos = None if stop_at_eos is None else flag(name, "stop_at_eos", stop_at_eos)
     level = None if level is None else whole(name, "level", level)
-    overflow = choice(name, "prompt_overflow", given.prompt_overflow, _OVERFLOWS)
-    on_bad_row = choice(name, "on_bad_row", given.on_bad_row, _BAD_ROWS)
+    overflow = choice(name, "prompt_overflow", arguments.prompt_overflow, _OVERFLOWS)
+    on_bad_row = choice(name, "on_bad_row", arguments.on_bad_row, _BAD_ROWS)
     if share is not None:
         share = fraction(name, "eval_share", share)
         if not 0 < share < 1:
             raise SettingsError(f"{name}: eval_share={share!r} has to be between 0 and 1")
     return replace(
-        given,
+        arguments,
         stop_at_eos=stop_at_eos,
         level=level,
         prompt_overflow=cast(PromptOverflow, overflow),
@@ -211,9 +201,9 @@ def _checked(name: str, given: Arguments) -> Arguments:
     )
 
 
-def _tokenizer(name: str, given: Arguments, defaults: Task | None, at_eos: bool) -> Tokenizer:
-    """The tokenizer that is given, or the task's."""
-    spec = given.tokenizer
+def _tokenizer(name: str, arguments: Arguments, defaults: Task | None, at_eos: bool) -> Tokenizer:
+    """The tokenizer of the arguments, or the task's."""
+    spec = arguments.tokenizer
     if spec is None and defaults is not None and defaults.tokenizer is not None:
         spec = list(defaults.tokenizer)
     with naming(name):
@@ -226,51 +216,59 @@ def _tokenizer(name: str, given: Arguments, defaults: Task | None, at_eos: bool)
     return words
 
 
-def _source(given: Arguments) -> tuple[Source, Task | None]:
-    """Where prompts come from, and the task whose budgets and words are the defaults."""
-    task, prompts, split, level = given.task, given.prompts, given.split, given.level
+def _source(arguments: Arguments) -> tuple[Source, Task | None]:
+    """The source of the prompts, and the task with the defaults."""
+    task, prompts, split, level = (
+        arguments.task,
+        arguments.prompts,
+        arguments.split,
+        arguments.level,
+    )
     if prompts is None:
-        played = TaskSource(make_task(task or DEFAULT_TASK, level, split))
-        return played, played.task if task else None
-    own = make_task(task, None, split) if task else None
-    convert = own.convert if own else None
+        task_source = TaskSource(make_task(task or DEFAULT_TASK, level, split))
+        return task_source, task_source.task if task else None
+    defaults = make_task(task, None, split) if task else None
+    convert = defaults.convert if defaults else None
     source = make_source(
-        prompts, split, level, convert, on_bad_row=given.on_bad_row, eval_share=given.eval_share
+        prompts,
+        split,
+        level,
+        convert,
+        on_bad_row=arguments.on_bad_row,
+        eval_share=arguments.eval_share,
     )
     if isinstance(source, TaskSource):
         return source, source.task
-    if own is None:
+    if defaults is None:
         return source, None
-    judged = given.reward is None  # The task's reward judges rows that are not its own.
-    # The other side of a conversation, costs and pictures read the same columns as the score.
-    read = judged or own.max_turns > 1 or own.costs() or own.image_shape is not None
-    if not read:
-        return source, own
-    return CompletedSource(source, own, judged, skip=given.on_bad_row == "skip"), own
+    scored = arguments.reward is None  # By the task's reward.
+    # Replies, costs and pictures use the same columns as the task's reward.
+    if scored or defaults.max_turns > 1 or defaults.costs() or defaults.image_shape is not None:
+        source = CompletedSource(source, defaults, scored, skip=arguments.on_bad_row == "skip")
+    return source, defaults
 
 
 def _first(*values: Any) -> Any:
-    """The first value that is given."""
+    """The first value that is not None."""
     return next(value for value in values if value is not None)
 
 
-def _check_columns(source: Source, sums: Sequence[RewardSum | None], talks: bool) -> None:
-    """Refuse functions that cannot be called for the source's rows, where these are known."""
+def _check_columns(source: Source, sums: Sequence[RewardSum | None], multi_turn: bool) -> None:
+    """Refuse functions that need columns which the source's rows lack, if these are known."""
     if source.size is None or not source.repeatable:
         return
-    added = ("completion_ids", "finish_reason", *(("turns", "replies") if talks else ()))
+    added = ("completion_ids", "finish_reason", *(("turns", "replies") if multi_turn else ()))
     names = dict.fromkeys((*source.item(0), *added))
+    functions = [function for function in sums if function is not None]
     try:
-        for one in sums:
-            if one is not None:
-                one.check_columns(name for name in names if name != "prompt")
+        for function in functions:
+            function.check_columns(name for name in names if name != "prompt")
     except RewardError:
         # Later rows may have columns that the first one lacks.
-        for index in range(min(source.size, _ROWS_LOOKED_AT)):
+        for index in range(min(source.size, _MAX_SEARCHED_ROWS)):
             names.update(dict.fromkeys(source.item(index)))
-        for one in sums:
-            if one is not None:
-                one.check_columns(name for name in names if name != "prompt")
+        for function in functions:
+            function.check_columns(name for name in names if name != "prompt")
 
 
 def _reward(where: str, spec: RewardSpec, warn: bool = True) -> RewardSum:
@@ -283,17 +281,16 @@ def _reward(where: str, spec: RewardSpec, warn: bool = True) -> RewardSum:
 
 
 def _costs(name: str, costs: Mapping[str, Any] | None) -> RewardSum | None:
-    """Costs are named functions with weight one; their sum is ``info["cost"]``."""
+    """The sum of the costs, each with weight one."""
     if costs is None:
         return None
     if not isinstance(costs, Mapping):
         raise SettingsError(
-            f"{name}: costs={shown(costs)} is not a dictionary of a name and a function"
+            f"{name}: costs={shown(costs)} is not a dictionary of names and functions"
         )
     return RewardSum.named(costs, f"{name}, costs", warn=False) if costs else None
 
 
 def _budget(name: str, argument: str, value: Any, least: int = 0) -> int:
-    """A number of tokens."""
     why = " tokens, more than any model reads"
     return whole(name, argument, value, least, MAX_BUDGET, why)

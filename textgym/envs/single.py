@@ -1,4 +1,4 @@
-"""The single environment: a batch of one behind ``gymnasium.Env``."""
+"""The single environment: a batch of one row with the interface of ``gymnasium.Env``."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     """Text generation as a Markov decision process.
 
     ## Description
-    The state is the text so far: a prompt and what was written after it. An action is one token of
-    the vocabulary, which is appended. When the text ends, a reward function judges it. Nothing is
-    ever tokenized again: token in, token out.
+    The state is the text so far: a prompt and the response to it. An action appends one token of
+    the vocabulary. When the text ends, a reward function scores it. The response is never tokenized
+    again, only decoded.
 
     ## Observation Space
-    ``Box(-1, V - 1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids from the left, -1
-    where nothing is written yet. ``(obs >= 0).sum()`` is the length of the text. Within an episode
-    an observation only ever grows. Where the task shows a picture (`Task.image_shape`), it is
-    ``Dict(tokens=that Box, image=Box(0, 255, (3, H, W), uint8))``; the picture stays what it is
+    ``Box(-1, V - 1, (max_prompt_tokens + max_new_tokens,), int32)``: token ids from the left,
+    padded with -1. ``(obs >= 0).sum()`` is the length of the text. Within an episode tokens are
+    only appended. If the task has pictures (`Task.image_shape`), the space is
+    ``Dict(tokens=that Box, image=Box(0, 255, (3, H, W), uint8))``; the picture does not change
     within an episode.
 
     ## Action Space
-    ``Discrete(V)``: V is the size of the tokenizer's whole vocabulary, added tokens included.
+    ``Discrete(V)``: V is the size of the tokenizer's vocabulary, added tokens included.
 
     ## Rewards
     0 until the episode ends, then the weighted sum of the reward's terms; ``step_reward`` adds
@@ -57,19 +57,20 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     ``info`` has ``prompt`` (str) and ``prompt_tokens`` (int).
 
     ## Episode End
-    Termination, with its name in ``info["finish_reason"]``: the end-of-sequence token ("eos"), a
-    stop string ("stop"), or the budget of new tokens is spent ("length"). ``info`` then also has
-    ``response`` (the text without the eos token or stop string that ended it), ``reward_terms``
-    (each term before weighting) and the row's own columns. The environment itself never truncates.
+    The episode terminates, with the reason in ``info["finish_reason"]``, at the end-of-sequence
+    token ("eos"), at a stop string ("stop"), or after ``max_new_tokens`` ("length"). ``info`` then
+    also has ``response`` (without the eos token or stop string that ended it), ``reward_terms``
+    (each term before weighting) and the row's other columns. The environment never truncates.
 
     ## Conversations
-    Where the task has several turns, eos (or a stop string) ends the agent's turn: the task answers
-    (:meth:`textgym.tasks.Task.reply`), its tokens are appended, and the agent goes on. That step
-    pays the turn's reward, and ``info`` has ``turn`` (turns so far; 0 after ``reset``) and
-    ``turn_reward``. Both sides' tokens count as new tokens. The episode ends when the task says so
-    ("task"), when an answer leaves no room for another turn ("context"), or in mid-turn ("length").
-    Then ``info`` also has ``turns`` and ``replies``, the two sides' texts; ``response`` is all that
-    the agent wrote, a line a turn, and ``reward_terms`` has the sum of the turns' rewards.
+    If the task has several turns, eos (or a stop string) ends the agent's turn, and the tokens of
+    the task's reply (:meth:`textgym.tasks.Task.reply`) are appended. This step pays the turn's
+    reward, and ``info`` has ``turn`` (number of turns so far; 0 after ``reset``) and
+    ``turn_reward``. The tokens of both sides count as new tokens. The episode ends when the task
+    ends it ("task"), when a reply leaves no room for another turn ("context"), or within a turn
+    ("length"). ``info`` then also has ``turns`` and ``replies``, the texts of both sides;
+    ``response`` joins the agent's turns with newlines, and ``reward_terms`` has the sum of the
+    turns' rewards.
 
     ## Arguments
     prompts: A list of strings or of dictionaries (``{"prompt": ..., "reference": ..., ...}``), a
@@ -78,46 +79,45 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         that package, a function of a numpy Generator that returns a dictionary, or a Task (an
         object, a class or an id); or several of these (``{"a.jsonl": 2, "hf:NAME": 1}``, or
         ``textgym.mix([...], weights=[...])``). None: the task's, or the built-in ones. Lists and
-        files are looked at whole when the environment is made (of data sets of the hub with more
-        than 100,000 rows so many, evenly spread), and their prompts are tokenized, so that what is
-        wrong with a row shows before training. A column such as ``question`` or ``answer``
-        keeps its name, and is also there as ``prompt`` or ``reference``.
+        files are checked and tokenized when the environment is made (of hub data sets with more
+        than 100,000 rows that many, evenly spaced), so that invalid rows raise before training.
+        Columns such as ``question`` or ``answer`` are copied to ``prompt`` or ``reference``.
     reward: A registered name, a function ``(prompts, completions, **columns) -> list[float]``, or a
-        dictionary of either to its weight. None: the task's, also for a user's own prompts; without
-        a task, similarity to the reference, or the share of distinct bigrams where there is none.
-    tokenizer: None (built-in), a list of words (a closed vocabulary, ``"<eos>"`` is appended if
+        dictionary from either to its weight. None: the task's, also for a user's own prompts;
+        without a task, the similarity to the reference, or the share of distinct bigrams without
+        a reference.
+    tokenizer: None (built-in), a list of words (a closed vocabulary; ``"<eos>"`` is appended if
         it has no eos and needs one), a path, a hub id, a ``tokenizers.Tokenizer``, or a
         transformers tokenizer.
-    max_prompt_tokens, max_new_tokens: The budgets; None: the task's, or 64.
+    max_prompt_tokens, max_new_tokens: Maximal numbers of tokens. None: the task's, or 64.
     stop: Stop strings, which may span tokens.
-    prompt_overflow: What to do with a prompt of more than ``max_prompt_tokens``: ``"error"``;
-        ``"left"`` or ``"right"`` cuts that side off (of what the policy reads: ``info["prompt"]``
-        and the reward's ``prompts`` keep the whole one); ``"skip"`` takes another prompt.
-    chat: Whether the tokenizer's chat template renders the prompts, generation prompt included:
-        True (a string is one message of the user), False, or ``"auto"``: if they are lists of
-        messages (a column ``prompt`` or ``messages``). ``info["prompt"]`` is the rendered text, and
-        the messages are the column ``messages``. In a conversation the template writes the turns.
-    on_bad_row: What to do with rows of lists, files and data sets that cannot be used (they cannot
-        be read, have no prompt or one that cannot be tokenized, or lack what the task's score
-        needs): ``"error"``; ``"skip"`` leaves them out, with a ``DataWarning`` that counts and
-        names them.
-    stop_at_eos: False makes eos a token like any other. None: the task's, or True.
-    split: ``"train"`` or ``"eval"``, where the task or the data has them: rows by their column
-        ``split``, a data set of the hub by its own splits.
-    eval_share: Where rows have no such split, hold this share of the prompts out for
-        ``split="eval"``, by a hash: give both environments the same. None: all rows are for
-        training, and there is no ``"eval"`` split.
-    level: A built-in task's difficulty.
+    prompt_overflow: How to treat a prompt of more than ``max_prompt_tokens``: ``"error"`` raises,
+        ``"left"`` or ``"right"`` truncates that side of the observation (``info["prompt"]`` and the
+        reward's ``prompts`` are not truncated), ``"skip"`` draws another prompt.
+    chat: Whether to render prompts with the tokenizer's chat template, generation prompt included:
+        True (a string is one user message), False, or ``"auto"`` (if they are lists of messages, in
+        a column ``prompt`` or ``messages``). ``info["prompt"]`` is the rendered text, and the
+        column ``messages`` has the messages. In a conversation the template renders all turns.
+    on_bad_row: How to treat invalid rows of lists, files and data sets (they cannot be read, have
+        no prompt or one that cannot be tokenized, or lack what the task's reward needs):
+        ``"error"`` raises, ``"skip"`` leaves them out, with a ``DataWarning`` that counts and names
+        them.
+    stop_at_eos: Whether eos ends the text. None: the task's, or True.
+    split: ``"train"`` or ``"eval"``, if the task or the data has splits: a column ``split``, or the
+        splits of a hub data set.
+    eval_share: If rows have no splits, the share of prompts held out for ``split="eval"``, selected
+        by a hash; pass the same share to both environments. None: there is no ``"eval"`` split.
+    level: The difficulty of a built-in task.
     group_size: 1; other sizes are for the batch, ``gymnasium.make_vec``.
     step_reward: A potential function over partial texts, with a reward's signature
-        (potential-based shaping, Ng et al. 1999; the potential after the end counts as 0).
-    step_reward_gamma: The discount factor of that shaping, 0 to 1; use the agent's.
-    costs: ``{"name": function}`` with a reward's signature: their sum is ``info["cost"]`` in every
-        step (0 before the end), each one is in ``info["cost_terms"]``. None: the task's, if it has
-        any; ``{}``: none.
-    render_mode: ``"ansi"`` (the text as a string), ``"human"`` (printed as it is written) or
-        ``"rgb_array"`` (an image of the text, uint8 ``[H, W, 3]``).
-    task: Id of the registered task whose prompts, reward and budgets are the defaults; the ids
+        (potential-based shaping, Ng et al. 1999; the potential after the end is 0).
+    step_reward_gamma: The discount factor of the shaping, 0 to 1; use the agent's.
+    costs: ``{"name": function}`` with a reward's signature. Their sum is ``info["cost"]`` in every
+        step (0 before the end), and ``info["cost_terms"]`` has each of them. None: the task's;
+        ``{}``: none.
+    render_mode: ``"ansi"`` (a string), ``"human"`` (printed at every step) or ``"rgb_array"`` (an
+        image, uint8 ``[H, W, 3]``).
+    task: Id of the registered task that has the default prompts, reward and budgets; the ids
         ``TextGen/...`` set it.
 
     ## Version History
@@ -140,20 +140,20 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         (1.0, True, 'sat', 'eos')
     """
 
-    # An instance variable in Gymnasium's own class.
+    # An instance variable in Gymnasium's class.
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
     @takes(Arguments)
-    def __init__(self, given: Arguments) -> None:
-        self.settings = resolve(given)
+    def __init__(self, arguments: Arguments) -> None:
+        self.settings = resolve(arguments)
         name = self.settings.name
-        if whole(name, "group_size", given.group_size, least=1) != 1:
+        if whole(name, "group_size", arguments.group_size, least=1) != 1:
             raise SettingsError(
-                f"{name}: group_size={shown(given.group_size)} needs a batch; use "
-                "gymnasium.make_vec(..., num_envs=N), or group_size=1 here"
+                f"{name}: group_size={shown(arguments.group_size)} needs a batch; use "
+                "gymnasium.make_vec(..., num_envs=N), or group_size=1"
             )
         self.tokenizer = self.settings.tokenizer
-        self.render_mode = check_render_mode(name, given.render_mode)
+        self.render_mode = check_render_mode(name, arguments.render_mode)
         check_memory(name, 1, self.settings.width, self.settings.image_shape)
         size = self.tokenizer.vocab_size
         self.observation_space = observation_space(self.settings)
@@ -167,18 +167,18 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         """Start an episode.
 
         Args:
-            seed: Seeds the stream of prompts; None goes on with the present one.
+            seed: Seeds the stream of prompts; None continues it.
             options: ``{"prompt": "..."}``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start.
 
         Returns:
             The observation ``[L]`` int32, and ``info`` with ``prompt`` and ``prompt_tokens``.
 
         Raises:
-            TextGymError: If seed or options are wrong, or the prompt does not fit; the episode and
-                the stream of prompts go on as they were.
+            TextGymError: If seed or options are invalid, or the prompt does not fit; nothing
+                changes.
         """
         (info,) = self._batch.reset([0], [seed], options)
-        self._remember_seed()
+        self._update_np_random()
         self._over = False
         if self.render_mode == "human":
             self._show()
@@ -196,13 +196,13 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             Observation ``[L]`` int32, reward, terminated, truncated (never), and ``info``.
 
         Raises:
-            ActionError: If the action is no token id; nothing changes.
+            ActionError: If the action is not a token id; nothing changes.
             RewardError: If a reward function fails; nothing changes.
-            ResetNeededError: If the episode is over or never began.
+            ResetNeededError: If the episode is over, or before the first ``reset``.
         """
         if self._over:
             raise ResetNeededError(
-                f"{self.settings.name}: the episode is over, or never began; call reset()"
+                f"{self.settings.name}: the episode is over, or has not started; call reset()"
             )
         checked = check_actions(self._batch, self._as_batch(action), _ALL)
         outcome = self._batch.step(checked, _ALL)
@@ -215,39 +215,38 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         return observe(self._batch, 0), float(outcome.rewards[0]), self._over, False, info
 
     def get_state(self) -> State:
-        """Everything that the environment's future depends on, the episode under way included.
+        """The whole state, the current episode included.
 
-        As for :meth:`textgym.envs.TextGenVectorEnv.get_state`. The wrappers that
-        ``gymnasium.make`` adds hold state of their own, which is not part of it (whether ``reset``
-        was called, a step limit's count): call ``env.unwrapped.get_state()``, and ``env.reset()``
-        before ``env.unwrapped.set_state(state)``.
+        See :meth:`textgym.envs.TextGenVectorEnv.get_state`. It does not include the state of the
+        wrappers that ``gymnasium.make`` adds (whether ``reset`` was called, the count of a step
+        limit): call ``env.unwrapped.get_state()``, and ``env.reset()`` before
+        ``env.unwrapped.set_state(state)``.
 
         Raises:
-            DataError: If the row of prompts has a column that JSON cannot hold.
+            DataError: If the data row has a column that JSON cannot represent.
         """
         return batch_state(self._batch, np.array([self._over]), begun=True)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`; nothing changes if an error is raised.
+        """Restore a state of `get_state`; nothing changes if an error is raised.
 
         Raises:
-            SettingsError: If it is another environment's, or damaged; the message names what
-                differs.
+            SettingsError: If the state is damaged, or of an environment with other arguments.
         """
         over, _ = set_batch_state(self._batch, state)
         self._over = bool(over[0])
-        self._remember_seed()
+        self._update_np_random()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which tokens may be written: bool ``[V]``, True for text and eos.
+        """A mask of the tokens, bool ``[V]``, False for special tokens other than eos.
 
-        Other special tokens (padding, unknown, ...) are masked. sb3-contrib's ``MaskablePPO`` asks
-        for this; ``step`` takes any token. :class:`textgym.wrappers.masks.ActionMasks` masks more.
+        sb3-contrib's ``MaskablePPO`` uses it; ``step`` accepts any token.
+        :class:`textgym.wrappers.ActionMasks` masks more.
         """
         return writable_tokens(self.tokenizer)
 
     def render(self) -> Frame | list[Frame] | None:  # type: ignore[override]
-        """The text as a string ("ansi") or an image ("rgb_array"); None in the mode "human"."""
+        """The text as a string ("ansi") or an image ("rgb_array"); None for "human"."""
         if self.render_mode is None:
             gym.logger.warn(
                 "render() was called without a render mode; make the environment with "
@@ -258,17 +257,17 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
             return None
         return frame(self.render_mode, *prompt_and_response(self._batch, 0))
 
-    def _remember_seed(self) -> None:
-        """Keep Gymnasium's own record of the generator and the seed."""
+    def _update_np_random(self) -> None:
+        """Set Gymnasium's attributes for the generator and the seed."""
         streams = self._batch.streams
         self._np_random = streams.rngs[0]
         self._np_random_seed = -1 if streams.seeds[0] is None else streams.seeds[0]
 
     def _as_batch(self, action: Any) -> Any:
-        """An action as an array of one; SB3 hands over arrays of one already."""
+        """An action as an array of one element, which SB3 passes."""
         try:
             array = np.asarray(action)
-        except ValueError:  # Nested lists of different lengths, which the batch refuses.
+        except ValueError:  # Ragged lists, which the batch refuses.
             return action
         if array.ndim > 1 or array.size != 1:
             raise ActionError(

@@ -1,4 +1,4 @@
-"""The native batch: many text-generation episodes behind one ``step``."""
+"""The batched environment, with the interface of ``gymnasium.vector.VectorEnv``."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ Actions = NDArray[np.integer[Any]]
 class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
     """Text generation as a Markov decision process, N episodes at once.
 
-    ``gymnasium.make_vec("TextGen-v0", num_envs=N, ...)`` makes one. It equals Gymnasium's
-    ``SyncVectorEnv`` over :class:`textgym.envs.TextGenEnv`, dtypes and infos included, at a
-    fraction of the time: arrays only, and one reward call for all rows that end in a step. See
-    :class:`textgym.envs.TextGenEnv` for the process and the arguments; what differs is here.
+    ``gymnasium.make_vec("TextGen-v0", num_envs=N, ...)`` makes one. It is equivalent to Gymnasium's
+    ``SyncVectorEnv`` of :class:`textgym.envs.TextGenEnv`, dtypes and infos included, but much
+    faster: it steps arrays, and calls the reward once for all episodes that end in a step. See
+    :class:`textgym.envs.TextGenEnv` for the process and the other arguments.
 
     ## Observation Space
-    int32 ``[N, L]``, a fresh array from every call; with pictures a dictionary of it (``tokens``)
+    int32 ``[N, L]``, a new array from every call; with pictures, a dictionary of it (``tokens``)
     and uint8 ``[N, 3, H, W]`` (``image``).
 
     ## Action Space
-    One token id a row, integers ``[N]``.
+    One token id per row, integers ``[N]``.
 
     ## Arguments
     num_envs: Number of rows N.
-    group_size: So many neighbouring rows get the same prompts in the same order (for algorithms
-        that compare several responses to one prompt, GRPO and RLOO). It divides ``num_envs``.
-    autoreset_mode: When a row whose episode is over starts the next one: ``"NextStep"`` (in the
-        next call of ``step``, which ignores the row's action), ``"SameStep"`` (at once; the end is
-        in ``final_obs`` and ``final_info``) or ``"Disabled"`` (``reset`` with
+    group_size: This many neighbouring rows get the same prompts in the same order, for algorithms
+        that compare several responses to one prompt (GRPO, RLOO). It divides ``num_envs``.
+    autoreset_mode: When a row starts its next episode: ``"NextStep"`` (in the next call of
+        ``step``, which ignores the row's action), ``"SameStep"`` (in the same step; ``final_obs``
+        and ``final_info`` have the end) or ``"Disabled"`` (by ``reset`` with
         ``options={"reset_mask": mask}``); or Gymnasium's ``AutoresetMode``.
-    max_episode_steps: Truncate longer episodes. What ``gymnasium.make`` does with a wrapper.
+    max_episode_steps: Truncate longer episodes, as a wrapper of ``gymnasium.make`` does.
 
-    The options of ``reset`` may be lists, tuples or arrays here, with one value a row:
+    The options of ``reset`` may also be lists, tuples or arrays with one value per row:
     ``{"index": [0, 1, 2]}``.
     """
 
-    # An instance variable in Gymnasium's own class.
+    # An instance variable in Gymnasium's class.
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 8}  # noqa: RUF012
 
     @takes(BatchArguments)
-    def __init__(self, given: BatchArguments) -> None:
-        self.settings = resolve(given, given.max_episode_steps)
+    def __init__(self, arguments: BatchArguments) -> None:
+        self.settings = resolve(arguments, arguments.max_episode_steps)
         name = self.settings.name
-        num_envs = whole(name, "num_envs", given.num_envs, least=1, most=MAX_ROWS)
-        group_size = whole(name, "group_size", given.group_size, least=1)
+        num_envs = whole(name, "num_envs", arguments.num_envs, least=1, most=MAX_ROWS)
+        group_size = whole(name, "group_size", arguments.group_size, least=1)
         if num_envs % group_size:
             raise SettingsError(
                 f"{name}: group_size={shown(group_size)} does not divide num_envs={num_envs}"
@@ -80,8 +80,8 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         check_memory(name, num_envs, self.settings.width, self.settings.image_shape)
         self.tokenizer = self.settings.tokenizer
         self.num_envs = num_envs
-        self.render_mode = check_render_mode(name, given.render_mode)
-        self.autoreset_mode = known_mode(name, given.autoreset_mode)
+        self.render_mode = check_render_mode(name, arguments.render_mode)
+        self.autoreset_mode = known_mode(name, arguments.autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         size = self.tokenizer.vocab_size
         self.single_observation_space = observation_space(self.settings)
@@ -89,7 +89,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._batch = TextBatch(num_envs, self.settings, group_size)
-        self._over = np.ones(num_envs, dtype=np.bool_)  # The episode is over, or never began.
+        self._over = np.ones(num_envs, dtype=np.bool_)  # True before the first episode, too.
         self._begun = False
 
     def reset(
@@ -102,16 +102,16 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
 
         Args:
             seed: Row i is seeded with ``seed + i``, or with its entry of a list, tuple or array;
-                None goes on with the rows' present streams of prompts.
+                None continues the rows' streams of prompts.
             options: ``{"prompt": "..."}``, ``{"row": {...}}`` or ``{"index": i}`` fixes the start;
-                each value may be a list, tuple or array with one entry a row.
+                each value may be a list, tuple or array with one entry per row.
 
         Returns:
             The observations ``[N, L]`` of all rows, and the infos of those that were reset.
 
         Raises:
-            TextGymError: If seed or options are wrong, or a prompt does not fit; the episodes and
-                the streams of prompts go on as they were.
+            TextGymError: If seed or options are invalid, or a prompt does not fit; nothing
+                changes.
         """
         rows = self._rows_to_reset(options)
         seeds = self._seeds_of_rows(seed)
@@ -140,10 +140,10 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             truncations ``[N]`` bool, and infos.
 
         Raises:
-            ActionError: If the actions are wrong; nothing changes.
+            ActionError: If the actions are invalid; nothing changes.
             RewardError: If a reward function fails; nothing changes.
             PromptError: If the next prompt of a row does not fit; no episode changes.
-            ResetNeededError: If ``reset`` is due.
+            ResetNeededError: If ``reset`` has to be called first.
         """
         if not self._begun:
             raise ResetNeededError(f"{self.settings.name}: call reset() before the first step()")
@@ -190,19 +190,19 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         )
 
     def step_rows(self, tokens: NDArray[Any], stepping: NDArray[np.bool_]) -> RowSteps:
-        """Append tokens to some rows, one by one, until each row's are used up or it ends.
+        """Append several tokens to each of some rows, until its episode or turn ends.
 
-        No row starts anew, in no autoreset mode: ``reset`` with a ``reset_mask`` is due.
+        Rows are not reset in any autoreset mode: call ``reset`` with a ``reset_mask``.
 
         Args:
             tokens: Integers ``[N, m]``, -1 after the last token of a row.
-            stepping: ``[N]``, the rows that step; none whose episode is over.
+            stepping: ``[N]`` bool, the rows that step; their episodes must not be over.
 
         Raises:
-            TextGymError: As `step` does; the tokens before are written.
+            TextGymError: As for `step`, but tokens before the error are written.
         """
         if (self._over & stepping).any():
-            raise ResetNeededError(f"{self.settings.name}: a row is over; call reset() for it")
+            raise ResetNeededError(f"{self.settings.name}: a row's episode is over; call reset()")
         result = step_rows(self._batch, self._over, tokens, stepping)
         if self.render_mode == "human":
             self._show()
@@ -218,47 +218,47 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         return tuple(dict(row) for row in self._batch.rows)
 
     def get_state(self) -> State:
-        """Everything that the environment's future depends on, episodes under way included.
+        """The whole state, current episodes included.
 
-        An environment made with the same arguments goes on from it bit for bit, in another process
-        and on another machine too::
+        An environment with the same arguments continues from it bit for bit, even in another
+        process or on another machine::
 
             state = envs.get_state()
             others.set_state(state)
 
-        A function that makes prompts has to depend on the Generator that it is given alone: what
-        it remembers itself (a counter, an open file) cannot be seen, and is not part of the state.
+        A function that makes prompts must depend on its Generator alone, since the state does not
+        include a function's own state (a counter, an open file).
 
         Returns:
-            Values that JSON can hold, and numpy arrays; nothing is shared with the environment.
+            JSON-serializable values and numpy arrays, all copies.
 
         Raises:
-            DataError: If a row of prompts has a column that JSON cannot hold; numpy's numbers,
-                strings and arrays, and tuples, are no hindrance.
+            DataError: If a data row has a column that JSON cannot represent, other than tuples and
+                numpy's numbers, strings and arrays.
         """
         mode = self.autoreset_mode.value
         return batch_state(self._batch, self._over, self._begun, autoreset_mode=mode)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`; nothing changes if an error is raised.
+        """Restore a state of `get_state`; nothing changes if an error is raised.
 
         Args:
-            state: The state of an environment with the same arguments and the same data. It is
-                copied. Functions can be compared by their names alone.
+            state: The state, which is copied. Functions among the arguments are compared by name
+                only.
 
         Raises:
-            SettingsError: If it is another environment's, or damaged; the message names what
-                differs.
+            SettingsError: If the state is damaged, or of an environment with other arguments or
+                data.
         """
         mode = self.autoreset_mode.value
         self._over, self._begun = set_batch_state(self._batch, state, autoreset_mode=mode)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which tokens each row may write: bool ``[N, V]``, as for the single environment."""
+        """A mask of the tokens, bool ``[N, V]``; see the single environment."""
         return np.tile(writable_tokens(self.tokenizer), (self.num_envs, 1))
 
     def render(self) -> tuple[Frame, ...] | None:
-        """One frame a row in the mode "ansi" or "rgb_array"; None in the mode "human"."""
+        """One frame per row ("ansi" or "rgb_array"); None for "human"."""
         if self.render_mode is None:
             gym.logger.warn(
                 "render() was called without a render mode; make the environment with "
@@ -271,7 +271,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The generators of the rows, from which their prompts are drawn."""
+        """The generators of the rows, which draw their prompts."""
         streams = self._batch.streams
         if None in streams.rngs:
             streams.reseed(range(self.num_envs), [None] * self.num_envs)
@@ -279,7 +279,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seeds of the rows; -1 where a row has never been seeded."""
+        """The seeds of the rows; -1 for a row that was never seeded."""
         return tuple(-1 if seed is None else seed for seed in self._batch.streams.seeds)
 
     def _rows_to_reset(self, options: Mapping[str, Any] | None) -> list[int]:
@@ -299,7 +299,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             )
         if not self._begun and not mask.all():
             raise ResetNeededError(
-                f"{self.settings.name}: the first reset starts all rows; call it without reset_mask"
+                f"{self.settings.name}: the first reset has to start all rows; omit reset_mask"
             )
         return [int(row) for row in np.flatnonzero(mask)]
 
@@ -315,7 +315,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             return [first + row for row in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise SettingsError(
-                f"{self.settings.name}: seed={shown(seed)} has to be a whole number, or a list of "
+                f"{self.settings.name}: seed={shown(seed)} has to be an integer, or a list of "
                 f"{self.num_envs} of them"
             )
         return list(seed)

@@ -14,7 +14,7 @@ class WordTokenizer(Tokenizer):
     Args:
         words: The vocabulary, in the order of the ids. A word that is a common end-of-sequence
             token (``"<eos>"``, ``"</s>"``, ...) is eos.
-        add_eos: Append ``"<eos>"`` if there is no eos.
+        add_eos: Append ``"<eos>"`` to a vocabulary without eos.
 
     Raises:
         TokenizerError: If the list is empty, or a word is repeated, empty or contains whitespace.

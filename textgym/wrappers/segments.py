@@ -205,7 +205,7 @@ class SegmentEnv(SegmentActions, gym.Wrapper[Any, Any, Any, Any], RecordConstruc
         tokens = self._proposed[0, choice]
         self._proposed = None
         total, cost, has_cost = 0.0, 0.0, False
-        # After the end of an episode there are no tokens, and the environment raises.
+        # Without tokens, after the end of an episode, the environment raises.
         for token in tokens[tokens >= 0].tolist() or [0]:
             text, reward, terminated, truncated, info = self.env.step(token)
             total += float(reward)
