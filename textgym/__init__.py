@@ -1,14 +1,14 @@
 """textgym: text generation as a Markov decision process, with Gymnasium's interface.
 
-Importing the package registers the environments' ids::
+Importing the package registers the environment ids::
 
     import gymnasium, textgym
 
     env = gymnasium.make("TextGen-v0")
     envs = gymnasium.make_vec("TextGen/Sentiment-v0", num_envs=64)
 
-Neither this import nor an episode needs torch: language models live in :mod:`textgym.lm`, the
-adapter for stable-baselines3 in :mod:`textgym.sb3`.
+Environments do not need torch. Language models are in :mod:`textgym.lm`, and the adapter for
+stable-baselines3 in :mod:`textgym.sb3`.
 """
 
 from textgym.envs import TextGenEnv, TextGenVectorEnv, register_task

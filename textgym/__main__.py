@@ -1,4 +1,4 @@
-"""``python -m textgym`` is the command ``textgym``."""
+"""``python -m textgym`` runs the command ``textgym``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The exceptions of textgym: each message names the cause and the fix.
+"""The exceptions of textgym, whose messages name the cause and the fix.
 
-Every exception derives from :class:`TextGymError`, so ``except textgym.TextGymError`` catches
-them all, and also from the built-in class that a caller would expect (``ValueError``, ...).
+All exceptions derive from :class:`TextGymError`, and from the built-in class that a caller would
+expect (``ValueError``, ...).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import gymnasium
 
 
 class TextGymError(Exception):
-    """Base class of all errors that textgym raises on purpose."""
+    """Base class of all errors of textgym."""
 
 
 class ActionError(TextGymError, ValueError):
@@ -24,23 +24,23 @@ class ActionError(TextGymError, ValueError):
 
 
 class PromptError(TextGymError, ValueError):
-    """A prompt does not fit into the environment or cannot be tokenized."""
+    """A prompt does not fit into the environment, or cannot be tokenized."""
 
 
 class TokenizerError(TextGymError, ValueError):
-    """A tokenizer cannot be loaded or lacks what the environment needs."""
+    """A tokenizer cannot be loaded, or lacks a token that the environment needs."""
 
 
 class DataError(TextGymError, ValueError):
-    """Prompt data cannot be read or has the wrong form."""
+    """Prompt data cannot be read, or has the wrong form."""
 
 
 class SplitError(DataError):
-    """Prompt data lacks the split that is asked for."""
+    """Prompt data lacks the requested split."""
 
 
 class DataWarning(UserWarning):
-    """Rows of prompt data were left out, as the caller asked for."""
+    """Rows of prompt data were left out or changed."""
 
 
 class TaskError(TextGymError, ValueError):
@@ -48,39 +48,39 @@ class TaskError(TextGymError, ValueError):
 
 
 class RewardError(TextGymError, RuntimeError):
-    """A reward function is unknown, raised, or returned something that is no reward."""
+    """A reward function is unknown, raised, or returned an invalid value."""
 
 
 class SettingsError(TextGymError, ValueError):
-    """An argument of an environment, a policy or a buffer has an impossible value."""
+    """An argument of an environment, a policy or a buffer has an invalid value."""
 
 
 class UnknownArgumentError(SettingsError, TypeError):
-    """An environment has no argument of that name."""
+    """An environment does not have an argument with this name."""
 
     def __init__(self, message: str) -> None:
-        # Gymnasium raises every TypeError of a constructor again, with all arguments behind it.
+        # Gymnasium raises a constructor's TypeError again with all arguments appended.
         super().__init__(message.partition(" was raised from the environment creator for ")[0])
 
 
 class ModelError(TextGymError, ValueError):
-    """A language model cannot be loaded, or does not fit the environment."""
+    """A language model cannot be loaded, or does not match the environment."""
 
 
 class StorageError(TextGymError, OSError):
-    """A file cannot be written or read, or is damaged; the message names the file and the cause."""
+    """A file cannot be written or read, or is damaged."""
 
     def __str__(self) -> str:
-        # With errno set, OSError would show its own words instead.
+        # If errno is set, OSError would print its own message.
         return str(self.args[0]) if self.args else ""
 
 
 class ResetNeededError(TextGymError, gymnasium.error.ResetNeeded):
-    """``step`` was called before ``reset``, or on an episode that is over."""
+    """``step`` was called before ``reset``, or after the end of an episode."""
 
 
 class MissingDependencyError(TextGymError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names its extra."""
 
 
 def require(module: str, extra: str) -> Any:
@@ -107,7 +107,7 @@ def require(module: str, extra: str) -> Any:
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put a name in front of the message of a :class:`TextGymError` that lacks it.
+    """Prefix the message of a :class:`TextGymError` with a name, unless it has it.
 
     Args:
         where: The name, usually the environment's id.
@@ -121,7 +121,7 @@ def naming(where: str) -> Iterator[None]:
 
 
 def near_matches(name: object, known: Iterable[str]) -> str:
-    """Say what was probably meant by a mistyped name: ``"; did you mean 'rouge'?"`` or ``""``."""
+    """A suggestion for a mistyped name: ``"; did you mean 'rouge'?"``, or ``""``."""
     if not isinstance(name, str) or len(name) > 200:
         return ""
     matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
@@ -129,10 +129,9 @@ def near_matches(name: object, known: Iterable[str]) -> str:
 
 
 def shown(value: object, length: int = 200) -> str:
-    """A value in an error message: its ``repr``, cut where it is long.
+    """The ``repr`` of a value for an error message, truncated.
 
-    Values that have none (an integer of more than 4300 digits, an object whose ``__repr__`` fails)
-    are named by their type.
+    If ``repr`` fails (for an integer of more than 4300 digits, say), the type is named instead.
     """
     try:
         if isinstance(value, (str, bytes)) and len(value) > length:

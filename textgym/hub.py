@@ -1,8 +1,7 @@
-"""Names of the Hugging Face hub, refused at once where nothing can come of them.
+"""A fast check whether the Hugging Face hub has a name.
 
-Without a network, transformers and datasets try again and again before they give up (about 25 s a
-name), also for a name that is only misspelt. Here the hub is asked once whether it has the name.
-What was downloaded before is then read from the cache.
+Without a network, transformers and datasets retry for about 25 s per name, even for a misspelt one.
+Here the hub is asked once, and otherwise the cache is used.
 """
 
 from __future__ import annotations
@@ -12,50 +11,50 @@ from pathlib import Path
 
 from textgym.errors import near_matches
 
-# Seconds until a connection has to be made; the answer may take longer.
-_PATIENCE = 3.0
+# Seconds to connect; the response may take longer.
+_TIMEOUT = 3.0
 
-# The errors of a host that cannot be reached, in the libraries that huggingface_hub is built on.
+# Errors of an unreachable host in the libraries of huggingface_hub.
 _NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ConnectionError", "OfflineModeIsEnabled"}
 
 
 def find_on_hub(name: str, kind: str = "model", known: tuple[str, ...] = ()) -> str:
-    """Where a hub id can be loaded from.
+    """The place from which a hub id can be loaded.
 
     Args:
         name: The id, ``"owner/name"`` or ``"name"``.
         kind: ``"model"`` or ``"dataset"``.
-        known: Other names that may have been meant.
+        known: Further names to suggest for a misspelt one.
 
     Returns:
-        The id itself if the hub can be asked for it, or the folder in the cache if it cannot.
+        The id itself, or its folder in the cache if the hub cannot be reached.
 
     Raises:
-        OSError: If the hub has no such id, or it cannot be reached and the cache has none either.
+        OSError: If the hub does not have the id, or neither the hub nor the cache can provide it.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        HfApi().repo_info(name, repo_type=kind, timeout=_PATIENCE)
-    except GatedRepoError:  # The library's own message says how access is granted.
+        HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT)
+    except GatedRepoError:  # The library's message explains how to get access.
         return name
     except RepositoryNotFoundError as error:
-        meant = near_matches(name, [*known, *_cached(kind)])
-        raise OSError(f"the hub has no {kind} {name!r}, or it is private{meant}") from error
+        suggestion = near_matches(name, [*known, *_cached(kind)])
+        raise OSError(f"the hub has no {kind} {name!r}, or it is private{suggestion}") from error
     except Exception as error:
-        if not {each.__name__ for each in type(error).__mro__} & _NO_CONNECTION:
-            return name  # Slow, or out of order: what loads it says so.
+        if not {base.__name__ for base in type(error).__mro__} & _NO_CONNECTION:
+            return name  # The hub is slow or faulty, which loading the name reports.
         folder = _snapshot(name, kind)
         if folder is not None:
             return folder
-        there = _cached(kind)
-        if kind == "dataset" and name in there:
+        cached = _cached(kind)
+        if kind == "dataset" and name in cached:
             return name
-        meant = near_matches(name, [*known, *there])
+        suggestion = near_matches(name, [*known, *cached])
         raise OSError(
-            f"the Hugging Face hub cannot be reached, and {name!r} is not among what was "
-            f"downloaded before{meant}"
+            f"the Hugging Face hub cannot be reached, and {name!r} was not downloaded before"
+            f"{suggestion}"
         ) from error
     return name
 
@@ -71,7 +70,7 @@ def _snapshot(name: str, kind: str) -> str | None:
 
 
 def _cached(kind: str) -> list[str]:
-    """The ids of what was downloaded before."""
+    """The ids in the hub's cache."""
     from huggingface_hub import constants
 
     prefix = f"{kind}s--"
@@ -80,11 +79,11 @@ def _cached(kind: str) -> list[str]:
         for folder in _folders(Path(constants.HF_HUB_CACHE))
         if folder.name.startswith(prefix)
     ]
-    if kind == "dataset":  # The library keeps what it has prepared in a place of its own.
+    if kind == "dataset":  # The library stores prepared data sets separately.
         prepared = os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets")
         found += [folder.name.replace("___", "/") for folder in _folders(Path(prepared))]
     return found
 
 
-def _folders(place: Path) -> list[Path]:
-    return [each for each in place.iterdir() if each.is_dir()] if place.is_dir() else []
+def _folders(path: Path) -> list[Path]:
+    return [child for child in path.iterdir() if child.is_dir()] if path.is_dir() else []

@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.errors import DataError, SettingsError
-from textgym.sandbox import run as python_sandbox
-from textgym.sandbox import wire as python_sandbox_wire
+from textgym.sandbox import run as sandbox
 from textgym.sandbox.run import Limits, Verdict, run_tests, sandbox_layers
-from textgym.sandbox.wire import WireError, decode, encode
+from textgym.sandbox.wire import WireError, decode, encode, frame
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
@@ -81,8 +80,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             super().__init__(*args, **kwargs)
             started.append(self.pid)
 
-    monkeypatch.setattr(python_sandbox.subprocess, "Popen", Recorded)
-    monkeypatch.setattr(python_sandbox.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sandbox.subprocess, "Popen", Recorded)
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
     files = len(os.listdir("/proc/self/fd"))
     yield
     assert not sessions().intersection(started)
@@ -104,10 +103,10 @@ def sessions() -> set[int]:
 
 def with_layers(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Pretend that the kernel allows these layers only."""
-    here = python_sandbox._kernel_layers()
+    here = sandbox._kernel_layers()
     if missing := set(names) - set(here):
         pytest.skip(f"this kernel or container lacks {missing}")
-    monkeypatch.setattr(python_sandbox, "_kernel_layers", lambda: names)
+    monkeypatch.setattr(sandbox, "_kernel_layers", lambda: names)
 
 
 # Programs that solve their exercise, and some that do not.
@@ -490,15 +489,15 @@ def test_fewer_layers(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -
 def no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox's modules without the audit hook: what the kernel alone does."""
     modules = []
-    for name, code in python_sandbox._modules():
+    for name, code in sandbox._modules():
         if name.endswith("_hook"):
-            path = Path(python_sandbox.__file__).with_name("python_sandbox_hook.py")
+            path = Path(sandbox.__file__).with_name("audit_hook.py")
             source = path.read_text().replace('    sys.addaudithook(names["hook"])\n', "")
             assert "addaudithook" not in source
             source = source.replace('"ctypes", "_ctypes", "_posixsubprocess", ', "")
             code = compile(source, name, "exec")
         modules.append((name, code))
-    monkeypatch.setattr(python_sandbox, "_modules", lambda: modules)
+    monkeypatch.setattr(sandbox, "_modules", lambda: modules)
 
 
 KERNEL = {
@@ -553,24 +552,24 @@ def test_a_process_namespace_hides_the_others(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_layer_that_is_lost_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(python_sandbox, "_kernel_layers", lambda: ("no-such-layer",))
+    monkeypatch.setattr(sandbox, "_kernel_layers", lambda: ("no-such-layer",))
     with pytest.raises(SettingsError, match="no-such-layer"):
         run_tests(GOOD, TESTS)
 
 
 def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    python_sandbox._kernel_layers.cache_clear()
+    sandbox._kernel_layers.cache_clear()
     try:
-        monkeypatch.setattr(python_sandbox.sys, "platform", "darwin")
+        monkeypatch.setattr(sandbox.sys, "platform", "darwin")
         with pytest.raises(SettingsError, match="darwin"):
             run_tests(GOOD, TESTS)
-        monkeypatch.setattr(python_sandbox.sys, "platform", "linux")
-        monkeypatch.setattr(python_sandbox.sys, "executable", "")
+        monkeypatch.setattr(sandbox.sys, "platform", "linux")
+        monkeypatch.setattr(sandbox.sys, "executable", "")
         with pytest.raises(SettingsError, match="interpreter"):
             run_tests(GOOD, TESTS)
     finally:
         monkeypatch.undo()
-        python_sandbox._kernel_layers.cache_clear()
+        sandbox._kernel_layers.cache_clear()
 
 
 # The caller.
@@ -633,7 +632,7 @@ def test_an_interrupted_caller_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(python_sandbox, "_exchange", interrupted)
+    monkeypatch.setattr(sandbox, "_exchange", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_tests("while True:\n    pass\n", TESTS)
 
@@ -682,4 +681,4 @@ def test_a_length_that_lies_costs_nothing() -> None:
             decode(data)
     with pytest.raises(WireError):
         decode(b"l1:" * 100_000 + b"N")
-    assert python_sandbox_wire.frame(b"ab") == b"\0\0\0\2ab"
+    assert frame(b"ab") == b"\0\0\0\2ab"

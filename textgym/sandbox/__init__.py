@@ -1,4 +1,4 @@
-"""Untrusted Python programs, run and judged by tests in processes of their own."""
+"""Running untrusted Python programs against tests, in separate processes."""
 
 from textgym.sandbox.run import Limits, Verdict, run_tests, sandbox_layers
 

@@ -1,4 +1,4 @@
-"""The last layer of `textgym.sandbox.run`: Python's own audit hook."""
+"""Python's audit hook, the innermost layer of `textgym.sandbox.run`."""
 
 from __future__ import annotations
 
@@ -52,43 +52,43 @@ def hook(event, args):
         report(event, args)
         raise PermissionError("the sandbox forbids " + event)
 """
-"""The audit hook. It decides without looking up a name, so that a program which rebinds names,
-of `builtins` or of the hook's own, changes nothing but the error."""
+"""The audit hook. It looks up no names, so that a program which rebinds names of `builtins` or of
+the hook changes only the error."""
 
 
 def shorten(text: str) -> str:
-    """Cut a text to what a person wants to read."""
+    """Truncate a text for display."""
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
 
 
 def describe(error: BaseException) -> str:
-    """Class and message of an exception, which may be hostile."""
+    """The class and message of an exception, which may be hostile."""
     try:
         return shorten(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     except BaseException:
-        return "an exception that cannot be shown"
+        return "an exception that cannot be displayed"
 
 
 def standard_library() -> list[str]:
-    """The folders that modules are imported from."""
+    """The folders of importable modules."""
     return [path for path in sys.path if path.startswith("/")]
 
 
 def forbid(report: Callable[[str], None]) -> None:
-    """Install the audit hook, the last layer: the program may switch off none of it.
+    """Install the audit hook, which a program cannot remove.
 
     Args:
-        report: Told of the first forbidden thing; does not return.
+        report: Called with the first forbidden event; does not return.
     """
 
-    def tell(event: str, args: tuple[Any, ...]) -> None:
-        what = f" {args[0]!r}" if args and isinstance(args[0], str | bytes) else ""
-        report(shorten(event + what))
+    def report_event(event: str, args: tuple[Any, ...]) -> None:
+        argument = f" {args[0]!r}" if args and isinstance(args[0], str | bytes) else ""
+        report(shorten(event + argument))
 
     folders = tuple(path.rstrip("/") + "/" for path in standard_library())
     source = _HOOK.format(
         folders=folders, writing=_WRITING, modules=NOT_IMPORTED, events=_FORBIDDEN_EVENTS
     )
-    names: dict[str, Any] = {"report": tell, "__builtins__": dict(vars(builtins))}
+    names: dict[str, Any] = {"report": report_event, "__builtins__": dict(vars(builtins))}
     exec(source, names)
     sys.addaudithook(names["hook"])

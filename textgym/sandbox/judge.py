@@ -1,4 +1,4 @@
-"""The process that runs the tests, for `textgym.sandbox.run`: `judge`."""
+"""The process that runs the tests for `textgym.sandbox.run`: `judge`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Stop(BaseException):
-    """The test cannot go on. No ``except Exception`` of a test catches it."""
+    """Stops the test. An ``except Exception`` of a test does not catch it."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
@@ -35,12 +35,12 @@ class _Program:
         self._result_bytes = result_bytes
 
     def stop(self, reason: str, detail: str = "") -> _Stop:
-        """Remember that the test has failed, whatever it makes of the exception."""
+        """Record that the test has failed, even if it catches the exception."""
         self.broken = self.broken or _Stop(reason, hook.shorten(detail))
         return self.broken
 
     def call(self, function: _Remote, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Have the worker call a function; its exception is raised here."""
+        """Have the worker call a function, and raise its exception."""
         if self.broken:
             raise self.broken
         self.calls += 1
@@ -60,10 +60,10 @@ class _Program:
             data = wire.read_frame(self._replies, self._result_bytes)
             if data is None:
                 raise self.stop("ended")
-            reply = wire.decode(data, self._thing)
+            reply = wire.decode(data, self._remote_object)
             kind, detail = str(reply[0]), reply[1] if len(reply) > 1 else ""
         except (wire.WireError, TypeError, IndexError, KeyError) as error:
-            raise self.stop("result", f"no plain result: {error}") from None
+            raise self.stop("result", f"the result is not plain: {error}") from None
         if kind in ("value", "ready"):
             return detail
         if kind == "raised":
@@ -78,7 +78,7 @@ class _Program:
             raise self.stop("exit", "the program called sys.exit")
         raise self.stop("result", f"the result is not plain: {detail!s:.200}")
 
-    def _thing(self, tag: str, text: str) -> _Remote:
+    def _remote_object(self, tag: str, text: str) -> _Remote:
         if tag != "h":
             raise wire.WireError(f"unknown tag {tag!r}")
         number, _, kind = text.partition(" ")
@@ -92,11 +92,11 @@ def _exception(name: str, text: str, ends: bool = False) -> Exception:
     """The program's exception, to be raised in the test.
 
     Args:
-        name: The built-in class that it is of.
+        name: Its built-in class.
         text: Its message.
-        ends: Whether the test knows of exceptions that end an iteration. Where it does not, they
-            become a RuntimeError, as in a generator (PEP 479): in ``all(map(f, values))`` they
-            would end the test's own loop, which then had nothing to object to.
+        ends: Whether the test mentions exceptions that end an iteration. If not, they become a
+            RuntimeError, as in a generator (PEP 479), because they would end the test's own loop
+            in ``all(map(f, values))``, which would then pass.
     """
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
@@ -116,7 +116,7 @@ def _name(value: Any) -> tuple[str, str]:
 
 
 class _Remote:
-    """A function or object of the program's: it can be called, passed on, and nothing else."""
+    """A function or object of the program, which can only be called and passed to the program."""
 
     __slots__ = ("_program", "_what", "reference")
 
@@ -142,7 +142,7 @@ class _Remote:
 def judge(
     data: bytes | None, index: int, requests: int, replies: int, results: int, result_bytes: int
 ) -> NoReturn:
-    """Run one test against a worker and write the reason, ``passed`` if it holds, to `results`."""
+    """Run one test against a worker, and write the reason (``passed`` if it holds) to `results`."""
 
     def finish(reason: str, detail: str) -> NoReturn:
         wire.write_frame(results, wire.encode([reason, hook.shorten(detail)]))
@@ -168,7 +168,9 @@ def judge(
     if program.broken:
         finish(program.broken.reason, program.broken.detail)
     if not program.calls:
-        finish("invalid", "the test never calls the program; name its function: entry_point=")
+        finish(
+            "invalid", "the test never calls the program; pass its function's name: entry_point="
+        )
     finish("passed", "")
 
 
@@ -191,12 +193,12 @@ def _run_test(
     if entry_point is not None:
         names[entry_point] = _Remote(program, "n", entry_point, f"the program's {entry_point}")
     elif kind == "assert" and all(hasattr(builtins, name) for name in _names(code)):
-        # `assert sum(10, 15) == 6` must mean the program's `sum`: the outermost function.
+        # In `assert sum(10, 15) == 6` the outermost function is the program's `sum`.
         for name in _names(code)[:1]:
             names[name] = _Remote(program, "n", name, f"the program's {name}")
     exec(code, names)
     if kind == "check":
-        # The tests may hold the prompt, and with it a stub of that name.
+        # The tests may contain the prompt with a stub of the function.
         names[str(entry_point)] = _Remote(program, "n", str(entry_point), "the program's function")
         check = names.get("check")
         if check is None or type(check) is _Remote:

@@ -1,15 +1,15 @@
-"""What runs inside the sandbox of `textgym.sandbox.run`: three kinds of processes.
+"""The processes inside the sandbox of `textgym.sandbox.run`.
 
-* The **keeper** (`main`) is a fresh interpreter. It gives up what it can (see
-  `kernel`) and then forks, for each test, a worker and a judge; it watches the
-  clock, ends both, and tells the caller the outcome. It runs neither program nor tests.
-* The **worker** (`worker`) runs the program and calls its functions when it is
-  asked to. It never holds the tests: those are still in the caller when it is forked.
-* The **judge** (`judge`) runs the tests. The names that the tests do not define
-  stand for the program's: calling one asks the worker, and the answer is decoded into plain values.
+* The **keeper** (`main`) is a new interpreter. It drops its rights (see `kernel`), and forks a
+  worker and a judge for each test. It enforces the time limits, kills both, and reports the outcome
+  to the caller. It runs neither the program nor the tests.
+* The **worker** (`worker`) runs the program and calls its functions on request. It never has the
+  tests, which are still in the caller when it is forked.
+* The **judge** (`judge`) runs the tests. Names that the tests do not define are the program's:
+  calling one sends a request to the worker, and the reply is decoded into plain values.
 
-Only the standard library is used, and as little of it as possible: the interpreter starts anew
-for every program.
+The modules use few parts of the standard library, because an interpreter is started for every
+program.
 """
 
 from __future__ import annotations
@@ -35,65 +35,65 @@ _IMPORTED_EARLY = (
     "sys textwrap threading time traceback types typing unicodedata unittest uuid warnings "
     "weakref zlib"
 )
-"""Modules that the keeper imports for a program which names them: once, not for every test."""
+"""Modules that the keeper imports once, rather than for every test, if a program mentions them."""
 
 _STARTUP_S = 20.0
-"""For a judge to start, on a machine that is busy with something else."""
+"""Wall seconds for a judge to start on a busy machine."""
 _GRACE_CPU_S = 30
-"""CPU seconds of the keeper itself."""
+"""CPU seconds of the keeper."""
 _AFTER_A_TIMEOUT = 0.5
-"""Share of the time for one test that the tests behind a test without an end have together."""
+"""Share of one test's time that all tests after a timeout have together."""
 _NO_SANDBOX = 78
 _SIGKILL, _SIGXCPU, _SIGSYS = 9, 24, 31
 
 
 def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
-    """Take the sandbox's layers, then test by test fork a worker and a judge.
+    """Activate the sandbox's layers, and fork a worker and a judge for each test.
 
-    The worker returns from here, rather than run the program below frames and variables that
-    are none of its business.
+    A worker returns from this function, so that the program does not run below its frames and
+    variables.
 
     Args:
         job: ``programs`` (sources, of which the first that compiles is run), ``count`` of tests,
-            ``tests`` (the file to read them from), ``layers`` (those of the kernel to take),
+            ``tests`` (the file to read them from), ``layers`` (the kernel's layers to activate),
             ``limits``.
 
     Returns:
-        In a worker: the program's code, and the files to read requests from and write replies
-        to. In the keeper, at the end: None.
+        In a worker: the program's code, and the files for requests and replies. In the keeper, at
+        the end: None.
     """
     limits: dict[str, Any] = job["limits"]
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    # A low number, whatever it was in the caller: `_keep_files` closes the low ones.
+    # A low descriptor, since `_close_other_files` closes the low ones.
     tests = os.dup(job["tests"])
     os.close(job["tests"])
     programs: list[str] = job["programs"]
     _import_early("\n".join(programs))
     system = layers.c_library() if job["layers"] else None
     active = _confine(system, job["layers"], limits)
-    _tell(["layers", active])
+    _send(["layers", active])
     code, reason, detail = _compile(programs)
     if code is None:
         for index in range(job["count"]):
-            _tell(["test", index, reason, detail])
+            _send(["test", index, reason, detail])
         return None
     left: float = limits["total_s"]
     for index in range(job["count"]):
         if left <= 0:
-            _tell(["test", index, "time", "not run: the time for all tests is used up"])
+            _send(["test", index, "time", "not run: the time for all tests is used up"])
             continue
         requests, replies, results = os.pipe(), os.pipe(), os.pipe()
         worker = os.fork()
         if worker == 0:
-            _keep_files(requests[0], replies[1])
+            _close_other_files(requests[0], replies[1])
             os.dup2(2, 1)
             _confine_child(system, active, limits, "landlock" in active)
             return code, requests[0], replies[1]
         judged = os.fork()
         if judged == 0:
             os.dup2(nothing, 1)
-            _keep_files(requests[1], replies[0], results[1], tests)
+            _close_other_files(requests[1], replies[0], results[1], tests)
             data = wire.read_frame(tests, 1 << 31)
             os.write(results[1], b".")
             _confine_child(system, active, limits, True)
@@ -109,19 +109,19 @@ def main(job: dict[str, Any]) -> tuple[CodeType, int, int] | None:
         if reason == "ended":
             reason, detail = _cause(*worker_end, limits["cpu_s"])
             if reason == "sandbox":
-                # A program may choose that exit code; a judge may not, and would fail alike.
+                # A program may choose this exit code; a judge would fail in the same way.
                 reason = "exit"
         elif reason == "silent":
             reason, detail = _cause(*judge_end, limits["cpu_s"])
             detail = f"judging the result: {detail}"
         if reason == "time":
             left = min(left, _AFTER_A_TIMEOUT * limits["wall_s"])
-        _tell(["test", index, reason, detail])
+        _send(["test", index, reason, detail])
     return None
 
 
 def _compile(programs: list[str]) -> tuple[CodeType | None, str, str]:
-    """The first of some sources that compiles; else the reason and the error of the first."""
+    """The first source that compiles, or the reason and the error of the first source."""
     errors: list[Exception] = []
     for program in programs:
         try:
@@ -132,7 +132,7 @@ def _compile(programs: list[str]) -> tuple[CodeType | None, str, str]:
     return None, reason, hook.describe(errors[0])
 
 
-def _tell(message: list[Any]) -> None:
+def _send(message: list[Any]) -> None:
     wire.write_frame(1, wire.encode(message))
 
 
@@ -146,7 +146,7 @@ def _import_early(program: str) -> None:
 
 
 def _confine(system: Any, wanted: Iterable[str], limits: dict[str, Any]) -> list[str]:
-    """Take the wanted layers that the keeper can take; returns those that are active."""
+    """Activate the wanted layers that the keeper can activate; returns the active ones."""
     active = []
     readable = _readable_paths() if "landlock" in wanted else []
     if "namespaces" in wanted and layers.enter_namespaces(system):
@@ -173,7 +173,7 @@ def _confine(system: Any, wanted: Iterable[str], limits: dict[str, Any]) -> list
 
 
 def _readable_paths() -> list[str]:
-    """The standard library, and the folders of the shared libraries that it is linked with."""
+    """The standard library, and the folders of the loaded shared libraries."""
     paths = {*hook.standard_library(), "/etc/ld.so.cache"}
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -183,9 +183,9 @@ def _readable_paths() -> list[str]:
     return sorted(paths)
 
 
-def _keep_files(*kept: int) -> None:
+def _close_other_files(*needed: int) -> None:
     for file in range(3, 64):
-        if file not in kept:
+        if file not in needed:
             try:
                 os.close(file)
             except OSError:
@@ -193,7 +193,7 @@ def _keep_files(*kept: int) -> None:
 
 
 def _confine_child(system: Any, active: list[str], limits: dict[str, Any], may_open: bool) -> None:
-    """Take the layers that a process which forks cannot take."""
+    """Activate the layers that forbid forking."""
     layers.limit_resources(limits["memory_bytes"], limits["cpu_s"])
     layers.limit_processes()
     if "seccomp" in active and not layers.filter_calls(system, may_open):
@@ -201,9 +201,9 @@ def _confine_child(system: Any, active: list[str], limits: dict[str, Any], may_o
 
 
 def _wait(file: int, seconds: float | None) -> str:
-    """Wait until there is something to read: ``"ready"``, else ``"late"`` or ``"abandoned"``.
+    """Wait until there is something to read: ``"ready"``, ``"late"`` or ``"abandoned"``.
 
-    Abandoned by the caller, that is, who has closed its end of our output or died.
+    The last one means that the caller has closed its end of the output, or died.
     """
     poll = select.poll()
     poll.register(file, select.POLLIN)
@@ -215,14 +215,14 @@ def _wait(file: int, seconds: float | None) -> str:
 
 
 def _watch(results: int, wall_s: float) -> tuple[str, str, float]:
-    """Wait for the judge's verdict: the reason, a detail, and the seconds since it began."""
+    """Wait for the judge's verdict: the reason, a detail, and the elapsed seconds."""
     state = _wait(results, _STARTUP_S)
     if state != "abandoned" and (state == "late" or os.read(results, 1) != b"."):
         return "sandbox", "the judge did not start", 0.0
-    begin = time.monotonic()
+    start = time.monotonic()
     if state == "ready":
         state = _wait(results, wall_s)
-    taken = time.monotonic() - begin
+    taken = time.monotonic() - start
     if state == "late":
         return "time", f"not done after {wall_s:.3g} s", taken
     if state != "ready":
@@ -235,14 +235,14 @@ def _watch(results: int, wall_s: float) -> tuple[str, str, float]:
 
 
 def _end(child: int) -> tuple[int, float]:
-    """Kill a child, gather it, and return its exit status and CPU seconds."""
+    """Kill a child, and return its exit status and CPU seconds."""
     os.kill(child, _SIGKILL)
     _, status, usage = os.wait4(child, 0)
     return status, usage.ru_utime + usage.ru_stime
 
 
 def _cause(status: int, used: float, cpu_s: int) -> tuple[str, str]:
-    """Why a process ended that was expected to answer."""
+    """The reason why a process ended without a reply."""
     if not os.WIFSIGNALED(status):
         code = os.waitstatus_to_exitcode(status)
         if code == _NO_SANDBOX:

@@ -1,11 +1,11 @@
-"""The kernel's part of `textgym.sandbox.run`: what a process can give up for ever.
+"""The kernel's layers of `textgym.sandbox.run`: rights that a process drops permanently.
 
-Each function takes something away from the process that calls it and from all its children, and
-says whether the kernel agreed. None needs privileges. Numbers and structures are those of the
-Linux headers ``landlock.h``, ``seccomp.h``, ``filter.h``, ``sched.h`` and ``unistd.h``.
+Each function drops a right of the calling process and its children, and returns whether the kernel
+did so. None needs privileges. Numbers and structures are those of the Linux headers ``landlock.h``,
+``seccomp.h``, ``filter.h``, ``sched.h`` and ``unistd.h``.
 
-The functions take `system`, the C library, as an argument: the process that goes on to run a
-program must not hold `ctypes`.
+The functions get the C library as an argument `system`, because a process that runs a program must
+not have `ctypes`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
-# landlock.h: the rights that each version of the interface knows
+# landlock.h: the rights of each version of the interface
 _LANDLOCK_FILES = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 _LANDLOCK_ALL_FILES = 0xFFFF
 _LANDLOCK_NETWORK = 0b11
@@ -54,7 +54,7 @@ _AT_ARGUMENTS = 16
 
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
-# System calls by name, (x86_64, aarch64); -1 where an architecture lacks one.
+# System calls by name, (x86_64, aarch64); -1 if an architecture lacks the call.
 _HARMLESS = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, -1), "fstat": (5, 80),
     "lstat": (6, -1), "poll": (7, -1), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226),
@@ -76,7 +76,7 @@ _HARMLESS = {
     "membarrier": (324, 283), "statx": (332, 291), "rseq": (334, 293),
     "close_range": (436, 436), "faccessat2": (439, 439),
 }  # fmt: skip
-# Nothing that solves an exercise calls these: the process dies of the first.
+# Calls that no solution of an exercise needs, and that kill the process.
 _HOSTILE = {
     "socket": (41, 198), "connect": (42, 203), "accept": (43, 202), "sendto": (44, 206),
     "sendmsg": (46, 211), "bind": (49, 200), "listen": (50, 201), "socketpair": (53, 199),
@@ -89,7 +89,7 @@ _HOSTILE = {
 }  # fmt: skip
 _SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
 _OPENS = {"open": (2, -1, 1), "openat": (257, 56, 2)}
-"""Numbers, and which argument holds the flags."""
+"""Numbers, and the index of the argument with the flags."""
 _WRITING = 0x3 | 0x40 | 0x200 | 0x400000
 """O_ACCMODE, O_CREAT, O_TRUNC, O_TMPFILE."""
 _FCNTL = (72, 25)
@@ -109,7 +109,7 @@ def c_library() -> Any:
 
 
 def limit_resources(memory_bytes: int, cpu_s: int) -> None:
-    """Bound memory and CPU time; no files are written, no cores dumped."""
+    """Limit memory and CPU time, and forbid writing files and core dumps."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, 64)
@@ -118,7 +118,7 @@ def limit_resources(memory_bytes: int, cpu_s: int) -> None:
 
 
 def limit_processes() -> None:
-    """No new processes; the kernel exempts the first user of the machine (uid 0)."""
+    """Forbid new processes; the kernel exempts the root user of the machine."""
     _limit(resource.RLIMIT_NPROC, 0)
 
 
@@ -130,24 +130,24 @@ def _limit(which: int, value: int) -> None:
 
 
 def enter_namespaces(system: Any) -> bool:
-    """Leave the network, the users, the mounts and the interprocess objects of the machine."""
+    """Leave the machine's network, users, mounts and interprocess objects."""
     spaces = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWNET
-    # Without a user namespace it takes privileges.
+    # The second attempt, without a user namespace, needs privileges.
     return any(system.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | spaces, spaces))
 
 
 def children_get_own_pids(system: Any) -> bool:
-    """Let the next child be process 1 of a new process namespace; its death ends all of it."""
+    """Make the next child process 1 of a new process namespace, which ends with it."""
     return bool(system.unshare(_CLONE_NEWPID) == 0)
 
 
 def die_with_parent(system: Any) -> None:
-    """Be killed when the parent process ends."""
+    """Have the kernel kill this process when its parent ends."""
     system.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def drop_capabilities(system: Any) -> bool:
-    """Give up every privilege, and the way to gain any by running a program."""
+    """Drop all privileges, and the right to gain any by running a program."""
     import ctypes
 
     if system.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -161,7 +161,7 @@ def drop_capabilities(system: Any) -> bool:
 
 
 def restrict_files(system: Any, readable: Iterable[str]) -> bool:
-    """Use Landlock: read below `readable`, and nothing else of any file system or of TCP."""
+    """Use Landlock to forbid file systems and TCP, except for reading below `readable`."""
     import ctypes
 
     version = system.syscall(_SYSCALL_LANDLOCK, None, ctypes.c_size_t(0), 1)
@@ -197,22 +197,22 @@ def restrict_files(system: Any, readable: Iterable[str]) -> bool:
 
 
 def can_filter_calls(system: Any) -> bool:
-    """Whether `filter_calls` will work here."""
+    """Whether `filter_calls` is supported."""
     import ctypes
 
     if _architecture() is None:
         return False
-    # A filter at address 0 is refused with EFAULT where there are filters, else with EINVAL.
+    # A filter at address 0 is refused with EFAULT if filters are supported, else with EINVAL.
     ctypes.set_errno(0)
     system.prctl(_PR_SET_SECCOMP, 2, None, 0, 0)
     return ctypes.get_errno() == 14
 
 
 def filter_calls(system: Any, may_open: bool) -> bool:
-    """Use seccomp: allow the system calls that computing takes, and no other.
+    """Use seccomp to allow only the system calls that computations need.
 
-    Files are not opened for writing, signals go to this process alone; processes, threads,
-    programs, sockets and other processes' memory are out of reach, and trying is deadly.
+    Files cannot be opened for writing, and signals can only be sent to this process. System calls
+    for processes, threads, programs, sockets and other processes' memory kill the process.
 
     Args:
         system: The C library.
@@ -240,9 +240,9 @@ def _architecture() -> tuple[int, int] | None:
 
 
 def _filter(may_open: bool, pid: int) -> list[tuple[int, int, int, int]]:
-    """The filter as instructions: operation, jumps if equal and if not, operand."""
+    """The filter's instructions: operation, jumps if equal and if not equal, operand."""
     architecture = _architecture()
-    assert architecture is not None, "can_filter_calls comes first"
+    assert architecture is not None, "call can_filter_calls first"
     audit, column = architecture
     code = [
         (_LOAD, 0, 0, _AT_ARCHITECTURE),
@@ -271,7 +271,7 @@ def _filter(may_open: bool, pid: int) -> list[tuple[int, int, int, int]]:
         )
     on_call(_FCNTL, one_of(1, _FCNTL_HARMLESS, _ERROR | _EPERM))
     on_call(_IOCTL, one_of(1, _IOCTL_HARMLESS, _ERROR | _EPERM))
-    # Limits may be read (no new value: both halves of the pointer are 0), not set.
+    # Limits may be read (both halves of the pointer to the new value are 0), but not set.
     read_limits = [(_LOAD, 0, 0, _AT_ARGUMENTS + 16), (_EQUAL, 0, 3, 0)]
     read_limits += [(_LOAD, 0, 0, _AT_ARGUMENTS + 20), (_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
     on_call(_PRLIMIT, [*read_limits, (_RETURN, 0, 0, _ERROR | _EPERM)])

@@ -1,50 +1,45 @@
-"""Run programs that nobody has read, and judge them by tests: `run_tests`.
+"""Run an untrusted Python program against tests: `run_tests`.
 
-For data of the kind of HumanEval and MBPP, whose answers are Python programs. A program that was
-written to be rewarded will try everything, so the two questions are what it can do and whether it
-can make up its verdict.
+This is for data such as HumanEval and MBPP, whose answers are Python programs. A program that is
+optimized for a reward may attack its evaluation and its machine.
 
 **The verdict.** The program and its tests run in different processes (see
-`textgym.sandbox.keeper`). The tests see functions which ask the program's process for the result,
-and results cross over as plain values (see `textgym.sandbox.wire`). A program can therefore replace
-``assert``, `builtins` or the harness, exit, print, write to any file that it holds, return objects
-that are equal to everything, hunt through frames and the garbage collector: none of it is in the
-process that compares, and neither the tests nor the expected values are in its own. The one thing
-that passes a test is the right value.
+`textgym.sandbox.keeper`). The tests call functions that request results from the program's process,
+and results are passed as plain values (see `textgym.sandbox.wire`). Neither the comparison, nor the
+tests, nor the expected values are in the program's process. A program may replace ``assert``,
+`builtins` or the harness, exit, print, or return objects that are equal to everything, but only the
+right value passes a test.
 
-**What it can do.** The layers, outermost first; `sandbox_layers` says which are active here:
+**The layers**, outermost first; `sandbox_layers` returns the active ones:
 
-* ``process``: a fresh interpreter in a session of its own, with an empty environment, no input,
-  an empty working directory that is removed, and bounds on wall time and output. It and all its
-  children are killed, and gone, before `run_tests` returns.
-* ``rlimits``: CPU time, memory, no files, no core, no processes.
+* ``process``: a new interpreter in a new session, with an empty environment, no input, a temporary
+  working directory, and limits on wall time and output. All its processes are killed before
+  `run_tests` returns.
+* ``rlimits``: limits on CPU time and memory; no files, core dumps or new processes.
 * ``namespaces``: no network, users, mounts or interprocess objects of the machine.
-* ``pid-namespace``: no process outside can be seen or signalled.
-* ``no-capabilities``: no privileges, not even root's, and none to be had.
-* ``landlock``: reading the standard library and the folders of shared libraries is all that the
-  file system and TCP offer.
+* ``pid-namespace``: no access to outside processes.
+* ``no-capabilities``: no privileges, not even root's.
+* ``landlock``: no file systems and no TCP, except for reading the standard library and the folders
+  of shared libraries.
 * ``seccomp``: an allowlist of system calls. Starting processes, threads or programs, opening a
-  socket, tracing or signalling another process ends the program; opening for writing fails. Where
-  Landlock is missing, so does opening for reading, and only common modules can be imported.
-* ``audit-hook``: Python's own, which names what was forbidden. Alone it keeps honest programs
-  honest; a determined one gets around it (with `_ctypes` types, or crafted bytecode).
+  socket, and tracing or signalling another process kill the program; opening for writing fails.
+  Without Landlock, opening for reading fails too, and only common modules can be imported.
+* ``audit-hook``: Python's audit hook, which reports the forbidden event. It alone does not stop a
+  determined program (which may use `_ctypes` types or crafted bytecode).
 
-The first two and the last are there on every Linux; containers often lack the namespaces, and
-Landlock wants Linux 5.13. Without ``landlock`` and ``seccomp`` no program of a stranger should be
-run. On other systems `run_tests` raises `SettingsError`.
+Every Linux has the first two and the last; containers often lack the namespaces, and Landlock needs
+Linux 5.13. Do not run untrusted programs without ``landlock`` and ``seccomp``.
 
-**What is not contained.** Holes of the kernel itself. Time and memory within the limits, as often
-as one calls. What the layers leave readable: the standard library, the shared libraries, the
-names and sizes of files anywhere (``stat`` is not restricted by Landlock), the kernel's version,
-the clock, the program's own user id. Two programs running at once can tell that from the load.
-A program that uses helper functions of its prompt has them in its own process and may change
-them: tests that call such helpers should bring them along (``setup=``).
+**Not contained:** vulnerabilities of the kernel; the use of time and memory within the limits;
+reading the standard library, the shared libraries, the names and sizes of all files (Landlock does
+not restrict ``stat``), the kernel's version, the clock, and the program's user id; and load, by
+which two concurrent programs can notice each other. A program may change helper functions of its
+prompt, so tests that call helpers should define them (``setup=``).
 
-**What tests cannot do.** A test is the data set's own code and runs under the same layers. It can
-pass and receive plain values only: None, bool, numbers, strings, bytes, lists, tuples, sets,
-dicts (also of `collections`), deques, ranges, iterators (up to 20,000 items, as a list iterator).
-Objects of the program's own classes can be passed back to it and called, not looked at: a result
-of such a type is no result. Arguments are copies, so a test does not see them changed in place.
+**Tests** run under the same layers. They can only pass and receive plain values: None, bool,
+numbers, strings, bytes, lists, tuples, sets, dicts (also of `collections`), deques, ranges, and
+iterators (up to 20,000 items, as a list iterator). Objects of the program's classes can be called
+and passed back to it, but not inspected. Arguments are copies, which do not show in-place changes.
 """
 
 from __future__ import annotations
@@ -71,8 +66,8 @@ from textgym.sandbox import wire
 
 _KERNEL_LAYERS = ("namespaces", "pid-namespace", "no-capabilities", "landlock", "seccomp")
 
-# The modules arrive compiled, with the job: reading them from files would take longer than all
-# the rest, and the package around them need not be importable.
+# The modules are sent compiled, with the job: reading them from files would take longer than the
+# rest of the start, and their package need not be importable.
 _BOOT = """
 import marshal, sys
 job = marshal.loads(sys.stdin.buffer.read())
@@ -87,26 +82,24 @@ if work is not None:
     sys.modules["textgym.sandbox.worker"].serve(*work)
 """
 
+# Wall seconds for the interpreter to start, or to end, on a busy machine.
 _STARTUP_S = 30.0
-"""Wall seconds for the interpreter to start and to end, on a busy machine."""
-_PATIENCE_S = 2.0
-"""Wall seconds for the keeper to end by itself before it is killed."""
+# Wall seconds for the keeper to exit before it is killed.
+_EXIT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use. It may start no process and write no file, whatever the limits.
+    """Limits of a program, which can never start processes or write files.
 
     Attributes:
-        wall_s: Seconds that one test may take, starting the program included.
-        total_s: Seconds that all tests together may take. Behind the first test that ran out of
-            time, the others together get half of `wall_s`: a program that never ends costs its
-            limit about once, and one that is slow on one test is still judged by the rest. Tests
-            for which there is no time are not run, and fail.
-        cpu_s: CPU seconds that one test may take; whole seconds, as the kernel counts.
-        memory_bytes: Address space of a process, the interpreter's own 50 MB included.
-        output_bytes: What all the tests' runs of the program may print.
-        result_bytes: Size of one result, encoded.
+        wall_s: Wall seconds per test, including the program's start.
+        total_s: Wall seconds of all tests. After the first timeout the remaining tests together get
+            half of `wall_s`. Tests without time left are not run, and fail.
+        cpu_s: CPU seconds per test, a whole number.
+        memory_bytes: Address space of a process, including the interpreter's 50 MB.
+        output_bytes: Printed bytes in all tests.
+        result_bytes: Encoded size of one result.
     """
 
     wall_s: float = 5.0
@@ -119,12 +112,12 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not value > 0:
-                raise SettingsError(f"Limits({name}={value!r}): must be above 0")
+                raise SettingsError(f"Limits({name}={value!r}): must be positive")
         if not isinstance(self.cpu_s, int):
-            raise SettingsError(f"Limits(cpu_s={self.cpu_s!r}): must be whole seconds")
+            raise SettingsError(f"Limits(cpu_s={self.cpu_s!r}): must be an integer")
         if self.memory_bytes < 64 << 20:
             raise SettingsError(
-                f"Limits(memory_bytes={self.memory_bytes}): Python itself takes 64 MiB (1 << 26)"
+                f"Limits(memory_bytes={self.memory_bytes}): Python itself needs 64 MiB (1 << 26)"
             )
 
 
@@ -133,14 +126,14 @@ class Verdict:
     """The outcome of the tests.
 
     Attributes:
-        passed: Tests that hold.
-        total: All tests.
-        reason: ``"passed"``, or why the first test that failed did: ``"wrong"`` (its assertion),
-            ``"exception"``, ``"syntax"``, ``"missing"`` (no such function), ``"result"`` (not a
-            plain value, or too large), ``"time"``, ``"memory"``, ``"output"``, ``"exit"`` (the
-            program ended its process), ``"forbidden"`` (it tried what the sandbox forbids),
-            ``"crash"`` (by a signal), or ``"tests"`` (the test itself does what it cannot).
-        detail: A line for people.
+        passed: Number of tests that passed.
+        total: Number of tests.
+        reason: ``"passed"``, or the reason why the first failed test failed: ``"wrong"`` (its
+            assertion), ``"exception"``, ``"syntax"``, ``"missing"`` (no such function),
+            ``"result"`` (not a plain value, or too large), ``"time"``, ``"memory"``, ``"output"``,
+            ``"exit"`` (the program ended its process), ``"forbidden"`` (by the sandbox),
+            ``"crash"`` (by a signal), or ``"tests"`` (the test itself violates the sandbox).
+        detail: A human-readable explanation.
     """
 
     passed: int
@@ -162,22 +155,22 @@ def run_tests(
     setup: str = "",
     limits: Limits | None = None,
 ) -> Verdict:
-    """Run a program that nobody trusts against its tests.
+    """Run an untrusted program against its tests.
 
     Args:
-        program: Python source that defines functions. Of several, which are readings of one text,
-            the first that compiles is run.
-        tests: HumanEval's source, which defines ``check(candidate)``: one test, all or nothing.
-            Or MBPP's list, such as ``["assert double(2) == 4"]``: one test each, each with a
-            program of its own, so that one failure does not touch the rest.
-        entry_point: The function under test: what ``check`` gets. A list of tests needs it only
-            where that function has the name of a built-in and the tests do not call it first.
-        setup: Source to run before each test, in the tests' own process: imports, and the helper
-            functions that a program must not be able to change.
-        limits: What the program may use; None is ``Limits()``.
+        program: Python source that defines functions, or several readings of one text, of which the
+            first that compiles is run.
+        tests: HumanEval's source, which defines ``check(candidate)`` and is one test; or MBPP's
+            list, such as ``["assert double(2) == 4"]``, whose tests run separately, each with a new
+            process of the program.
+        entry_point: The name of the function under test, which ``check`` gets. A list of tests
+            needs it only if the name is a built-in's, and the tests do not call it first.
+        setup: Source to run before each test, in the tests' process: imports, and helper functions
+            that a program must not change.
+        limits: The program's limits; None is ``Limits()``.
 
     Raises:
-        DataError: If there are no tests, or they are no valid Python, lack ``check``, or never
+        DataError: If there are no tests, or they are not valid Python, lack ``check``, or never
             call the program.
         SettingsError: On a system without the layers that the sandbox needs.
     """
@@ -198,17 +191,16 @@ def run_tests(
     if lost := [layer for layer in wanted if layer not in (run.layers or ())]:
         raise SettingsError(
             f"the sandbox did not start with its layers: {', '.join(lost)} "
-            f"(it said: {_tail(run)}); is the system out of memory or processes?"
+            f"(output: {_tail(run)}); is the system out of memory or processes?"
         )
-    passed = 0
-    failure: tuple[str, str] | None = None
+    passed, failure = 0, None
     for index in range(len(parts)):
         reason, detail = run.outcomes.get(index, run.broken)
         if reason == "invalid":
             raise DataError(f"test {index}: {detail}")
         if reason == "sandbox":
             raise SettingsError(
-                f"the sandbox failed: {detail} (it said: {_tail(run)}); is the system overloaded?"
+                f"the sandbox failed: {detail} (output: {_tail(run)}); is the system overloaded?"
             )
         if reason == "passed":
             passed += 1
@@ -219,7 +211,7 @@ def run_tests(
 
 
 def sandbox_layers() -> tuple[str, ...]:
-    """The layers that are active on this system, outermost first; see the module's docstring.
+    """The layers that are active on this system, outermost first; see the module docstring.
 
     Raises:
         SettingsError: On a system without the layers that the sandbox needs.
@@ -229,7 +221,7 @@ def sandbox_layers() -> tuple[str, ...]:
 
 @functools.cache
 def _kernel_layers() -> tuple[str, ...]:
-    """Those of `_KERNEL_LAYERS` that this system allows, tried out once."""
+    """The available layers of `_KERNEL_LAYERS`, found by starting a sandbox once."""
     if sys.platform != "linux":
         raise SettingsError(
             f"running programs needs the limits of Linux, and this is {sys.platform}: use a "
@@ -237,19 +229,18 @@ def _kernel_layers() -> tuple[str, ...]:
         )
     if not sys.executable or not hasattr(sys, "addaudithook"):
         raise SettingsError(
-            "running programs needs a Python interpreter of its own with audit hooks: run under "
-            "CPython, started as a program (sys.executable is "
-            f"{sys.executable!r})"
+            "running programs needs a separate Python interpreter with audit hooks: use CPython, "
+            f"started as a program (sys.executable is {sys.executable!r})"
         )
     run = _run([""], [], Limits(), _KERNEL_LAYERS)
     if run.layers is None:
-        raise SettingsError(f"the sandbox does not start; it said: {_tail(run)}")
+        raise SettingsError(f"the sandbox does not start; output: {_tail(run)}")
     return tuple(run.layers)
 
 
 @functools.cache
 def _modules() -> list[tuple[str, Any]]:
-    """The child's modules, compiled, in the order of their imports."""
+    """The sandbox's modules, compiled, in the order of their imports."""
     names = ("wire", "kernel", "audit_hook", "judge", "worker", "keeper")
     modules = [importlib.import_module(f"{__package__}.{name}") for name in names]
     return [
@@ -259,24 +250,24 @@ def _modules() -> list[tuple[str, Any]]:
 
 
 class _Run:
-    """What came back of a sandbox: `layers` is None if it did not get to say."""
+    """The messages of a sandbox; `layers` is None if it did not report them."""
 
     def __init__(self) -> None:
         self.layers: list[str] | None = None
         self.outcomes: dict[int, tuple[str, str]] = {}
         self.broken = ("crash", "the sandbox ended early")
         self.output = b""
-        self._said = b""
+        self._received = b""
 
-    def hear(self, data: bytes) -> None:
-        """Take in messages of the keeper."""
-        self._said += data
-        while len(self._said) >= 4:
-            end = 4 + int.from_bytes(self._said[:4], "big")
-            if len(self._said) < end:
+    def receive(self, data: bytes) -> None:
+        """Parse messages of the keeper."""
+        self._received += data
+        while len(self._received) >= 4:
+            end = 4 + int.from_bytes(self._received[:4], "big")
+            if len(self._received) < end:
                 return
-            kind, *rest = wire.decode(self._said[4:end])
-            self._said = self._said[end:]
+            kind, *rest = wire.decode(self._received[4:end])
+            self._received = self._received[end:]
             if kind == "layers":
                 self.layers = rest[0]
             else:
@@ -288,7 +279,7 @@ def _tail(run: _Run) -> str:
 
 
 def _run(programs: list[str], frames: list[bytes], limits: Limits, wanted: Sequence[str]) -> _Run:
-    """Start a sandbox, feed it, hear it out, and leave nothing of it behind."""
+    """Start a sandbox, send its input, read its output, and remove it."""
     folder = tempfile.mkdtemp(prefix="textgym-sandbox-")
     tests_out, tests_in = os.pipe()
     try:
@@ -297,7 +288,7 @@ def _run(programs: list[str], frames: list[bytes], limits: Limits, wanted: Seque
             "layers": list(wanted), "limits": asdict(limits),
         }  # fmt: skip
         process = subprocess.Popen(
-            # Like -I, without its -E: a fixed hash seed makes the same program do the same.
+            # Like -I without -E, since a fixed hash seed makes programs deterministic.
             [sys.executable, "-s", "-P", "-S", "-B", "-c", _BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -312,13 +303,12 @@ def _run(programs: list[str], frames: list[bytes], limits: Limits, wanted: Seque
         try:
             os.close(tests_out)
             tests_out = -1
-            seconds = limits.total_s + limits.wall_s + len(frames)
-            deadline = time.monotonic() + _STARTUP_S + seconds
+            seconds = _STARTUP_S + limits.total_s + limits.wall_s + len(frames)
             pending = {
                 _number(process.stdin): memoryview(marshal.dumps(job)),
                 tests_in: memoryview(b"".join(map(wire.frame, frames))),
             }
-            _exchange(process, pending, run, limits.output_bytes, deadline)
+            _exchange(process, pending, run, limits.output_bytes, seconds)
         finally:
             _end(process)
         return run
@@ -338,16 +328,17 @@ def _exchange(
     pending: dict[int, memoryview],
     run: _Run,
     output_bytes: int,
-    deadline: float,
+    seconds: float,
 ) -> None:
-    """Write what is pending and read what comes, until the keeper has said everything."""
-    stdin, said, printed = map(_number, (process.stdin, process.stdout, process.stderr))
+    """Write pending input and read output until the keeper closes its messages."""
+    deadline = time.monotonic() + seconds
+    stdin, messages, printed = map(_number, (process.stdin, process.stdout, process.stderr))
     size = 0
     with selectors.DefaultSelector() as selector:
         for file in pending:
             os.set_blocking(file, False)
             selector.register(file, selectors.EVENT_WRITE)
-        selector.register(said, selectors.EVENT_READ)
+        selector.register(messages, selectors.EVENT_READ)
         selector.register(printed, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
@@ -365,10 +356,10 @@ def _exchange(
                             process.stdin.close()
                     continue
                 data = os.read(file, 1 << 16)
-                if file == said:
+                if file == messages:
                     if not data:
                         return
-                    run.hear(data)
+                    run.receive(data)
                     continue
                 if not data:
                     selector.unregister(file)
@@ -381,24 +372,24 @@ def _exchange(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the sandbox's whole session, and wait until none of it is left."""
-    # The keeper notices that nobody listens any more; it ends and gathers its children itself, so
-    # that no dead process is left to a system whose first process gathers none.
+    """End all processes of the sandbox, and wait for their end."""
+    # The keeper notices that its output is closed, and reaps its children, because the init process
+    # of a container may not reap orphans.
     for file in (process.stdin, process.stdout):
         if file:
             file.close()
-    if not _all_gone(process, _PATIENCE_S):
-        # The keeper has not been waited for: its number is still its own.
+    if not _all_ended(process, _EXIT_S):
+        # The keeper has not been waited for, so its process id is not reused.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        _all_gone(process, _STARTUP_S)
+        _all_ended(process, _STARTUP_S)
     process.wait()
     if process.stderr:
         process.stderr.close()
 
 
-def _all_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for the end of the pipe that every process of the sandbox holds."""
+def _all_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for the end of the pipe that every process of the sandbox has open."""
     printed = _number(process.stderr)
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:

@@ -1,14 +1,13 @@
-"""How plain Python values cross from one process of the sandbox to another.
+"""The encoding of plain Python values that the processes of the sandbox exchange.
 
-`textgym.sandbox.run` runs a program in one process and judges it in another. Everything
-the judge learns of the program passes through `decode`, which builds nothing but ``None``, bool,
-int, float, complex, str, bytes, list, tuple, dict, set, frozenset, deque, range and list
-iterators. No code, class or method of the program's ever reaches the judge, so that an object
-which is equal to everything does not either.
+All that the judge gets from the program passes through `decode`, which only makes ``None``, bool,
+int, float, complex, str, bytes, list, tuple, dict, set, frozenset, deque, range and list iterators.
+No code, class or method of the program reaches the judge, such as an object that is equal to
+everything.
 
-A value is a tag, and for most tags a length in decimal, a colon, and that many bytes (a leaf) or
-values (a container): ``[1, "é"]`` is ``l2:i1:1s2:é``. Only the standard library is used, and
-little of it: the interpreter of the sandbox starts anew for every program.
+A value is a tag, and for most tags a decimal length, a colon, and that many bytes (a leaf) or
+values (a container): ``[1, "é"]`` is ``l2:i1:1S2:é``. The module uses few parts of the standard
+library, because an interpreter is started for every program.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-# `typing` and `collections` take longer to import than all the rest of the sandbox.
+# `typing` and `collections` take longer to import than the rest of the sandbox.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
@@ -26,16 +25,16 @@ else:
     from _collections import deque
 
 Opaque = tuple[str, str]
-"""A tag of the caller's own, and text that means something to the caller's other end."""
+"""A tag and a text of a value that is not plain."""
 
 _MAX_DEPTH = 150
-"""Containers within containers; deeper values are refused, not left to the stack."""
+"""Maximal depth of nested containers."""
 
 _MAX_ITEMS = 20_000
-"""Items taken from an iterator, which may be endless."""
+"""Maximal number of items of an iterator, which may be endless."""
 
 _MAX_DIGITS = 12
-"""Digits of a length."""
+"""Maximal number of digits of a length."""
 
 _CONTAINERS: dict[type, bytes] = {
     list: b"l",
@@ -71,12 +70,12 @@ def _unknown(tag: str, text: str) -> Any:
 def encode(value: object, opaque: Callable[[Any], Opaque] = _refuse) -> bytes:
     """Encode a plain value.
 
-    The dictionaries of `collections` become dicts, and an iterator the list of its items.
+    The dictionaries of `collections` become dicts, and iterators become lists of their items.
 
     Args:
         value: The value.
-        opaque: Gives a tag (one letter, none of the plain ones) and a text for a value that is
-            not plain; the default refuses it.
+        opaque: Returns a tag (one letter, other than the plain ones) and a text for a value that is
+            not plain; the default raises.
 
     Raises:
         WireError: If a part is not plain, or is nested too deeply.
@@ -135,14 +134,14 @@ def _put(value: Any, parts: list[bytes], opaque: Callable[[Any], Opaque], depth:
 
 
 def decode(data: bytes, opaque: Callable[[str, str], Any] = _unknown) -> Any:
-    """Decode what `encode` wrote, or what somebody hostile says it wrote.
+    """Decode a value of `encode`, possibly from a hostile process.
 
     Args:
         data: The bytes.
-        opaque: Makes a value of a tag that is not plain and its text; the default refuses it.
+        opaque: Makes a value from a tag that is not plain and its text; the default raises.
 
     Raises:
-        WireError: If the bytes are no encoding.
+        WireError: If the bytes are invalid.
     """
     try:
         value, end = _take(data, 0, opaque, 0)
@@ -199,7 +198,7 @@ def _take(data: bytes, at: int, opaque: Callable[[str, str], Any], depth: int) -
 
 
 def read_exactly(file: int, size: int) -> bytes | None:
-    """Read `size` bytes of a pipe; None if it ends before."""
+    """Read `size` bytes of a pipe; None if it ends earlier."""
     parts = []
     while size:
         part = os.read(file, min(size, 1 << 16))
@@ -211,7 +210,7 @@ def read_exactly(file: int, size: int) -> bytes | None:
 
 
 def read_frame(file: int, max_bytes: int) -> bytes | None:
-    """Read one frame of a pipe: None at its end.
+    """Read one frame of a pipe; None at its end.
 
     Raises:
         WireError: If the frame is longer than `max_bytes`.
@@ -226,7 +225,7 @@ def read_frame(file: int, max_bytes: int) -> bytes | None:
 
 
 def frame(data: bytes) -> bytes:
-    """Put the length in front of a message, for `read_frame`."""
+    """A message with its length in front, for `read_frame`."""
     return len(data).to_bytes(4, "big") + data
 
 

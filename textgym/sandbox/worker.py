@@ -1,7 +1,7 @@
-"""The process that runs the program, for `textgym.sandbox.run`: `serve`.
+"""The process that runs the program for `textgym.sandbox.run`: `serve`.
 
-Nothing here has to hold against the program, which shares the process and may change all of it:
-what leaves the process are values, and the judge takes them for no more than that.
+The program may change everything in this process, so nothing here is trusted: only values leave the
+process, and the judge treats them as values.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 
 
 def serve(code: CodeType, requests: int, replies: int) -> NoReturn:
-    """Run the program, and then what the judge asks for, until it asks no more."""
+    """Run the program, and then the judge's requests."""
 
-    def answer(reply: Reply, opaque: Callable[[Any], tuple[str, str]] | None = None) -> None:
+    def send(reply: Reply, opaque: Callable[[Any], tuple[str, str]] | None = None) -> None:
         wire.write_frame(replies, wire.encode(reply, opaque) if opaque else wire.encode(reply))
 
     def report(what: str) -> None:
-        answer(["forbidden", what])
+        send(["forbidden", what])
         os._exit(1)
 
     for name in list(sys.modules):
         if name in hook.NOT_IMPORTED or name.startswith(("ctypes.", "textgym")):
             del sys.modules[name]
     if "random" in sys.modules:
-        # The same program gets the same verdict. (The module seeds itself anew after a fork.)
+        # For deterministic verdicts; the module reseeds itself after a fork.
         sys.modules["random"].seed(0)
     hook.forbid(report)
     names: dict[str, Any] = {"__name__": "program", "__builtins__": builtins}
-    things: list[Any] = []
+    handles: list[Any] = []
 
     def look_up(tag: str, text: str) -> Any:
-        return things[int(text)] if tag == "h" else names[text]
+        return handles[int(text)] if tag == "h" else names[text]
 
-    def hand_out(value: Any) -> tuple[str, str]:
-        things.append(value)
-        return "h", f"{len(things) - 1} {hook.shorten(type(value).__name__)}"
+    def make_handle(value: Any) -> tuple[str, str]:
+        handles.append(value)
+        return "h", f"{len(handles) - 1} {hook.shorten(type(value).__name__)}"
 
-    def run(what: Callable[[], Any]) -> Reply:
+    def run(function: Callable[[], Any]) -> Reply:
         try:
-            return ["value", what()]
+            return ["value", function()]
         except SystemExit:
             return ["exit"]
         except BaseException as error:
@@ -59,26 +59,26 @@ def serve(code: CodeType, requests: int, replies: int) -> NoReturn:
 
     reply = run(lambda: exec(code, names))
     if reply[0] != "value":
-        answer(reply)
+        send(reply)
         os._exit(1)
-    answer(["ready"])
+    send(["ready"])
     while (data := wire.read_frame(requests, 1 << 31)) is not None:
         try:
             function, args, kwargs = wire.decode(data, look_up)
         except KeyError as error:
-            answer(["missing", str(error.args[0])])
+            send(["missing", str(error.args[0])])
             continue
         reply = run(lambda call=function, a=args, k=kwargs: call(*a, **k))  # type: ignore[misc]
         try:
-            answer(reply, hand_out)
+            send(reply, make_handle)
         except wire.WireError as error:
-            answer(["unplain", str(error)])
+            send(["unplain", str(error)])
         except BaseException as error:
-            answer(["raised", _builtin_name(error), hook.describe(error)])
+            send(["raised", _builtin_name(error), hook.describe(error)])
     os._exit(0)
 
 
 def _builtin_name(error: BaseException) -> str:
-    """The nearest built-in class of an exception."""
+    """The most specific built-in class of an exception."""
     kinds = type(error).__mro__
     return next((kind.__name__ for kind in kinds if kind.__module__ == "builtins"), "Exception")
