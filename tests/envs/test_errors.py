@@ -353,7 +353,7 @@ def test_prompt_functions_that_go_wrong(words_env: Any, made: Any, message: str)
         ({"reward": 3}, RewardError, "reward must be"),
         ({"reward": {"distinct": "1"}}, RewardError, "weight"),
         ({"prompts": "no/such/file.jsonl"}, DataError, "no file"),
-        ({"prompts": "Write me a story. " * 300}, DataError, r"for one prompt give a list"),
+        ({"prompts": "Write me a story. " * 300}, DataError, "for one prompt"),
         ({"prompts": []}, DataError, "no prompts"),
         ({"prompts": {"prompt": "x"}}, DataError, "cannot be a dict"),
         ({"prompts": ["a"], "level": 2}, SettingsError, "leave one of the two out"),

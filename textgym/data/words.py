@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -137,48 +136,6 @@ def split_words(text: str, language: str = AUTO) -> list[str]:
 def count_words(text: str, language: str = AUTO) -> int:
     """Return the number of words of :func:`split_words`."""
     return len(split_words(text, language))
-
-
-def word_spans(text: str, language: str = AUTO) -> list[tuple[int, int]]:
-    """Return the positions of the words of :func:`split_words`.
-
-    ``text[: word_spans(text)[n - 1][1]]`` is the text up to its n-th word.
-
-    Args:
-        text: Any text.
-        language: ``"auto"``, or the language of the text.
-
-    Returns:
-        The start and end of each word.
-    """
-    if text.isascii() or (patterns := _patterns_for(text, language)) is None:
-        spans, end = [], 0
-        for word in text.split():
-            start = text.index(word, end)
-            end = start + len(word)
-            spans.append((start, end))
-        return spans
-    return [match.span() for match in patterns.part.finditer(text)]
-
-
-def join_words(words: Iterable[str], language: str = AUTO) -> str:
-    """Join words with spaces, except between two words of scripts without spaces.
-
-    Args:
-        words: Words from :func:`split_words`.
-        language: ``"auto"``, or the language of the words.
-
-    Returns:
-        A text that :func:`split_words` splits into these words.
-    """
-    text, last = [], None
-    for word in words:
-        spaced = not (is_unspaced(word, language) and any(map(str.isalnum, word)))
-        if last is not None and (spaced or last):
-            text.append(" ")
-        text.append(word)
-        last = spaced
-    return "".join(text)
 
 
 def space_out(text: str, language: str = AUTO) -> str:
