@@ -400,7 +400,7 @@ def test_every_row_is_looked_at_when_the_environment_is_made(words_batch: Any) -
 
 def test_data_that_goes_wrong_later_names_the_environment_too(words_batch: Any) -> None:
     envs = words_batch(prompts=lambda rng: 3)
-    with pytest.raises(DataError, match=r"^TextGen-v0: what the prompt function .* is a int"):
+    with pytest.raises(DataError, match=r"^TextGen-v0: .*prompt function .* is a int"):
         envs.reset(seed=0)
 
 
