@@ -50,10 +50,13 @@ preferences.
 To add a reward, write a class with ``__call__(self, prompts, completions, **columns)``, decorate it
 with :func:`register_reward`, and put it into the folder of its kind:
 
-* ``metrics/``: compares a text with references, or counts; numpy and small libraries only;
-* ``neural/``: runs a pretrained network; ``adversarial/``: trains one along with the policy;
-* ``remote/``: asks a server; ``code/``: runs programs in the sandbox;
-* ``preferences/``: trains a reward model (it defines no reward itself).
+* ``metrics/``: compares a text with references (base class ``references.ReferenceReward``), or
+  counts; numpy and small libraries only;
+* ``neural/``: runs a pretrained network (base class ``neural.scorer.ModelReward``);
+* ``adversarial/``: trains a network along with the policy;
+* ``remote/``: calls a server (base class ``remote.server.RemoteReward``);
+* ``code/``: runs programs in the sandbox;
+* ``preferences/``: trains a reward model, which ``reward_model`` then runs.
 
 Rewards in ``metrics/`` are imported below; the others, which load heavy libraries, are listed in
 the table of addresses below and imported on first use. The other files of this folder are the

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -142,12 +142,17 @@ class _Variadic(Combinator):
             raise RewardError(f"{type(self).__name__}: give at least one reward")
         super().__init__(*rewards)
 
-    def _columns_of_values(
-        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
-    ) -> list[tuple[float | None, ...]]:
-        """Return a tuple of all inner rewards for each text."""
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> Values:
+        """Return N rewards."""
         judged = [inner(prompts, completions, columns) for inner in self._inner]
-        return list(zip(*judged, strict=True))
+        rows = zip(*judged, strict=True)
+        return [self._combine(*pair) for pair in zip(rows, completions, strict=True)]
+
+    @abstractmethod
+    def _combine(self, values: tuple[float | None, ...], completion: Any) -> float | None:
+        """Return the reward of a text from those of the inner rewards."""
 
 
 class Product(_Variadic):
@@ -172,34 +177,27 @@ class Product(_Variadic):
         super().__init__(*rewards)
         self.geometric = geometric
 
-    def __call__(
-        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> Values:
-        """Return N rewards."""
-        rows = self._columns_of_values(prompts, completions, columns)
-        return [self._product(row, completions[at]) for at, row in enumerate(rows)]
-
-    def _product(self, row: tuple[float | None, ...], completion: Any) -> float | None:
-        values = [value for value in row if value is not None]
-        if len(values) < len(row):
+    def _combine(self, values: tuple[float | None, ...], completion: Any) -> float | None:
+        factors = [value for value in values if value is not None]
+        if len(factors) < len(values):
             return None
         if not self.geometric:
-            return math.prod(values)
-        if min(values) < 0:
-            inner = self._inner[values.index(min(values))]
+            return math.prod(factors)
+        if min(factors) < 0:
+            inner = self._inner[factors.index(min(factors))]
             raise RewardError(
-                f"has the inner reward {inner.name!r}, which returned {min(values)} (completion "
+                f"has the inner reward {inner.name!r}, which returned {min(factors)} (completion "
                 f"{completion!r:.80}); geometric=True needs rewards >= 0: Clip or Scale it"
             )
         # The product of the roots, because the product itself may overflow.
-        return float(math.prod(value ** (1 / len(values)) for value in values))
+        return float(math.prod(value ** (1 / len(factors)) for value in factors))
 
     def _options(self) -> dict[str, Any]:
         return {"geometric": self.geometric}
 
 
 class Max(_Variadic):
-    """The largest of the rewards that apply, if any.
+    """The largest of the rewards that apply, or None.
 
     Range: the union of their ranges.
     Needs: what the rewards need.
@@ -213,16 +211,12 @@ class Max(_Variadic):
         RewardError: If a reward is unknown, or none is given.
     """
 
-    def __call__(
-        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> Values:
-        """Return N rewards."""
-        rows = self._columns_of_values(prompts, completions, columns)
-        return [max((value for value in row if value is not None), default=None) for row in rows]
+    def _combine(self, values: tuple[float | None, ...], completion: Any) -> float | None:
+        return max((value for value in values if value is not None), default=None)
 
 
 class Min(_Variadic):
-    """The smallest of the rewards that apply, if any.
+    """The smallest of the rewards that apply, or None.
 
     Range: the union of their ranges.
     Needs: what the rewards need.
@@ -236,12 +230,8 @@ class Min(_Variadic):
         RewardError: If a reward is unknown, or none is given.
     """
 
-    def __call__(
-        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> Values:
-        """Return N rewards."""
-        rows = self._columns_of_values(prompts, completions, columns)
-        return [min((value for value in row if value is not None), default=None) for row in rows]
+    def _combine(self, values: tuple[float | None, ...], completion: Any) -> float | None:
+        return min((value for value in values if value is not None), default=None)
 
 
 class Clip(Combinator):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from textgym.data.messages import is_messages, text_of_messages
+from textgym.data.messages import is_messages, reads_texts, text_of_messages
 from textgym.errors import RewardError
 from textgym.rewards.signature import missing_column
 from textgym.rewards.values import is_missing
@@ -49,6 +50,27 @@ def against_references(
         score(completion, references) if (references := _strings(value, column)) else None
         for completion, value in zip(completions, column_of(columns, column), strict=True)
     ]
+
+
+class ReferenceReward(ABC):
+    """Base class of rewards that score a completion against its references.
+
+    Attributes:
+        column: The column of references.
+    """
+
+    column: str
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row without references."""
+        return against_references(self._score, completions, columns, self.column)
+
+    @abstractmethod
+    def _score(self, completion: str, references: list[str]) -> float:
+        """Return the reward of a completion; there is at least one reference."""
 
 
 def _strings(value: Any, column: str) -> list[str] | None:

@@ -29,7 +29,7 @@ from textgym.data.messages import reads_texts
 from textgym.errors import RewardError
 from textgym.rewards.adversarial.discriminator import Discriminator, Shape
 from textgym.rewards.adversarial.state import State, read_state, write_state
-from textgym.rewards.adversarial.texts import RealSpec, RealTexts, TextEncoder, real_texts
+from textgym.rewards.adversarial.texts import DrawTexts, RealSpec, TextEncoder, real_texts
 from textgym.tokenization import Tokenizer, TokenizerSpec, load_tokenizer
 
 # Streams of random numbers, distinguished by the second word of their seed; the discriminator uses
@@ -148,7 +148,7 @@ class Adversarial:
     device: str = "auto"
     name: ClassVar[str] = "adversarial"
     _encode: TextEncoder = field(init=False, repr=False)
-    _reals: RealTexts = field(init=False, repr=False)
+    _draw_reals: DrawTexts = field(init=False, repr=False)
     _state: State = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class Adversarial:
             smoothing=self.label_smoothing,
         )
         object.__setattr__(self, "_encode", encode)
-        object.__setattr__(self, "_reals", real_texts(self.real, self.column, self.condition))
+        object.__setattr__(self, "_draw_reals", real_texts(self.real, self.column, self.condition))
         object.__setattr__(self, "_state", State(discriminator, self.buffer_size, self.window))
 
     @reads_texts
@@ -190,7 +190,7 @@ class Adversarial:
         )
         if texts and not state.frozen:
             rng = self._rng(_REALS, state.calls)
-            reals = self._encode(self._reals.draw(rng, prompts, columns))
+            reals = self._encode(self._draw_reals(rng, prompts, columns))
             state.add(texts, reals, logits)
             rounds, state.pending = divmod(state.pending, self.update_every)
             if rounds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -77,97 +77,50 @@ class TextEncoder:
         return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-class RealTexts(Protocol):
-    """A source of real texts."""
+DrawTexts: TypeAlias = Callable[
+    [np.random.Generator, Sequence[str], Mapping[str, Sequence[Any]]], list[Pair]
+]
+"""Draws about as many real texts as a call has prompts, given its prompts and columns."""
+
+
+def from_column(column: str) -> DrawTexts:
+    """Draw a random reference of each row that has any."""
 
     def draw(
-        self,
-        rng: np.random.Generator,
-        prompts: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
+        rng: np.random.Generator, prompts: Sequence[str], columns: Mapping[str, Sequence[Any]]
     ) -> list[Pair]:
-        """Draw about as many real texts as there are completions.
-
-        Args:
-            rng: The random generator.
-            prompts: The N prompts of the call.
-            columns: The columns of the call.
-        """
-
-
-class ColumnTexts:
-    """The references of a batch; a random one of several.
-
-    Args:
-        column: The column of references.
-    """
-
-    def __init__(self, column: str) -> None:
-        self.column = column
-
-    def draw(
-        self,
-        rng: np.random.Generator,
-        prompts: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
-    ) -> list[Pair]:
-        """Draw one text for each row with references.
-
-        Raises:
-            RewardError: If the column is missing.
-        """
         pairs: list[Pair] = []
 
-        def take(prompt: str, references: list[str]) -> float:
+        def collect(prompt: str, references: list[str]) -> float:
             pairs.append((prompt, references[int(rng.random() * len(references))]))
             return 0.0
 
-        against_references(take, prompts, columns, self.column)
+        against_references(collect, prompts, columns, column)
         return pairs
 
-
-class ListTexts:
-    """A fixed list, drawn from with replacement.
-
-    Args:
-        pairs: Prompts and texts.
-    """
-
-    def __init__(self, pairs: list[Pair]) -> None:
-        self.pairs = pairs
-
-    def draw(
-        self,
-        rng: np.random.Generator,
-        prompts: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
-    ) -> list[Pair]:
-        """Draw one text for each prompt."""
-        return [self.pairs[at] for at in rng.integers(len(self.pairs), size=len(prompts)).tolist()]
+    return draw
 
 
-class TaskTexts:
-    """The correct answers of a task, on newly sampled rows.
+def from_list(pairs: list[Pair]) -> DrawTexts:
+    """Draw from a fixed list with replacement."""
+    return lambda rng, prompts, columns: [
+        pairs[at] for at in rng.integers(len(pairs), size=len(prompts)).tolist()
+    ]
 
-    Args:
-        task: The task.
-    """
 
-    def __init__(self, task: Answers) -> None:
-        self.task = task
+def from_task(task: Answers) -> DrawTexts:
+    """Draw new rows of a task, with their correct answers."""
 
     def draw(
-        self,
-        rng: np.random.Generator,
-        prompts: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
+        rng: np.random.Generator, prompts: Sequence[str], columns: Mapping[str, Sequence[Any]]
     ) -> list[Pair]:
-        """Draw one text for each prompt."""
-        rows = [self.task.sample(rng) for _ in prompts]
-        return [(str(row["prompt"]), self.task.oracle(row)) for row in rows]
+        rows = [task.sample(rng) for _ in prompts]
+        return [(str(row["prompt"]), task.oracle(row)) for row in rows]
+
+    return draw
 
 
-def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
+def real_texts(real: RealSpec, column: str, condition: bool) -> DrawTexts:
     """Return the source of real texts for the option ``real``.
 
     Args:
@@ -176,15 +129,15 @@ def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
         condition: Whether every text needs a prompt.
 
     Raises:
-        RewardError: If texts or required prompts are missing.
+        RewardError: If texts or required prompts are missing; when drawing, if the column is.
         DataError: If a file cannot be read.
     """
     if real is None:
-        return ColumnTexts(column)
+        return from_column(column)
     if isinstance(real, Answers):
-        return TaskTexts(real)
+        return from_task(real)
     if isinstance(real, str) and real in TASKS:
-        return TaskTexts(TASKS.get(real)())
+        return from_task(TASKS.get(real)())
     if isinstance(real, str) and not real.lower().endswith(_FILES):
         raise RewardError(
             f"adversarial: real={real!r} is neither the id of a task nor a file "
@@ -197,7 +150,7 @@ def real_texts(real: RealSpec, column: str, condition: bool) -> RealTexts:
             f"adversarial: real={real!r:.80} has no texts; give a list of strings or rows, a "
             "file, a Task or its id, or None for the references of each batch"
         )
-    return ListTexts([_pair(row, number, column, condition) for number, row in enumerate(rows)])
+    return from_list([_pair(row, number, column, condition) for number, row in enumerate(rows)])
 
 
 def _pair(row: Any, number: int, column: str, condition: bool) -> Pair:

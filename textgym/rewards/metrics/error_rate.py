@@ -10,17 +10,39 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
-from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, split_words
 from textgym.errors import RewardError
 from textgym.rewards.metrics.normalize import checked_ignore, normalize
-from textgym.rewards.references import against_references
+from textgym.rewards.references import ReferenceReward
 from textgym.rewards.registry import register_reward
+
+
+class _EditReward(ReferenceReward):
+    """A reward from the edit distance between sequences of words or characters."""
+
+    unit: str
+    ignore: tuple[str, ...]
+    language: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the options: rapidfuzz's compiled functions cannot be pickled."""
+        return type(self), (self.unit, self.column, self.ignore, self.language)
+
+    def _check_options(self, name: str) -> None:
+        if self.unit not in ("word", "character"):
+            raise RewardError(f"{name}: unit must be 'word' or 'character', not {self.unit!r}")
+        checked_language(self.language, name, RewardError)
+        object.__setattr__(self, "ignore", checked_ignore(self.ignore, name))
+
+    def _units(self, text: str) -> Sequence[str]:
+        if self.ignore:
+            text = normalize(text, self.ignore)
+        return split_words(text, self.language) if self.unit == "word" else text
 
 
 @register_reward("error_rate")
 @dataclass(frozen=True, eq=False)
-class ErrorRate:
+class ErrorRate(_EditReward):
     """Minus the word or character error rate against the closest reference.
 
     The error rate is the edit distance divided by the length of the reference, both in words
@@ -54,38 +76,22 @@ class ErrorRate:
     _distance: Callable[[Sequence[str], Sequence[str]], int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_unit("error_rate", self.unit)
-        checked_language(self.language, self.name, RewardError)
-        object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
-        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+        self._check_options(self.name)
+        from rapidfuzz.distance import Levenshtein  # imported here because it is not light
 
         object.__setattr__(self, "_distance", Levenshtein.distance)
 
     @property
     def name(self) -> str:
         """``"wer"`` or ``"cer"``."""
-        return "wer" if self.unit == "word" else "cer"
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
-        return type(self), (self.unit, self.column, self.ignore, self.language)
+        return {"word": "wer", "character": "cer"}.get(self.unit, "error_rate")
 
     def _score(self, completion: str, references: list[str]) -> float:
-        said = self._parts(completion)
+        said = self._units(completion)
         return -min(
             self._distance(said, reference) / max(len(reference), 1)
-            for reference in map(self._parts, references)
+            for reference in map(self._units, references)
         )
-
-    def _parts(self, text: str) -> Sequence[str]:
-        return _parts(text, self.unit, self.ignore, self.language)
 
 
 register_reward("wer", partial(ErrorRate, "word"))
@@ -94,7 +100,7 @@ register_reward("cer", partial(ErrorRate, "character"))
 
 @register_reward("edit_similarity")
 @dataclass(frozen=True, eq=False)
-class EditSimilarity:
+class EditSimilarity(_EditReward):
     """Normalized Levenshtein similarity to the closest reference.
 
     ``1 - distance / length of the longer text``; two empty texts are equal.
@@ -125,38 +131,11 @@ class EditSimilarity:
     _similarity: Callable[[Sequence[str], Sequence[str]], float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_unit(self.name, self.unit)
-        checked_language(self.language, self.name, RewardError)
-        object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
-        from rapidfuzz.distance import Levenshtein  # Here, to keep the import of textgym light.
+        self._check_options(self.name)
+        from rapidfuzz.distance import Levenshtein  # imported here because it is not light
 
         object.__setattr__(self, "_similarity", Levenshtein.normalized_similarity)
 
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the options: rapidfuzz's compiled functions don't pickle."""
-        return type(self), (self.unit, self.column, self.ignore, self.language)
-
     def _score(self, completion: str, references: list[str]) -> float:
-        said = self._parts(completion)
-        return max(self._similarity(said, self._parts(one)) for one in references)
-
-    def _parts(self, text: str) -> Sequence[str]:
-        return _parts(text, self.unit, self.ignore, self.language)
-
-
-def _parts(text: str, unit: str, ignore: tuple[str, ...], language: str) -> Sequence[str]:
-    if ignore:
-        text = normalize(text, ignore)
-    return split_words(text, language) if unit == "word" else text
-
-
-def _check_unit(name: str, unit: str) -> None:
-    if unit not in ("word", "character"):
-        raise RewardError(f"{name}: unit must be 'word' or 'character', not {unit!r}")
+        said = self._units(completion)
+        return max(self._similarity(said, self._units(one)) for one in references)

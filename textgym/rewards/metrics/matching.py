@@ -11,14 +11,14 @@ from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, has_phrase
 from textgym.errors import RewardError
 from textgym.rewards.metrics.normalize import checked_ignore, normalize
-from textgym.rewards.references import against_references, column_of
+from textgym.rewards.references import ReferenceReward, column_of
 from textgym.rewards.registry import register_reward
 from textgym.rewards.values import excerpt, is_missing, is_whole
 
 
 @register_reward("exact_match")
 @dataclass(frozen=True, eq=False)
-class ExactMatch:
+class ExactMatch(ReferenceReward):
     """1 if the completion equals a reference, else 0.
 
     Range: 0 or 1, higher is better.
@@ -42,13 +42,6 @@ class ExactMatch:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", checked_ignore(self.ignore, self.name))
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
 
     def _score(self, completion: str, references: list[str]) -> float:
         said = normalize(completion, self.ignore)

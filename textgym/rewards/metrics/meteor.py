@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, words_and_marks
 from textgym.errors import RewardError, require
 from textgym.rewards.metrics.normalize import stemmer
-from textgym.rewards.references import against_references
+from textgym.rewards.references import ReferenceReward
 from textgym.rewards.registry import register_reward
 from textgym.rewards.values import is_number
 
@@ -21,7 +20,7 @@ Synonyms = str | Mapping[str, Iterable[str]] | None
 
 @register_reward("meteor")
 @dataclass(frozen=True, eq=False)
-class Meteor:
+class Meteor(ReferenceReward):
     """METEOR (Lavie and Agarwal 2007) as NLTK computes it, the best over the references.
 
     The score is that of :func:`nltk.translate.meteor_score.meteor_score`. Words are aligned one to
@@ -103,13 +102,6 @@ class Meteor:
         )
         object.__setattr__(self, "_meteor_score", score)
         object.__setattr__(self, "uses_synonyms", thesaurus is not None)
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the options: WordNet is looked up again on the other machine."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, is_latin, words_of
 from textgym.errors import RewardError, require
-from textgym.rewards.references import against_references
+from textgym.rewards.references import ReferenceReward
 from textgym.rewards.registry import register_reward
 
 _MEAN_OF = ("rouge1", "rouge2", "rougeL")
@@ -18,7 +16,7 @@ _MEAN_OF = ("rouge1", "rouge2", "rougeL")
 
 @register_reward("rouge")
 @dataclass(frozen=True, eq=False)
-class Rouge:
+class Rouge(ReferenceReward):
     """ROUGE (Lin 2004) as rouge-score computes it, the best over the references.
 
     Range: [0, 1], higher is better.
@@ -86,13 +84,6 @@ class Rouge:
     def name(self) -> str:
         """The variant."""
         return self.variant
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
 
     def _score(self, completion: str, references: list[str]) -> float:
         scores = [

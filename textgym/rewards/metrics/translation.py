@@ -14,26 +14,19 @@ from typing import Any, ClassVar
 from textgym.data.messages import reads_texts
 from textgym.data.words import checked_language, space_out
 from textgym.errors import RewardError, require
-from textgym.rewards.references import against_references
+from textgym.rewards.references import ReferenceReward, against_references
 from textgym.rewards.registry import register_reward
 from textgym.rewards.values import LONGEST_GRAM, excerpt, is_number, is_whole
 
 _GREATEST_BETA = 1000
 
 
-class _SacreBleu:
+class _SacreBleu(ReferenceReward):
     """A reward that a metric of sacrebleu computes, on a scale where 1 is a perfect text."""
 
     name: ClassVar[str]
     column: str
     _scorer: Any
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N rewards; None for a row without references."""
-        return against_references(self._score, completions, columns, self.column)
 
     @reads_texts
     def corpus(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> float:

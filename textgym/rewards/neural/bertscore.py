@@ -85,9 +85,7 @@ class BertScore(ModelReward[Checkpoint]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_choice("measure", self.measure, ("f1", "precision", "recall"))
-        self._check_choice("truncate", self.truncate, ("left", "right"))
-        if self.max_tokens is not None:
-            self._check_count("max_tokens", self.max_tokens, 1)
+        self._check_truncation(self.truncate, self.max_tokens)
         if self.idf is not None:
             texts = () if isinstance(self.idf, str) else tuple(self.idf)
             if not texts or not all(isinstance(text, str) for text in texts):

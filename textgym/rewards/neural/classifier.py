@@ -34,9 +34,7 @@ class _SequenceReward(ModelReward[Checkpoint]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_choice("truncate", self.truncate, ("left", "right"))
-        if self.max_tokens is not None:
-            self._check_count("max_tokens", self.max_tokens, 1)
+        self._check_truncation(self.truncate, self.max_tokens)
 
     @reads_texts
     def __call__(

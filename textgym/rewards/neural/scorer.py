@@ -149,6 +149,11 @@ class ModelReward(ABC, Generic[Model]):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise RewardError(f"{self.name}: {option} must be an integer >= {least}, not {value!r}")
 
+    def _check_truncation(self, truncate: str, max_tokens: int | None) -> None:
+        self._check_choice("truncate", truncate, ("left", "right"))
+        if max_tokens is not None:
+            self._check_count("max_tokens", max_tokens, 1)
+
     def _check_choice(self, option: str, value: Any, choices: Sequence[Any]) -> None:
         if value not in choices:
             known = ", ".join(map(repr, choices))

@@ -84,9 +84,7 @@ class SemanticSimilarity(ModelReward[Encoder]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_choice("pooling", self.pooling, ("auto", "mean", "first", "last"))
-        self._check_choice("truncate", self.truncate, ("left", "right"))
-        if self.max_tokens is not None:
-            self._check_count("max_tokens", self.max_tokens, 1)
+        self._check_truncation(self.truncate, self.max_tokens)
         if self.text is not None:
             texts = (self.text,) if isinstance(self.text, str) else tuple(self.text)
             if not texts or not all(isinstance(one, str) and one.strip() for one in texts):

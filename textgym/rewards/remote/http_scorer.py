@@ -14,12 +14,12 @@ from textgym.errors import RewardError
 from textgym.rewards.references import column_of
 from textgym.rewards.remote.background import Pending
 from textgym.rewards.remote.requests import Job, RemoteError, UnusableError
-from textgym.rewards.remote.server import Remote, by_options, checked_columns, finite
+from textgym.rewards.remote.server import Remote, RemoteReward, checked_columns, finite
 from textgym.rewards.values import is_missing, is_whole
 
 
 @dataclass(frozen=True, eq=False)
-class HttpScorer:
+class HttpScorer(RemoteReward):
     """Scores of an HTTP server: any scorer, in any language, on any machine.
 
     It POSTs ``{"prompts": [...], "completions": [...], NAME: [...]}``, with one list for each of
@@ -87,11 +87,6 @@ class HttpScorer:
         )  # fmt: skip
         object.__setattr__(self, "_remote", remote)
 
-    @property
-    def failures(self) -> int:
-        """Number of texts that got None because their request failed."""
-        return self._remote.failures
-
     @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
@@ -114,13 +109,6 @@ class HttpScorer:
         jobs = [Job(part, _request(to_json(inputs, part), len(part))) for part in parts]
         return self._remote.start(jobs, self._headers(), merge)
 
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N scores; None for a row that lacks a column."""
-        return self.start_scoring(prompts, completions, **columns).result()
-
     def _headers(self) -> dict[str, str]:
         for header, variable in self.headers_env.items():
             if not os.environ.get(variable):
@@ -128,14 +116,6 @@ class HttpScorer:
                     f"needs the environment variable {variable!r} for the header {header!r}"
                 )
         return {header: os.environ[name] for header, name in self.headers_env.items()}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the options."""
-        return by_options(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> HttpScorer:
-        """Return the same object, so that copies share the count of failures."""
-        return self
 
 
 def to_json(inputs: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> bytes:

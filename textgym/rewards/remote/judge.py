@@ -20,7 +20,7 @@ from textgym.errors import RewardError
 from textgym.rewards.references import column_of
 from textgym.rewards.remote.background import Pending
 from textgym.rewards.remote.requests import Job, UnusableError
-from textgym.rewards.remote.server import Remote, by_options, checked_columns, finite
+from textgym.rewards.remote.server import Remote, RemoteReward, checked_columns, finite
 from textgym.rewards.values import is_missing, is_whole
 
 _SYSTEM = """\
@@ -50,7 +50,7 @@ _RESERVED = ("model", "messages", "temperature", "max_tokens", "n", "stream")
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Judge(RemoteReward):
     """A language model's grade, mapped from its scale to [0, 1].
 
     It POSTs to ``base_url``/chat/completions, the API of OpenAI, vLLM, llama.cpp, Ollama and most
@@ -154,11 +154,6 @@ class Judge:
         object.__setattr__(self, "_remote", remote)
         object.__setattr__(self, "_grades", _Grades(self.cache))
 
-    @property
-    def failures(self) -> int:
-        """Number of texts that got None because their request failed."""
-        return self._remote.failures
-
     @reads_texts
     def start_scoring(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
@@ -202,13 +197,6 @@ class Judge:
             for _ in range(self.samples)
         ]
         return self._remote.start(jobs, self._headers(), merge)
-
-    @reads_texts
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float | None]:
-        """Return N grades in [0, 1]; None for a row that lacks a column."""
-        return self.start_scoring(prompts, completions, **columns).result()
 
     def _headers(self) -> dict[str, str]:
         key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
@@ -258,14 +246,6 @@ class Judge:
         if not low <= score <= high:
             raise UnusableError(f"the score {score:g}, outside of {low:g} to {high:g}")
         return (score - low) / (high - low)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the options, without key and grades."""
-        return by_options(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Judge:
-        """Return the same object, so that copies share the cache of grades."""
-        return self
 
 
 class _Grades:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from textgym.data.messages import reads_texts
 from textgym.errors import RewardError, require
 from textgym.rewards.remote.background import Pending
 from textgym.rewards.remote.requests import Batch, Job, UnusableError
@@ -125,6 +127,39 @@ class Remote:
         return Pending(lambda: finish(batch.run()), batch.cancel)
 
 
+class RemoteReward(ABC):
+    """Base class of rewards that a server computes; subclasses are dataclasses."""
+
+    _remote: Remote
+
+    @property
+    def failures(self) -> int:
+        """Number of texts that got None because their request failed."""
+        return self._remote.failures
+
+    @abstractmethod
+    def start_scoring(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> Pending[list[float | None]]:
+        """Send a batch without waiting for the rewards."""
+
+    @reads_texts
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
+        """Return N rewards; None for a row that lacks a column."""
+        return self.start_scoring(prompts, completions, **columns).result()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the options, without keys, cache and counts."""
+        options = {one.name: getattr(self, one.name) for one in fields(self) if one.init}  # type: ignore[arg-type]
+        return partial(type(self), **options), ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the same object, so that copies share the cache and the count of failures."""
+        return self
+
+
 def checked_columns(name: str, columns: Any) -> tuple[str, ...]:
     """Check the option ``columns``, and return it as a tuple.
 
@@ -138,13 +173,6 @@ def checked_columns(name: str, columns: Any) -> tuple[str, ...]:
         if column in ("prompts", "completions"):
             raise RewardError(f"{name}: columns must not contain {column!r}, which is always sent")
     return given
-
-
-def by_options(reward: Any) -> tuple[Any, ...]:
-    """Return the value of ``__reduce__`` for a reward that is pickled as its options."""
-    options = {one.name: getattr(reward, one.name) for one in fields(reward) if one.init}
-    kind: Callable[..., Any] = type(reward)
-    return partial(kind, **options), ()
 
 
 def finite(value: Any) -> float:
