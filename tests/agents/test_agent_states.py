@@ -134,7 +134,7 @@ def test_the_learning_rate_is_that_of_the_new_settings(lm: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("make", [table, references])
 def test_a_state_is_not_used_up(make: Any, lm: str, tmp_path: Path) -> None:
-    """One state is set twice, and both agents go on alike."""
+    """A state that is set twice leads to equal agents."""
     agent = make(lm)
     agent.learn(12)
     save_checkpoint(agent, tmp_path)
@@ -144,7 +144,7 @@ def test_a_state_is_not_used_up(make: Any, lm: str, tmp_path: Path) -> None:
     state = read_values(found)
     for _ in range(2):
         twin = make(lm)
-        # An optimizer of torch goes on with the very tensors that it is given.
+        # An optimizer of torch keeps using the tensors that it is given.
         set_model_state(twin, {**state, "parameters": copy.deepcopy(state.get("parameters"))})
         twin.learn(40, reset_num_timesteps=False)
         ends.append(values(twin))
@@ -216,7 +216,7 @@ def test_many_cut_episodes_are_few_arrays(lm: str) -> None:
 
 
 class Stubborn:
-    """An agent of one's own that has the two methods, but cannot be told to go on."""
+    """A user's agent that has the two methods, but whose learn() cannot continue."""
 
     num_timesteps = 0
 

@@ -93,9 +93,9 @@ def test_a_chat_run_trains_and_resumes(
         "--reward", "distinct", "--checkpoint-every", "64",
     ]  # fmt: skip
     folder = command(agent, *arguments, "--out", str(tmp_path / "a"), "--steps", "128")
-    told = capsys.readouterr().out
-    assert "eval prompts" in told
-    assert "What is" in told
+    output = capsys.readouterr().out
+    assert "eval prompts" in output
+    assert "What is" in output
     template = [
         theirs.apply_chat_template(asked(at), add_generation_prompt=True, tokenize=False)
         for at in range(60)

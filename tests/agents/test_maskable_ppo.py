@@ -74,7 +74,7 @@ def test_no_repeats_is_what_it_says(size: int) -> None:
     for text, row in zip(texts, allowed, strict=True):
         written = text[text >= 0].tolist()
         for token in range(3):
-            # What has come twice already is not this token's doing.
+            # Earlier repetitions are not due to this token.
             new = tuple([*written, token][-size:])
             runs = [tuple(written[at : at + size]) for at in range(len(written) - size + 1)]
             assert row[token] == (len(new) < size or new not in runs)
@@ -153,7 +153,7 @@ def test_predict_finds_the_masks_itself(tmp_path: Path) -> None:
     assert actions.tolist() == [3] * 16
     with pytest.raises(ActionError, match="masked"):
         venv.step(actions)
-    # Loaded, it is MaskablePPO, which has to be told.
+    # Loaded, it is MaskablePPO, which needs the masks as an argument.
     agent.save(tmp_path / "model")
     loaded = MaskablePPO.load(tmp_path / "model", device="cpu")
     assert len(set(loaded.predict(obs.repeat(20, 0))[0].tolist())) > 2

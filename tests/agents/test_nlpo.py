@@ -153,7 +153,7 @@ def test_eos_is_never_masked_away(lm: str) -> None:
 
 
 class Watch(BaseCallback):
-    """What the mask keeps, and the mask and policy weights, at the start of each rollout."""
+    """Records the masks, and the weights of mask and policy, at the start of each rollout."""
 
     def __init__(self) -> None:
         super().__init__()

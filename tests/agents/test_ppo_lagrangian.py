@@ -196,22 +196,22 @@ def test_the_multiplier_is_a_pid_controller_above_0(
 
 
 class Watch(BaseCallback):
-    """What each step gave, before SB3 adds the values of what was cut off."""
+    """Records each step, before SB3 adds the values of truncated episodes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Any] = []
 
     def _on_step(self) -> bool:
-        told = self.locals
-        cut = np.zeros(len(told["rewards"]), np.float32)
-        for row, info in enumerate(told["infos"]):
+        step = self.locals
+        cut = np.zeros(len(step["rewards"]), np.float32)
+        for row, info in enumerate(step["infos"]):
             if info.get("TimeLimit.truncated"):
                 text = torch.as_tensor(info["terminal_observation"])[None]
                 with torch.no_grad():
                     cut[row] = float(self.model.policy.predict_values(text))  # type: ignore[operator]
-        costs = [info["cost"] for info in told["infos"]]
-        self.steps.append((told["rewards"].copy(), np.array(costs), cut))
+        costs = [info["cost"] for info in step["infos"]]
+        self.steps.append((step["rewards"].copy(), np.array(costs), cut))
         return True
 
 
@@ -337,7 +337,7 @@ def test_an_environment_that_takes_no_costs_down_is_refused(lm: str) -> None:
         agent.learn(8)
 
 
-# ---------------------------------------------------------------------- going on
+# ---------------------------------------------------------------------- resuming
 
 
 @pytest.mark.usefixtures("curves_as_numbers")

@@ -36,7 +36,7 @@ NOT_THEIRS = {
     "qrdqn": ("ManyPrompts", "LargeVocabulary"),
     # A table of written words, and of proposals that serve as the prompt's fingerprint.
     "q_learning": ("ManyPrompts", "LargeVocabulary"),
-    # It takes an environment that tells costs.
+    # It takes an environment with costs.
     "ppo_lagrangian": tuple(name for name in PROBES if name != "Masks"),
 }
 ROUNDS = 6

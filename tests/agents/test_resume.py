@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on to the result of one that was not, number for number."""
+"""A resumed run has the results of an uninterrupted one, number for number."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_crash_before_the_first_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """There is nothing to go on from: the run starts again, in the same folder."""
+    """Without a checkpoint the run starts over, in the same folder."""
     with monkeypatch.context() as patch:
         at_step(patch, 60, crash)
         with pytest.raises(CrashError):
@@ -123,7 +123,7 @@ def test_a_crash_before_the_first_checkpoint(
 def test_ctrl_c_in_the_last_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was learned is saved by then, and there is no traceback."""
+    """The agent is saved by then, and no traceback is printed."""
     evaluate, calls = experiment.evaluate, []
 
     def second(*args: Any) -> Any:
@@ -148,7 +148,7 @@ def test_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It saves where the rollout ends, evaluates, and says how to go on."""
+    """It saves at the end of the rollout, evaluates, and prints how to resume."""
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         at_step(patch, 76, lambda: signal.raise_signal(signal.SIGINT))

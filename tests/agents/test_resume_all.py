@@ -1,4 +1,4 @@
-"""Every agent that learns goes on after an interruption to the result of a run that had none."""
+"""Every agent that learns has the same results after an interruption as without one."""
 
 from __future__ import annotations
 

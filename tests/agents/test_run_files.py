@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """What the command line says of a run that it refuses."""
+    """The error of the command line for a run that it refuses."""
     with pytest.raises(SystemExit) as caught:
         command("ppo", *args)
     assert caught.value.code == 2, "an error of textgym, not a traceback"

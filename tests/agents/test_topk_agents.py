@@ -138,7 +138,7 @@ def test_agents_do_not_choose_what_fills_up(kind: str, lm: str) -> None:
         agent = dqn_topk.make_agent(venv, 0, dqn_topk.Settings(algorithm=kind, size=8))  # type: ignore[arg-type]
     obs: Any = venv.reset()
     many = {key: np.repeat(array, 5000, axis=0) for key, array in obs.items()}
-    # What it would take to be chosen in spite of its log-probability.
+    # The value that would outweigh its log-probability.
     many["logprobs"] = np.zeros_like(many["logprobs"])
     counts = np.bincount(agent.predict(many)[0], minlength=5)
     assert (counts[:3] > 800).all()

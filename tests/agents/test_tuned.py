@@ -258,7 +258,7 @@ def test_help_has_the_flag_and_not_the_note(capsys: pytest.CaptureFixture[str]) 
 def test_the_record_and_a_resumed_run(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run goes on with the settings that it was started with, whatever the file says by then."""
+    """A resumed run keeps the settings that it was started with, even if the file has changed."""
     files(ppo=GOODBAD)
     monkeypatch.setattr(experiment, "plot", lambda *_, **__: None)
     short = ["--n-envs=4", "--n-steps=4", "--eval-episodes=2", "--threads=1", "--device=cpu"]
@@ -297,8 +297,8 @@ def test_cells_take_them_but_for_what_the_suite_says(files: Files, tmp_path: Pat
 
     plain = describe(cell("ppo", tmp_path, tuned=False))
     assert (plain["settings"]["lr"], plain["tuned_from"]) == (5e-4, {})
-    told = differences(record, plain)
-    assert told == ["settings.lr 0.25 (now 0.0005)", "settings.n_epochs 3 (now 2)"]
+    different = differences(record, plain)
+    assert different == ["settings.lr 0.25 (now 0.0005)", "settings.n_epochs 3 (now 2)"]
     own = Cell.from_json(json.loads(json.dumps(cell("ppo", tmp_path, tuned=False).to_json())))
     assert own.tuned is False
 
