@@ -12,22 +12,20 @@ which eos ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from agents.running.command_line import check_flags, command_line
+from agents.running.command_line import command_line
 from agents.running.run import RunSettings, run
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from agents.running.oracle import Oracle
 
 
 @dataclass
 class Settings(RunSettings):
     """Settings of the oracle: those of every run."""
-
-
-if __name__ == "__main__":
-    check_flags("agents.oracle", Settings(), __doc__)  # Before the slow imports.
-
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.running.oracle import Oracle
 
 
 def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Oracle:
@@ -38,6 +36,9 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Ora
         seed: Not used.
         settings: Not used.
     """
+    # Imported here, so that --help does not wait for torch.
+    from agents.running.oracle import Oracle
+
     return Oracle(venv)
 
 

@@ -176,7 +176,7 @@ class QLearning:
         if not deterministic:
             gumbel = self._rng.gumbel(size=logits.shape)
             choices = (logits + gumbel).argmax(1)
-            uniform = self._rng.random(len(tokens)) < self._scheduled(self.settings.epsilon)
+            uniform = self._rng.random(len(tokens)) < self.scheduled(self.settings.epsilon)
             # Fillers are last.
             counts = (~fillers(tokens)).sum(1)
             choices[uniform] = self._rng.integers(counts[uniform])
@@ -190,8 +190,8 @@ class QLearning:
         # With few visits, the value is shrunk towards the mean of the state.
         trust = visits / (visits + self.settings.doubt)
         values = mean + trust * (self.values[entries] - mean)
-        bonus = self._scheduled(self.settings.bonus) / np.sqrt(visits + 1.0)
-        better = (values - mean + bonus) / self._scheduled(self.settings.temperature)
+        bonus = self.scheduled(self.settings.bonus) / np.sqrt(visits + 1.0)
+        better = (values - mean + bonus) / self.scheduled(self.settings.temperature)
         logits = np.where(fillers(observation["candidates"]), -np.inf, observation["logprobs"])
         return logits + better, values.astype(np.float64)
 
@@ -218,7 +218,8 @@ class QLearning:
         both = np.concatenate([context, tokens[:, None]], axis=1)
         return both[:, both.shape[1] - self.settings.context :]
 
-    def _scheduled(self, schedule: tuple[float, float]) -> float:
+    def scheduled(self, schedule: tuple[float, float]) -> float:
+        """The current value of a setting that changes from a first to a last value."""
         first, last = schedule
         share = min(self._progress / self.settings.explore, 1.0)
         return first + share * (last - first)

@@ -15,8 +15,7 @@ from agents.__main__ import agents, main
 from agents.running import command_line as cli
 
 ROOT = Path(__file__).parents[2]
-_SOON = {"expert_iteration", "grpo", "reinforce", "rloo", "sft"}  # Their settings are moving.
-NAMES = sorted(set(agents()) - _SOON)
+NAMES = sorted(agents())
 HEAVY = {"torch", "transformers", "stable_baselines3", "matplotlib"}
 
 

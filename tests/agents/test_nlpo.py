@@ -16,6 +16,7 @@ from torch import Tensor
 
 from agents import nlpo, ppo
 from agents.nlpo import NLPO, NLPOPolicy, Settings
+from agents.running import experiment
 from agents.running import run as common
 from tests.lm.checkpoints import EOS, WORDS, write_checkpoint
 from textgym.errors import SettingsError
@@ -329,7 +330,7 @@ def test_learns_to_say_good(seed: int, tmp_path: Path) -> None:
         target_update=2, eval_episodes=100, threads=1, device="cpu", out=tmp_path,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "plot", lambda *_, **__: None)
+        patch.setattr(experiment, "plot", lambda *_, **__: None)
         folder = common.run("nlpo", settings, partial(nlpo.make_agent, settings=settings))
     results = json.loads((folder / "run.json").read_text())["results"]
     assert abs(results["eval_before"]["mean"]) < 0.4

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from agents import reinforce
 from agents.reinforce import Reinforce, Settings, make_agent
+from agents.running import experiment
 from agents.running import run as common
 from tests.lm.checkpoints import write_tokenizer
 from textgym.errors import SettingsError
@@ -393,7 +394,7 @@ def test_learns_to_say_good(baseline: Any, seed: int, tmp_path: Path) -> None:
         eval_episodes=100, threads=1, device="cpu", out=tmp_path,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "plot", lambda *_, **__: None)
+        patch.setattr(experiment, "plot", lambda *_, **__: None)
         make_agent = partial(reinforce.make_agent, settings=settings)
         folder = common.run("reinforce", settings, make_agent)
     results = json.loads((folder / "run.json").read_text())["results"]

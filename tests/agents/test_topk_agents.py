@@ -366,7 +366,7 @@ def test_exploration_of_the_table_follows_its_schedule(lm: str) -> None:
     agent = q_learning.make_agent(make(lm, 2), 0, settings)
     for progress, expected in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
         agent._progress = progress
-        assert agent._now(settings.epsilon) == pytest.approx(expected)
+        assert agent.scheduled(settings.epsilon) == pytest.approx(expected)
     obs = make(lm, 1).reset()
     many = {key: np.repeat(array, 10_000, axis=0) for key, array in obs.items()}
     agent._progress = 0.0

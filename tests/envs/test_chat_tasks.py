@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import textgym
-from agents.oracle import Oracle
+from agents.running.oracle import Oracle
 from tests.envs.families import write
 from tests.envs.test_chat import CHAT, CHATML, LLAMA, Echo, rendered, tokenizer
 from textgym.envs import TextGenEnv, TextGenVectorEnv

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import textgym
-from agents.oracle import Oracle
+from agents.running.oracle import Oracle
 from tests.real.conftest import Reference
 from textgym.errors import TextGymError
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
