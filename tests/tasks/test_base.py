@@ -51,7 +51,7 @@ def test_register_and_make():
     assert Parity.id in registered_tasks()
     task = make_task(Parity.id, split="eval")
     assert (type(task), task.level, task.split) == (Parity, 1, "eval")
-    with pytest.raises(TaskError, match="choose another name"):
+    with pytest.raises(TaskError, match=Parity.id):
         register_task(Parity.id, Twin)
 
 
@@ -61,7 +61,7 @@ def test_ids_of_other_environments_are_refused(id):
     named = type("Named", (Parity,), {"id": id})
     before = gymnasium.spec(id)
     for task in (named, "textgym.tasks.good_bad.task:GoodBad"):
-        with pytest.raises(TaskError, match=rf"'{id}': Gymnasium has another .*choose another"):
+        with pytest.raises(TaskError, match=f"'{id}'"):
             textgym.register_task(id, task)
     assert id not in registered_tasks()
     assert gymnasium.spec(id) is before
@@ -80,7 +80,7 @@ def test_ids_of_tasks_can_be_registered_again():
 @pytest.mark.usefixtures("clean_registry")
 def test_register_by_address():
     register_task("TextGen/Other-v0", "textgym.tasks.good_bad.task:GoodBad")
-    with pytest.raises(TaskError, match=r"own id is 'TextGen/GoodBad-v0'"):
+    with pytest.raises(TaskError, match="'TextGen/GoodBad-v0'"):
         make_task("TextGen/Other-v0")
     register_task("TextGen/None-v0", "textgym.tasks.nowhere:Nothing")
     with pytest.raises(TaskError, match="nowhere"):
@@ -95,14 +95,14 @@ def test_other_values_are_rejected_as_tasks(wrong):
 
 
 def test_typo_gets_near_matches():
-    with pytest.raises(TaskError, match="did you mean 'TextGen/Sentiment-v0'"):
+    with pytest.raises(TaskError, match="'TextGen/Sentiment-v0'"):
         make_task("TextGen/Sentimnet-v0")
 
 
 def test_unknown_level_and_split():
-    with pytest.raises(TaskError, match="no level 7; its levels are: 1, 2, 3"):
+    with pytest.raises(TaskError, match=r"level 7.*1, 2, 3"):
         make_task("TextGen/Story-v0", level=7)
-    with pytest.raises(TaskError, match="did you mean 'eval'"):
+    with pytest.raises(TaskError, match=r"split 'evl'.*'eval'"):
         make_task("TextGen/Story-v0", split="evl")
 
 
@@ -123,7 +123,7 @@ def test_too_few_prompts_to_divide():
             return {"prompt": "1 is", "reference": " odd"}
 
     other = "train" if zlib.crc32(b"1 is") % 8 == 0 else "eval"
-    with pytest.raises(TaskError, match="disjoint_splits = False"):
+    with pytest.raises(TaskError, match="disjoint_splits"):
         One(split=other).sample(np.random.default_rng(0))
 
 

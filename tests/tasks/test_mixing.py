@@ -122,7 +122,7 @@ def test_splits_of_a_mix() -> None:
         (([["a"]], [float("nan")]), "weight nan"),
         (([["a"]], [True]), "weight True"),
         (({"a.jsonl": -1},), "weight -1"),
-        (({"a.jsonl": 1}, [1]), "leave weights out"),
+        (({"a.jsonl": 1}, [1]), "weights"),
     ],
 )
 def test_invalid_mixes(arguments: Any, message: str) -> None:
@@ -153,13 +153,13 @@ def test_options_of_reasoning_gym() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("chain_sum?min_term=2", "'min_term' is not one .*min_terms"),
-        ("chain_sum?seed=2", "'seed' is not one .*chosen here"),
+        ("chain_sum?min_term=2", "'min_term'.*min_terms"),
+        ("chain_sum?seed=2", "'seed'"),
         ("chain_sum?min_terms", "not of the form"),
-        ("chain_sum?min_terms=2&min_terms=3", "'min_terms' is given twice"),
+        ("chain_sum?min_terms=2&min_terms=3", "'min_terms'"),
         ("chain_sum?min_terms=5&max_terms=2", "cannot be made"),
         ("chain_sum?min_terms=many", "cannot be made"),
-        ("chain_sums", "did you mean 'chain_sum'"),
+        ("chain_sums", "'chain_sums'.*'chain_sum'"),
         ('composite?datasets=[{"nam": "chain_sum"}]', "cannot be made"),
         ('composite?datasets=[{"name": "none", "config": {}}]', "cannot be made"),
     ],

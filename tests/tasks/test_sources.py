@@ -84,7 +84,7 @@ def test_a_column_with_a_reserved_name_is_moved() -> None:
     ],
 )
 def test_names_of_gymnasium_masks_are_rejected(extra: dict[str, Any], name: str) -> None:
-    with pytest.raises(DataError, match=f"here has a column '{name}', the name of the mask"):
+    with pytest.raises(DataError, match=f"here has a column '{name}'"):
         as_row({"prompt": "p", **extra}, "here")
 
 
@@ -316,9 +316,9 @@ def test_splits_by_a_column(tmp_path: Path, kind: str) -> None:
 
 
 def test_missing_splits(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no 'eval' split; give its rows a column 'split'"):
+    with pytest.raises(DataError, match=r"'eval' split.*column 'split'"):
         make_source(["a"], "eval")
-    with pytest.raises(DataError, match="eval split of the list of prompts holds no prompts"):
+    with pytest.raises(DataError, match="eval split of the list of prompts"):
         make_source([row for row in MARKED if row["split"] == "train"], "eval")
 
 
@@ -342,7 +342,7 @@ def test_callable_objects() -> None:
             return "made"
 
     assert make_source(Maker()).item(0) == {"prompt": "made"}
-    with pytest.raises(DataError, match=r"raised TypeError.*takes a numpy Generator"):
+    with pytest.raises(DataError, match="raised TypeError"):
         make_source(lambda: "x").item(0)
 
 
@@ -370,12 +370,12 @@ def test_tasks_by_class_and_by_id() -> None:
     for spec in (type(task), task.id):
         assert make_source(spec, "eval", 2).item(3) == task.item(3)
         assert make_source(spec).item(3) == make_task(task.id).item(3)
-        with pytest.raises(TaskError, match="no level 9"):
+        with pytest.raises(TaskError, match="level 9"):
             make_source(spec, "train", 9)
         env = gym.make("TextGen-v0", prompts=spec, split="eval", level=2).unwrapped
         assert env.reset(options={"index": 3})[1]["prompt"] == task.item(3)["prompt"]
         assert env.settings.max_prompt_tokens == task.max_prompt_tokens
-    with pytest.raises(SettingsError, match="leave one of the two out"):
+    with pytest.raises(SettingsError, match="level=2"):
         make_source(task, "eval", 2)
 
 
@@ -385,7 +385,7 @@ def test_classes_that_cannot_be_constructed() -> None:
             super().__init__()
 
     for spec in (Task, Own):
-        with pytest.raises(TaskError, match=f"class {spec.__name__} cannot be made.*an object"):
+        with pytest.raises(TaskError, match=f"class {spec.__name__} .*level="):
             make_source(spec)
 
 
@@ -451,9 +451,9 @@ def test_eval_split_of_hub_data_sets(folder: Path) -> None:
 
 
 def test_hub_data_sets_that_cannot_be_loaded(folder: Path) -> None:
-    with pytest.raises(DataError, match="could not be loaded"):
+    with pytest.raises(DataError, match="no-such/data-set"):
         make_source("hf:no-such/data-set")
-    with pytest.raises(DataError, match="could not be loaded"):
+    with pytest.raises(DataError, match="gone"):
         make_source(f"hf:{folder}:default:gone")
     for spec in ("hf:", "hf:a:b:c:d"):
         with pytest.raises(DataError, match="not of the form"):
@@ -533,7 +533,7 @@ def test_reasoning_gym_as_an_environment(reasoning: Any) -> None:
 
 
 def test_reasoning_gym_names(reasoning: Any) -> None:
-    with pytest.raises(DataError, match="did you mean 'chain_sum'"):
+    with pytest.raises(DataError, match="'chain_sum'"):
         reasoning("reasoning_gym:chainsum")
     with pytest.raises(TextGymError):
         reasoning("reasoning_gym:")
