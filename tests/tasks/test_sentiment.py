@@ -131,23 +131,14 @@ def test_aspects_and_polarities_by_hand(text, expected):
         "It had a great coffee.",
         "It had clean room.",
         "The plot was gripping.",  # a hotel has none
-        "The staff was spotless.",
-        "The room was helpful.",
-        "the room was clean.",
-        "The room was clean",
-        "The room was clean .",
-        "The  room was clean.",
-        "The room was very spotless.",
-        "The room was not not bad.",
-        "The room clean.",
-        "Clean room.",
-        "good good good.",
-        "I the room loved.",
-        "The room was clean, the staff was kind.",
-        "Overall, the room was clean.",
+        "The staff was spotless.", "The room was helpful.", "the room was clean.",
+        "The room was clean", "The room was clean .", "The  room was clean.",
+        "The room was very spotless.", "The room was not not bad.", "The room clean.",
+        "Clean room.", "good good good.", "I the room loved.",
+        "The room was clean, the staff was kind.", "Overall, the room was clean.",
         "Overall, I would recommend it!",
     ],
-)
+)  # fmt: skip
 def test_ungrammatical_texts(text):
     reading = read(f" {text}", "hotel")
     assert reading.lost_points >= 1

@@ -650,36 +650,11 @@ def test_any_prompt_can_be_judged(prompt):
 
 
 WORDS = [
-    "the",
-    "that",
-    "who",
-    "he",
-    "thinks",
-    "knows",
-    "bought",
-    "her",
-    "a",
-    "hat",
-    "did",
-    "and",
-    ".",
-]
+    "the", "that", "who", "he", "thinks", "knows", "bought", "her", "a", "hat", "did", "and", ".",
+]  # fmt: skip
 PIECES = [
-    "给",
-    "那个",
-    "我觉得",
-    "的书",
-    "的",
-    "买",
-    "了",
-    "老师",
-    "他",
-    "。",
-    "一",
-    "把",
-    "在",
-    "没",
-]
+    "给", "那个", "我觉得", "的书", "的", "买", "了", "老师", "他", "。", "一", "把", "在", "没",
+]  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)

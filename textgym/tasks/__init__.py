@@ -1,4 +1,4 @@
-"""Tasks: prompts with a verifiable score, a budget and baselines. One file a task."""
+"""Tasks: prompts with a verifiable score, a token budget and baselines. One folder per task."""
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Reply, Task

@@ -308,7 +308,7 @@ class Task(ABC):
             if (digest % _EVAL_SHARE == 0) == wants_eval:
                 return row
         raise TaskError(
-            f"{self.id}: none of {_MAX_DRAWS} generated prompts fell into the {self.split!r} "
+            f"{self.id}: none of {_MAX_DRAWS} generated prompts belongs to the {self.split!r} "
             "split; generate more varied prompts, or set disjoint_splits = False"
         )
 
@@ -357,6 +357,6 @@ class Task(ABC):
             return list(map(self.score, completions, rows))
         except KeyError as error:
             raise TaskError(
-                f"{self.id} cannot judge a row without the column {error}: give every row one, "
-                "take the task's own rows (generate, sample, item), or pass another reward="
+                f"{self.id} cannot judge a row without the column {error}: add it to every row, "
+                "use the task's own rows (generate, sample, item), or pass another reward="
             ) from error

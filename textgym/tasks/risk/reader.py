@@ -12,34 +12,15 @@ from functools import lru_cache
 
 _COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _FORMS = {word: str(number) for number, word in enumerate(_COUNTS, 1)} | {
-    "1/4": "a quarter",
-    "one quarter": "a quarter",
-    "1/3": "a third",
-    "one third": "a third",
-    "1/2": "half",
-    "a half": "half",
-    "one half": "half",
-    "2/3": "2 thirds",
-    "twice": "2 times",
-    "isn't": "is not",
-    "aren't": "are not",
-    "does not exceed": "is not above",
-    "doesn't exceed": "is not above",
-    "do not exceed": "are not above",
-    "don't exceed": "are not above",
-    "exceeds": "is above",
-    "exceed": "are above",
-    "at most": "not above",
-    "at least": "not under",
-    "over": "above",
-    "more than": "above",
-    "greater than": "above",
-    "higher than": "above",
-    "below": "under",
-    "less than": "under",
-    "lower than": "under",
-    "fewer than": "under",
-}
+    "1/4": "a quarter", "one quarter": "a quarter", "1/3": "a third", "one third": "a third",
+    "1/2": "half", "a half": "half", "one half": "half", "2/3": "2 thirds", "twice": "2 times",
+    "isn't": "is not", "aren't": "are not", "does not exceed": "is not above",
+    "doesn't exceed": "is not above", "do not exceed": "are not above",
+    "don't exceed": "are not above", "exceeds": "is above", "exceed": "are above",
+    "at most": "not above", "at least": "not under", "over": "above", "more than": "above",
+    "greater than": "above", "higher than": "above", "below": "under", "less than": "under",
+    "lower than": "under", "fewer than": "under",
+}  # fmt: skip
 _FORM = re.compile(
     rf"\b(?:{'|'.join(sorted(map(re.escape, _FORMS), key=len, reverse=True))})\b"
     r"|(?<=\d),(?=\d{3}\b)"

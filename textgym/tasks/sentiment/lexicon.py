@@ -119,16 +119,9 @@ MOOD = {"happy": PLAIN, "cheerful": PLAIN, "angry": -PLAIN, "unhappy": -PLAIN, "
 VERDICT = {"recommend": PLAIN, "worth": PLAIN, "back": PLAIN, "again": PLAIN}
 
 DEGREES = {
-    "very": 1.4,
-    "really": 1.4,
-    "truly": 1.4,
-    "even": 1.4,
-    "gladly": 1.4,
-    "well": 1.4,
-    "quite": 0.8,
-    "rather": 0.8,
-    "bit": 0.4,
-}
+    "very": 1.4, "really": 1.4, "truly": 1.4, "even": 1.4, "gladly": 1.4, "well": 1.4, "quite": 0.8,
+    "rather": 0.8, "bit": 0.4,
+}  # fmt: skip
 """Factors on the next value, which is clipped to [-1, 1]."""
 
 WEAK_NEGATORS = ("not",)

@@ -9,14 +9,9 @@ from textgym.tasks.words import BOXES, GIVE, GO, MEN, PLACES, TAKE, THINGS, WOME
 
 DROP = ("dropped",)
 HAPPY = {
-    "smile": "smiled",
-    "laugh": "laughed",
-    "sing": "sang",
-    "dance": "danced",
-    "clap": "clapped",
-    "cheer": "cheered",
-    "grin": "grinned",
-}
+    "smile": "smiled", "laugh": "laughed", "sing": "sang", "dance": "danced", "clap": "clapped",
+    "cheer": "cheered", "grin": "grinned",
+}  # fmt: skip
 SAD = {"sigh": "sighed", "cry": "cried", "frown": "frowned", "sob": "sobbed", "weep": "wept"}
 FEELINGS = HAPPY | SAD
 """Expressions of a feeling: base form (in the prompt) and past tense (in the story)."""
