@@ -133,7 +133,7 @@ def test_pickling(spec: Any) -> None:
     env.step(1)
     twin = pickle.loads(pickle.dumps(env))
     for action in (1, 0, 1):
-        if env.unwrapped._over:
+        if env.unwrapped.get_state()["over"]:
             assert_same(env.reset(), twin.reset())
         assert_same(env.step(action), twin.step(action))
     assert_same(env.reset(), twin.reset())

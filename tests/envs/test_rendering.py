@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.envs.rendering import _layout, frame
+from textgym.envs.rendering import frame, layout
 
 
 def test_ansi_is_the_text(words_env: Any) -> None:
@@ -82,11 +82,11 @@ def test_render_without_a_mode_warns(words_env: Any, words_batch: Any) -> None:
     response=st.text("cd \n\t\x0b日", max_size=150),
 )
 def test_layout_draws_every_character_once(prompt: str, response: str) -> None:
-    cells = [cell for line in _layout(prompt, response) for cell in line]
+    cells = [cell for line in layout(prompt, response) for cell in line]
     visible = [cell for cell in cells if not cell[0].isspace()]
     text = [(char, False) for char in prompt] + [(char, True) for char in response]
     assert visible == [cell for cell in text if not cell[0].isspace()]
-    assert max((len(line) for line in _layout(prompt, response)), default=0) <= 64
+    assert max((len(line) for line in layout(prompt, response)), default=0) <= 64
 
 
 @pytest.mark.parametrize(

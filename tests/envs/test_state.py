@@ -95,12 +95,13 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 def play(env: Any, seed: int, steps: int) -> list[Any]:
     """What an environment returns to random actions that depend on the seed alone."""
     rng = np.random.default_rng(seed)
-    told = []
+    results = []
     for _ in range(steps):
-        if env.autoreset_mode is AutoresetMode.DISABLED and env._over.any():
-            told.append(env.reset(options={"reset_mask": env._over.copy()}))
-        told.append(env.step(rng.integers(0, env.single_action_space.n, env.num_envs)))
-    return told
+        over = env.get_state()["over"]
+        if env.autoreset_mode is AutoresetMode.DISABLED and over.any():
+            results.append(env.reset(options={"reset_mask": over}))
+        results.append(env.step(rng.integers(0, env.single_action_space.n, env.num_envs)))
+    return results
 
 
 # ---------------------------------------------------------------------- the batch
@@ -184,8 +185,9 @@ def test_any_schedule_of_calls(data: st.DataObject) -> None:
             return envs.reset(options={"prompt": "cat ran"})
         if type(what[0]) is bool:
             return envs.reset(options={"reset_mask": np.array(what)})
-        if mode is AutoresetMode.DISABLED and envs._over.any():
-            return envs.reset(options={"reset_mask": envs._over.copy()})
+        over = envs.get_state()["over"]
+        if mode is AutoresetMode.DISABLED and over.any():
+            return envs.reset(options={"reset_mask": over})
         return envs.step(np.array(what))
 
     env.reset(seed=data.draw(st.integers(0, 2**70)))
@@ -214,9 +216,9 @@ def test_half_a_stop_string_is_remembered() -> None:
     envs[0].reset(seed=0)
     envs[0].step(np.array([first, second]))
     envs[1].set_state(through_json(envs[0].get_state()))
-    told = [env.step(np.array([second, second])) for env in envs]
-    assert told[1][2].tolist() == [True, False]
-    assert_same(told[0], told[1])
+    results = [env.step(np.array([second, second])) for env in envs]
+    assert results[1][2].tolist() == [True, False]
+    assert_same(results[0], results[1])
 
 
 def test_restoring_twice_replays() -> None:
@@ -241,7 +243,7 @@ def test_single(kind: str) -> None:
     other.set_state(through_json(env.get_state()))
     assert other.np_random_seed == 2
     for action in np.random.default_rng(0).integers(0, 4, 40).tolist():
-        if env._over:
+        if env.get_state()["over"]:
             assert_same(env.reset(), other.reset())
         assert_same(env.step(action), other.step(action))
     assert env.np_random.random() == other.np_random.random()

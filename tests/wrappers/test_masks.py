@@ -126,7 +126,7 @@ def test_batches_are_single_environments_side_by_side(mode):
     for _ in range(60):
         masks = envs.action_masks()
         for row, env in enumerate(singles.envs):
-            if not envs._over[row]:
+            if not envs.get_state()["over"][row]:
                 assert np.array_equal(masks[row], env.action_masks())
         actions = np.array([rng.choice(np.flatnonzero(mask)) for mask in masks])
         found, expected = envs.step(actions), singles.step(actions)

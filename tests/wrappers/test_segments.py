@@ -28,15 +28,15 @@ SMALL = {"k": 3, "segment": 4}
 
 
 @torch.no_grad()
-def check_proposals(lm, seen, text, room):
+def check_proposals(lm, obs, text, room):
     """Log-probabilities, hidden states and lengths against the uncached model."""
-    k, m = seen["candidates"].shape
+    k, m = obs["candidates"].shape
     written = text[text >= 0]
     prefix = torch.from_numpy(written.astype(np.int64))[None]
-    np.testing.assert_allclose(seen["hidden"], lm.hidden(prefix)[0, -1], atol=2e-4)
-    assert (np.diff(seen["logprobs"]) <= 0).all()
+    np.testing.assert_allclose(obs["hidden"], lm.hidden(prefix)[0, -1], atol=2e-4)
+    assert (np.diff(obs["logprobs"]) <= 0).all()
     for choice in range(k):
-        tokens = seen["candidates"][choice]
+        tokens = obs["candidates"][choice]
         length = int((tokens >= 0).sum())
         assert (tokens[:length] >= 0).all()  # Nothing stands after the end.
         stopped = length and tokens[length - 1] == EOS
@@ -47,28 +47,28 @@ def check_proposals(lm, seen, text, room):
         log_probs = torch.log_softmax(lm.logits(hidden), -1)
         at = np.arange(len(written) - 1, len(written) + length - 1)
         total = log_probs[at, tokens[:length]].sum()
-        np.testing.assert_allclose(seen["logprobs"][choice], total, atol=1e-3)
-        np.testing.assert_allclose(seen["outcomes"][choice], hidden[-1], atol=2e-4)
+        np.testing.assert_allclose(obs["logprobs"][choice], total, atol=1e-3)
+        np.testing.assert_allclose(obs["outcomes"][choice], hidden[-1], atol=2e-4)
 
 
 def test_proposals_are_those_of_the_uncached_model(make_vec, lm):
     model = LanguageModel.load(lm, device="cpu")
     envs = SegmentActions(make_vec(3, "SameStep"), lm=lm, **SMALL)
-    seen, _ = envs.reset(seed=0)
+    obs, _ = envs.reset(seed=0)
     rng = np.random.default_rng(0)
-    starts = (envs.unwrapped._batch.tokens >= 0).sum(1)
+    starts = (envs.unwrapped.get_state()["tokens"] >= 0).sum(1)
     for _ in range(12):
-        texts = envs.unwrapped._batch.tokens
+        texts = envs.unwrapped.get_state()["tokens"]
         for row in range(3):
             room = starts[row] + 6 - (texts[row] >= 0).sum()
-            check_proposals(model, {k: v[row] for k, v in seen.items()}, texts[row], room)
-        seen, _, terminated, _, infos = envs.step(rng.integers(3, size=3))
+            check_proposals(model, {k: v[row] for k, v in obs.items()}, texts[row], room)
+        obs, _, terminated, _, infos = envs.step(rng.integers(3, size=3))
         for row in np.flatnonzero(terminated):
             final = infos["final_obs"][row]
             assert (final["candidates"] == -1).all()
             assert not final["logprobs"].any()
             np.testing.assert_allclose(final["outcomes"], [final["hidden"]] * 3, atol=1e-4)
-        starts[terminated] = (envs.unwrapped._batch.tokens >= 0).sum(1)[terminated]
+        starts[terminated] = (envs.unwrapped.get_state()["tokens"] >= 0).sum(1)[terminated]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -80,8 +80,8 @@ def test_continuations_follow_the_models_distribution(lm, make, temperature):
     text = np.full((1, 10), -1, np.int32)
     text[0, 0] = 3
     uniform = np.random.default_rng(0).random((1, draws, 2))
-    seen = sample_continuations(frozen, text, np.array([9]), uniform, temperature, None)
-    pairs = seen["candidates"][0]
+    obs = sample_continuations(frozen, text, np.array([9]), uniform, temperature, None)
+    pairs = obs["candidates"][0]
     with torch.no_grad():
         first = torch.softmax(
             frozen.lm.logits(frozen.lm.hidden(torch.tensor([[3]]))[:, -1]) / temperature, -1
@@ -125,8 +125,8 @@ def test_masked_tokens_are_never_proposed(make, make_vec, lm, mask):
             assert not ((tokens[..., 1:] == tokens[..., :-1]) & (tokens[..., 1:] >= 0)).any()
         ours, theirs = batch.step(np.ones(3, int)), loop.step(np.ones(3, int))
     assert lengths > 150
-    seen, _ = single.reset(seed=0)
-    assert np.isin(seen["candidates"], [*allowed, -1]).all()
+    obs, _ = single.reset(seed=0)
+    assert np.isin(obs["candidates"], [*allowed, -1]).all()
 
 
 def test_masked_continuations_follow_the_distribution_among_the_others(make, lm):
@@ -136,13 +136,13 @@ def test_masked_continuations_follow_the_distribution_among_the_others(make, lm)
     text = np.full((1, 10), -1, np.int32)
     text[0, 0] = 3
     uniform = np.random.default_rng(0).random((1, draws, 1))
-    seen = sample_continuations(frozen, text, np.array([9]), uniform, 0.7, None, masks_after(env))
+    obs = sample_continuations(frozen, text, np.array([9]), uniform, 0.7, None, masks_after(env))
     with torch.no_grad():
         logits = frozen.lm.logits(frozen.lm.hidden(torch.tensor([[3]]))[:, -1])[0] / 0.7
     weights = torch.exp(logits - logits.max()).double().numpy()
     weights[[0, 1, 7, 20, 3]] = 0
     expected = draws * weights / weights.sum()
-    counts = np.bincount(seen["candidates"][0, :, 0], minlength=23)
+    counts = np.bincount(obs["candidates"][0, :, 0], minlength=23)
     assert np.all(np.abs(counts - expected) <= 5 * np.sqrt(expected))
 
 
@@ -245,21 +245,21 @@ def test_a_segment_is_its_tokens_one_by_one(make, lm):
     env, bare = SegmentActions(make(**shaped), lm=lm, k=2, segment=3), make(**shaped)
     rng = np.random.default_rng(0)
     for episode in range(6):
-        seen, _ = env.reset(seed=episode)
+        obs, _ = env.reset(seed=episode)
         bare.reset(seed=episode)
         over = False
         while not over:
             choice = int(rng.integers(2))
-            tokens = [token for token in seen["candidates"][choice].tolist() if token >= 0]
-            seen, reward, terminated, truncated, info = env.step(choice)
+            tokens = [token for token in obs["candidates"][choice].tolist() if token >= 0]
+            obs, reward, terminated, truncated, info = env.step(choice)
             total = 0.0
             for token in tokens:
-                text, part, *flags, told = bare.step(token)
+                text, part, *flags, bare_info = bare.step(token)
                 total += part
             assert reward == pytest.approx(total)
             assert [terminated, truncated] == flags
-            assert info == told
-            assert np.array_equal(env.unwrapped._batch.tokens[0], text)
+            assert info == bare_info
+            assert np.array_equal(env.unwrapped.get_state()["tokens"][0], text)
             over = terminated
 
 
@@ -271,9 +271,9 @@ def test_a_stop_string_ends_the_segment_early(make_vec, lm):
     for _ in range(20):
         _, _, terminated, _, infos = envs.step(np.zeros(4, int))
         for row in np.flatnonzero(terminated):
-            told = infos["final_info"]
-            stopped += told["finish_reason"][row] == "stop"
-            assert "w1 " not in told["response"][row]
+            bare_info = infos["final_info"]
+            stopped += bare_info["finish_reason"][row] == "stop"
+            assert "w1 " not in bare_info["response"][row]
     assert stopped > 3
 
 

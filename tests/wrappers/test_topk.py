@@ -36,23 +36,23 @@ class Truth:
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     @torch.no_grad()
-    def check(self, seen, text, k=K):
+    def check(self, obs, text, k=K):
         ids = torch.from_numpy(text[text >= 0].astype(np.int64))[None]
         output = self.model(ids, output_hidden_states=True)
         log_probs = torch.log_softmax(output.logits[0, -1, : len(WORDS)], -1).numpy()
         order = np.lexsort((np.arange(len(WORDS)), -log_probs))[:k]
-        assert {key: (a.dtype, a.shape) for key, a in seen.items()} == {
+        assert {key: (a.dtype, a.shape) for key, a in obs.items()} == {
             "hidden": (np.float32, (32,)),
             "candidates": (np.int32, (k,)),
             "logprobs": (np.float32, (k,)),
         }
-        np.testing.assert_allclose(seen["hidden"], output.hidden_states[-1][0, -1], atol=2e-4)
-        np.testing.assert_allclose(seen["logprobs"], log_probs[order], atol=2e-4)
-        np.testing.assert_allclose(log_probs[seen["candidates"]], log_probs[order], atol=2e-4)
+        np.testing.assert_allclose(obs["hidden"], output.hidden_states[-1][0, -1], atol=2e-4)
+        np.testing.assert_allclose(obs["logprobs"], log_probs[order], atol=2e-4)
+        np.testing.assert_allclose(log_probs[obs["candidates"]], log_probs[order], atol=2e-4)
         # Near ties may change places; nothing else may.
         gaps = np.abs(np.diff(np.sort(log_probs)[::-1]))
         clear = (np.append(np.inf, gaps)[:k] > 2e-4) & (np.append(gaps, np.inf)[:k] > 2e-4)
-        assert np.array_equal(seen["candidates"][clear], order[clear])
+        assert np.array_equal(obs["candidates"][clear], order[clear])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -60,16 +60,16 @@ def test_every_observation_is_that_of_the_uncached_model(mode, make_vec, lm):
     """Beside it runs the bare environment, which gets the tokens that were chosen."""
     truth, rng = Truth(lm), np.random.default_rng(1)
     envs, bare = TopKActions(make_vec(4, mode), lm=lm, k=K), make_vec(4, mode)
-    seen, infos = envs.reset(seed=3)
+    obs, infos = envs.reset(seed=3)
     texts, told = bare.reset(seed=3)
     same(infos, told)
     ends = 0
     for _ in range(40):
         for row in range(4):
-            truth.check({key: array[row] for key, array in seen.items()}, texts[row])
+            truth.check({key: array[row] for key, array in obs.items()}, texts[row])
         choices = rng.integers(K, size=4)
-        tokens = seen["candidates"][np.arange(4), choices]
-        seen, *ours, infos = envs.step(choices)
+        tokens = obs["candidates"][np.arange(4), choices]
+        obs, *ours, infos = envs.step(choices)
         texts, *theirs, told = bare.step(tokens)
         same(ours, theirs)
         finals, plain = infos.pop("final_obs", None), told.pop("final_obs", None)
@@ -83,7 +83,7 @@ def test_every_observation_is_that_of_the_uncached_model(mode, make_vec, lm):
             assert [final is not None for final in finals] == over.tolist()
         if mode is AutoresetMode.DISABLED and over.any():
             options = {"reset_mask": over}
-            (seen, _), (texts, _) = envs.reset(options=options), bare.reset(options=options)
+            (obs, _), (texts, _) = envs.reset(options=options), bare.reset(options=options)
     assert ends > 15
 
 
@@ -130,9 +130,9 @@ def test_ties_go_to_the_lower_id(rows):
 
 def test_padding_of_the_vocabulary_is_never_proposed(make, padded_lm):
     env = TopKActions(make(), lm=padded_lm, k=len(WORDS))
-    seen, _ = env.reset(seed=0)
-    assert sorted(seen["candidates"]) == list(range(len(WORDS)))
-    assert np.exp(seen["logprobs"]).sum() == pytest.approx(1.0, abs=1e-5)
+    obs, _ = env.reset(seed=0)
+    assert sorted(obs["candidates"]) == list(range(len(WORDS)))
+    assert np.exp(obs["logprobs"]).sum() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -141,28 +141,28 @@ def test_masked_tokens_are_never_proposed(mode, make_vec, lm):
     allowed = [2, 5, 11, EOS]
     masked = ActionMasks(make_vec(4, mode), allowed=allowed)
     envs, plain = TopKActions(masked, lm=lm, k=K), TopKActions(make_vec(4, mode), lm=lm, k=23)
-    (seen, _), (every, _) = envs.reset(seed=0), plain.reset(seed=0)
+    (obs, _), (every, _) = envs.reset(seed=0), plain.reset(seed=0)
     over = np.zeros(4, bool)
     rng = np.random.default_rng(0)
     for _ in range(25):
         for row in np.flatnonzero(~over):
             kept = np.isin(every["candidates"][row], allowed)
             expected = every["candidates"][row][kept]
-            assert seen["candidates"][row].tolist() == [*expected, expected[0], expected[0]]
+            assert obs["candidates"][row].tolist() == [*expected, expected[0], expected[0]]
             known = every["logprobs"][row][kept]
             np.testing.assert_allclose(
-                seen["logprobs"][row], [*known, known[-1] - 20, known[-1] - 20], atol=1e-4
+                obs["logprobs"][row], [*known, known[-1] - 20, known[-1] - 20], atol=1e-4
             )
             assert envs.action_masks()[row].tolist() == [True] * 4 + [False] * 2
         choices = rng.integers(K, size=4)
-        tokens = seen["candidates"][np.arange(4), choices]
+        tokens = obs["candidates"][np.arange(4), choices]
         places = (every["candidates"] == tokens[:, None]).argmax(1)
-        seen, _, terminated, _, _ = envs.step(choices)
+        obs, _, terminated, _, _ = envs.step(choices)
         every = plain.step(places)[0]
         over = terminated & (mode is not AutoresetMode.SAME_STEP)
         if mode is AutoresetMode.DISABLED and over.any():
             options = {"reset_mask": over.copy()}
-            (seen, _), (every, _) = envs.reset(options=options), plain.reset(options=options)
+            (obs, _), (every, _) = envs.reset(options=options), plain.reset(options=options)
             over[:] = False
 
 
@@ -230,12 +230,13 @@ def test_observations_are_fresh_arrays(make, make_vec, lm):
 def test_whatever_a_caller_does_to_an_observation(make_vec, lm):
     """The proposals stay what they were."""
     envs, bare = TopKActions(make_vec(2), lm=lm, k=3), make_vec(2)
-    seen, _ = envs.reset(seed=2)
+    obs, _ = envs.reset(seed=2)
     bare.reset(seed=2)
-    tokens = seen["candidates"][:, 1].copy()
-    seen["candidates"][:] = EOS
+    tokens = obs["candidates"][:, 1].copy()
+    obs["candidates"][:] = EOS
     same(envs.step(np.array([1, 1]))[1:], bare.step(tokens)[1:])
-    assert np.array_equal(envs.unwrapped._batch.tokens, bare.unwrapped._batch.tokens)
+    tokens, expected = (each.unwrapped.get_state()["tokens"] for each in (envs, bare))
+    assert np.array_equal(tokens, expected)
 
 
 def test_equal_seeds_give_equal_numbers_to_the_last_bit(make_vec, lm):

@@ -75,7 +75,7 @@ def _image(prompt: str, response: str) -> NDArray[np.uint8]:
     size = (_COLUMNS * cell_width + 16, _LINES * cell_height + 16)
     image = require("PIL.Image", "render").new("RGB", size, _BACKGROUND)
     canvas = draw.Draw(image)
-    for row, cells in enumerate(_layout(prompt, response)[-_LINES:]):
+    for row, cells in enumerate(layout(prompt, response)[-_LINES:]):
         for column, (character, written) in enumerate(cells):
             color = _RESPONSE_COLOR if written else _PROMPT_COLOR
             spot = (8 + column * cell_width, 8 + row * cell_height)
@@ -83,7 +83,7 @@ def _image(prompt: str, response: str) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8).copy()
 
 
-def _layout(prompt: str, response: str) -> list[list[tuple[str, bool]]]:
+def layout(prompt: str, response: str) -> list[list[tuple[str, bool]]]:
     """Lines of (character, whether the policy wrote it), wrapped at whitespace."""
     lines: list[list[tuple[str, bool]]] = []
     position = 0
