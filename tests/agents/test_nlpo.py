@@ -314,7 +314,7 @@ def test_losses_in_pieces(lm: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"min_tokens": 0}, "min_tokens is 0"),
         ({"target_update": 0}, "target_update is 0"),
         ({"min_tokens": 24}, "there are 23 tokens"),
-        ({"sampling": {"top_p": 0.0}}, "top_p is 0"),
+        ({"sampling": {"top_p": 0.0}}, "top_p=0"),
     ],
     ids=str,
 )

@@ -159,9 +159,9 @@ def test_hooks_on_all_modules_are_called(load):
     assert {"GPT2Block", "GPT2Attention", "GPT2MLP", "Conv1D"} <= seen
 
 
-def test_turned_weights_are_those_of_the_model(lm, monkeypatch):
+def test_transposed_weights_are_those_of_the_model(lm, monkeypatch):
     """After some steps the matrices are copied in another layout; the copies follow the weights."""
-    monkeypatch.setattr(direct, "_STEPS_BEFORE_TURNING", 2)
+    monkeypatch.setattr(direct, "_STEPS_BEFORE_TRANSPOSING", 2)
     decoder = MemoDecoder(lm, WIDTH)
     texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=torch.manual_seed(1))
     for change in (0.0, 0.1, 0.2):

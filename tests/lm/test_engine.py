@@ -121,11 +121,11 @@ def test_precision_is_automatic(load):
     lm = load("gpt2")
     prepare_training(lm)
     assert lm.compute_dtype == torch.float32
-    with pytest.raises(SettingsError, match="'float33' is no dtype"):
+    with pytest.raises(SettingsError, match="dtype='float33'"):
         prepare_training(lm, dtype="float33")
-    with pytest.raises(SettingsError, match="'int8' is no dtype"):
+    with pytest.raises(SettingsError, match="dtype='int8'"):
         prepare_training(lm, dtype="int8")
-    with pytest.raises(SettingsError, match="float16 without loss scaling"):
+    with pytest.raises(SettingsError, match="dtype='float16'"):
         prepare_training(lm, dtype="float16")
 
 
@@ -185,11 +185,11 @@ def test_wrong_settings_of_an_adapter(load):
     with pytest.raises(SettingsError, match=r"no setting 'rank'.*peft.LoraConfig"):
         prepare_training(load("gpt2"), lora={"rank": 2})
     for settings, said in (
-        ({"bias": "all"}, "bias='all' trains weights"),
-        ({"modules_to_save": ["ln_f"]}, "modules_to_save trains weights"),
-        ({"trainable_token_indices": [1]}, "trainable_token_indices trains weights"),
-        ({"init_lora_weights": "pissa"}, "'pissa' rewrites the weights"),
-        ({"lora_dropout": 0.1}, "no effect"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"modules_to_save": ["ln_f"]}, "modules_to_save"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
+        ({"lora_dropout": 0.1}, "lora_dropout"),
     ):
         lm = load("gpt2")
         with pytest.raises(SettingsError, match=said):
@@ -211,5 +211,5 @@ def test_checkpointing_of_an_encoder_decoder(load):
     prepare_training(lm, gradient_checkpointing=True)
     for one, other in zip(gradients_of(lm), expected, strict=True):
         torch.testing.assert_close(one, other)
-    with pytest.raises(ModelError, match="not compiled"):
+    with pytest.raises(ModelError, match="compile="):
         prepare_training(load("t5"), compile=True)

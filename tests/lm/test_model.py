@@ -102,13 +102,13 @@ def test_pickled_weights_are_refused(tmp_path):
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     write_tokenizer(tmp_path)
-    with pytest.raises(ModelError, match=r"no \*\.safetensors.*can run code"):
+    with pytest.raises(ModelError, match=r"no \*\.safetensors"):
         LanguageModel.load(str(tmp_path))
 
 
 def test_missing_tokenizer(tmp_path):
     GPT2LMHeadModel(config_of("gpt2")).save_pretrained(tmp_path)
-    with pytest.raises(TokenizerError, match="holds no tokenizer"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
         LanguageModel.load(str(tmp_path))
 
 
@@ -139,19 +139,19 @@ def test_logits_that_are_more_than_a_head_are_refused():
             output.logits = output.logits + torch.arange(len(WORDS)) / 10
             return output
 
-    with pytest.raises(ModelError, match=r"Biased.*more than a head"):
+    with pytest.raises(ModelError, match="Biased"):
         LanguageModel(Biased(config_of("gpt2")), load_tokenizer(WORDS), "biased")
 
 
 def test_fit_to_an_environment(load):
     lm = load("gpt2")
     lm.check_fits(CONTEXT, len(WORDS), load_tokenizer(WORDS).content_hash())
-    with pytest.raises(ModelError, match=r"at most 32 tokens.*33"):
+    with pytest.raises(ModelError, match=r"32 tokens.*33"):
         lm.check_fits(CONTEXT + 1, len(WORDS))
     with pytest.raises(ModelError, match=r"24 actions.*23 tokens"):
         lm.check_fits(CONTEXT, len(WORDS) + 1)
     other = load_tokenizer([*reversed(WORDS[:-1]), "<eos>"])
-    with pytest.raises(ModelError, match="vocabularies differ"):
+    with pytest.raises(ModelError, match="tokenizer="):
         lm.check_fits(CONTEXT, len(WORDS), other.content_hash())
     # The same words, but another one ends a text: the message has to say so.
     backend = tokenizers.Tokenizer(
@@ -159,7 +159,7 @@ def test_fit_to_an_environment(load):
     )
     ends = load_tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="w1"))
     assert (ends.vocab_size, ends.eos_id) == (len(WORDS), WORDS.index("w1"))
-    with pytest.raises(ModelError, match=r"end-of-sequence tokens.*'<eos>'.*eos_token"):
+    with pytest.raises(ModelError, match=r"'<eos>'.*eos_token"):
         lm.check_fits(CONTEXT, len(WORDS), ends.content_hash())
 
 

@@ -35,7 +35,7 @@ def seeing(lm, seed=0, scale=1.0):
     torch.manual_seed(seed)
     encoder = PictureEncoder(SHAPE, lm.hidden_size, positions=3, grid=2)
     torch.nn.init.normal_(encoder.embed.weight, std=scale)
-    lm.look_through(encoder)
+    lm.attach_pictures(encoder)
     return lm
 
 
@@ -147,16 +147,16 @@ def test_an_encoder_is_kept_beside_the_checkpoint(load, tmp_path):
         torch.testing.assert_close(last_hidden(again, tokens, images), expected)
     other = LanguageModel.load(str(tmp_path), device="cpu")
     with pytest.raises(ModelError, match="another picture encoder"):
-        other.look_through(PictureEncoder(SHAPE, other.hidden_size, grid=3))
+        other.attach_pictures(PictureEncoder(SHAPE, other.hidden_size, grid=3))
 
 
 @pytest.mark.parametrize("kind", ["t5", "lstm", "mamba"])
 def test_architectures_without_prefixes_say_so(load, kind):
     lm = load(kind)
     with pytest.raises(ModelError, match="cannot read a picture"):
-        lm.look_through(PictureEncoder(SHAPE, lm.hidden_size))
+        lm.attach_pictures(PictureEncoder(SHAPE, lm.hidden_size))
 
 
 def test_pictures_smaller_than_the_grid_are_refused():
-    with pytest.raises(ModelError, match="too small for a grid of 4"):
+    with pytest.raises(ModelError, match="grid=4"):
         PictureEncoder((3, 12, 16), 8, grid=4)

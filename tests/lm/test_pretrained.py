@@ -71,7 +71,7 @@ def test_reshaped_weights_are_named(kind: str, copy: Callable[[str], Path]) -> N
         weights[name] = weights[name][:-1].clone()
 
     change(folder, cut)
-    with pytest.raises(ModelError, match=rf"does not fit its config\.json: '{name}' has the shape"):
+    with pytest.raises(ModelError, match=rf"config\.json: '{name}' has shape"):
         LanguageModel.load(str(folder))
 
 
@@ -81,7 +81,7 @@ def test_a_config_of_another_size_is_refused(copy: Callable[[str], Path]) -> Non
     for changed, words in (
         ({"num_hidden_layers": 1}, r"more layers than its config\.json.*'model\.layers\.1\."),
         ({"num_hidden_layers": 3}, r"lacks 'model\.layers\.2\..*and \d+ more"),
-        ({"intermediate_size": 40}, r"mlp\.\w+\.weight' has the shape"),
+        ({"intermediate_size": 40}, r"mlp\.\w+\.weight' has shape"),
     ):
         (folder / "config.json").write_text(json.dumps({**config, **changed}))
         with pytest.raises(ModelError, match=words):
@@ -102,7 +102,7 @@ def test_a_head_that_a_task_does_not_need(copy: Callable[[str], Path], tmp_path:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SemanticSimilarity(str(folder))(["a"], ["w1"], reference=["w2"])
-    with pytest.raises(RewardError, match=r"lacks 'score\.weight', which would be"):
+    with pytest.raises(RewardError, match=r"lacks 'score\.weight'"):
         RewardModel(str(folder))(["w1"], ["w2"])
 
 
@@ -128,7 +128,7 @@ def test_a_classifier_becomes_a_reward_model(labels: int, tmp_path: Path) -> Non
     tokens = torch.tensor([[1, 2, 3]])
     assert torch.equal(again(tokens).logits, model(tokens).logits)
     change(tmp_path, lambda weights: weights.update({"score.weight": torch.zeros(3, 32)}))
-    with pytest.raises(ModelError, match=r"'score\.weight' has the shape \[3, 32\]"):
+    with pytest.raises(ModelError, match=r"'score\.weight' has shape \[3, 32\]"):
         PreferenceModel.load(str(tmp_path), "cpu")
 
 
@@ -160,7 +160,7 @@ def test_only_plain_names_of_safetensors_files_in_an_index(copy: Callable[[str],
     ):  # fmt: skip
         weights = {**index["weight_map"], first: bad}
         (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({**index, "weight_map": weights}))
-        with pytest.raises(ModelError, match=r"only \*\.safetensors files in the model's own"):
+        with pytest.raises(ModelError, match=r"\*\.safetensors"):
             LanguageModel.load(str(folder))
     weights = {**index["weight_map"], first: "gone.safetensors"}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({**index, "weight_map": weights}))

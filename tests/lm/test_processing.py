@@ -226,22 +226,22 @@ def test_tokens_are_named_as_the_vocabulary_or_the_text_has_them():
 
 
 REFUSED = [
-    ({"temperature": 0}, r"temperature is 0.*deterministic=True"),
-    ({"temperature": float("nan")}, "temperature is nan"),
-    ({"temperature": True}, "temperature is True"),
-    ({"top_k": 0}, r"top_k is 0.*None to keep all"),
-    ({"top_k": 2.5}, r"top_k is 2\.5"),
-    ({"top_p": 0.0}, r"top_p is 0\.0"),
-    ({"top_p": 1.1}, r"top_p is 1\.1"),
-    ({"repetition_penalty": -1}, "repetition_penalty is -1"),
-    ({"banned_tokens": "w1"}, r"banned_tokens is 'w1'.*\['w1'\]"),
+    ({"temperature": 0}, r"temperature=0.*deterministic=True"),
+    ({"temperature": float("nan")}, "temperature=nan"),
+    ({"temperature": True}, "temperature=True"),
+    ({"top_k": 0}, r"top_k=0"),
+    ({"top_k": 2.5}, r"top_k=2\.5"),
+    ({"top_p": 0.0}, r"top_p=0\.0"),
+    ({"top_p": 1.1}, r"top_p=1\.1"),
+    ({"repetition_penalty": -1}, "repetition_penalty=-1"),
+    ({"banned_tokens": "w1"}, r"banned_tokens='w1'.*\['w1'\]"),
     ({"banned_tokens": [1.5]}, r"banned_tokens has 1\.5"),
     ({"temprature": 1.0}, r"no setting 'temprature'; did you mean 'temperature'"),
-    ({"banned_tokens": ["w12x"]}, r"'w12x', which is no token.*did you mean 'w12'"),
+    ({"banned_tokens": ["w12x"]}, r"'w12x'.*did you mean 'w12'"),
     ({"banned_tokens": [300]}, "id 300.*0 to 299"),
-    ({"banned_tokens": list(range(300))}, "at least one must stay"),
-    ({"required_tokens": ["<eos>"]}, "eos itself"),
-    ({"required_tokens": ["w1"], "banned_tokens": [1, 2]}, r"\['w1'\] are both"),
+    ({"banned_tokens": list(range(300))}, "banned_tokens has all 300"),
+    ({"required_tokens": ["<eos>"]}, "required_tokens has eos"),
+    ({"required_tokens": ["w1"], "banned_tokens": [1, 2]}, r"\['w1'\]"),
 ]
 
 

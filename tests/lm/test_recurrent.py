@@ -26,6 +26,7 @@ from tests.lm.test_decoding import (
 from textgym.errors import ModelError
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
 from textgym.lm.decoding.recurrent import StateSlots
+from textgym.lm.decoding.slots import make_slots
 from textgym.tokenization import load_tokenizer
 
 KINDS = ["mamba", "mamba2", "lstm"]
@@ -71,7 +72,7 @@ def test_states_are_those_of_transformers(lm):
             torch.testing.assert_close(
                 found[row], step.last_hidden_state[0, 0], atol=1e-5, rtol=1e-4
             )
-    assert isinstance(next(iter(decoder._memos.values())).slots, StateSlots)
+    assert isinstance(make_slots(lm, 2, 6), StateSlots)
 
 
 def test_only_what_is_missing_is_run(lm):
@@ -108,7 +109,7 @@ def test_what_is_forgotten_begins_at_zero(lm):
 def test_a_state_that_is_rewound_would_be_seen(load, monkeypatch):
     """The tests above could not pass with slots that go on from the wrong state."""
     decoder = MemoDecoder(load("mamba"), WIDTH)
-    monkeypatch.setattr(StateSlots, "continues", lambda self, known, held: held > 0)
+    monkeypatch.setattr(StateSlots, "can_extend", lambda self, known, lengths: lengths > 0)
     assert_agrees(decoder, texts_of(6, 7))
     with pytest.raises(AssertionError):
         assert_agrees(decoder, texts_of(5, 6))
@@ -123,7 +124,7 @@ def test_states_that_are_not_kept_are_found_out(load, monkeypatch):
             layer.recurrent_states[0].zero_()
 
     monkeypatch.setattr(StateSlots, "_store", forgetful)
-    with pytest.raises(ModelError, match=r"MambaForCausalLM.*not those without"):
+    with pytest.raises(ModelError, match=r"MambaForCausalLM.*cache=False"):
         MemoDecoder(load("mamba"), WIDTH)
 
 

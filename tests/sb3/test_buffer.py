@@ -169,7 +169,7 @@ def test_impossible_settings(checkpoint):
         with pytest.raises(SettingsError, match="no reference model"):
             LMRolloutBuffer(4, texts, tokens, **kwargs)
     wide = spaces.Box(-1, len(WORDS) - 1, (40,), np.int32)
-    with pytest.raises(ModelError, match="at most 32 tokens"):
+    with pytest.raises(ModelError, match="32 tokens"):
         LMRolloutBuffer(4, wide, tokens, kl_coef=0.1, reference=checkpoint())
     with pytest.raises(SettingsError, match="stores token ids"):
         LMRolloutBuffer(4, spaces.Dict(tokens=texts), tokens)

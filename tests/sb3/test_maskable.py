@@ -303,19 +303,19 @@ def test_what_is_wrong_is_told(checkpoint, make_env):
     texts = env.reset()
     only = np.zeros((6, SIZE), bool)
     only[:, 3] = True
-    with pytest.raises(SettingsError, match=r"leaves no token.*banned_tokens"):
+    with pytest.raises(SettingsError, match="action_masks"):
         policy.predict(texts, action_masks=only)
     assert policy._masks is None
-    with pytest.raises(SettingsError, match="2 action masks for 6 observations"):
+    with pytest.raises(SettingsError, match="action_masks has 2 rows"):
         policy.predict(texts, action_masks=~only[:2])
     # sb3-contrib's buffer does not know what top-k kept.
     kwargs = {"lm": lm, "sampling": {"top_k": 3}}
     model = make(make_masked(make_env), lm, MaskableRolloutBuffer, policy_kwargs=kwargs)
-    with pytest.raises(SettingsError, match="none were recorded"):
+    with pytest.raises(SettingsError, match="kept=None"):
         model.learn(STEPS)
     buffer = make(make_masked(make_env), lm).rollout_buffer
     step = (texts, np.zeros(6), np.zeros(6), np.ones(6), torch.zeros(6, 1), torch.zeros(6))
-    with pytest.raises(SettingsError, match="not a copy"):
+    with pytest.raises(SettingsError, match="log_prob"):
         buffer.add(*step, action_masks=~only)
     assert Decision.of(torch.zeros(6)) is None
 

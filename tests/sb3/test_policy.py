@@ -250,9 +250,9 @@ def test_stock_buffer_and_single_environments_work(checkpoint):
 
 def test_refusals(checkpoint):
     live = AutoModelForCausalLM.from_pretrained(checkpoint())
-    with pytest.raises(ModelError, match=r"not a GPT2LMHeadModel.*save_pretrained"):
+    with pytest.raises(ModelError, match="GPT2LMHeadModel"):
         policy_of(live)
-    with pytest.raises(SettingsError, match="discrete"):
+    with pytest.raises(SettingsError, match="use_sde"):
         policy_of(checkpoint(), use_sde=True)
     with pytest.raises(SettingsError, match="'pi'"):
         policy_of(checkpoint(), net_arch={"pi": [8], "vf": [8]})
@@ -263,17 +263,17 @@ def test_environments_that_do_not_fit_are_refused(checkpoint):
         return LMPolicy(observations, actions, lambda _: 1e-3, lm=checkpoint())
 
     wide = spaces.Box(-1, len(WORDS) - 1, (CONTEXT + 1,), np.int32)
-    with pytest.raises(ModelError, match="at most 32 tokens"):
+    with pytest.raises(ModelError, match="32 tokens"):
         build(wide, TOKENS)
     with pytest.raises(ModelError, match="24 actions"):
         build(TEXTS, spaces.Discrete(len(WORDS) + 1))
-    with pytest.raises(SettingsError, match="text environments"):
+    with pytest.raises(SettingsError, match="LMPolicy needs a text environment"):
         build(spaces.Box(-1.0, 1.0, (4,)), TOKENS)
-    with pytest.raises(SettingsError, match="text environments"):
+    with pytest.raises(SettingsError, match="LMPolicy needs a text environment"):
         build(TEXTS, spaces.Box(-1.0, 1.0, (4,)))
     foreign = spaces.Discrete(len(WORDS))
     foreign.tokenizer_hash = load_tokenizer([*WORDS[1:-1], "w0", "<eos>"]).content_hash()
-    with pytest.raises(ModelError, match="vocabularies differ"):
+    with pytest.raises(ModelError, match="tokenizer="):
         build(TEXTS, foreign)
 
 
@@ -285,11 +285,11 @@ def test_prompts_that_are_closed_with_eos_are_refused_by_a_decoder(checkpoint, m
         single="$A <eos>", special_tokens=[("<eos>", len(WORDS) - 1)]
     )
     env = make_env(tokenizer=backend, max_prompt_tokens=8)
-    with pytest.raises(ModelError, match="not closed with eos"):
+    with pytest.raises(ModelError, match="tokenizer="):
         PPO(LMPolicy, env, policy_kwargs={"lm": checkpoint()}, n_steps=8, batch_size=8)
 
 
 def test_another_vocabulary_is_refused_by_way_of_the_environment(checkpoint, make_env):
     env = make_env(tokenizer=[*WORDS[1:-1], "w0", "<eos>"])
-    with pytest.raises(ModelError, match="vocabularies differ"):
+    with pytest.raises(ModelError, match="tokenizer="):
         PPO(LMPolicy, env, policy_kwargs={"lm": checkpoint()}, n_steps=8, batch_size=8)

@@ -293,8 +293,8 @@ def _spaces(env):
 def test_wrong_settings_are_told(checkpoint, make_env):
     for sampling, message in (
         ({"topk": 5}, "no setting 'topk'; did you mean"),
-        ({"banned_tokens": ["nothing"]}, "no token of"),
-        ("greedy", "give a dictionary"),
+        ({"banned_tokens": ["nothing"]}, "'nothing'"),
+        ("greedy", "sampling='greedy'"),
     ):
         with pytest.raises(SettingsError, match=message):
             LMPolicy(*_spaces(make_env()), lambda _: 1e-3, lm=checkpoint(), sampling=sampling)

@@ -185,7 +185,7 @@ def test_attributes_are_shared_by_the_rows():
     assert venv.tokenizer.content_hash() == load_tokenizer(WORDS).content_hash()
     venv.set_attr("mark", 3)
     assert venv.get_attr("mark") == [3, 3, 3, 3]
-    with pytest.raises(SettingsError, match="share the attribute 'mark'"):
+    with pytest.raises(SettingsError, match="attribute 'mark'"):
         venv.set_attr("mark", 4, indices=[1])
     with pytest.raises(AttributeError):
         venv.get_attr("nothing")
@@ -238,7 +238,7 @@ def test_other_autoreset_modes_are_refused():
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "FrozenLake-v1"])
 def test_environments_that_are_not_of_text_are_sent_to_sb3(env_id):
-    with pytest.raises(SettingsError, match=rf"'{env_id}' is not a text.*env_util\.make_vec_env"):
+    with pytest.raises(SettingsError, match=rf"env_id='{env_id}'"):
         make_vec_env(env_id, 2)
 
 

@@ -258,7 +258,7 @@ def test_wrong_arguments(make, make_vec, lm):
         TopKActions(make(tokenizer=WORDS[::-1]), lm=lm)
     with pytest.raises(ModelError, match="actions"):
         TopKActions(make(tokenizer=["w1", *WORDS[:1], "<eos>", "w3"], prompts=["w1"]), lm=lm)
-    with pytest.raises(ModelError, match="reads at most 32"):
+    with pytest.raises(ModelError, match="32 tokens"):
         TopKActions(make_vec(2, max_new_tokens=40), lm=lm)
     with pytest.raises(ModelError, match="named by a string"):
         TopKActions(make(), lm=3)

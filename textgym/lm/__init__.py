@@ -1,4 +1,14 @@
-"""Language models: load one, decode with a cache that is only a memo, score whole sequences.
+"""Language models: loading, decoding with a KV cache, sampling, and scoring of whole sequences.
+
+* :mod:`~textgym.lm.model`: `LanguageModel`, body and head of a transformers model;
+  :mod:`~textgym.lm.loading` reads its files; :mod:`~textgym.lm.architectures` has what differs
+  between architectures; :mod:`~textgym.lm.seq2seq`, :mod:`~textgym.lm.lstm` and
+  :mod:`~textgym.lm.pictures` are special kinds.
+* :mod:`~textgym.lm.decoding`: the KV cache; a cache for a new architecture goes there.
+* :mod:`~textgym.lm.sampling`: temperature, top-k, ...; a new sampling option goes there.
+* :mod:`~textgym.lm.scoring`: log-probs and entropies of whole sequences, for the update.
+* Training: :mod:`~textgym.lm.engine` (precision, LoRA, checkpointing), :mod:`~textgym.lm.lora`,
+  :mod:`~textgym.lm.kl`, :mod:`~textgym.lm.weights` (have weights changed?).
 
 Importing this package does not import torch; using one of its names does.
 """

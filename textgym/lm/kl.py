@@ -1,13 +1,13 @@
-"""The KL penalty that keeps a policy near a frozen reference model.
+"""The KL penalty to a frozen reference model.
 
 Per token, as in Ziegler et al. 2019 ("Fine-Tuning Language Models from Human Preferences", section
-2.2): the reward is lowered by ``beta * (log pi(a|s) - log ref(a|s))``. With a target, beta follows
-the proportional controller of the same paper, once a rollout, with the rollout's mean KL a token:
+2.2), the reward is reduced by ``beta * (log pi(a|s) - log ref(a|s))``. With a target, beta follows
+the proportional controller of that paper, once per rollout, with the rollout's mean KL per token:
 ``beta *= 1 + 0.1 * clip((KL - target) / target, -0.2, 0.2)``.
 
-Like is compared with like: the reference's log-probability is taken after the same processing
-(temperature, penalties, bans) and on the same kept set as the policy's. Both are then distributions
-over the same tokens, so the mean of the estimate is a KL divergence, which is never negative.
+The reference's log-probabilities are computed with the policy's sampling (temperature, penalties,
+bans) and on the same support of top-k and top-p. Both are then distributions over the same tokens,
+and the mean of the estimate is a KL divergence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from textgym.lm.sampling.processing import Sampler
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
 
 BASE = "base"
-"""Names the policy's own model without its adapter as the reference."""
+"""The name of a reference that is the policy's own model without its adapter."""
 
 _GAIN = 0.1
 _CLIP = 0.2
@@ -36,19 +36,20 @@ class KLPenalty:
     """A frozen reference model and the coefficient of the penalty.
 
     Args:
-        coef: The coefficient beta, or its first value; 0 only measures.
-        target: Mean KL a token, in nats, that an adaptive coefficient aims at; None keeps beta.
+        coef: The coefficient beta, or its initial value; with 0 the KL is only measured.
+        target: Target of an adaptive coefficient, the mean KL per token in nats; None for a fixed
+            coefficient.
         reference: Name or path of the reference model, or ``"base"``: the policy's own model with
-            its adapter switched off, which needs no second copy.
-        device: Where it runs.
-        dtype: Of its weights, as :meth:`LanguageModel.load` takes it.
+            its adapter disabled, which needs no second copy.
+        device: Device of the reference model.
+        dtype: Dtype of its weights, as :meth:`LanguageModel.load` takes it.
 
     Attributes:
         coef: The current coefficient.
-        model: The reference model; None where it is the policy's own.
+        model: The reference model; None if it is the policy's own.
 
     Raises:
-        SettingsError: If the coefficient is below 0, or there is a target without one above 0.
+        SettingsError: If the coefficient is negative, or 0 with a target.
         ModelError: If the reference cannot be loaded.
     """
 
@@ -61,11 +62,11 @@ class KLPenalty:
         dtype: str = "auto",
     ) -> None:
         if not (np.isfinite(coef) and coef >= 0):
-            raise SettingsError(f"kl_coef is {coef}; give a finite number of at least 0")
+            raise SettingsError(f"kl_coef={coef} must be a finite number of at least 0")
         if target is not None and not (np.isfinite(target) and target > 0 and coef > 0):
             raise SettingsError(
-                f"kl_target is {target} and kl_coef {coef}; give a target above 0, in nats a "
-                "token, and a first coefficient above 0 (0.05, say); or no target, for a fixed one"
+                f"kl_target={target} and kl_coef={coef}: give a target above 0, in nats per token, "
+                "and an initial coefficient above 0, such as 0.05; or no target, for a fixed one"
             )
         self.coef = float(coef)
         self.target = target
@@ -86,21 +87,21 @@ class KLPenalty:
         """``log pi(a|s) - log ref(a|s)`` of each decision, float32 ``[n]``.
 
         Args:
-            batch: The texts and decisions, with what was kept at each.
+            batch: The texts and decisions, with the support of each.
             actions: ``[n]`` token ids.
             log_probs: ``[n]``, the policy's log-probabilities.
-            sampler: How the policy drew the actions; None for the full softmax.
-            policy_lm: The policy's model, where its base is the reference.
+            sampler: The policy's sampling; None for the full softmax.
+            policy_lm: The policy's model, if its base is the reference.
 
         Raises:
-            ModelError: If the base of the policy's model is the reference, and it has none.
+            ModelError: If the reference is the base of the policy's model, which has no adapter.
         """
         with ExitStack() as stack:
             lm = self.model
             if lm is None:
                 lm = _with_base(policy_lm)
                 stack.enter_context(adapter_off(lm.model))
-            # A reference knows no pictures: it says how texts read, not whether they are true.
+            # The reference does not see pictures: it models the language, not their content.
             batch = batch._replace(images=None).to(lm.device)
             actions = actions.to(lm.device)
             hidden = sequence_hidden(lm, batch)
@@ -108,7 +109,7 @@ class KLPenalty:
         return log_probs - reference.to(log_probs.device)
 
     def adapt(self, log_ratios: NDArray[np.float32]) -> float:
-        """Move an adaptive coefficient; call it once a rollout. Returns the rollout's mean KL."""
+        """Update an adaptive coefficient, once per rollout. Returns the rollout's mean KL."""
         mean = float(np.mean(log_ratios, dtype=np.float64))
         if self.target is not None:
             error = float(np.clip((mean - self.target) / self.target, -_CLIP, _CLIP))
@@ -119,8 +120,8 @@ class KLPenalty:
 def _with_base(lm: LanguageModel | None) -> LanguageModel:
     if lm is None or not has_adapter(lm.model):
         raise ModelError(
-            f"reference={BASE!r} is the policy's own model with its adapter switched off, but the "
-            "policy has no adapter; give policy_kwargs=dict(lora=dict(r=8)), or name a reference "
-            "model"
+            f"reference={BASE!r} is the policy's own model with its adapter disabled, but the "
+            "policy has no adapter; give policy_kwargs=dict(lora=dict(r=8)), or the name of a "
+            "reference model"
         )
     return lm

@@ -1,8 +1,7 @@
 """Low-rank adapters (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685) through peft.
 
-The adapter is part of the model and is trained; the weights below it stay frozen. With the adapter
-switched off, the same model is the one that training began with: a reference for a KL penalty that
-costs no second copy.
+The adapter is trained, and the weights below it are frozen. With the adapter disabled, the model is
+the initial one: a reference for a KL penalty without a second copy.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from textgym.errors import ModelError, SettingsError, near_matches, require
 
 
 def add_lora(model: PreTrainedModel, name: str, settings: Mapping[str, Any]) -> None:
-    """Freeze a model and put a trainable adapter into it.
+    """Freeze a model and add a trainable adapter.
 
     Args:
         model: The model.
         name: Its name, for messages.
         settings: Arguments of peft's ``LoraConfig``: ``r`` (rank), ``lora_alpha``,
-            ``target_modules`` (peft knows those of common architectures), ...
+            ``target_modules`` (peft has defaults for common architectures), ...
 
     Raises:
         MissingDependencyError: If peft is not installed.
-        SettingsError: If there is no such argument, or it would change the weights below the
-            adapter.
-        ModelError: If peft cannot put an adapter into this architecture.
+        SettingsError: If an argument is unknown, or would change the weights below the adapter.
+        ModelError: If peft cannot add an adapter to this architecture.
     """
     peft = require("peft", "lora")
     _check(settings)
@@ -45,48 +43,48 @@ def add_lora(model: PreTrainedModel, name: str, settings: Mapping[str, Any]) -> 
             )
     try:
         with warnings.catch_warnings():
-            # GPT-2 keeps its weights transposed, which peft finds out by itself.
+            # GPT-2's weights are transposed, which peft detects.
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
             peft.inject_adapter_in_model(peft.LoraConfig(**settings), model)
     except ValueError as error:
         raise ModelError(
-            f"no adapter could be put into {name!r} ({model.config.model_type}): {error}; "
-            "name the layers to adapt: lora=dict(target_modules=[...])"
+            f"no adapter could be added to {name!r} ({model.config.model_type}): {error}; "
+            "give the layers to adapt: lora=dict(target_modules=[...])"
         ) from error
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Refuse what would train or change the weights below the adapter, or do nothing.
+    """Refuse settings without an effect, and those that change the weights below the adapter.
 
-    The base would not be the model that training began with.
+    With the latter, the base would not be the initial model.
     """
     for name in ("modules_to_save", "trainable_token_indices"):
         if settings.get(name):
             raise SettingsError(
-                f"lora: {name} trains weights of the model itself, which cannot be switched off; "
+                f"lora: {name} trains weights of the model itself, which cannot be disabled; "
                 "leave it out, or train all weights without lora"
             )
     if settings.get("bias", "none") != "none":
         raise SettingsError(
             f"lora: bias={settings['bias']!r} trains weights of the model itself, which cannot be "
-            "switched off; leave it out, or train all weights without lora"
+            "disabled; leave it out, or train all weights without lora"
         )
     start = settings.get("init_lora_weights", True)
     if not isinstance(start, bool) and start not in ("gaussian", "orthogonal"):
         raise SettingsError(
-            f"lora: init_lora_weights={start!r} rewrites the weights of the model itself; use "
+            f"lora: init_lora_weights={start!r} changes the weights of the model itself; use "
             "True, False, 'gaussian' or 'orthogonal'"
         )
     if settings.get("lora_dropout"):
         raise SettingsError(
-            "lora: lora_dropout has no effect, because dropout stays off (PPO's ratio would not "
-            "start at 1); leave it out"
+            "lora: lora_dropout has no effect, because dropout is off (PPO's ratio would not start "
+            "at 1); leave it out"
         )
 
 
 @contextmanager
 def adapter_off(model: PreTrainedModel) -> Iterator[None]:
-    """Switch the adapter off for a while: the model is what it was before training."""
+    """A context in which the adapter is disabled: the model is the one before training."""
     layers = list(_adapted(model))
     trained = [[parameter.requires_grad for parameter in layer.parameters()] for layer in layers]
     for layer in layers:
@@ -106,21 +104,21 @@ def has_adapter(model: PreTrainedModel) -> bool:
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a model in which the adapter is part of the weights: plain transformers."""
+    """A copy of a model with the adapter merged into the weights."""
     model = copy.deepcopy(model)
     merge_in_place(model)
     return model
 
 
 def merge_in_place(model: PreTrainedModel) -> None:
-    """Make the adapter part of the weights; they can be trained again."""
+    """Merge the adapter into the weights, all of which become trainable."""
     for layer in list(_adapted(model)):
         layer.merge()
     for name, child in list(model.named_modules()):
         if _is_adapted(child):
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, child.get_base_layer())
-    # Otherwise transformers would save the adapter alone, and peft would add to it.
+    # Otherwise transformers would save an adapter alone, and peft would add to it.
     model._hf_peft_config_loaded = False
     model.__dict__.pop("peft_config", None)
     model.requires_grad_(True)

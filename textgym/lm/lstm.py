@@ -1,17 +1,17 @@
-"""An LSTM language model with transformers' ways of saving, loading and generating.
+"""An LSTM language model with the interface of transformers.
 
 The recurrent network of Hochreiter and Schmidhuber (1997, "Long Short-Term Memory"), as Zaremba et
-al. (2014, "Recurrent Neural Network Regularization") stack it for language: dropout between the
-layers, never in time. Small and quick on a CPU, and without any limit of length.
+al. (2014, "Recurrent Neural Network Regularization") stack it for language: with dropout between
+layers, not in time. It is small, fast on a CPU, and has no context limit.
 
     from textgym.lm.lstm import LSTMConfig, LSTMForCausalLM
 
     model = LSTMForCausalLM(LSTMConfig(vocab_size=1536, hidden_size=256, num_layers=2))
-    model.save_pretrained(folder)           # and the tokenizer's files beside it
+    model.save_pretrained(folder)           # and tokenizer.save_pretrained(folder)
 
-``AutoModelForCausalLM`` knows the type as soon as :mod:`textgym.lm.loading.files` is imported. The
-states lie in transformers' own cache, so :class:`textgym.lm.decoding.recurrent.StateSlots` decodes
-with them as it does with Mamba's.
+Importing :mod:`textgym.lm.loading.files` registers the type with ``AutoModelForCausalLM``. The
+states are in a transformers ``Cache``, so that :class:`textgym.lm.decoding.recurrent.StateSlots`
+decodes it like Mamba.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class LSTMConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         vocab_size: Number of tokens.
         hidden_size: Width of embeddings and states.
         num_layers: Number of layers.
-        dropout: Share of activations dropped between layers, in training mode.
-        tie_word_embeddings: Use one matrix as input embeddings and as head.
+        dropout: Dropout probability between layers, in training mode.
+        tie_word_embeddings: Share one matrix between input embeddings and head.
         initializer_range: Standard deviation of new embeddings and of a new head.
-        kwargs: What every transformers configuration takes (``bos_token_id``, ...).
+        kwargs: Arguments of every transformers configuration (``bos_token_id``, ...).
     """
 
     model_type = "textgym_lstm"
@@ -72,12 +72,12 @@ class LSTMConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def layer_types(self) -> list[str]:
-        """What each layer keeps in transformers' cache: states of fixed size."""
+        """The kind of cache of each layer: states of fixed size."""
         return ["linear_attention"] * self.num_layers
 
 
 class LSTMPreTrainedModel(PreTrainedModel):
-    """What the model and its body share: configuration and initial weights."""
+    """The configuration and weight initialization of model and body."""
 
     config_class = LSTMConfig
     config: LSTMConfig
@@ -89,7 +89,7 @@ class LSTMPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, nn.LSTM):
-            # Remember at first: a forget gate's bias of 1 (Jozefowicz et al. 2015, "An Empirical
+            # Remember initially: a forget gate's bias of 1 (Jozefowicz et al. 2015, "An Empirical
             # Exploration of Recurrent Network Architectures").
             bias = cast(Tensor, module.bias_ih_l0)
             start = torch.zeros_like(bias)
@@ -130,20 +130,20 @@ class LSTMModel(LSTMPreTrainedModel):
         """Hidden states of some tokens.
 
         Args:
-            input_ids: ``[B, L]``, padded on the right with anything.
-            attention_mask: ``[B, L]``, 0 at padding; only looked at to refuse padding elsewhere.
-            past_key_values: The states to go on from; they are replaced by the new ones.
+            input_ids: ``[B, L]``, padded on the right with any ids.
+            attention_mask: ``[B, L]``, 0 at padding; used only to refuse padding on the left.
+            past_key_values: The states to continue from; they are updated in place.
             inputs_embeds: ``[B, L, d]``, instead of token ids.
-            use_cache: Whether to keep the states.
+            use_cache: Whether to return the states.
             kwargs: Ignored.
 
         Returns:
             ``last_hidden_state`` ``[B, L, d]``, and ``past_key_values``.
 
         Raises:
-            ValueError: If padding stands before a token: it would enter the state.
+            ValueError: If padding precedes a token: it would change the state.
         """
-        # Generation passes masks of other kinds behind the prompt.
+        # After the prompt, generation passes masks of other shapes.
         mask = attention_mask
         flat = isinstance(mask, Tensor) and mask.dim() == 2
         if mask is not None and flat and bool((mask[:, 1:] > mask[:, :-1]).any()):
@@ -158,7 +158,7 @@ class LSTMModel(LSTMPreTrainedModel):
             cache = DynamicCache(config=self.config)
         hidden = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         for at, layer in enumerate(self.layers):
-            # A flag without a meaning inside one layer, but cuDNN differentiates in that mode only.
+            # Has no effect within one layer, but cuDNN differentiates only in training mode.
             layer.training = torch.is_grad_enabled()
             state = None if cache is None else cache.get_recurrent_state(at)
             # Of [B, 2, d]: the output and the cell.
@@ -168,9 +168,9 @@ class LSTMModel(LSTMPreTrainedModel):
             )
             if cache is not None:
                 cache.update_recurrent_state(torch.stack([part[0] for part in after], 1), at)
-                # Updates of a convolution's state would set these.
-                kept: Any = cache.layers[at]
-                kept.has_previous_state[0], kept.device = True, hidden.device
+                # Set by updates of a convolution's state, which an LSTM does not have.
+                states: Any = cache.layers[at]
+                states.has_previous_state[0], states.device = True, hidden.device
         return BaseModelOutputWithPast(
             last_hidden_state=self.dropout(hidden), past_key_values=cache if use_cache else None
         )
@@ -189,7 +189,7 @@ class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        """No: generation would ask the cache how long the text is, and states do not know."""
+        """No: generation would ask the cache for the length of the text."""
         return False
 
     def forward(
@@ -208,12 +208,12 @@ class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
         Args:
             input_ids: ``[B, L]``.
             attention_mask: ``[B, L]``.
-            past_key_values: The states to go on from.
+            past_key_values: The states to continue from.
             inputs_embeds: ``[B, L, d]``.
-            labels: ``[B, L]``, the same tokens with -100 where no loss counts.
-            use_cache: Whether to keep the states.
-            logits_to_keep: So many last positions, or the positions; 0 is all.
-            kwargs: What the loss takes.
+            labels: ``[B, L]``, the same tokens with -100 where the loss is ignored.
+            use_cache: Whether to return the states.
+            logits_to_keep: Number of last positions, or the positions; 0 for all.
+            kwargs: Arguments of the loss.
         """
         output = self.model(
             input_ids, attention_mask, past_key_values, inputs_embeds, use_cache=use_cache

@@ -1,10 +1,10 @@
 """A transformers language model with its tokenizer, split into body and head.
 
 The body maps token ids ``[B, L]`` to hidden states ``[B, L, d]``, the head maps hidden states to
-logits. Agents need the two apart: a prompt's positions never need logits (with a vocabulary of
-50,000, those are most of the memory), and a value head reads the same hidden state.
+logits. Agents need the two apart: prompts need no logits (with a vocabulary of 50,000, those are
+most of the memory), and a value head reads the same hidden state.
 
-What this module does not do: keep a cache (:mod:`textgym.lm.decoding.memo` does), or sample.
+Decoding with a cache is in :mod:`textgym.lm.decoding`, sampling in :mod:`textgym.lm.sampling`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import DynamicCache, PreTrainedModel
-from transformers.activations import NewGELUActivation
-from transformers.cache_utils import LinearAttentionLayer
+from transformers import PreTrainedModel
 
 from textgym.errors import ModelError
+from textgym.lm.architectures import (
+    fuse_activations,
+    head_logits,
+    is_recurrent,
+    silence_padding_warning,
+)
 from textgym.lm.loading.adapters import ADAPTER_FILES, check_adapter, write_adapter
 from textgym.lm.loading.dtypes import as_dtype, has_bfloat16
 from textgym.lm.loading.files import (
@@ -36,39 +40,39 @@ from textgym.lm.loading.files import (
 from textgym.lm.loading.pretrained import saving_checkpoint
 from textgym.lm.lora import has_adapter, merge_in_place, merged
 from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
-from textgym.lm.seq2seq import Seq2Seq, trial
+from textgym.lm.seq2seq import Seq2Seq
+from textgym.lm.split_check import check_split
 from textgym.tokenization import TINY, Tokenizer
 
 
 class LanguageModel(nn.Module):
-    """A causal language model or an encoder-decoder, and its tokenizer; made by :meth:`load`.
+    """A causal language model or an encoder-decoder, and its tokenizer; see :meth:`load`.
 
-    Always in evaluation mode: with dropout on, the probabilities of a rollout and of its update
-    would differ, and the PPO ratio would not start at 1.
+    Always in evaluation mode: dropout would make the probabilities of a rollout differ from those
+    of its update, and PPO's ratio would not start at 1.
 
     Args:
         model: A transformers model with a language-model head.
         tokenizer: The tokenizer of the model.
-        name: Where both come from.
+        name: Name or path of both, for messages.
 
     Attributes:
         model: The transformers model.
         tokenizer: The textgym tokenizer.
         name: The name or path that it was loaded from.
         origin: The files that it was loaded from; None for a model made in memory.
-        vocab_size: Number of usable logits: the tokenizer's vocabulary. Models pad theirs; the
-            padding is sliced off.
+        vocab_size: Number of logits: the size of the tokenizer's vocabulary, without the padding
+            of many models.
         hidden_size: Width d of the hidden states.
-        context_length: Longest sequence in tokens, or None if the architecture has no limit. An
-            encoder-decoder's is that of each side.
-        start_id: The token that stands in for an empty text (bos, else eos), or None.
-        seq2seq: How an encoder-decoder reads texts; None for all others.
-        pictures: What makes prefix embeddings of pictures (:meth:`look_through`); None where the
-            model reads text alone.
+        context_length: Longest sequence in tokens, None without a limit. For an encoder-decoder,
+            the limit of each side.
+        start_id: The token that replaces an empty text (bos, else eos), or None.
+        seq2seq: How an encoder-decoder splits texts; None for decoders.
+        pictures: The encoder of pictures (:meth:`attach_pictures`); None for text alone.
 
     Raises:
-        ModelError: If the model is not a language model whose logits are a head on the
-            hidden states of a body.
+        ModelError: If the model is not causal, or its logits are not a head on the hidden states
+            of a body.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
@@ -83,7 +87,7 @@ class LanguageModel(nn.Module):
         self.cast_to: str | None = None
         self.compiled: Callable[..., Any] | None = None
         self.checkpointed: list[nn.Module] = []
-        # A weight by its place: asking transformers walks over the modules, in every step.
+        # Where a weight is registered: the property of transformers walks over all modules.
         self._weight = next(
             (module._parameters, key)
             for module in model.modules()
@@ -96,7 +100,7 @@ class LanguageModel(nn.Module):
         if int(config.vocab_size) < self.vocab_size:
             raise ModelError(
                 f"{name!r} has {config.vocab_size} logits, but its tokenizer has "
-                f"{self.vocab_size} tokens; resize the model's embeddings, or load the tokenizer "
+                f"{self.vocab_size} tokens; resize the model's embeddings, or use the tokenizer "
                 "that it was trained with"
             )
         self.seq2seq: Seq2Seq | None = None
@@ -108,13 +112,11 @@ class LanguageModel(nn.Module):
             self.seq2seq = Seq2Seq(model, tokenizer.eos_id, name)
             self.start_id = None
         body = model.base_model
-        if hasattr(body, "warn_if_padding_and_no_attention_mask"):
-            # Padding stands on the right here, where causal attention never sees it.
-            body.warn_if_padding_and_no_attention_mask = _no_warning  # type: ignore[assignment]
-        _fuse_activations(model)
+        silence_padding_warning(body)
+        fuse_activations(model)
         self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
         self.train(False)
-        self._check_split()
+        check_split(self)
 
     @staticmethod
     def load(
@@ -122,30 +124,27 @@ class LanguageModel(nn.Module):
     ) -> LanguageModel:
         """Load a causal language model or an encoder-decoder with its tokenizer.
 
-        Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint
-        is run.
+        Only safetensors weights and GGUF files are read, and no code from a checkpoint is run.
 
         Args:
-            name_or_path: ``"textgym/tiny"`` (built in); the folder of a checkpoint; a GGUF file, or
-                a folder that holds one, whose quantized weights are unpacked; a folder that peft
-                wrote (base model and adapter: the adapter alone is trained further); or a hub id.
-            device: ``"auto"`` takes the GPU if there is one.
-            dtype: Of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32 on a
-                CPU, bfloat16 on a GPU that has it, and else the checkpoint's own. For training in
-                mixed precision see :func:`textgym.lm.engine.prepare_training`.
+            name_or_path: ``"textgym/tiny"`` (built in), a checkpoint folder, a GGUF file or its
+                folder (quantized weights are dequantized), a peft adapter folder (only the adapter
+                is trained further), or a hub id.
+            device: ``"auto"`` is the GPU if there is one.
+            dtype: Dtype of the weights: ``"float32"``, ``"bfloat16"``, ...; ``"auto"`` is float32
+                on a CPU, bfloat16 on a GPU that supports it, and else the checkpoint's. For mixed
+                precision see :func:`textgym.lm.engine.prepare_training`.
 
         Raises:
-            ModelError: If there is no such checkpoint, it has no safetensors weights, or
-                it is not a language model that writes from left to right; or an adapter does not
-                fit its base model.
-            TokenizerError: If it has no tokenizer that can be loaded.
+            ModelError: If there is no such checkpoint, it has no safetensors weights, it is not a
+                causal language model, or an adapter does not fit its base model.
+            TokenizerError: If its tokenizer cannot be loaded.
             MissingDependencyError: If the extra ``gguf`` or ``lora`` is needed and not installed.
         """
         if not isinstance(name_or_path, (str, Path)):
             raise ModelError(
-                f"a language model is named by a string (a path or a hub id), not by a "
-                f"{type(name_or_path).__name__}; save a live model with save_pretrained(folder) "
-                "and give the folder, so that saved agents can be loaded again"
+                f"name_or_path must be a path or a hub id, not a {type(name_or_path).__name__}; "
+                "save a model with save_pretrained(folder) and give the folder"
             )
         name = str(name_or_path)
         if str(device) == "auto":
@@ -164,7 +163,7 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         registry, key = self._weight
         return cast(Tensor, registry[key]).device
 
@@ -176,7 +175,7 @@ class LanguageModel(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """The dtype that the model computes in: that of its weights, or what it casts them to."""
+        """The dtype that the model computes in; differs from :attr:`dtype` in mixed precision."""
         dtype = self.dtype
         if self.cast_to == "auto":
             return torch.bfloat16 if dtype == torch.float32 and has_bfloat16(self.device) else dtype
@@ -189,11 +188,11 @@ class LanguageModel(nn.Module):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def no_slots(self, reason: str) -> ModelError:
-        """The error that this architecture cannot be decoded from a cache of slots."""
+    def slot_cache_error(self, reason: str) -> ModelError:
+        """The error that the slot cache does not support this architecture."""
         return ModelError(
-            f"{self.name!r} ({self.model.config.model_type}) {reason}, which the slot cache cannot "
-            "hold; use it without: policy_kwargs=dict(lm=..., cache=False)"
+            f"{self.name!r} ({self.model.config.model_type}) {reason}, which the slot cache does "
+            "not support; turn the cache off: policy_kwargs=dict(lm=..., cache=False)"
         )
 
     @property
@@ -211,34 +210,33 @@ class LanguageModel(nn.Module):
 
     @property
     def prefix(self) -> int:
-        """Number of embeddings in front of the first token: those of the picture."""
+        """Number of embeddings before the first token: those of the picture."""
         return 0 if self.pictures is None else self.pictures.positions
 
-    def look_through(self, encoder: PictureEncoder) -> None:
-        """Read pictures beside texts from now on.
+    def attach_pictures(self, encoder: PictureEncoder) -> None:
+        """Read pictures, as prefix embeddings before the text.
 
         Args:
-            encoder: Makes their prefix embeddings. It moves, trains and is saved with the model;
-                weights that :meth:`save_pretrained` wrote beside the checkpoint are taken over.
+            encoder: Computes the embeddings. It moves, trains and is saved with the model; its
+                weights are loaded if the checkpoint has some.
 
         Raises:
             ModelError: If the architecture cannot take a prefix.
         """
-        if self.seq2seq is not None or not self.takes_positions or is_recurrent(self):
+        if self.seq2seq is not None or not self.takes_positions or is_recurrent(self.model):
             raise ModelError(
                 f"{self.name!r} ({self.model.config.model_type}) cannot read a picture as prefix "
                 "embeddings; use a decoder such as GPT-2, Llama or Qwen2"
             )
-        known = self.origin is not None and load_pictures(encoder, self.origin.source)
-        if not known and self.start_id is not None:
-            words = self.model.get_input_embeddings()
+        loaded = self.origin is not None and load_pictures(encoder, self.origin.source)
+        if not loaded and self.start_id is not None:
             start = torch.tensor([self.start_id], device=self.device)
             with torch.no_grad():
-                encoder.offset.copy_(words(start))
+                encoder.offset.copy_(self.model.get_input_embeddings()(start))
         self.pictures = encoder.to(self.device)
 
     def embed(self, tokens: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """What the body is fed for a picture and a text behind it.
+        """The body's inputs for a picture followed by a text.
 
         Args:
             tokens: Integer ids ``[B, L]``, padded on the right with -1 or any valid id.
@@ -249,15 +247,15 @@ class LanguageModel(nn.Module):
         """
         assert self.pictures is not None
         words = self.model.get_input_embeddings()(tokens.clamp(min=0))
-        seen = self.pictures(images).to(words.dtype)
-        places = torch.arange(tokens.shape[1], device=tokens.device)
+        prefix = self.pictures(images).to(words.dtype)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
         return {
-            "inputs_embeds": torch.cat([seen, words], 1),
-            "position_ids": functional.pad(places, (seen.shape[1], 0))[None],
+            "inputs_embeds": torch.cat([prefix, words], 1),
+            "position_ids": functional.pad(positions, (prefix.shape[1], 0))[None],
         }
 
     def train(self, mode: bool = True) -> LanguageModel:
-        """Keep the model in evaluation mode, whatever is asked for: dropout stays off."""
+        """Set the mode of the picture encoder; the model stays in evaluation mode."""
         super().train(mode)
         self.model.eval()  # type: ignore[no-untyped-call]
         return self
@@ -267,16 +265,16 @@ class LanguageModel(nn.Module):
 
         Args:
             tokens: Integer ids ``[B, L]``, padded on the right with -1 or any valid id.
-            images: ``[B, 3, H, W]`` uint8, the picture before each text; None reads the text alone.
+            images: ``[B, 3, H, W]`` uint8, the picture before each text; None for text alone.
 
         Returns:
-            ``[B, L, d]``; what stands at padded positions means nothing.
+            ``[B, L, d]``; undefined at padded positions.
 
         Raises:
-            ModelError: If a prompt of an encoder-decoder does not end (:mod:`textgym.lm.seq2seq`).
+            ModelError: If an encoder-decoder's text has no eos (:mod:`textgym.lm.seq2seq`).
         """
         for layer in self.checkpointed:
-            # Transformers checkpoints what trains, and refuses to decode it from a cache.
+            # Transformers checkpoints layers in training mode, and does not cache in them.
             layer.training = torch.is_grad_enabled()
         try:
             with self.autocast():
@@ -287,9 +285,9 @@ class LanguageModel(nn.Module):
                     output = run(input_ids=tokens.clamp(min=0), use_cache=False)
                     return cast(Tensor, output.last_hidden_state)
                 fed = self.embed(tokens, images)
-                # Without a mask, transformers takes equal positions for borders of packed texts.
-                everything = torch.ones(fed["inputs_embeds"].shape[:2], device=tokens.device)
-                output = run(**fed, attention_mask=everything, use_cache=False)
+                # Without a mask, transformers treats equal positions as borders of packed texts.
+                mask = torch.ones(fed["inputs_embeds"].shape[:2], device=tokens.device)
+                output = run(**fed, attention_mask=mask, use_cache=False)
                 return cast(Tensor, output.last_hidden_state[:, self.prefix :])
         finally:
             for layer in self.checkpointed:
@@ -297,44 +295,22 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., d]``."""
-        head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        size, config = self.vocab_size, self.model.config
-        # T5, where its embeddings are the head.
-        if getattr(config, "scale_decoder_outputs", config.model_type == "umt5"):
-            hidden = hidden * config.d_model**-0.5
         with self.autocast():
-            if type(head) is nn.Linear and head.out_features > size:
-                bias = None if head.bias is None else head.bias[:size]
-                logits = functional.linear(hidden, head.weight[:size], bias).float()
-            else:
-                logits = cast(Tensor, head(hidden))[..., :size].float()
-        if (offset := getattr(self.model, "final_logits_bias", None)) is not None:  # BART
-            logits = logits + offset[..., :size]
-        # Gemma 2 bounds its logits; Granite and Cohere scale theirs.
-        if cap := getattr(config, "final_logit_softcapping", None):
-            logits = torch.tanh(logits / cap) * cap
-        if divisor := getattr(config, "logits_scaling", None):
-            logits = logits / divisor
-        if factor := getattr(config, "logit_scale", None):
-            logits = logits * factor
-        return logits
+            return head_logits(self.model, hidden, self.vocab_size)
 
     def save_pretrained(self, folder: str | Path, merge: bool = True) -> None:
-        """Write a checkpoint that plain transformers loads: weights, configuration, tokenizer.
+        """Write a checkpoint that transformers loads: weights, configuration, tokenizer.
 
-        A picture encoder's weights lie beside them, in a file that plain transformers does not look
-        at.
+        The weights of a picture encoder go into a separate file, which transformers ignores.
 
         Args:
-            folder: Where to.
-            merge: Whether an adapter becomes part of the weights. False writes the adapter alone,
-                as peft does (``PeftModel.from_pretrained`` reads it), with the name of its base
-                model; :meth:`load` takes the folder.
+            folder: The folder; created if it does not exist.
+            merge: Whether to merge an adapter into the weights. False writes the adapter alone with
+                the name of its base model, as peft does; :meth:`load` reads that too.
 
         Raises:
-            StorageError: If the files cannot be written; what was in the folder is then intact.
-            ModelError: If an adapter alone is asked for, and there is none, or what it belongs to
-                has no name.
+            StorageError: If the files cannot be written; existing files stay intact.
+            ModelError: If ``merge=False`` and there is no adapter, or its base model has no name.
         """
         base = None if merge else self._base_name()
         model = merged(self.model) if merge and has_adapter(self.model) else self.model
@@ -346,36 +322,36 @@ class LanguageModel(nn.Module):
             self.hf_tokenizer.save_pretrained(str(scratch))
             if self.pictures is not None:
                 save_pictures(self.pictures, scratch)
-        # What was in the folder before must not be taken for a part of this.
+        # Files of an earlier checkpoint that would be read as part of this one.
         for stale in ADAPTER_FILES if base is None else ("config.json",):
             (Path(folder) / stale).unlink(missing_ok=True)
 
     def merge_adapter(self) -> None:
-        """Make an adapter part of the weights, for good; does nothing if there is none."""
+        """Merge an adapter into the weights permanently; does nothing if there is none."""
         if has_adapter(self.model):
             merge_in_place(self.model)
             if self.origin is not None:
                 self.origin = replace(self.origin, base=None)
 
     def _base_name(self) -> str:
-        """What the model is called without its adapter."""
+        """The name of the model below the adapter."""
         check_adapter(self.model)
         base = None if self.origin is None else self.origin.base
         if base is None:
             raise ModelError(
-                f"merge=False saves an adapter alone, with the name of its base model, but the "
-                f"weights below the adapter of {self.name!r} are in no file: they hold an earlier "
-                "adapter, or were made in memory; leave merge out"
+                f"merge=False saves an adapter with the name of its base model, but the base of "
+                f"{self.name!r} has none: it contains a merged adapter, or was made in memory; "
+                "leave merge out"
             )
         return base
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
-        """Check that an environment speaks this model's tokens and fits into its context.
+        """Check that an environment has this model's tokens and fits into its context.
 
         Args:
             width: Longest text of the environment in tokens, prompt included.
             vocab_size: Number of the environment's actions.
-            tokenizer_hash: ``agreement()`` of the environment's tokenizer, where it is known.
+            tokenizer_hash: ``agreement()`` of the environment's tokenizer, if it is known.
 
         Raises:
             ModelError: If it does not.
@@ -384,7 +360,7 @@ class LanguageModel(nn.Module):
             raise ModelError(
                 f"the environment has {vocab_size} actions, but the tokenizer of {self.name!r} has "
                 f"{self.vocab_size} tokens; make the environment with tokenizer={self.name!r}, or, "
-                "for a task with words of its own, take a model of these words "
+                "for a task with its own vocabulary, use a model of that vocabulary "
                 "(agents.running.word_model.starting_model makes a small one)"
             )
         theirs, closed, _ = (tokenizer_hash or "").partition(" ")
@@ -392,72 +368,23 @@ class LanguageModel(nn.Module):
         if same and closed and tokenizer_hash != self.tokenizer.agreement():
             raise ModelError(
                 f"the environment's prompts end with other special tokens than those of "
-                f"{self.name!r} (a decoder's prompt is not closed with eos, an encoder-decoder's "
-                f"is); make the environment with tokenizer={self.name!r}"
+                f"{self.name!r} (an encoder-decoder's prompt ends with eos, a decoder's does not); "
+                f"make the environment with tokenizer={self.name!r}"
             )
         if theirs and not same:
             eos = self.tokenizer.eos_id
             end = "none" if eos is None else repr(self.tokenizer.token(eos))
             raise ModelError(
-                f"the environment's tokenizer and that of {self.name!r} are of the same size, but "
-                f"their vocabularies differ, or their end-of-sequence tokens do (the model's is "
-                f"{end}); make the environment with tokenizer={self.name!r}, or, to end texts with "
-                "another token, save a tokenizer with that eos_token in the model's folder"
+                f"the tokenizers of the environment and of {self.name!r} have the same size, but "
+                f"different vocabularies or eos tokens (the model's is {end}); make the "
+                f"environment with tokenizer={self.name!r}, or, to end texts with another token, "
+                "save a tokenizer with that eos_token in the model's folder"
             )
         room = self.context_length
         if room is not None and self.seq2seq is not None:
-            room *= 2  # For each side as much.
+            room *= 2  # The limit of each side.
         if room is not None and width > room:
             raise ModelError(
-                f"{self.name!r} reads at most {room} tokens, but the environment's "
-                f"texts have up to {width} (max_prompt_tokens + max_new_tokens); make them smaller"
+                f"{self.name!r} has a context of {room} tokens, but the environment's texts have "
+                f"up to {width} (max_prompt_tokens + max_new_tokens); make these smaller"
             )
-
-    @torch.no_grad()
-    def _check_split(self) -> None:
-        """Run a few tokens through: is head(body(x)) the model, and is it causal?"""
-        length = min(5, self.context_length or 5)
-        tokens = torch.arange(length, device=self.device)[None] % self.vocab_size
-        kind = type(self.model).__name__
-        try:
-            if self.seq2seq is not None:
-                expected, split, prefix = trial(self, self.seq2seq)
-            else:
-                expected = self.model(input_ids=tokens, use_cache=False).logits
-                expected = expected[..., : self.vocab_size].float()
-                split = self.logits(self.hidden(tokens))
-                prefix = self.logits(self.hidden(tokens[:, :-1]))
-        except Exception as error:
-            raise ModelError(
-                f"{self.name!r} is a {kind}, which cannot be run as body and head ({error}); "
-                "use a decoder such as GPT-2, Llama or Qwen2"
-            ) from error
-        scale = 1e-3 if expected.abs().max() < 50 and self.compute_dtype == torch.float32 else 0.1
-        if not torch.allclose(split, expected, atol=scale, rtol=scale):
-            raise ModelError(
-                f"{self.name!r} is a {kind}, whose logits are more than a head on the last hidden "
-                "state; use a decoder such as GPT-2, Llama or Qwen2"
-            )
-        if not torch.allclose(split[:, :-1], prefix, atol=scale, rtol=scale):
-            raise ModelError(
-                f"{self.name!r} is a {kind} that looks ahead: it is not a causal language model; "
-                "use a decoder such as GPT-2, Llama or Qwen2"
-            )
-
-
-def _no_warning(*_: Any, **__: Any) -> None:
-    """Stand in for a warning about padding that does not apply."""
-
-
-def _fuse_activations(model: nn.Module) -> None:
-    """Replace GPT-2's activation, eight passes over memory in Python, by the same in one kernel."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is NewGELUActivation:
-                setattr(module, name, nn.GELU(approximate="tanh"))
-
-
-def is_recurrent(lm: LanguageModel) -> bool:
-    """Whether all layers of a model are recurrent (hybrids have layers of attention as well)."""
-    layers = DynamicCache(config=lm.model.config).layers
-    return all(type(layer) is LinearAttentionLayer for layer in layers)

@@ -1,9 +1,9 @@
-"""Pictures for a language model: a small encoder makes prefix embeddings of them.
+"""Pictures for a language model: a small encoder maps them to prefix embeddings.
 
-The text model then reads ``[picture, text]``: a few vectors of its own width stand in front of the
-first token, and every token attends to them (Tsimpoukelli et al. 2021, "Multimodal Few-Shot
-Learning with Frozen Language Models", call this a visual prefix). They stand at position 0 as the
-first token does, so the text's positions, and the context length, are what they are without.
+The text model reads ``[picture, text]``: a few embeddings before the first token, to which every
+token attends, called a visual prefix by Tsimpoukelli et al. 2021, "Multimodal Few-Shot Learning
+with Frozen Language Models". Like the first token they are at position 0, so the positions of the
+text, and the context length, do not change.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from textgym.errors import ModelError, StorageError
 from textgym.storage.tensors import read_tensors, write_tensors
 
 PICTURES_FILE = "picture_encoder.safetensors"
-"""Where a checkpoint's folder holds the weights of its picture encoder."""
+"""The file in a checkpoint folder with the weights of its picture encoder."""
 
 
 class PictureEncoder(nn.Module):
-    """A convolutional encoder: a picture becomes a few prefix embeddings.
+    """A convolutional encoder from a picture to a few prefix embeddings.
 
-    Three convolutions see colours and shapes, their features are pooled to ``grid x grid`` cells,
-    and a linear layer makes the prefix of them.
+    Three convolutions, average pooling to ``grid x grid`` cells, and a linear layer.
 
-    Subclasses, given as ``policy_kwargs=dict(picture_encoder_class=...)``, take the same first two
-    arguments, and have ``positions`` and ``offset``.
+    Custom encoders, given as ``policy_kwargs=dict(picture_encoder_class=...)``, take the same first
+    two arguments, and have the attributes ``positions`` and ``offset``.
 
     Args:
         shape: ``(3, height, width)`` of the pictures, in pixels.
         hidden_size: Width d of the language model's embeddings.
         positions: Number of prefix embeddings P.
         grid: Cells along each side.
-        channels: Of the convolutions.
+        channels: Number of channels of the convolutions.
 
     Attributes:
         positions: Number of prefix embeddings P.
-        offset: ``[P, d]``, added to what is seen. It begins as the embedding of the language
-            model's start token (:meth:`LanguageModel.look_through`): a model that never saw a
-            picture then writes on nearly as without (a KL of 0.02 nats a token for textgym/tiny;
-            random vectors or zeros, and more of them, cost it its grammar).
+        offset: ``[P, d]``, added to the embeddings. Initialized with the embedding of the language
+            model's start token (:meth:`LanguageModel.attach_pictures`), which hardly changes what a
+            model writes before training (a KL of 0.02 nats per token for textgym/tiny); zeros or
+            random vectors break its grammar.
 
     Raises:
         ModelError: If the pictures are smaller than the grid.
@@ -59,8 +58,8 @@ class PictureEncoder(nn.Module):
         super().__init__()
         if min(positions, grid) < 1 or min(shape[1:]) < 4 * grid:
             raise ModelError(
-                f"pictures of {shape[2]} x {shape[1]} pixels are too small for a grid of {grid} "
-                f"cells a side, which takes {4 * grid} pixels at least, or there are no positions"
+                f"grid={grid}, positions={positions}: both must be at least 1, and pictures of "
+                f"{shape[2]} x {shape[1]} pixels must have at least {4 * grid} pixels per side"
             )
         self.positions = positions
         self.see = nn.Sequential(
@@ -91,12 +90,12 @@ class PictureEncoder(nn.Module):
 
 
 def save_pictures(encoder: nn.Module, folder: str | Path) -> None:
-    """Write an encoder's weights beside a checkpoint."""
+    """Write an encoder's weights to a checkpoint folder."""
     write_tensors(Path(folder) / PICTURES_FILE, encoder.state_dict())
 
 
 def load_pictures(encoder: nn.Module, folder: str) -> bool:
-    """Take over the weights that lie beside a checkpoint, if there are any, and say so.
+    """Load an encoder's weights from a checkpoint folder; False if it has none.
 
     Raises:
         ModelError: If they are of another encoder, or the file is damaged.
@@ -110,7 +109,7 @@ def load_pictures(encoder: nn.Module, folder: str) -> bool:
         raise ModelError(f"the picture encoder cannot be loaded: {error}") from error
     except RuntimeError as error:
         raise ModelError(
-            f"{path} holds the weights of another picture encoder ({error}); give the class and "
-            "arguments that it was made with, or take the file away"
+            f"{path} has the weights of another picture encoder ({error}); give the class and "
+            "arguments that it was made with, or delete the file"
         ) from error
     return True

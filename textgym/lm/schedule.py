@@ -1,4 +1,4 @@
-"""The learning rate of a training of known length."""
+"""A learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def warmup_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up, then a cosine down to a twentieth of the peak.
+    """Linear warm-up, then a cosine decay to a twentieth of the peak.
 
     Args:
-        step: The step that is about to be taken, from 0.
-        steps: Length of the training.
-        warmup: Steps of the warm-up.
+        step: Index of the next step.
+        steps: Number of steps of the training.
+        warmup: Number of steps of the warm-up.
         peak: The highest learning rate.
     """
     if step < warmup:

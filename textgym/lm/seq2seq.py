@@ -1,17 +1,16 @@
 """Encoder-decoders (T5, BART, ...) as language models of one array of tokens.
 
-An observation holds prompt and response in one array, and an encoder-decoder reads the two apart.
-The boundary is the first end-of-sequence token: these models' tokenizers close a prompt with it,
-and so do environments that are made with such a tokenizer. The encoder reads the prompt with its
-eos; the decoder reads its start token, and then the response so far.
+An observation is prompt and response in one array, which an encoder-decoder reads separately. The
+boundary is the first end-of-sequence token: the tokenizers of these models end a prompt with it,
+and so do environments made with such a tokenizer. The encoder reads the prompt with its eos, the
+decoder its start token and then the response so far.
 
-Nothing here is kept from one call to the next (:mod:`textgym.lm.decoding.encoder_decoder` keeps
-it).
+The cache is in :mod:`textgym.lm.decoding.encoder_decoder`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,20 +20,20 @@ from textgym.errors import ModelError
 
 
 class Seq2Seq:
-    """How an encoder-decoder reads texts.
+    """Splits texts for an encoder-decoder, and runs it on them.
 
     Args:
         model: A transformers encoder-decoder with a language-model head.
         eos_id: The tokenizer's end-of-sequence token.
-        name: Where the model comes from.
+        name: Name of the model, for messages.
 
     Attributes:
-        prefix: What the decoder reads before a response: its start token, and the first token that
-            generation forces upon it, if it does (mBART: the language).
+        prefix: Tokens of the decoder before a response: its start token, and the forced first
+            token, if there is one (mBART's language).
         limit: Longest prompt, and longest prefix with response, in tokens; None without a limit.
 
     Raises:
-        ModelError: If the model does not say how its decoder starts, or there is no eos.
+        ModelError: If the model has no decoder start token, or the tokenizer no eos.
     """
 
     def __init__(self, model: PreTrainedModel, eos_id: int | None, name: str) -> None:
@@ -55,33 +54,32 @@ class Seq2Seq:
 
     @property
     def first(self) -> int:
-        """Where in the decoder's text the end of the prompt stands: behind the prefix."""
+        """Position of the prefix's last token, which replaces the end of the prompt."""
         return len(self.prefix) - 1
 
     def no_end(self) -> ModelError:
-        """The error that a prompt does not end."""
+        """The error that a text has no eos."""
         return ModelError(
             f"a text has no eos token ({self.eos_id}), but {self.name!r} is an encoder-decoder, "
-            "which reads the prompt up to the first eos. Environments close prompts with it if the "
-            "tokenizer does so itself: make the environment with the tokenizer of the model "
-            f"(tokenizer={self.name!r}), and not with a list of words"
+            "whose prompt ends at the first eos; make the environment with its tokenizer "
+            f"(tokenizer={self.name!r}), which ends prompts with eos, not with a list of words"
         )
 
     def too_long(self, side: str) -> ModelError:
-        """The error that a prompt or a response does not fit."""
+        """The error that a prompt or a response is too long."""
         return ModelError(
-            f"{self.name!r} reads at most {self.limit} tokens a side, but a {side} has more; make "
-            "max_prompt_tokens or max_new_tokens of the environment smaller"
+            f"{self.name!r} reads at most {self.limit} tokens per side, but a {side} has more; "
+            "make max_prompt_tokens or max_new_tokens of the environment smaller"
         )
 
     def ends(self, tokens: Tensor) -> Tensor:
-        """Where the prompts end: the first eos of each text, ``[B]``.
+        """Position of the first eos of each text, ``[B]``: the end of the prompt.
 
         Args:
             tokens: ``[B, L]``, padded on the right with -1.
 
         Raises:
-            ModelError: If a text has none, or a prompt is too long.
+            ModelError: If a text has no eos, or a prompt is too long.
         """
         closed = tokens == self.eos_id
         if not bool(closed.any(1).all()):
@@ -95,7 +93,7 @@ class Seq2Seq:
         """Run the encoder over the prompts.
 
         Returns:
-            Its hidden states ``[B, S, d]``, and which of them are not padding ``[B, S]``.
+            Hidden states ``[B, S, d]``, and a mask ``[B, S]`` that is False at padding.
         """
         width = int(ends.max()) + 1
         inside = torch.arange(width, device=tokens.device) <= ends[:, None]
@@ -104,7 +102,7 @@ class Seq2Seq:
         return output.last_hidden_state, inside
 
     def responses(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        """What the decoder reads: ``[B, T]``, padded on the right with -1.
+        """The decoder's input: prefix and response ``[B, T]``, padded on the right with -1.
 
         Raises:
             ModelError: If a response is too long.
@@ -129,12 +127,11 @@ class Seq2Seq:
             tokens: ``[B, L]``, padded on the right with -1 or any valid id.
 
         Returns:
-            ``[B, L, d]``: at position p, the decoder's hidden state after the text that ends at p.
-            NaN where p lies before the end of the prompt: the decoder has not begun there. At
-            padding it means nothing.
+            ``[B, L, d]``: at position p, the decoder's hidden state after the text that ends at p;
+            NaN before the end of the prompt, where the decoder has no state; undefined at padding.
 
         Raises:
-            ModelError: If a text has no eos, or a side is too long.
+            ModelError: If a text has no eos, or a prompt or response is too long.
         """
         ends = self.ends(tokens)
         encoded, inside = self.encode(tokens, ends)
@@ -147,52 +144,9 @@ class Seq2Seq:
         )
         states: Tensor = output.last_hidden_state
         places = torch.arange(tokens.shape[1], device=tokens.device) - ends[:, None] + self.first
-        known = (places >= self.first) & (places < states.shape[1])
+        defined = (places >= self.first) & (places < states.shape[1])
         places = places.clamp(0, states.shape[1] - 1)[..., None].expand(-1, -1, states.shape[2])
-        return states.gather(1, places).masked_fill(~known[..., None], torch.nan)
-
-
-class _BodyAndHead(Protocol):
-    """The parts of :class:`textgym.lm.model.LanguageModel` that `trial` compares."""
-
-    model: PreTrainedModel
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def vocab_size(self) -> int: ...
-    def hidden(self, tokens: Tensor) -> Tensor: ...
-    def logits(self, hidden: Tensor) -> Tensor: ...
-
-
-def trial(lm: _BodyAndHead, reader: Seq2Seq) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of two texts: of the model itself, of body and head, and of these with one token less.
-
-    Returns:
-        ``[2, 3, V]``, ``[2, 3, V]`` and ``[2, 2, V]``.
-    """
-    device, size = lm.device, lm.vocab_size
-    # Three tokens other than eos, as far as there are so many.
-    others = [token for token in range(size) if token != reader.eos_id][:3] or [reader.eos_id]
-    a, b, c = (others * 3)[:3]
-    prompts = [[a, b, reader.eos_id], [c, reader.eos_id]]
-    texts = torch.full((2, 5), -1, device=device)
-    expected = []
-    for row, prompt in enumerate(prompts):
-        texts[row, : len(prompt) + 2] = torch.tensor([*prompt, b, c], device=device)
-        output = lm.model(
-            input_ids=torch.tensor([prompt], device=device),
-            decoder_input_ids=torch.tensor([[*reader.prefix, b, c]], device=device),
-            use_cache=False,
-        )
-        expected.append(output.logits[0, reader.first :, :size].float())
-    rows = torch.arange(2, device=device)[:, None]
-    places = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[:, None]
-    places = places + torch.arange(3, device=device)
-    split = lm.logits(lm.hidden(texts)[rows, places])
-    texts[rows[:, 0], places[:, -1]] = -1
-    shorter = lm.logits(lm.hidden(texts)[rows, places[:, :-1]])
-    return torch.stack(expected), split, shorter
+        return states.gather(1, places).masked_fill(~defined[..., None], torch.nan)
 
 
 def _setting(model: PreTrainedModel, name: str) -> int | None:

@@ -1,7 +1,7 @@
-"""The state of a training on disk: weights, optimizer and how far it is, as safetensors.
+"""The state of a supervised training on disk: weights, optimizers and progress, as safetensors.
 
-A training that is killed and started again goes on from the last state in its folder, and only
-there: the folder belongs to one training, whose settings it holds.
+An interrupted training resumes from the last state in its folder, which belongs to one training and
+has its settings.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _STATE = "training.safetensors"
 
 
 class Progress(TypedDict):
-    """How far a training is: steps done, and CPU seconds spent on them."""
+    """Number of steps done, and CPU seconds spent on them."""
 
     step: int
     cpu_seconds: float
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make a folder this training's own, or find that it is.
+    """Reserve a folder for a training, or check that it is this training's.
 
     Args:
-        folder: The folder; made if there is none.
-        settings: What decides the outcome of the training, JSON-able.
+        folder: The folder; created if it does not exist.
+        settings: The settings that affect the result, JSON-serializable.
 
     Raises:
-        SettingsError: If the folder holds a training with other settings.
+        SettingsError: If the folder is of a training with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
@@ -50,26 +50,26 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         raise SettingsError(f"{file} cannot be read ({error}); choose another --out") from error
     if not isinstance(theirs, dict):
         raise SettingsError(
-            f"{file} does not hold the settings of a training; choose another --out"
+            f"{file} does not contain the settings of a training; choose another --out"
         )
     if theirs != settings:
         changed = [key for key in settings if theirs.get(key) != settings[key]]
         raise SettingsError(
-            f"{folder} holds a training with other settings ({', '.join(changed)}); "
-            "choose another --out, or delete the folder to start anew"
+            f"{folder} is of a training with other settings ({', '.join(changed)}); "
+            "choose another --out, or delete the folder to start again"
         )
 
 
 def save_state(
     folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer], progress: Progress
 ) -> None:
-    """Write the state of a training; a kill in mid-write leaves the last one whole."""
+    """Write the state of a training atomically."""
     tensors = {name: tensor.contiguous() for name, tensor in _tensors(model, optimizers)}
     write_tensors(folder / _STATE, tensors, {"progress": json.dumps(progress)})
 
 
 def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]) -> Progress:
-    """Load the last state into model and optimizers, if there is one, and say how far it is."""
+    """Load the last state, if there is one, into model and optimizers; returns the progress."""
     file = folder / _STATE
     if not file.exists():
         return {"step": 0, "cpu_seconds": 0.0}
@@ -85,7 +85,7 @@ def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]
         if isinstance(error, SettingsError):
             raise
         raise SettingsError(
-            f"{file} does not hold the state of a training ({type(error).__name__}: {error}); "
+            f"{file} does not contain the state of a training ({type(error).__name__}: {error}); "
             "delete it to start again"
         ) from error
     with torch.no_grad():
@@ -107,10 +107,10 @@ def resume(folder: Path, model: torch.nn.Module, optimizers: Iterable[Optimizer]
 def check_weights(
     file: Path, tensors: Mapping[str, Tensor], model: torch.nn.Module, prefix: str = ""
 ) -> None:
-    """Refuse a file that lacks weights of the model, or has them in other shapes.
+    """Check that a file has all weights of a model, in their shapes.
 
     Raises:
-        SettingsError: If it does.
+        SettingsError: If it does not.
     """
     for name, weight in model.named_parameters():
         found = tensors.get(prefix + name)
@@ -125,14 +125,14 @@ def check_weights(
 def _tensors(
     model: torch.nn.Module, optimizers: Iterable[Optimizer]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Weights and the optimizers' moments under flat names: safetensors, not pickle."""
+    """Weights and optimizer states under flat names."""
     names = _names(model)
     for name, weight in model.named_parameters():
         yield f"model.{name}", weight.detach()
     for optimizer in optimizers:
         for owner, state in optimizer.state.items():
             for key, value in state.items():
-                # A key has no dots in it, so that it can be told from the weight's name.
+                # Keys have no dots, so they can be separated from the weight's name.
                 yield f"optimizer.{key}.{names[id(owner)]}", value
 
 

@@ -1,1 +1,1 @@
-"""Training the built-in language model on the texts of the built-in tasks."""
+"""The training of ``textgym/tiny``: :mod:`~textgym.pretrain.train`, and its model card."""

@@ -1,4 +1,4 @@
-"""The model card of a trained model: what it is, how it was made, and how well it writes."""
+"""The model card of textgym/tiny: description, training, and scores on the tasks."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def write_card(
     validation_loss: float,
     samples: int = 256,
 ) -> None:
-    """Write ``README.md`` beside a checkpoint.
+    """Write ``README.md`` to a checkpoint folder.
 
     Args:
-        folder: The checkpoint.
-        tasks: The tasks (eval split) whose prompts it is judged on.
+        folder: The checkpoint folder.
+        tasks: The tasks (eval split) that the model is scored on.
         settings: The settings of the training.
-        parameters: Number of weights.
-        cpu_seconds: CPU time of the training, all threads together.
-        validation_loss: Nats a token on documents of the eval split.
-        samples: Responses to judge for each task.
+        parameters: Number of parameters.
+        cpu_seconds: CPU time of the training, summed over threads.
+        validation_loss: Nats per token on documents of the eval split.
+        samples: Number of responses per task.
     """
     lm = LanguageModel.load(str(folder), device="cpu")
     torch.manual_seed(0)
     rows, examples = [], []
     for task in tasks:
-        # A smaller vocabulary needs more tokens than the task allows for.
+        # A smaller vocabulary needs more tokens than the task's own limit.
         room = (lm.context_length or 1024) - task.max_new_tokens
         act, tokenizer = writer(lm)
         written = list(play(task, act, samples, tokenizer=tokenizer, max_prompt_tokens=room))
@@ -91,13 +91,13 @@ language: en
 ---
 # textgym/tiny
 
-The language model that ships with textgym: a Llama of {parameters} weights ({layers} layers,
+The language model that ships with textgym: a Llama of {parameters} parameters ({layers} layers,
 width {width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary}
-tokens. It writes the small English of textgym's built-in tasks, fluently and with mediocre success,
-and is meant as a starting policy for reinforcement learning on a laptop. It knows nothing else, and
-is of no use as a general language model.
+tokens. It writes the simple English of textgym's built-in tasks, fluently and with mediocre scores,
+and is meant as an initial policy for reinforcement learning on a laptop. It is not useful as a
+general language model.
 
-## How it was made
+## Training
 
 From scratch, on documents that the tasks generate (`Task.document`, training split; no collected
 text), by
@@ -105,17 +105,17 @@ text), by
     {command}
 
 which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
-{python}). Each document stands at position 0 and ends with `<|endoftext|>`; one in eight begins
-with it. After the training the logits were multiplied by {sharpness}, so that what is sampled at
-temperature 1 is as fluent as the model can be. The weights are stored in bfloat16.
+{python}). Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also
+begins with it. After the training the logits were multiplied by {sharpness}, for more fluent samples
+at temperature 1. The weights are stored in bfloat16.
 
-## How well it writes
+## Evaluation
 
-Cross-entropy on documents of the eval split, before the multiplication, where a token of a prompt
-counts a tenth of one of its continuation: {validation_loss} nats a token (perplexity {perplexity}).
+Cross-entropy on documents of the eval split, before the multiplication, with a weight of 0.1 for
+prompt tokens: {validation_loss} nats per token (perplexity {perplexity}).
 
 Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
-interval of the mean, between the score of an empty text and the oracle's:
+confidence interval of the mean, next to the scores of an empty text and of the oracle:
 
 | task | empty | textgym/tiny | oracle |
 |---|---:|---:|---:|

@@ -1,4 +1,4 @@
-"""Writing with a language model, without an agent: one token a row, drawn at temperature 1."""
+"""Sampling from a language model without an agent, at temperature 1."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from textgym.tokenization import Tokenizer
 def writer(
     lm: str | LanguageModel,
 ) -> tuple[Callable[[Observation], NDArray[Any]], Tokenizer]:
-    """A function from observations ``[N, L]`` to drawn tokens ``[N]``, and the tokenizer.
+    """A function from observations ``[N, L]`` to sampled tokens ``[N]``, and the tokenizer.
 
-    Pictures beside the texts are not looked at.
+    It ignores pictures.
 
     Args:
-        lm: The model, or what :meth:`LanguageModel.load` takes.
+        lm: The model, or its name or path.
     """
     model = LanguageModel.load(lm) if isinstance(lm, str) else lm
     decoder: MemoDecoder | None = None

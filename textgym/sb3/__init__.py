@@ -1,6 +1,6 @@
-"""Stable-Baselines3: a language-model policy, a buffer of whole sequences, and a VecEnv.
+"""Adapters for Stable-Baselines3: a policy, a rollout buffer, a replay buffer, and a VecEnv.
 
-``PPO`` and ``A2C`` run unmodified on the three pieces::
+``PPO`` and ``A2C`` run unmodified with a language model::
 
     from stable_baselines3 import PPO
     from textgym.sb3 import LMPolicy, LMRolloutBuffer, make_vec_env
@@ -10,7 +10,7 @@
                 rollout_buffer_class=LMRolloutBuffer)
     model.learn(100_000)
 
-Algorithms for small observations, such as ``DQN``, choose among a language model's proposals::
+``DQN`` and other algorithms choose among a language model's proposals::
 
     from textgym.sb3 import LMReplayBuffer, TopKPolicy
     from textgym.wrappers import TopKActions
@@ -19,6 +19,13 @@ Algorithms for small observations, such as ``DQN``, choose among a language mode
     model = DQN(TopKPolicy, venv, gamma=1.0, learning_starts=0, exploration_initial_eps=0.0,
                 exploration_final_eps=0.0, replay_buffer_class=LMReplayBuffer,
                 replay_buffer_kwargs=dict(n_steps=None, gamma=1.0))
+
+* :mod:`~textgym.sb3.policy` (with :mod:`~textgym.sb3.value_head`) and
+  :mod:`~textgym.sb3.buffer` for PPO and A2C; :mod:`~textgym.sb3.maskable` for MaskablePPO.
+* :mod:`~textgym.sb3.topk` and :mod:`~textgym.sb3.replay` for DQN and QR-DQN.
+* :mod:`~textgym.sb3.vec_env` (with :mod:`~textgym.sb3.spaces`), the environment.
+* :mod:`~textgym.sb3.checkpoints`: saving, loading, resuming.
+* :mod:`~textgym.sb3.compatibility`: error messages for arguments and algorithms that do not apply.
 """
 
 from __future__ import annotations

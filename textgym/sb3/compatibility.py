@@ -1,4 +1,4 @@
-"""What a language-model policy says to arguments and algorithms that are made for others."""
+"""Error messages for arguments and algorithms that do not apply to language-model policies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ from torch import Tensor, nn
 from textgym.errors import SettingsError, near_matches, shown
 from textgym.lm.sampling.draw import Sampling
 
-_READS = (
-    "the language model reads the texts itself; leave it out (an encoder of pictures is "
-    "picture_encoder_class)"
-)
+_READS = "the language model reads the texts; leave it out (for pictures: picture_encoder_class)"
 _CONTINUOUS = "it is for continuous actions, and tokens are discrete; leave it out"
-_RECURRENT = (
-    "LMPolicy has no LSTM of its own; leave it out, or take a recurrent language model as lm"
-)
-# Arguments of other classes in stable-baselines3 and sb3-contrib, and what to do instead: for
-# LMPolicy, for the policies of TopKActions, for LMRolloutBuffer, and for LMReplayBuffer.
+_RECURRENT = "LMPolicy has no LSTM; leave it out, or give a recurrent language model as lm"
+# Arguments of other classes in stable-baselines3 and sb3-contrib, with a hint for each: for
+# LMPolicy, the policies for TopKActions, LMRolloutBuffer and LMReplayBuffer.
 FOR_POLICY = {
     **{
         field.name: f"it belongs to sampling: policy_kwargs=dict(sampling=dict({field.name}=...))"
@@ -31,7 +26,7 @@ FOR_POLICY = {
     "features_extractor_class": _READS,
     "features_extractor_kwargs": _READS,
     "share_features_extractor": "actor and critic share the language model; leave it out",
-    "normalize_images": "picture_encoder_class gets pictures as they are; leave it out",
+    "normalize_images": "picture_encoder_class gets raw pictures; leave it out",
     "ortho_init": "the weights are those of the checkpoint; leave it out",
     **dict.fromkeys(
         ("log_std_init", "full_std", "use_expln", "squash_output", "clip_mean"), _CONTINUOUS
@@ -50,7 +45,7 @@ FOR_POLICY = {
         "the language model is given as lm=NAME_OR_PATH",
     ),
 }
-_SIZE = "the network is that of textgym.sb3.TopKFeatures; give its width as size=64"
+_SIZE = "the network is textgym.sb3.TopKFeatures; give its width as size=64"
 FOR_PROPOSALS = {
     "use_sde": "it is for DQN (TopKQuantilePolicy: QRDQN); for PPO and A2C give LMPolicy, without "
     "TopKActions",
@@ -73,22 +68,22 @@ FOR_REPLAY = {
 }
 _ACTOR_CRITIC = "LMPolicy is an actor with a critic, for PPO, A2C and TRPO"
 _BY_VALUES = (
-    f"{_ACTOR_CRITIC}, and has no values of actions, as DQN and QRDQN ask for; wrap the "
+    f"{_ACTOR_CRITIC}, and has no action values, which DQN and QRDQN need; wrap the "
     "environment in textgym.wrappers.TopKActions and use DQN(TopKPolicy, ...) of textgym.sb3"
 )
 _CONTINUOUS_ONLY = (
     f"{_ACTOR_CRITIC}; SAC, TD3 and their relatives are for continuous actions, and tokens are "
     "discrete; use one of the three"
 )
-# Parts of other policies that algorithms ask a new policy for.
+# Attributes of other policies that algorithms use.
 _PARTS = {
     "q_net": _BY_VALUES,
     "q_net_target": _BY_VALUES,
     "quantile_net": _BY_VALUES,
     "quantile_net_target": _BY_VALUES,
     "lstm_actor": (
-        f"{_ACTOR_CRITIC}, and has no recurrent state, as RecurrentPPO asks for: an observation "
-        "is the whole text; use PPO, with a recurrent language model as lm if you want one"
+        f"{_ACTOR_CRITIC}, and has no recurrent state, which RecurrentPPO needs: an observation "
+        "is the whole text; use PPO, with any language model, recurrent ones included"
     ),
     "actor": _CONTINUOUS_ONLY,
     "critic": _CONTINUOUS_ONLY,
@@ -96,28 +91,28 @@ _PARTS = {
 
 
 class WrongAlgorithmError(SettingsError, AttributeError):
-    """An algorithm asks a policy for what only other kinds of policies have."""
+    """An algorithm uses an attribute that only other kinds of policies have."""
 
 
 def refuse_part(name: str) -> None:
-    """Say what to use instead of an algorithm that asks for a part of another kind of policy.
+    """Refuse an algorithm that uses an attribute of another kind of policy.
 
     Raises:
-        WrongAlgorithmError: If `name` is such a part.
+        WrongAlgorithmError: If `name` is such an attribute.
     """
     if name in _PARTS:
         raise WrongAlgorithmError(_PARTS[name])
 
 
 def refuse_no_schedule() -> NoReturn:
-    """Refuse an algorithm that makes a policy without a learning rate.
+    """Refuse an algorithm that creates a policy without a learning rate.
 
     Raises:
         SettingsError: Always.
     """
     raise SettingsError(
-        f"{_ACTOR_CRITIC}, which give it a lr_schedule; none is given, as by ARS, which draws "
-        "weights at random instead of following gradients: use one of the three"
+        f"{_ACTOR_CRITIC}, which give it a lr_schedule; lr_schedule=None is for algorithms without "
+        "gradients, such as ARS: use one of the three"
     )
 
 
@@ -125,9 +120,9 @@ def refuse_arguments(owner: type, names: Iterable[str], fixes: Mapping[str, str]
     """Refuse arguments that a class does not have.
 
     Args:
-        owner: The class, with ``**others`` among its arguments.
-        names: What it was given as ``others``.
-        fixes: What to do instead, of those that other classes have.
+        owner: The class, with ``**others`` in its signature.
+        names: The arguments in ``others``.
+        fixes: Hints for arguments of other classes.
 
     Raises:
         SettingsError: If there are any.
@@ -138,38 +133,36 @@ def refuse_arguments(owner: type, names: Iterable[str], fixes: Mapping[str, str]
             parameters = inspect.signature(owner).parameters
             known = [one for one in parameters if one != "others"]
             near = near_matches(name, known).removeprefix("; ")
-            fix = f"{near} its arguments are {', '.join(known)}".strip()
+            fix = f"{near} the arguments are {', '.join(known)}".strip()
         raise SettingsError(f"{owner.__name__} has no argument {name!r}: {fix}")
 
 
 def check_activation(activation: Any, layers: list[int]) -> None:
-    """Check what stands between the hidden layers of the value head.
+    """Check the activation function of the value head.
 
     Raises:
-        SettingsError: If it is not a class of modules, or there are no hidden layers.
+        SettingsError: If it is not a module class, or there are no hidden layers.
     """
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise SettingsError(
-            f"activation_fn={shown(activation)} is not a class of modules; give one such as "
-            "torch.nn.ReLU"
+            f"activation_fn={shown(activation)} must be a module class such as torch.nn.ReLU"
         )
     if activation is not nn.Tanh and not layers:
         raise SettingsError(
-            f"activation_fn={activation.__name__} would do nothing: it belongs to the hidden "
-            "layers of the value head, and there are none; give them too, as in net_arch=[64], or "
-            "leave it out"
+            f"activation_fn={activation.__name__} has no effect without hidden layers of the value "
+            "head; add some, as in net_arch=[64], or leave it out"
         )
 
 
 def check_optimizer(kind: Any, arguments: dict[str, Any]) -> None:
-    """Check the class of the optimizer, and that its learning rate is left to the algorithm.
+    """Check the class and arguments of the optimizer.
 
     Raises:
-        SettingsError: If it is not such a class, or the learning rate is among its arguments.
+        SettingsError: If it is not callable, or its arguments include the learning rate.
     """
     if not callable(kind):
         raise SettingsError(
-            f"optimizer_class={shown(kind)} is not a class; give one such as torch.optim.Adam"
+            f"optimizer_class={shown(kind)} must be a class such as torch.optim.Adam"
         )
     if "lr" in arguments:
         raise SettingsError(
@@ -178,30 +171,29 @@ def check_optimizer(kind: Any, arguments: dict[str, Any]) -> None:
         )
 
 
-def once_only(logits: Tensor, truncates: bool, checkpointed: bool) -> None:
-    """Refuse, in the backward pass, second derivatives that would fail or be no numbers.
+def refuse_second_derivatives(logits: Tensor, truncates: bool, checkpointed: bool) -> None:
+    """Refuse, in the backward pass, second derivatives that would be NaN or fail.
 
     Args:
-        logits: What is differentiated.
+        logits: The differentiated tensor.
         truncates: Whether tokens are excluded from the distribution.
-        checkpointed: Whether the backward pass computes activations again.
+        checkpointed: Whether the model uses gradient checkpointing.
     """
     if not (truncates or checkpointed):
         return
 
     def refuse(_: Tensor) -> None:
-        # That is on in a backward pass with create_graph=True alone.
+        # Enabled in a backward pass only with create_graph=True.
         if not torch.is_grad_enabled():
             return
         if truncates:
             raise SettingsError(
-                "derivatives of second order (TRPO's, say) are not defined where tokens are "
-                "excluded; leave top_k, top_p, banned_tokens and required_tokens out of "
-                "sampling"
+                "second derivatives, which TRPO needs, are not defined where tokens are excluded; "
+                "leave top_k, top_p, banned_tokens and required_tokens out of sampling"
             )
         raise SettingsError(
-            "derivatives of second order (TRPO's, say) cannot be taken through activations that "
-            "are computed again; leave gradient_checkpointing out"
+            "second derivatives, which TRPO needs, do not work with gradient checkpointing; leave "
+            "gradient_checkpointing out"
         )
 
     logits.register_hook(refuse)  # type: ignore[no-untyped-call]

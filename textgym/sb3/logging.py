@@ -1,4 +1,4 @@
-"""What the rewards of finished episodes are made of, in Stable-Baselines3's logger."""
+"""Reward terms of finished episodes in Stable-Baselines3's logger."""
 
 from __future__ import annotations
 
@@ -13,38 +13,35 @@ _COUNT = "episode/count"
 class RewardTermsCallback(BaseCallback):
     """Log means over the episodes that ended since the last log.
 
-    For TensorBoard, CSV and whatever else the logger writes; a mean reward alone does not tell
-    which of its terms grows, nor at whose cost. Of text environments in
-    :func:`textgym.sb3.make_vec_env`, for on-policy and off-policy algorithms::
+    The mean reward alone does not show which of its terms improves at the cost of others. For text
+    environments of :func:`textgym.sb3.make_vec_env`, with on-policy and off-policy algorithms::
 
         model.learn(100_000, callback=RewardTermsCallback())
 
     * ``reward_terms/NAME``: each term before weighting; ``cost_terms/NAME``: each cost.
-    * ``episode/reward`` and ``episode/length`` (steps), where ``VecMonitor`` tells them;
-      ``episode/cost``.
-    * ``episode/characters``: of the response.
-    * ``episode/finish_REASON``: the share of episodes that ended so; ``finish_truncated`` are those
-      that a step limit cut off.
-    * ``episode/count``: so many episodes these are means of.
+    * ``episode/reward`` and ``episode/length`` (steps), with a ``VecMonitor``; ``episode/cost``.
+    * ``episode/characters``: length of the response.
+    * ``episode/finish_REASON``: the share of episodes with this finish reason;
+      ``finish_truncated`` for those cut off by a step limit.
+    * ``episode/count``: the number of episodes.
 
-    A mean is over the episodes that have the value: a truncated one has no terms. Where no episode
-    ended between two logs, nothing of it is logged. The logger is the memory of "since the last
-    log", so that any ``log_interval`` is right; SB3's own ``rollout/ep_rew_mean`` is over the last
-    100 episodes instead.
+    Each mean is over the episodes that have the value; a truncated one has no terms. Without
+    finished episodes since the last log, nothing is logged. It works with any ``log_interval``;
+    SB3's ``rollout/ep_rew_mean`` is over the last 100 episodes instead.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._reasons: set[str] = set()
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._sums: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
 
     def _on_training_start(self) -> None:
-        self._forget()
+        self._clear()
 
     def _on_step(self) -> bool:
         ended = [
@@ -52,15 +49,15 @@ class RewardTermsCallback(BaseCallback):
             if done
         ]  # fmt: skip
         if ended:
-            # A log empties the logger: what is no longer there has been written.
+            # The logger is emptied when it is written.
             if _COUNT not in self.logger.name_to_value:
-                self._forget()
+                self._clear()
             for info in ended:
-                self._take(info)
+                self._add(info)
             self._record()
         return True
 
-    def _take(self, info: dict[str, Any]) -> None:
+    def _add(self, info: dict[str, Any]) -> None:
         values = {
             f"{group}/{name}": value
             for group in ("reward_terms", "cost_terms")
@@ -83,7 +80,7 @@ class RewardTermsCallback(BaseCallback):
         count = self._ended.total()
         for name, number in self._counts.items():
             self.logger.record(name, self._sums[name] / number)
-        # A reason that has occurred once is logged for good: a curve without gaps.
+        # A reason that has occurred is always logged, so that its curve has no gaps.
         self._reasons.update(self._ended)
         for reason in sorted(self._reasons):
             self.logger.record(f"episode/finish_{reason}", self._ended[reason] / count)

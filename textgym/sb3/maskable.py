@@ -1,6 +1,6 @@
-"""sb3-contrib's MaskablePPO on a language model: a policy that takes masks, a buffer that has them.
+"""Policy and rollout buffer for sb3-contrib's MaskablePPO on a language model.
 
-MaskablePPO (Huang and Ontañón 2020, https://arxiv.org/abs/2006.14171) runs unmodified on the two::
+MaskablePPO (Huang and Ontañón 2020, https://arxiv.org/abs/2006.14171) runs unmodified::
 
     from sb3_contrib import MaskablePPO
     from textgym.sb3.maskable import MaskableLMPolicy, MaskableLMRolloutBuffer
@@ -8,11 +8,10 @@ MaskablePPO (Huang and Ontañón 2020, https://arxiv.org/abs/2006.14171) runs un
     venv = make_vec_env("TextGen-v0", n_envs=64, wrapper=partial(ActionMasks, mask=my_mask))
     model = MaskablePPO(MaskableLMPolicy, venv, rollout_buffer_class=MaskableLMRolloutBuffer)
 
-A mask is a set of tokens outside of which nothing is possible, and so is what top-k or top-p keep.
-So the update gets masks as :class:`textgym.lm.KeptSets`, and everything that is made for those
-holds: log-probabilities, entropies and the KL to a reference are of the distribution within the
-mask. Where masks and top-k or top-p are both on, the mask comes first, and what is then kept is a
-part of it.
+A mask restricts the support of the distribution, like top-k and top-p. So the update gets masks as
+:class:`textgym.lm.KeptSets`: log-probabilities, entropies and the KL to a reference are those of
+the masked distribution. With top-k or top-p, the mask is applied first, and the recorded support is
+a subset of it.
 """
 
 from __future__ import annotations
@@ -49,15 +48,14 @@ Masks = np.ndarray | Tensor
 
 
 class MaskableLMPolicy(LMPolicy):
-    """:class:`textgym.sb3.LMPolicy` with action masks: ``[B, V]``, true where a token is allowed.
+    """:class:`textgym.sb3.LMPolicy` with action masks: ``[B, V]``, True where a token is allowed.
 
-    Its arguments are those of ``LMPolicy``. Masked tokens have probability 0. Without masks it is
-    ``LMPolicy``.
+    The arguments are those of ``LMPolicy``. Tokens that are not allowed have probability 0.
     """
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        # Even where the settings change nothing, a mask does.
+        # Masks have an effect even if the settings have none.
         self.sampler.plain = False
         self._masks: Tensor | None = None
 
@@ -67,10 +65,10 @@ class MaskableLMPolicy(LMPolicy):
         deterministic: bool = False,
         action_masks: Masks | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Act within the masks ``[B, V]``; see ``LMPolicy.forward``.
+        """Act with action masks ``[B, V]``; see ``LMPolicy.forward``.
 
         Raises:
-            SettingsError: If a mask leaves no token, or there is not one for each observation.
+            SettingsError: If a mask allows no token, or there is not one for each observation.
         """
         with self._within(action_masks):
             return super().forward(obs, deterministic)
@@ -82,15 +80,15 @@ class MaskableLMPolicy(LMPolicy):
         kept: KeptSets | None = None,
         action_masks: Masks | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score actions that were drawn within the masks ``[n, V]``; see ``LMPolicy``'s.
+        """Evaluate actions with masks ``[n, V]``; see ``LMPolicy.evaluate_actions``.
 
-        Sequences from :class:`MaskableLMRolloutBuffer` bring their masks along.
+        Sequences from :class:`MaskableLMRolloutBuffer` include their masks.
 
         Raises:
-            SettingsError: If top-k or top-p is on, and what was kept is not known.
+            SettingsError: If top-k or top-p is on, and the support is not known.
         """
         if kept is None and action_masks is not None:
-            # A mask is not what top-k kept of it.
+            # With top-k, the support is smaller than the mask.
             self.sampler.check_recorded(None)
             bits = _as_bits(action_masks, self.lm.vocab_size)
             kept = _as_sets(bits, self.lm.vocab_size).to(self.device)
@@ -101,7 +99,7 @@ class MaskableLMPolicy(LMPolicy):
         obs: Tensor | Mapping[str, Tensor] | SequenceBatch,
         action_masks: Masks | None = None,
     ) -> Distribution:
-        """The categorical distribution over tokens within the masks; see ``LMPolicy``'s."""
+        """The masked distribution over tokens; see ``LMPolicy.get_distribution``."""
         if action_masks is None or isinstance(obs, SequenceBatch):
             return super().get_distribution(obs)
         texts, _ = split_observation(obs)
@@ -121,17 +119,17 @@ class MaskableLMPolicy(LMPolicy):
         deterministic: bool = False,
         action_masks: Masks | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Act within the masks ``[B, V]``, as SB3's ``predict`` does.
+        """Predict with action masks ``[B, V]``.
 
         Raises:
-            SettingsError: If a mask leaves no token, or there is not one for each observation.
+            SettingsError: If a mask allows no token, or there is not one for each observation.
         """
         with self._within(action_masks):
             return super().predict(observation, state, episode_start, deterministic)
 
     @contextmanager
     def _within(self, action_masks: Masks | None) -> Iterator[None]:
-        """Lay masks out for `_draw`: the methods of ``LMPolicy`` hand none on."""
+        """Store masks for `_draw`, to which the methods of ``LMPolicy`` do not pass them."""
         self._masks = None if action_masks is None else self._checked(action_masks)
         try:
             yield
@@ -144,7 +142,7 @@ class MaskableLMPolicy(LMPolicy):
         masks = masks.reshape(-1, self.lm.vocab_size)
         if count is not None and len(masks) != count:
             raise SettingsError(
-                f"there are {len(masks)} action masks for {count} observations; give one for each: "
+                f"action_masks has {len(masks)} rows for {count} observations; give one for each: "
                 "np.stack(venv.env_method('action_masks'))"
             )
         return masks
@@ -165,7 +163,7 @@ class MaskableLMPolicy(LMPolicy):
         actions, log_probs, kept = zip(*parts, strict=True)
         sets = None if kept[0] is None else KeptSets.join(kept)
         if sets is None and torch.is_grad_enabled():
-            # Scored again, for the gradients. In a rollout the buffer takes the masks itself.
+            # Evaluated again with gradients. In a rollout, the buffer gets the masks directly.
             bits = _as_bits(masks, self.lm.vocab_size)
             sets = _as_sets(bits, self.lm.vocab_size).to(self.device)
         return torch.cat(actions), torch.cat(log_probs), sets
@@ -179,17 +177,17 @@ class MaskableLMPolicy(LMPolicy):
             possible = self.sampler.process(logits, texts) > -torch.inf
         if not bool(possible.any(-1).all()):
             raise SettingsError(
-                "an action mask leaves no token to write, together with the sampling's "
-                "banned_tokens and required_tokens; allow at least one (eos, say)"
+                "action_masks: a mask allows no token, together with the sampling's banned_tokens "
+                "and required_tokens; allow at least one, such as eos"
             )
         return self.sampler.sample(logits, texts, deterministic)
 
 
 class MaskableLMRolloutBuffer(LMRolloutBuffer):
-    """:class:`textgym.sb3.LMRolloutBuffer` that stores the action masks too.
+    """:class:`textgym.sb3.LMRolloutBuffer` that also stores action masks.
 
-    Its arguments are those of ``LMRolloutBuffer``. A mask is stored once, as bits, however often it
-    comes back: sb3-contrib's own buffer has 4 bytes for each token of the vocabulary at each step.
+    The arguments are those of ``LMRolloutBuffer``. Each distinct mask is stored once, as bits;
+    sb3-contrib's buffer stores 4 bytes per token of the vocabulary and step.
     """
 
     _waiting_columns = (*LMRolloutBuffer._waiting_columns, "_mask")
@@ -201,7 +199,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         assert isinstance(self.action_space, spaces.Discrete)
         self._vocab_size = int(self.action_space.n)
         self._mask = np.zeros((self.buffer_size, self.n_envs), dtype=np.int64)
-        # Each mask's bits, in the order of their numbers; those that wait keep theirs.
+        # The bits of each mask, in the order of their numbers; unfinished episodes keep theirs.
         known = list(self._numbers) if self._before is not None else []
         self._numbers = {}
         if self._before is not None:
@@ -212,7 +210,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
 
     @property
     def action_masks(self) -> NDArray[np.bool_]:
-        """The masks ``[T, N, V]``, put together; sb3-contrib's buffer has them in float32."""
+        """The masks ``[T, N, V]``; float32 in sb3-contrib's buffer, bool here."""
         bits = self._distinct()[self._mask]
         return np.unpackbits(bits, -1, self._vocab_size, bitorder="little").astype(np.bool_)
 
@@ -229,22 +227,21 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         """Add one timestep; see ``LMRolloutBuffer``.
 
         Args:
-            obs: See there, like all that follow but the last.
-            action: See there.
-            reward: See there.
-            episode_start: See there.
-            value: See there.
-            log_prob: See there.
-            action_masks: ``[N, V]``, what was allowed; None for everything.
+            obs: As in ``LMRolloutBuffer.add``, like the others.
+            action: See `obs`.
+            reward: See `obs`.
+            episode_start: See `obs`.
+            value: See `obs`.
+            log_prob: See `obs`.
+            action_masks: ``[N, V]``, True for the allowed tokens; None for all.
 
         Raises:
-            SettingsError: If the log-probabilities are not those that the policy returned.
+            SettingsError: If `log_prob` is not the tensor that the policy returned.
         """
         if Decision.of(log_prob) is None:
             raise SettingsError(
-                "MaskableLMRolloutBuffer has to know how tokens were drawn, and these "
-                "log-probabilities came without a record of it; use MaskableLMPolicy, and hand "
-                "over the tensor of log-probabilities itself, not a copy"
+                "MaskableLMRolloutBuffer: log_prob has no record of the sampling; use "
+                "MaskableLMPolicy, and pass its tensor of log-probabilities, not a copy"
             )
         if action_masks is None:
             action_masks = np.ones((self.n_envs, self._vocab_size), dtype=np.bool_)
@@ -258,7 +255,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         """Yield every decision once, in minibatches of whole sequences; see ``LMRolloutBuffer``.
 
         Yields:
-            sb3-contrib's samples. Their ``action_masks`` are None: the sequences bring them along.
+            sb3-contrib's samples. Their ``action_masks`` are None: the sequences include them.
         """
         for samples in super().get(batch_size):
             yield MaskableRolloutBufferSamples(*samples, None)  # type: ignore[arg-type]
@@ -280,7 +277,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         self._flat_mask = self._all("_mask").reshape(-1)
 
     def _distinct(self) -> NDArray[np.uint8]:
-        """The bits of all masks that there are, each once."""
+        """The bits of all distinct masks."""
         bits = np.frombuffer(b"".join(self._numbers), np.uint8)
         return bits.reshape(len(self._numbers), -1).copy()
 
@@ -293,7 +290,7 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
         return batch, which
 
 
-# MaskablePPO asks for these classes. Ours do what they promise, but derive from LMPolicy.
+# MaskablePPO checks for these classes; ours have their interface, but derive from LMPolicy.
 MaskableActorCriticPolicy.register(MaskableLMPolicy)
 MaskableRolloutBuffer.register(MaskableLMRolloutBuffer)
 

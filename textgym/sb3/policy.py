@@ -1,8 +1,7 @@
 """A Stable-Baselines3 policy whose action logits are a language model's.
 
-PPO and A2C use it as they use ``MlpPolicy``. The value head reads the hidden state that the logits
-come from, so acting costs one pass for both, and one new token a row thanks to
-:class:`textgym.lm.decoding.MemoDecoder`.
+PPO and A2C use it like ``MlpPolicy``. The value head shares the hidden state of the logits, so one
+forward pass serves both, of one new token per row with :class:`textgym.lm.MemoDecoder`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textgym.data.observations import TextView, split_observation, text_view
+from textgym.data.observations import split_observation
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decoding.memo import MemoDecoder
 from textgym.lm.engine import prepare_training
@@ -43,11 +42,12 @@ from textgym.sb3.compatibility import (
     FOR_POLICY,
     check_activation,
     check_optimizer,
-    once_only,
     refuse_arguments,
     refuse_no_schedule,
     refuse_part,
+    refuse_second_derivatives,
 )
+from textgym.sb3.spaces import checked_view
 from textgym.sb3.value_head import value_head, value_layers
 from textgym.tokenization import TINY
 
@@ -57,52 +57,46 @@ _Self = TypeVar("_Self", bound="LMPolicy")
 class LMPolicy(ActorCriticPolicy):
     """Actor and critic on one language model.
 
-    ``sampling`` is part of the policy: actions are drawn from the processed distribution, and
-    log-probabilities, entropies and ``get_distribution`` are of that same distribution, in the
-    rollout and in the update. So PPO's ratio starts at 1, up to rounding (1e-5 in float32, some
-    percent for rare tokens in bfloat16), whatever the settings are. What
-    top-k and top-p kept when a token was drawn travels as ``log_probs.decision``
-    (:class:`textgym.lm.Decision`) to :class:`LMRolloutBuffer`, and comes back in the update.
+    ``sampling`` is part of the policy: log-probabilities, entropies and ``get_distribution`` are
+    those of the processed distribution, in the rollout and in the update. So PPO's ratio starts at
+    1, up to rounding (1e-5 in float32, some percent for rare tokens in bfloat16). The support of
+    top-k and top-p is in ``log_probs.decision`` (:class:`textgym.lm.Decision`), which
+    :class:`LMRolloutBuffer` stores for the update.
 
     Args:
-        observation_space: The environment's: token ids ``[L]``, -1 where nothing is written.
-        action_space: The environment's: one action a token.
+        observation_space: Token ids ``[L]``, padded with -1; with pictures a ``Dict``.
+        action_space: ``Discrete``, one action per token.
         lr_schedule: Learning rate, set by the algorithm.
-        lm: Name or path of the language model, as :meth:`LanguageModel.load` takes it. Never a live
-            module: the algorithm saves this argument, and loads the model again by it.
-        sampling: What the distribution over tokens is made of, as in
-            ``dict(temperature=0.7, top_k=50)``; see :class:`textgym.lm.Sampling`. With top-k or
-            top-p, train with :class:`LMRolloutBuffer`: SB3's own buffer does not store what was
-            kept.
-        cache: Decode with a key/value cache. False recomputes every text whole, which every
-            architecture can do.
-        dtype: What to compute in, while float32 weights are updated: ``"auto"`` is bfloat16 on a
-            GPU that has it and float32 elsewhere; ``"bfloat16"`` is fast on some CPUs too.
-        lora: Train a low-rank adapter instead of all weights, as in ``dict(r=8, lora_alpha=16)``,
-            the arguments of peft's ``LoraConfig``. ``LMRolloutBuffer(reference="base")`` then takes
-            the model without the adapter as its reference. Where ``lm`` is an adapter folder, its
-            adapter is trained further if this is None; else it becomes part of the weights below
-            the new one.
-        gradient_checkpointing: Compute activations again in the backward pass instead of keeping
-            them: less memory, about a third more time.
-        picture_encoder_class: What makes prefix embeddings of the pictures, in an environment that
-            shows some beside the text (:class:`textgym.lm.pictures.PictureEncoder`).
-        picture_encoder_kwargs: Its arguments after the pictures' shape and the model's width.
-        compile: Compile the training pass with ``torch.compile``: True, or a backend's name.
+        lm: Name or path of the language model, as for :meth:`LanguageModel.load`. Not a module: the
+            algorithm saves this argument to load the model again.
+        sampling: The distribution over tokens, as in ``dict(temperature=0.7, top_k=50)``; see
+            :class:`textgym.lm.Sampling`. top-k and top-p need :class:`LMRolloutBuffer`.
+        cache: Decode with a KV cache. False runs the whole text for every token, which works for
+            every architecture.
+        dtype: The dtype to compute in while float32 weights are updated: ``"auto"`` is bfloat16 on
+            a GPU that supports it and float32 elsewhere; ``"bfloat16"`` is fast on some CPUs too.
+        lora: Train a low-rank adapter: the arguments of peft's ``LoraConfig``, as in ``dict(r=8,
+            lora_alpha=16)``. ``LMRolloutBuffer(reference="base")`` is then the model without it.
+            An adapter that ``lm`` has is merged first; without this argument it is trained further.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
+            third more time.
+        picture_encoder_class: Class of the encoder of the environment's pictures.
+        picture_encoder_kwargs: Its arguments other than the pictures' shape and the model's width.
+        compile: Compile the training pass with ``torch.compile``: True, or the name of a backend.
         net_arch: Hidden layers of the value head (``[64]``, or ``dict(vf=[64])``); none by default.
         activation_fn: Their activation.
         use_sde: Must be False: actions are discrete.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments other than the learning rate.
-        **others: Refused: arguments of other policies, with what to give instead.
+        **others: Refused.
 
     Attributes:
         lm: The :class:`LanguageModel`; ``policy.lm.save_pretrained(folder)`` exports it.
-        sampler: The sampling, ready to be applied to logits.
+        sampler: Applies ``sampling`` to logits.
 
     Raises:
         ModelError: If the model cannot be loaded or does not fit the environment.
-        SettingsError: If the spaces are not those of a text environment, or an argument is wrong.
+        SettingsError: If the spaces are not those of a text environment, or an argument is invalid.
         MissingDependencyError: If ``lora`` is given and peft is not installed.
     """
 
@@ -132,22 +126,21 @@ class LMPolicy(ActorCriticPolicy):
             refuse_no_schedule()
         if not isinstance(lm, str):
             raise ModelError(
-                f"lm must be a name or path, not a {type(lm).__name__}: the algorithm saves it, "
-                "and loads the model again by it; write a live model with "
-                "save_pretrained(folder) and give lm=folder"
+                f"lm must be a name or path, not a {type(lm).__name__}, so that a saved agent can "
+                "load it again; save the model with save_pretrained(folder) and give lm=folder"
             )
         if use_sde:
-            raise SettingsError("use_sde needs continuous actions; tokens are discrete")
+            raise SettingsError("use_sde=True needs continuous actions; tokens are discrete")
         layers = value_layers(net_arch)
         check_activation(activation_fn, layers)
         check_optimizer(optimizer_class, optimizer_kwargs or {})
-        self.view = _check_spaces(observation_space, action_space)
+        self.view = checked_view(observation_space, action_space)
         self.picture_encoder_class = picture_encoder_class
         self.picture_encoder_kwargs = dict(picture_encoder_kwargs or {})
         self.lm_name = lm
         self.sampling = Sampling.of(sampling)
         self.use_cache = cache
-        # How the model computes; its names are those of prepare_training's arguments.
+        # The arguments of prepare_training.
         self.engine: dict[str, Any] = {
             "dtype": dtype,
             "lora": None if lora is None else dict(lora),
@@ -170,12 +163,12 @@ class LMPolicy(ActorCriticPolicy):
         """Load the language model, build the value head and the optimizer."""
         width, image_shape = self.view
         actions = int(cast("spaces.Discrete", self.action_space).n)
-        # The algorithm moves the policy to its device afterwards.
+        # The algorithm moves the policy to its device later.
         self.lm = LanguageModel.load(self.lm_name, device="cpu")
         self.lm.check_fits(width, actions, getattr(self.action_space, "tokenizer_hash", None))
         prepare_training(self.lm, **self.engine)
         if image_shape is not None:
-            self.lm.look_through(
+            self.lm.attach_pictures(
                 self.picture_encoder_class(
                     image_shape, self.lm.hidden_size, **self.picture_encoder_kwargs
                 )
@@ -189,7 +182,7 @@ class LMPolicy(ActorCriticPolicy):
         if self.use_cache:
             self.decoder = MemoDecoder(self.lm, width, image_shape)
         if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
-            # One pass over the weights for each step instead of a dozen.
+            # One pass over the weights per step instead of a dozen.
             others = {"foreach", "differentiable"} & self.optimizer_kwargs.keys()
             self.optimizer_kwargs = {"fused": not others} | self.optimizer_kwargs
         self.optimizer = self.optimizer_class(
@@ -205,15 +198,15 @@ class LMPolicy(ActorCriticPolicy):
 
         Args:
             obs: ``[B, L]`` token ids; with pictures a mapping of ``tokens`` and ``image``.
-            deterministic: Take the likeliest token instead of a random one.
+            deterministic: Take the likeliest token instead of sampling.
 
         Returns:
-            Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32). The
-            tensor of the latter carries a :class:`textgym.lm.Decision`. Without gradients they are
-            on the CPU, wherever the model is.
+            Actions ``[B]`` (int64), values ``[B, 1]`` and log-probabilities ``[B]`` (float32), on
+            the CPU unless gradients are enabled. The tensor of log-probabilities has a
+            :class:`textgym.lm.Decision`.
 
         Raises:
-            ModelError: If the model's probabilities are no numbers (any more).
+            ModelError: If the model's probabilities are NaN.
         """
         tokens, images = split_observation(obs)
         hidden = self._hidden(obs)
@@ -224,7 +217,7 @@ class LMPolicy(ActorCriticPolicy):
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
         elif actions.device.type != "cpu":
             actions, values, log_probs = _to_host(actions, values, log_probs)
-        self._refuse_diverged(log_probs)
+        self._check_finite(log_probs)
         Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, values, log_probs
 
@@ -234,19 +227,19 @@ class LMPolicy(ActorCriticPolicy):
         actions: Tensor,
         kept: KeptSets | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score given actions; differentiable, and never from the cache.
+        """Evaluate actions; differentiable, and without the cache.
 
         Args:
             obs: Observations ``[n, L]``, or whole sequences from :class:`LMRolloutBuffer`.
             actions: ``[n]`` token ids.
-            kept: What top-k and top-p kept when the actions were drawn. Sequences from the buffer
-                bring it along.
+            kept: The support of top-k and top-p that the actions were sampled from; sequences from
+                the buffer include it.
 
         Returns:
             Values ``[n, 1]``, log-probabilities ``[n]`` and entropies ``[n]`` (float32).
 
         Raises:
-            SettingsError: If top-k or top-p is on, and what was kept is not known.
+            SettingsError: If top-k or top-p is on, and the support is not known.
         """
         batch = _as_batch(obs)
         if kept is not None:
@@ -260,32 +253,30 @@ class LMPolicy(ActorCriticPolicy):
     def get_distribution(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Distribution:
         """The categorical distribution over tokens after each observation.
 
-        With top-k or top-p it is the one that a token would be drawn from now, or, for sequences
-        from the buffer, on the sets that were kept when theirs were.
+        With top-k or top-p, its support is that of the current weights, or, for sequences from the
+        buffer, the recorded one.
 
-        With gradients on it has derivatives of second order too, as TRPO takes them of its KL.
-        (``evaluate_actions`` has those of first order alone: it is fast by them.)
+        Unlike ``evaluate_actions``, it has second derivatives, which TRPO takes of its KL.
 
         Raises:
             SettingsError: In a backward pass with ``create_graph=True``, if tokens are excluded or
-                activations are computed again.
+                with gradient checkpointing.
         """
         batch = _as_batch(obs)
         if torch.is_grad_enabled():
-            # The one way of computing attention that has derivatives of second order.
+            # The one attention kernel that has second derivatives.
             with sdpa_kernel(SDPBackend.MATH):
                 logits = self.lm.logits(self._hidden(obs))
             sampler = self.sampler
             excludes = bool(sampler.truncates or sampler.banned or sampler.required)
-            once_only(logits, excludes, bool(self.lm.checkpointed))
+            refuse_second_derivatives(logits, excludes, bool(self.lm.checkpointed))
         else:
             logits = self.lm.logits(self._hidden(obs))
         if not self.sampler.plain:
             texts = batch.observations(0, len(logits))
             logits = self.sampler.process(logits, texts, batch.kept)
-            now = self.sampler.kept(logits) if batch.kept is None else None
-            if now is not None:
-                logits = logits.masked_fill(~now.mask(), -torch.inf)
+            if batch.kept is None and (kept := self.sampler.kept(logits)) is not None:
+                logits = logits.masked_fill(~kept.mask(), -torch.inf)
         return self.action_dist.proba_distribution(logits)
 
     def predict_values(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Tensor:
@@ -293,10 +284,9 @@ class LMPolicy(ActorCriticPolicy):
         return self._values(self._hidden(obs))
 
     def train(self, mode: bool = True) -> LMPolicy:
-        """Switch modes, as ``set_training_mode`` does.
+        """Set the mode, as in ``set_training_mode``; training mode empties the KV cache.
 
-        Training changes the weights, so the cache is dropped. The language model's dropout stays
-        off in both modes.
+        The language model's dropout is off in both modes.
         """
         super().train(mode)
         if mode and self.decoder is not None:
@@ -315,22 +305,21 @@ class LMPolicy(ActorCriticPolicy):
     ) -> Tensor:
         tokens, _ = split_observation(observation)
         actions, log_probs, _ = self._draw(self._hidden(observation), tokens, deterministic)
-        self._refuse_diverged(log_probs)
+        self._check_finite(log_probs)
         return actions
 
-    def _refuse_diverged(self, log_probs: Tensor) -> None:
-        """Refuse tokens that were drawn from what is no distribution."""
+    def _check_finite(self, log_probs: Tensor) -> None:
         if bool(log_probs.detach().isnan().any()):
             raise ModelError(
-                f"the probabilities of {self.lm.name!r} are not numbers: training has diverged, or "
-                "the weights were broken from the start; train with a lower learning rate"
+                f"the probabilities of {self.lm.name!r} are NaN: training has diverged, or the "
+                "checkpoint is broken; train with a lower learning rate"
             )
 
     @torch.no_grad()
     def _draw(
         self, hidden: Tensor, obs: Tensor, deterministic: bool
     ) -> tuple[Tensor, Tensor, KeptSets | None]:
-        """Actions ``[B]``, their log-probabilities, and what top-k and top-p kept."""
+        """Actions ``[B]``, their log-probabilities, and the support of top-k and top-p."""
         step = max(1, MAX_LOGITS // self.lm.vocab_size)
         parts = [
             self.sampler.sample(
@@ -345,7 +334,7 @@ class LMPolicy(ActorCriticPolicy):
         return torch.cat(actions), torch.cat(log_probs), KeptSets.join(sets) if sets else None
 
     def _hidden(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Tensor:
-        """Hidden state ``[B, d]`` after each observation: from the cache unless differentiated."""
+        """Hidden state ``[B, d]`` after each observation, from the cache without gradients."""
         if isinstance(obs, SequenceBatch):
             return sequence_hidden(self.lm, obs)
         tokens, images = split_observation(obs)
@@ -357,25 +346,21 @@ class LMPolicy(ActorCriticPolicy):
         return cast(Tensor, self.value_net(hidden.float()))
 
     def save(self, path: str | Path) -> None:
-        """Write the policy for :meth:`load`: safetensors and JSON, whatever the path ends with.
-
-        Args:
-            path: The file; its folder exists.
+        """Save the policy as safetensors and JSON, whatever the extension of the path.
 
         Raises:
-            DataError: If an argument of the policy cannot be written without pickling it.
-            StorageError: If the file cannot be written; the old one is then intact.
+            DataError: If an argument of the policy would have to be pickled.
+            StorageError: If the file cannot be written; an existing file stays intact.
         """
         save_policy(self, path)
 
     @classmethod
     def load(cls: type[_Self], path: str | Path, device: torch.device | str = "auto") -> _Self:
-        """Make a policy that :meth:`save` wrote. Nothing in the file is run.
+        """Load a policy from a file of :meth:`save`, without running code in it.
 
         Args:
-            path: The file. Files of earlier versions (a pickle, ``model.pt``) are read by torch's
-                restricted unpickler.
-            device: Where the policy goes; ``"auto"`` takes the GPU if there is one.
+            path: The file. Pickles of earlier versions are read by torch's restricted unpickler.
+            device: Device of the policy; ``"auto"`` is the GPU if there is one.
 
         Raises:
             SettingsError: If the file is missing, damaged or of another class.
@@ -402,7 +387,7 @@ class LMPolicy(ActorCriticPolicy):
 
 
 def _to_host(actions: Tensor, values: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All that an agent wants on the host in one transfer, because each waits for the device."""
+    """Copy all to the host in one transfer, because each one synchronizes."""
     # float64 holds token ids and float32 exactly.
     columns = torch.stack([actions.double(), values[:, 0].double(), log_probs.double()]).cpu()
     return columns[0].long(), columns[1].float()[:, None], columns[2].float()
@@ -413,16 +398,3 @@ def _as_batch(obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> SequenceBat
         return obs
     tokens, images = split_observation(obs)
     return observation_batch(tokens, images=images)
-
-
-def _check_spaces(
-    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> TextView:
-    view = text_view(observation_space)
-    if view is None or not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
-        raise SettingsError(
-            "LMPolicy acts in text environments (a Box of token ids, with or without a picture "
-            f"beside it, and Discrete tokens), but the observations are {observation_space} and "
-            f"the actions {action_space}; use an environment such as textgym:TextGen-v0"
-        )
-    return view

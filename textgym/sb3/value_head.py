@@ -11,11 +11,11 @@ from textgym.errors import SettingsError, shown
 
 
 def value_head(width: int, layers: list[int], activation: type[nn.Module]) -> nn.Sequential:
-    """A small network from hidden state to value, 0 everywhere at first.
+    """A small network from hidden state to value, initially 0.
 
-    Hidden states differ in scale from model to model, so they are normalised first. The last layer
-    starts at zero: a random first guess would be the whole of the first advantages, and its
-    gradient would disturb the language model before the value means anything.
+    The input is normalized, because hidden states differ in scale between models. The last layer is
+    initialized with zeros: random values would dominate the first advantages, and their gradient
+    would disturb the language model.
     """
     modules: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
     for size in layers:
@@ -34,27 +34,28 @@ def value_layers(net_arch: Any) -> list[int]:
         net_arch: None, a list of widths, or ``dict(vf=[...])``.
 
     Raises:
-        SettingsError: If it has layers for the actor too, or is something else.
+        SettingsError: If it has layers for the actor, or is invalid.
     """
     layers = net_arch
     if isinstance(net_arch, dict):
         if net_arch.get("pi"):
             raise SettingsError(
-                "net_arch has layers for 'pi', but the actor is the language model; "
-                "give layers for the value head alone: net_arch=dict(vf=[64])"
+                f"net_arch={shown(net_arch)} has layers for 'pi', but the actor is the language "
+                "model; give layers for the value head alone: net_arch=dict(vf=[64])"
             )
         if others := net_arch.keys() - {"pi", "vf"}:
             raise SettingsError(
-                f"net_arch has layers for {', '.join(sorted(map(repr, others)))}, which LMPolicy "
-                "does not have; give layers for the value head alone: net_arch=dict(vf=[64])"
+                f"net_arch={shown(net_arch)} has layers for "
+                f"{', '.join(sorted(map(repr, others)))}, which LMPolicy does not have; give "
+                "layers for the value head alone: net_arch=dict(vf=[64])"
             )
         layers = net_arch.get("vf")
     if layers is None:
         return []
     if not isinstance(layers, list | tuple) or not all(map(_is_width, layers)):
         raise SettingsError(
-            f"net_arch={shown(net_arch)} has to be a list of the widths of the value head's hidden "
-            "layers, whole numbers of at least 1, as in net_arch=[64]"
+            f"net_arch={shown(net_arch)} must be a list of the widths of the value head's hidden "
+            "layers, integers of at least 1, as in net_arch=[64]"
         )
     return [int(width) for width in layers]
 

@@ -1,7 +1,7 @@
 """Stable-Baselines3's ``VecEnv`` over the native batch of text environments.
 
-SB3 takes no gymnasium ``VectorEnv``. The two differ in where the end of an episode is told: here a
-row starts anew in the step in which it ends (``SAME_STEP``), and the end is in its ``info``.
+SB3 does not support Gymnasium's ``VectorEnv``. Its ``VecEnv`` resets a row in the step in which its
+episode ends (``SAME_STEP``), and reports the end in ``info``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from textgym.errors import SettingsError, shown
 from textgym.sb3.spaces import compared
 from textgym.wrappers.nesting import attribute, layers
 
-# Arguments of stable_baselines3.common.env_util.make_vec_env, and what to do here.
-_BATCHED = "all rows are one object, which runs in this process; leave it out"
+# Arguments of stable_baselines3.common.env_util.make_vec_env, with a hint for each.
+_BATCHED = "the batch is one object in this process; leave it out"
 _OF_SB3 = {
-    "env_kwargs": "write the environment's arguments themselves, as in max_new_tokens=32, or "
+    "env_kwargs": "give the environment's arguments directly, as in max_new_tokens=32, or "
     "**env_kwargs",
     "vec_env_cls": _BATCHED,
     "vec_env_kwargs": _BATCHED,
@@ -56,10 +56,9 @@ def make_vec_env(
     Args:
         env_id: ``"TextGen-v0"``, ``"TextGen/Sentiment-v0"``, ...; ``"module:id"`` imports first.
         n_envs: Number of rows N.
-        seed: Seed of the batch. Two seeds are two samples: every row gets a seed of its own from
-            ``numpy.random.SeedSequence`` (see :meth:`TextVecEnv.seed`), unlike Gymnasium's
-            ``make_vec(...).reset(seed=s)``, where row i gets ``s + i`` and the rows of neighbouring
-            seeds coincide. The algorithm's own ``seed`` argument overrides it.
+        seed: Seed of the batch. Row seeds come from ``numpy.random.SeedSequence`` (see
+            :meth:`TextVecEnv.seed`), so different seeds are independent, unlike in Gymnasium, where
+            row i gets ``seed + i``. The algorithm's ``seed`` argument overrides it.
         wrapper: Wraps the batch, e.g. ``functools.partial(TopKActions, lm="textgym/tiny", k=8)``.
         **env_kwargs: The environment's arguments, as for ``gymnasium.make_vec``.
 
@@ -67,20 +66,19 @@ def make_vec_env(
         A :class:`TextVecEnv` inside SB3's ``VecMonitor``, which logs returns and lengths.
 
     Raises:
-        SettingsError: If ``autoreset_mode`` is given, as SB3 needs SAME_STEP, or if the environment
-            does not take it, as one that is not of text; if an argument of SB3's own
-            ``make_vec_env`` is given, or `wrapper` wraps single environments.
+        SettingsError: If the environment is not a text environment; if ``autoreset_mode`` or an
+            argument of SB3's own ``make_vec_env`` is given; or `wrapper` wraps single environments.
     """
     for name in env_kwargs:
         if name in _OF_SB3:
             raise SettingsError(
-                f"{name} is an argument of Stable-Baselines3's make_vec_env, and not of "
+                f"{name} is an argument of Stable-Baselines3's make_vec_env, not of "
                 f"textgym.sb3's: {_OF_SB3[name]}"
             )
     if not isinstance(env_id, str | EnvSpec):
         raise SettingsError(
-            f"env_id={shown(env_id)} has to be the id of a text environment, such as "
-            "'TextGen-v0': its batch is one object, and is not made of single environments"
+            f"env_id={shown(env_id)} must be the id of a text environment, such as 'TextGen-v0': "
+            "the batch is not made of single environments"
         )
     kind: Any = wrapper
     if isinstance(kind, type) and issubclass(kind, gym.Wrapper):
@@ -90,24 +88,23 @@ def make_vec_env(
         )
     if "autoreset_mode" in env_kwargs:
         raise SettingsError(
-            "autoreset_mode is not yours to choose here: Stable-Baselines3 needs SAME_STEP; "
-            "leave it out"
+            "autoreset_mode is always SAME_STEP, which Stable-Baselines3 needs; leave it out"
         )
     try:
         envs = gym.make_vec(
             env_id, num_envs=n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs
         )
     except TypeError as error:
-        # Every text environment takes this argument. Any other wrong argument is the caller's.
+        # Every text environment has this argument; other TypeErrors are the caller's.
         if "argument 'autoreset_mode'" not in str(error):
             raise
         raise SettingsError(
-            f"{env_id!r} is not a text environment, and textgym.sb3.make_vec_env makes no others; "
-            "use stable_baselines3.common.env_util.make_vec_env for it"
+            f"env_id={env_id!r} is not a text environment; use "
+            "stable_baselines3.common.env_util.make_vec_env for it"
         ) from error
     inner = TextVecEnv(envs if wrapper is None else wrapper(envs))
     venv = VecMonitor(inner)
-    # A wrapper of SB3 has a list of its own, which stays empty.
+    # A VecEnvWrapper has a separate list, which stays empty.
     venv.reset_infos = inner.reset_infos
     if seed is not None:
         venv.seed(seed)
@@ -124,7 +121,7 @@ class TextVecEnv(VecEnv):
         envs: A text environment from ``gymnasium.make_vec``, in the mode SAME_STEP.
 
     Attributes:
-        envs: The same.
+        envs: The text environment.
         spec: Its specification.
 
     Raises:
@@ -137,14 +134,14 @@ class TextVecEnv(VecEnv):
                 "Stable-Baselines3 needs the autoreset mode SAME_STEP; make the batch with "
                 "gymnasium.make_vec(..., autoreset_mode='SameStep'), or use make_vec_env"
             )
-        # The base class asks for attributes of the environment while it is set up.
+        # The base class reads attributes of the environment.
         self.envs = envs
         self.spec = envs.spec
         self._actions: Any = None
         action_space = compared(envs.single_action_space)
-        # A policy sees the spaces alone: this lets it check that it speaks the same tokens.
+        # A policy sees only the spaces: this lets it check that the tokens are the same.
         tokenizer = getattr(envs.unwrapped, "tokenizer", None)
-        # (With a wrapper that has other actions, they are no tokens.)
+        # (A wrapper's actions may not be tokens.)
         if tokenizer is not None and action_space == envs.unwrapped.single_action_space:
             action_space.tokenizer_hash = tokenizer.agreement()  # type: ignore[attr-defined]
         super().__init__(envs.num_envs, compared(envs.single_observation_space), action_space)
@@ -163,18 +160,18 @@ class TextVecEnv(VecEnv):
         """Seed the streams of prompts; the next :meth:`reset` uses the seeds.
 
         Row i of a whole number s gets the first word of ``SeedSequence(s, spawn_key=(i,))``: the
-        rows of two seeds share no stream, and a row's stream does not depend on the number of
-        rows. (Stable-Baselines3's own rule is s + i: seeds 0 and 1 then differ in one row alone.)
+        streams of two seeds are independent, and do not depend on the number of rows.
+        (With SB3's rule, s + i, seeds 0 and 1 differ in one row alone.)
 
         Args:
-            seed: A whole number from 0; a list of N such numbers, which the rows take as they are;
-                or None for a random one.
+            seed: A non-negative integer; a list of N such integers, one for each row; or None for
+                a random one.
 
         Returns:
             The seed of each row.
 
         Raises:
-            SettingsError: If it is not a whole number from 0, or not N of them.
+            SettingsError: If it is something else.
         """
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
@@ -182,7 +179,7 @@ class TextVecEnv(VecEnv):
             if len(seed) != self.num_envs:
                 raise SettingsError(
                     f"seed={seed!r} has {len(seed)} entries for {self.num_envs} rows; give one "
-                    "whole number, or one for each row"
+                    "integer, or one for each row"
                 )
             self._seeds = [int(_checked_seed(one)) for one in seed]
         else:
@@ -190,9 +187,10 @@ class TextVecEnv(VecEnv):
         return list(self._seeds)
 
     def reset(self) -> VecEnvObs:
-        """Start new episodes in all rows; returns observations ``[N, L]``.
+        """Start new episodes in all rows.
 
-        Those of a wrapper with ``Dict`` observations are dictionaries of arrays ``[N, ...]``.
+        Returns:
+            Observations ``[N, L]``, or a dictionary of arrays ``[N, ...]``.
         """
         seeds = None if self._seeds[0] is None else list(self._seeds)
         observations: Any = None
@@ -206,7 +204,7 @@ class TextVecEnv(VecEnv):
         return cast(VecEnvObs, observations)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions ``[N]`` of the next step."""
+        """Store the actions ``[N]`` of the next step."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -214,27 +212,26 @@ class TextVecEnv(VecEnv):
 
         Returns:
             Observations ``[N, L]`` int32 (or as in :meth:`reset`), rewards ``[N]`` float32, dones
-            ``[N]`` bool, and one info a row. Rows that end have ``terminal_observation`` ``[L]``,
-            ``TimeLimit.truncated`` and what the environment reports at the end (``response``,
-            ``finish_reason``, ...). The info of the episode that then starts is in
-            ``reset_infos`` (through wrappers:
-            ``venv.unwrapped.reset_infos``).
+            ``[N]`` bool, and one info per row. At the end of an episode it has
+            ``terminal_observation`` ``[L]``, ``TimeLimit.truncated`` and the environment's final
+            info (``response``, ``finish_reason``, ...). The info of the next episode is in
+            ``reset_infos`` (through wrappers: ``venv.unwrapped.reset_infos``).
         """
         observations, rewards, terminated, truncated, vector = self.envs.step(self._actions)
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if vector:
-            self._tell(infos, vector, dones, truncated & ~terminated)
+            self._fill_infos(infos, vector, dones, truncated & ~terminated)
         return observations, rewards.astype(np.float32), dones, infos
 
-    def _tell(
+    def _fill_infos(
         self,
         infos: list[dict[str, Any]],
         vector: dict[str, Any],
         dones: np.ndarray,
         cut: np.ndarray,
     ) -> None:
-        """Distribute a vector info: the ends of episodes, the starts of the next, and the rest."""
+        """Split a vector info into final infos, reset infos and the rest."""
         ended = np.flatnonzero(dones).tolist()
         if ended:
             finals = vector["final_obs"]
@@ -248,11 +245,11 @@ class TextVecEnv(VecEnv):
             for key, value in vector.items()
             if key.removeprefix("_") not in ("final_obs", "final_info")
         }
-        told = np.zeros(self.num_envs, dtype=bool)
+        reported = np.zeros(self.num_envs, dtype=bool)
         for key, mask in rest.items():
             if key.startswith("_"):
-                told |= mask
-        rows = np.flatnonzero(told).tolist()
+                reported |= mask
+        rows = np.flatnonzero(reported).tolist()
         for row, report in zip(rows, _rows_of(rest, rows), strict=True):
             if dones[row]:
                 self.reset_infos[row] = report
@@ -271,12 +268,12 @@ class TextVecEnv(VecEnv):
         """Set an attribute for all rows.
 
         Raises:
-            SettingsError: If ``indices`` leaves some out.
+            SettingsError: If ``indices`` does not include all rows.
         """
         if set(self._get_indices(indices)) != set(range(self.num_envs)):
             raise SettingsError(
-                f"the rows of a text environment share the attribute {attr_name!r}, so it cannot "
-                "be set for some of them; leave indices out"
+                f"indices={indices!r}: the rows of a text environment share the attribute "
+                f"{attr_name!r}; leave indices out"
             )
         setattr(self.envs.unwrapped, attr_name, value)
 
@@ -287,7 +284,7 @@ class TextVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the environment once; its result, for each of the rows ``indices``."""
+        """Call a method of the environment once; its result for each of the rows ``indices``."""
         result = attribute(self.envs, method_name)(*method_args, **method_kwargs)
         return self._split(result, indices)
 
@@ -299,13 +296,13 @@ class TextVecEnv(VecEnv):
         return [wrapped for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """One image a row, uint8 ``[H, W, 3]``, in the render mode "rgb_array"."""
+        """One image per row, uint8 ``[H, W, 3]``, in the render mode "rgb_array"."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
         return list(self.envs.render())  # type: ignore[arg-type]
 
     def render(self, mode: str | None = None) -> Any:
-        """Tile the rows' images, or give their texts in the mode "ansi"."""
+        """Tile the rows' images; in the mode "ansi", return their texts."""
         if self.render_mode == "ansi" and mode in (None, "ansi"):
             return self.envs.render()
         return super().render(mode)
@@ -317,14 +314,14 @@ class TextVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def _option_groups(self) -> list[tuple[list[int], dict[str, Any] | None]]:
-        """The resets to make, each with its rows and options."""
+        """The necessary resets, each with its rows and options."""
         kinds: dict[tuple[str, ...], list[int]] = {}
         for row, options in enumerate(self._options):
             kinds.setdefault(tuple(sorted(options)), []).append(row)
         everyone = list(range(self.num_envs))
         groups: list[tuple[list[int], dict[str, Any] | None]] = []
         if () in kinds or len(kinds) > 1:
-            # The first reset must start all rows; those with options then start once more.
+            # The first reset starts all rows; those with options are then reset again.
             groups.append((everyone, None))
         for keys, rows in kinds.items():
             if not keys:
@@ -340,7 +337,7 @@ class TextVecEnv(VecEnv):
 
 
 def row_seeds(seed: int, count: int) -> list[int]:
-    """A seed for each of some rows, below 2**64: two seeds' rows are independent."""
+    """Independent seeds below 2**64 for the rows of a batch."""
     return [
         int(np.random.SeedSequence(seed, spawn_key=(row,)).generate_state(1, np.uint64)[0])
         for row in range(count)
@@ -349,15 +346,15 @@ def row_seeds(seed: int, count: int) -> list[int]:
 
 def _checked_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise SettingsError(f"seed={seed!r} has to be a whole number, 0 or more")
+        raise SettingsError(f"seed={seed!r} must be a non-negative integer")
     return int(seed)
 
 
 def _rows_of(vector: dict[str, Any], rows: Sequence[int]) -> list[dict[str, Any]]:
-    """One dictionary for each of some rows out of Gymnasium's vector info."""
+    """Split Gymnasium's vector info into one dictionary per row."""
     reports: list[dict[str, Any]] = [{} for _ in rows]
     for key, value in vector.items():
-        # (A row's own column may be a dictionary with keys that are no strings.)
+        # (A column of the data may be a dictionary with other keys than strings.)
         if isinstance(key, str) and key.startswith("_") and key[1:] in vector:
             continue
         mask = vector.get(f"_{key}")

@@ -117,8 +117,8 @@ def test_pickles_hold_the_options_and_copies_are_the_same() -> None:
         ({"model": ""}, "model .*not ''"),
         ({"model": torch.nn.Linear(1, 1)}, "model .*not Linear; .*save_pretrained"),
         ({"device": "gpu0"}, "gpu0|Expected one of cpu, cuda"),
-        ({"dtype": "float99"}, "'float99' is no dtype of weights"),
-        ({"dtype": "int8"}, "'int8' is no dtype of weights"),
+        ({"dtype": "float99"}, "dtype='float99'"),
+        ({"dtype": "int8"}, "dtype='int8'"),
         ({"batch_tokens": 0}, "batch_tokens .*not 0"),
         ({"cache_size": -1}, "cache_size .*not -1"),
         ({"cache_size": True}, "cache_size .*not True"),
@@ -138,7 +138,7 @@ def _pickled(folder: Path) -> None:
     ("make", "message"),
     [
         (lambda path: Fluency(str(path / "none")), "there is no model folder at .*give the folder"),
-        (lambda path: Fluency(str(path)), "holds no config.json.*save_pretrained"),
+        (lambda path: Fluency(str(path)), "no config.json.*save_pretrained"),
         (lambda path: BertScore(str(path / "none")), "there is no model folder at"),
         (lambda path: SemanticSimilarity(str(path / "none")), "there is no model folder at"),
         (lambda path: Classifier(str(path / "none"), 0), "there is no model folder at"),
@@ -156,7 +156,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     write(tmp_path, "bert", "classes")
     _pickled(tmp_path)
     for reward in (Classifier(str(tmp_path), 0), BertScore(str(tmp_path))):
-        with pytest.raises(RewardError, match=r"holds no .*safetensors weights.* can run code"):
+        with pytest.raises(RewardError, match=r"no .*safetensors"):
             reward(["a"], ["b"], reference=["c"])
 
 
@@ -177,7 +177,7 @@ def test_code_of_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 def test_weights_that_would_be_drawn_at_random_are_refused(tmp_path: Path) -> None:
     language_model = write(tmp_path / "lm", "gpt2", "lm")
-    with pytest.raises(RewardError, match=r"the checkpoint lacks 'score.weight', which would be"):
+    with pytest.raises(RewardError, match=r"lacks 'score.weight'"):
         Classifier(language_model, 0)(["a"], ["b"])
     # But of a language model's checkpoint the head may be left over, the pooler missing.
     verbosity = logging.get_verbosity()

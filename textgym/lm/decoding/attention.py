@@ -1,8 +1,8 @@
-"""Decoding a Transformer decoder from slots: keys and values of every position, in static memory.
+"""The cache of a Transformer decoder: keys and values of every position, in static memory.
 
-Layers may attend to everything before them or within a sliding window. On a GPU a step of decoding
-is some thousand kernels, each faster than its launch, so it is captured once as a CUDA graph and
-replayed (:class:`textgym.lm.decoding.graphs.StepGraphs`).
+Layers may have full or sliding-window attention. On a GPU a decode step is about a thousand
+kernels, each shorter than its launch, so it is captured as a CUDA graph and replayed
+(:class:`textgym.lm.decoding.graphs.StepGraphs`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ Ints: TypeAlias = NDArray[np.integer]
 Bools: TypeAlias = NDArray[np.bool_]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-# On a GPU attention is limited to the live length, rounded up to a multiple of this: one CUDA graph
-# for each.
+# On a GPU the live length is rounded up to a multiple of this, with one CUDA graph for each.
 _LIVE_STEP = 64
 
 
@@ -34,42 +33,42 @@ class AttentionSlots:
     """Slots of keys and values (see :class:`textgym.lm.decoding.slots.Slots`).
 
     Args:
-        lm: A decoder whose layers attend to all positions or within a sliding window.
+        lm: A decoder with full or sliding-window attention.
         rows: Number of slots B.
         width: Longest text in tokens.
 
     Raises:
-        ModelError: If keys and values in slots are not enough to decode with this architecture.
+        ModelError: If the architecture needs more than keys and values per slot.
     """
 
     def __init__(self, lm: LanguageModel, rows: int, width: int) -> None:
         self.lm = lm
         self._kinds = attention_kinds(lm, width)
         self._window = int(getattr(lm.model.config, "sliding_window", None) or width)
-        # A picture's embeddings stand in the first places of a slot.
+        # A picture's embeddings come first in a slot.
         self._prefix = lm.prefix
         self._cache = SlotCache(lm.model.config, rows, width + lm.prefix, lm.compute_dtype)
         self._direct = direct_pass(lm.body)
         self._width = width
         rope = getattr(lm.model.config, "rope_parameters", None) or {}
-        # These ask for the largest position on the host, in every step.
-        asks = rope.get("rope_type") in ("dynamic", "longrope")
-        on_gpu = lm.device.type == "cuda" and not asks
+        # These need the largest position on the host in every step.
+        on_host = rope.get("rope_type") in ("dynamic", "longrope")
+        on_gpu = lm.device.type == "cuda" and not on_host
         self._graphs = StepGraphs(self._step) if on_gpu else None
 
-    def continues(self, known: Ints, held: Ints) -> Bools:
-        """Always: what stands behind a position is not looked at."""
+    def can_extend(self, known: Ints, lengths: Ints) -> Bools:
+        """Always: attention is limited to the positions before a token."""
         return np.ones(len(known), dtype=bool)
 
-    def forget(self) -> None:
-        """Drop what was derived from the weights."""
+    def invalidate(self) -> None:
+        """Drop the transposed weights."""
         if self._direct is not None:
-            self._direct.forget()
+            self._direct.invalidate()
 
-    def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
-        """Feed one token to every slot; feeding it again writes the same keys and values."""
+    def decode(self, tokens: Tensor, positions: Tensor, is_new: Tensor, live: int) -> Tensor:
+        """Feed one token to every slot; a repeated token writes the same keys and values."""
         if self._graphs is None:
-            # At equal lengths there is nothing to hide. On a GPU the question would cost more.
+            # At equal lengths no mask is needed. On a GPU the test would cost more than the mask.
             even = self._kinds == [FULL] and bool((positions == live - 1).all())
             return self._step(tokens, positions, live, even)
         live = min(-(-live // _LIVE_STEP) * _LIVE_STEP, self._width)
@@ -78,19 +77,19 @@ class AttentionSlots:
     def fill(
         self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
     ) -> Tensor:
-        """Feed whole texts, and the pictures before them, to the slots ``rows``."""
+        """Prefill the slots ``rows`` with texts, and the pictures before them."""
         self._cache.fill(rows)
         if images is not None:
-            return self._look(tokens, lengths, images)
+            return self._fill_with_images(tokens, lengths, images)
         live = tokens.shape[1]
         positions = torch.arange(live, device=tokens.device)[None]
-        # Within the window causal attention is enough.
+        # Up to the window's length, causal attention is the same.
         windowed = SLIDING in self._kinds and live > self._window
         bias = self._bias(positions, live) if windowed else None
         return self._last(self._body(tokens.clamp(min=0), positions, bias), lengths - 1)
 
-    def _look(self, tokens: Tensor, lengths: Ints, images: Tensor) -> Tensor:
-        """Feed pictures and texts, through the whole model as transformers has it."""
+    def _fill_with_images(self, tokens: Tensor, lengths: Ints, images: Tensor) -> Tensor:
+        """Prefill with pictures and texts, by transformers' own forward pass."""
         live = self._prefix + tokens.shape[1]
         places = torch.arange(live, device=tokens.device)[None]
         with self.lm.autocast():
@@ -115,7 +114,7 @@ class AttentionSlots:
         return self._last(self._body(fed, places, self._bias(slots, live)), count - 1)
 
     def _step(self, tokens: Tensor, positions: Tensor, live: int, even: bool = False) -> Tensor:
-        """One token a slot, on the device alone; shapes depend on nothing but ``live``."""
+        """One token per slot, on the device alone; shapes depend only on ``live``."""
         live += self._prefix
         slots = positions + self._prefix
         self._cache.decode(slots, live)
@@ -124,13 +123,13 @@ class AttentionSlots:
 
     def _body(self, tokens: Tensor, positions: Tensor, bias: Any) -> Tensor:
         with self.lm.autocast():
-            if self._direct is not None and self._direct.holds():
+            if self._direct is not None and self._direct.applies():
                 run = self._direct.step if tokens.shape[1] == 1 else self._direct
                 return run(tokens, positions, bias, self._cache)
             output: Any = self.lm.body(
                 input_ids=tokens,
                 position_ids=positions,
-                # Four dimensions: transformers takes it as it is, and builds none of its own.
+                # With four dimensions, transformers uses it instead of building a mask.
                 attention_mask=bias,
                 past_key_values=self._cache,
                 use_cache=True,
@@ -143,9 +142,9 @@ class AttentionSlots:
         return hidden[rows, torch.from_numpy(ends).to(hidden.device)]
 
     def _bias(self, positions: Tensor, live: int) -> Tensor | dict[str, Tensor]:
-        """What is added to attention scores ``[n, 1, q, live]``: -inf where hidden, else 0.
+        """The attention bias ``[n, 1, q, live]``: -inf where masked, else 0.
 
-        One for each kind of layer, if there are several.
+        A dictionary with one for each kind of layer, if there are several.
         """
         distance = positions[..., None] - torch.arange(live, device=positions.device)
         biases = {}
@@ -163,10 +162,10 @@ def attention_kinds(lm: LanguageModel, width: int) -> list[str]:
 
     Args:
         lm: The language model.
-        width: Longest sequence that will be decoded.
+        width: Longest sequence in tokens.
 
     Raises:
-        ModelError: If keys and values in slots are not enough to decode with this architecture.
+        ModelError: If the architecture needs more than keys and values per slot.
     """
     config = lm.model.config
     layers = {type(layer) for layer in DynamicCache(config=config).layers}
@@ -175,16 +174,18 @@ def attention_kinds(lm: LanguageModel, width: int) -> list[str]:
     kinds = declared or {SLIDING if DynamicSlidingWindowLayer in layers else FULL}
     if others or kinds - {FULL, SLIDING}:
         what = sorted(kinds - {FULL, SLIDING}) or sorted(kind.__name__ for kind in others)
-        raise lm.no_slots(f"has layers of the kind {', '.join(what)}")
+        raise lm.slot_cache_error(f"has layers of type {', '.join(what)}")
     if not getattr(config, "num_attention_heads", None) or not hasattr(config, "num_hidden_layers"):
-        raise lm.no_slots("is no stack of attention layers")
+        raise lm.slot_cache_error("is not a stack of attention layers")
     if getattr(config, "add_cross_attention", False):
-        raise lm.no_slots("has cross-attention")
+        raise lm.slot_cache_error("has cross-attention")
     rope = getattr(config, "rope_parameters", None) or {}
     limit = getattr(config, "max_position_embeddings", width)
     original = rope.get("original_max_position_embeddings") or limit
     if rope.get("rope_type") in ("dynamic", "longrope") and width > original:
-        raise lm.no_slots(f"changes its position encoding beyond {original} tokens")
+        raise lm.slot_cache_error(f"changes its position encoding beyond {original} tokens")
     if not lm.takes_positions:
-        raise lm.no_slots("takes no position_ids: its rows cannot stand at different lengths")
+        raise lm.slot_cache_error(
+            "takes no position_ids, so its rows cannot have different lengths"
+        )
     return sorted(kinds)

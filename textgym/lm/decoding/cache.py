@@ -1,12 +1,11 @@
-"""A key/value cache of slots: the rows of a batch stand at different lengths.
+"""A KV cache with one slot per row, whose rows have different lengths.
 
-Transformers' own caches share one length among all rows, so one row cannot start over while the
-others go on. Here each row has its place, and a forward pass says which rows it feeds and at which
-positions (:meth:`SlotCache.decode`, :meth:`SlotCache.fill`, :meth:`SlotCache.extend`). Memory is
-allocated once. This is the continuous batching of Orca (Yu et al. 2022) with one slot a row.
+The caches of transformers have one length for all rows, so that one row cannot start over while the
+others continue. Here the rows and positions of each forward pass are set before it
+(:meth:`SlotCache.decode`, :meth:`SlotCache.fill`, :meth:`SlotCache.extend`), in memory that is
+allocated once. This is the continuous batching of Orca (Yu et al. 2022) with one slot per row.
 
-What this module does not do: build masks, or run the model (:mod:`textgym.lm.decoding.attention`
-does).
+Masks are built by :mod:`textgym.lm.decoding.attention`, which runs the model.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from transformers.cache_utils import CacheLayerMixin
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, ``[slots, heads, length, head_dim]``.
 
-    Attention of one token is bound by reading them, so a head's positions lie side by side.
+    Attention of one token is bound by reading them, so the positions of a head are contiguous.
     """
 
     is_compileable = False
@@ -37,7 +36,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         with torch.inference_mode(False):
             for name, states in (("keys", key_states), ("values", value_states)):
                 shape = (slots, states.shape[1], length, states.shape[3])
-                # Zeros, not garbage: a masked NaN is still NaN.
+                # Zeros, because a masked NaN is still NaN.
                 memory = torch.zeros(shape, dtype=self.cache.dtype, device=states.device)
                 setattr(self, name, memory)
         self.is_initialized = True
@@ -45,7 +44,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Store new states ``[n, heads, q, head_dim]`` and return all that they attend to."""
+        """Store new states ``[n, heads, q, head_dim]``; return those to attend to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         store = self.cache.store
@@ -64,13 +63,13 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 class SlotCache(Cache):
     """A transformers ``Cache`` with preallocated keys and values per slot.
 
-    Before each forward pass, say what it feeds: :meth:`decode`, :meth:`fill` or :meth:`extend`.
+    Before each forward pass, call :meth:`decode`, :meth:`fill` or :meth:`extend`.
 
     Args:
         config: The model's configuration.
         slots: Number of rows B.
         length: Longest sequence in tokens.
-        dtype: Of keys and values.
+        dtype: Dtype of keys and values.
     """
 
     def __init__(
@@ -83,15 +82,15 @@ class SlotCache(Cache):
         self._mode = "fill"
         self._rows = self._positions = self._valid = torch.empty(0, dtype=torch.long)
         self._live = 0
-        # Where a decode step writes in the memory of a layer with so many heads.
+        # Indices that a decode step writes to, by the number of heads of a layer.
         self._places: dict[int, Tensor] = {}
 
     def decode(self, positions: Tensor, live: int) -> None:
         """The next pass feeds one token to every slot.
 
         Args:
-            positions: ``[slots]``, where the token of each slot stands.
-            live: Attention sees positions below this; ``max(positions) + 1``.
+            positions: ``[slots]``, the position of each token.
+            live: Attention reads positions below this; ``max(positions) + 1``.
         """
         self._mode, self._live = "decode", live
         self._rows = torch.arange(self.slots, device=positions.device)
@@ -99,7 +98,7 @@ class SlotCache(Cache):
         self._places.clear()
 
     def fill(self, rows: Tensor) -> None:
-        """The next pass feeds whole sequences, padded on the right, to the slots ``rows`` ``[n]``.
+        """The next pass is a prefill of the slots ``rows`` ``[n]``, with padding on the right.
 
         Attention stays within the pass, so causal attention without a mask is enough.
         """
@@ -110,17 +109,17 @@ class SlotCache(Cache):
 
         Args:
             rows: The slots, ``[n]``.
-            positions: ``[n, q]``, where each token stands.
+            positions: ``[n, q]``, the position of each token.
             valid: ``[n, q]``, False at padding, which is not stored.
-            live: Attention sees positions below this.
+            live: Attention reads positions below this.
         """
         self._mode, self._rows, self._live = "extend", rows, live
         self._positions, self._valid = positions, valid
 
     def store(self, memory: Tensor, states: Tensor) -> Tensor:
-        """Write states ``[n, heads, q, head_dim]`` into a layer's memory; return what is seen."""
+        """Write states ``[n, heads, q, head_dim]`` to a layer's memory; return those to read."""
         rows, positions = self._rows, self._positions
-        # In mixed precision, rotary embeddings hand over float32.
+        # In mixed precision, rotary embeddings return float32.
         states = states.to(memory.dtype)
         if self._mode == "decode":
             heads, size = memory.shape[1], memory.shape[3]
@@ -132,7 +131,7 @@ class SlotCache(Cache):
             memory.view(-1, size).index_copy_(0, places, states.reshape(-1, size))
             return memory[:, :, : self._live]
         if self._mode == "fill":
-            # Padding is stored too: it lies beyond the sequence and is overwritten before use.
+            # Padding is stored too, and overwritten before it is read.
             memory[rows, :, : states.shape[2]] = states
             return states
         valid = self._valid

@@ -1,11 +1,10 @@
-"""Forward passes of common decoders, written out: their layers without the frame around them.
+"""Forward passes of GPT-2, Llama, Mistral and Qwen2 without the overhead of transformers.
 
-Transformers' own pass decides anew in every layer which masks, caches, hooks and kernels it is to
-use. For one token of a few rows that costs as much as the layers do. Here the same modules are
-called in the same order; only what stands between them is written out, for inference from a
-:class:`textgym.lm.decoding.cache.SlotCache`. What a module is does not matter (an adapter may stand
-in the place of a linear layer), but how the modules hang together does, so it is done for the
-classes that are listed here and no others.
+In transformers, every layer chooses masks, caches, hooks and kernels again. For one token of a few
+rows that takes as long as the layers themselves. Here the same modules are called in the same
+order, for inference from a :class:`textgym.lm.decoding.cache.SlotCache`. Modules may be replaced
+(linear layers by adapters), but their connections are those of the classes listed here, so it is
+used for these alone.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from transformers.pytorch_utils import Conv1D
 
 from textgym.lm.decoding.cache import SlotCache
 
-# A CPU multiplies a few dozen rows a quarter faster by matrices that lie in memory as [in, out], as
-# GPT-2's do, than by a linear layer's [out, in]. Turning them costs about as much as it saves in so
-# many steps, and so many elements are copied at most: half a gigabyte in float32.
-_STEPS_BEFORE_TURNING = 8
-_MOST_TURNED = 2**27
+# On a CPU, a few dozen rows are multiplied a quarter faster by [in, out] matrices, as in GPT-2,
+# than by the [out, in] of a linear layer. Transposing pays off after this number of steps, and is
+# done for up to this number of elements: half a gigabyte in float32.
+_STEPS_BEFORE_TRANSPOSING = 8
+_MAX_TRANSPOSED = 2**27
 
 Bias: TypeAlias = Tensor | Mapping[str, Tensor] | None
 
 _LLAMAS = ((llama, "Llama"), (mistral, "Mistral"), (qwen2, "Qwen2"))
-# A model, its layers, and their attention and MLP; and the norms that _rms_norm stands for.
+# The classes of model, layer, attention and MLP; and of the norms that _rms_norm replaces.
 _GPT2 = (GPT2Model, GPT2Block, GPT2Attention, GPT2MLP)
 _LLAMA = [
     tuple(getattr(module, prefix + part) for part in ("Model", "DecoderLayer", "Attention", "MLP"))
@@ -45,7 +44,7 @@ _RMS_NORMS = {getattr(module, f"{prefix}RMSNorm") for module, prefix in _LLAMAS}
 
 
 class DirectPass(ABC):
-    """The written-out pass of a model without its head.
+    """The forward pass of a model without its head.
 
     Args:
         body: The model.
@@ -57,14 +56,14 @@ class DirectPass(ABC):
         self._hooks = [m._forward_hooks for m in modules] + [m._forward_pre_hooks for m in modules]
         self._own = [vars(module) for module in modules]
         linear = [module for module in self._linears() if type(module) is nn.Linear]
-        self._turnable = [m for m in linear if m.weight.device.type == "cpu"]
-        if sum(module.weight.numel() for module in self._turnable) > _MOST_TURNED:
-            self._turnable = []
-        self._turned: dict[nn.Module, Tensor] = {}
+        self._transposable = [m for m in linear if m.weight.device.type == "cpu"]
+        if sum(module.weight.numel() for module in self._transposable) > _MAX_TRANSPOSED:
+            self._transposable = []
+        self._transposed: dict[nn.Module, Tensor] = {}
         self._steps = 0
 
-    def holds(self) -> bool:
-        """Whether the modules are run as they are: nobody hooked or replaced a pass of theirs."""
+    def applies(self) -> bool:
+        """Whether no module has a forward hook or a replaced ``forward``."""
         if any(self._hooks) or any("forward" in own for own in self._own):
             return False
         return not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
@@ -73,21 +72,23 @@ class DirectPass(ABC):
         """The linear layers whose matrix is ``[out, in]``."""
         return iter(())
 
-    def forget(self) -> None:
-        """Drop what was derived from the weights, because they change."""
-        self._turned.clear()
+    def invalidate(self) -> None:
+        """Drop the transposed weights."""
+        self._transposed.clear()
         self._steps = 0
 
     def step(self, tokens: Tensor, positions: Tensor, bias: Bias, cache: SlotCache) -> Tensor:
-        """The pass for one token a row (``q`` is 1)."""
+        """The pass for one token per row (``q`` is 1)."""
         self._steps += 1
-        if self._steps == _STEPS_BEFORE_TURNING and not torch.is_autocast_enabled("cpu"):
-            self._turned = {module: module.weight.t().contiguous() for module in self._turnable}
+        if self._steps == _STEPS_BEFORE_TRANSPOSING and not torch.is_autocast_enabled("cpu"):
+            self._transposed = {
+                module: module.weight.t().contiguous() for module in self._transposable
+            }
         return self(tokens, positions, bias, cache)
 
     def _linear(self, module: Any, x: Tensor) -> Tensor:
         """A linear layer, ``[t, in]`` to ``[t, out]``."""
-        weight = module.weight if type(module) is Conv1D else self._turned.get(module)
+        weight = module.weight if type(module) is Conv1D else self._transposed.get(module)
         if weight is None:
             return cast(Tensor, module(x))
         return torch.mm(x, weight) if module.bias is None else torch.addmm(module.bias, x, weight)
@@ -98,11 +99,10 @@ class DirectPass(ABC):
 
         Args:
             tokens: ``[n, q]``.
-            positions: ``[n, q]`` or ``[1, q]``, where they stand in their texts.
-            bias: What is added to attention scores, ``[n, 1, q, live]``, or one for each kind of
-                layer; None for causal attention among these tokens, or, of a single one, to all
-                that the cache shows.
-            cache: Stores their keys and values and shows what they attend to.
+            positions: ``[n, q]`` or ``[1, q]``, their positions.
+            bias: The attention bias ``[n, 1, q, live]``, or one for each kind of layer; None for
+                causal attention among these tokens, or, for a single token, to all live keys.
+            cache: Stores their keys and values.
 
         Returns:
             ``[n, q, d]``.
@@ -110,7 +110,7 @@ class DirectPass(ABC):
 
 
 def direct_pass(body: nn.Module) -> DirectPass | None:
-    """The written-out pass of a model without its head; None if its classes are not known."""
+    """The direct pass of a model without its head; None if its classes are not supported."""
     if type(body) is GPT2Model:
         config = body.config
         plain = not (config.add_cross_attention or config.reorder_and_upcast_attn)
@@ -135,8 +135,8 @@ class _GPT2Pass(DirectPass):
             attention, mlp = block.attn, block.mlp
             packed = self._linear(attention.c_attn, block.ln_1(x))
             query, key, value = packed.view(len(x), 3, -1, attention.head_dim).unbind(1)
-            seen = _attend(query, key, value, bias, cache.layers[index], rows, attention.scaling)
-            x = self._linear(attention.c_proj, seen) + x
+            out = _attend(query, key, value, bias, cache.layers[index], rows, attention.scaling)
+            x = self._linear(attention.c_proj, out) + x
             y = mlp.act(self._linear(mlp.c_fc, block.ln_2(x)))
             x = self._linear(mlp.c_proj, y) + x
         return cast(Tensor, body.ln_f(x).view(*tokens.shape, -1))
@@ -174,8 +174,8 @@ class _LlamaPass(DirectPass):
             turned = _rotate(torch.cat([query, key], 1), cos, sin)
             query, key = turned[:, :heads], turned[:, heads:]
             own = bias[self._kinds[index]] if isinstance(bias, Mapping) else bias
-            seen = _attend(query, key, value, own, cache.layers[index], rows, attention.scaling)
-            x = x + self._linear(attention.o_proj, seen)
+            out = _attend(query, key, value, own, cache.layers[index], rows, attention.scaling)
+            x = x + self._linear(attention.o_proj, out)
             y = _rms_norm(layer.post_attention_layernorm, x)
             gate = mlp.act_fn(self._linear(mlp.gate_proj, y))
             x = x + self._linear(mlp.down_proj, gate * self._linear(mlp.up_proj, y))
@@ -191,16 +191,16 @@ def _attend(
     keys, values = layer.update(*(_by_head(part, rows, length) for part in (key, value)))
     query = query.to(keys.dtype)
     if length == 1:
-        # The heads of a group read the same keys: as if they were so many queries of one head.
+        # The query heads of a group share keys: treat them as queries of one head.
         query = query.reshape(rows, keys.shape[1], -1, size)
-        seen = functional.scaled_dot_product_attention(query, keys, values, bias, scale=scale)
+        out = functional.scaled_dot_product_attention(query, keys, values, bias, scale=scale)
     else:
         query = _by_head(query, rows, length)
         causal, grouped = bias is None, keys.shape[1] < heads
-        seen = functional.scaled_dot_product_attention(
+        out = functional.scaled_dot_product_attention(
             query, keys, values, bias, is_causal=causal, scale=scale, enable_gqa=grouped
         ).transpose(1, 2)
-    return seen.reshape(-1, heads * size)
+    return out.reshape(-1, heads * size)
 
 
 def _by_head(x: Tensor, rows: int, length: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Decoding an encoder-decoder from slots: the encoder runs once a prompt, not once a token.
+"""The cache of an encoder-decoder: the encoder runs once per prompt.
 
-What the decoder's cross-attention makes of a prompt lies in static memory, beside the keys and
-values of the response (:class:`textgym.lm.decoding.cache.SlotCache`).
+The keys and values of cross-attention are cached in static memory, like those of the response
+(:class:`textgym.lm.decoding.cache.SlotCache`).
 """
 
 from __future__ import annotations
@@ -30,47 +30,47 @@ class EncoderDecoderSlots:
 
     Args:
         lm: An encoder-decoder.
-        reader: How it reads texts.
+        reader: Splits texts into prompt and response.
         rows: Number of slots B.
         width: Longest text in tokens.
 
     Raises:
-        ModelError: If the positions of its decoder cannot be given row by row.
+        ModelError: If the positions of its decoder cannot differ between rows.
     """
 
     def __init__(self, lm: LanguageModel, reader: Seq2Seq, rows: int, width: int) -> None:
         self.lm, self._reader = lm, reader
         blocks = getattr(reader.decoder, "block", None) or getattr(reader.decoder, "layers", None)
         if not isinstance(blocks, nn.ModuleList):
-            raise lm.no_slots("has no stack of decoder layers")
+            raise lm.slot_cache_error("has no stack of decoder layers")
         self._positions = RowPositions(lm, reader.decoder)
         self._width = width + reader.first
         config = copy.deepcopy(reader.decoder.config)
-        # The encoder's may be another number.
+        # The encoder may have another number of layers.
         config.num_hidden_layers = len(blocks)
         self._own = SlotCache(config, rows, self._width, lm.compute_dtype)
         self._cross = [_CrossLayer(rows) for _ in blocks]
         self._cache = EncoderDecoderCache(self._own, Cache(layers=[*self._cross]))
-        # Where the prompt of each slot ends, on the host and on the device.
+        # The end of the prompt in each slot, on the host and on the device.
         self._host_ends = np.zeros(rows, dtype=np.int64)
         self._ends = torch.zeros(rows, dtype=torch.long, device=lm.device)
 
-    def continues(self, known: Ints, held: Ints) -> Bools:
-        """Behind the end of the prompt: a new prompt is encoded anew."""
+    def can_extend(self, known: Ints, lengths: Ints) -> Bools:
+        """Only within the response: a new prompt has to be encoded."""
         return known > self._host_ends
 
-    def forget(self) -> None:
-        """Nothing here is derived from the weights alone."""
+    def invalidate(self) -> None:
+        """Nothing is derived from the weights alone."""
 
-    def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
-        """Feed one token to every slot; feeding it again writes the same keys and values."""
-        # A slot may stand at the first position of a text that it does not hold yet.
+    def decode(self, tokens: Tensor, positions: Tensor, is_new: Tensor, live: int) -> Tensor:
+        """Feed one token to every slot; a repeated token writes the same keys and values."""
+        # A slot may be at the first position of a text that is filled afterwards.
         fed, places = self._read(tokens, positions, self._ends)
         live = live - int(self._host_ends.min()) + self._reader.first
         live = max(min(live, self._width), len(self._reader.prefix))
         limit = self._reader.limit
         if limit is not None and live > limit:
-            # The longest prompt and the longest response may be in different rows.
+            # The shortest prompt and the longest text may be in different rows.
             if int(places.max()) >= limit:
                 raise self._reader.too_long("response")
             live = limit
@@ -82,7 +82,7 @@ class EncoderDecoderSlots:
     def fill(
         self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
     ) -> Tensor:
-        """Feed whole texts to the slots ``rows``: the encoder reads the prompts."""
+        """Prefill the slots ``rows``: encode the prompts, then run the responses."""
         ends = self._reader.ends(tokens)
         with self.lm.autocast():
             encoded, _ = self._reader.encode(tokens, ends)
@@ -119,9 +119,9 @@ class EncoderDecoderSlots:
         return _last(self._run(fed, places, live, ends), count - 1)
 
     def _read(self, tokens: Tensor, positions: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens of the texts as the decoder reads them, and where in its own text they stand.
+        """The decoder's tokens and positions for tokens of the texts.
 
-        The last token of the prefix stands in for the end of the prompt.
+        The last token of the decoder's prefix replaces the end of the prompt.
         """
         places = (positions - ends).clamp(min=0)
         return tokens.masked_fill(places == 0, self._reader.prefix[-1]), places + self._reader.first
@@ -134,19 +134,19 @@ class EncoderDecoderSlots:
         ends: Tensor,
         encoded: Tensor | None = None,
     ) -> Tensor:
-        """Run the decoder, with what the encoder has just made of prompts or with what is kept.
+        """Run the decoder, with new or with cached prompts.
 
         Args:
             tokens: ``[n, q]``.
-            places: ``[n, q]`` or ``[1, q]``, where in the decoder's text they stand.
-            live: The decoder's own attention sees places below this.
-            ends: ``[n]``, where the prompts end.
-            encoded: ``[n, S, d]``.
+            places: ``[n, q]`` or ``[1, q]``, their positions in the decoder's text.
+            live: The decoder's self-attention reads positions below this.
+            ends: ``[n]``, the ends of the prompts.
+            encoded: ``[n, S, d]``, the encoded prompts; None if they are cached.
         """
-        kept = encoded is None
-        self._cache.is_updated = dict.fromkeys(range(len(self._cross)), kept)
+        cached = encoded is None
+        self._cache.is_updated = dict.fromkeys(range(len(self._cross)), cached)
         if encoded is None:
-            # Not read any more, but without it there would be no cross-attention.
+            # Not read, but cross-attention is skipped without it.
             size = (len(tokens), 0, self.lm.hidden_size)
             encoded = torch.empty(size, dtype=self.lm.compute_dtype, device=tokens.device)
             keys = self._cross[0].keys
@@ -159,7 +159,7 @@ class EncoderDecoderSlots:
         with self.lm.autocast(), self._positions.given(places, live):
             output: Any = self._reader.decoder(
                 input_ids=tokens,
-                # Four dimensions: transformers takes them as they are, and builds none of its own.
+                # With four dimensions, transformers uses them instead of building masks.
                 attention_mask=self._bias(own),
                 encoder_hidden_states=encoded,
                 encoder_attention_mask=self._bias(cross),
@@ -170,16 +170,16 @@ class EncoderDecoderSlots:
         return hidden
 
     def _bias(self, hide: Tensor) -> Tensor:
-        """What is added to attention scores ``[n, 1, q, k]``: -inf where hidden, else 0."""
+        """The attention bias ``[n, 1, q, k]``: -inf where masked, else 0."""
         bias = torch.zeros(hide.shape, dtype=self.lm.compute_dtype, device=hide.device)
         return bias.masked_fill_(hide, -torch.inf)[:, None]
 
 
 class _CrossLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """What a layer's cross-attention made of each slot's prompt, ``[slots, heads, S, head_dim]``.
+    """Keys and values of a layer's cross-attention, ``[slots, heads, S, head_dim]``.
 
     Attributes:
-        rows: The slots that the next update is for.
+        rows: The slots of the next update.
     """
 
     def __init__(self, slots: int) -> None:
@@ -189,24 +189,24 @@ class _CrossLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.rows = torch.empty(0, dtype=torch.long)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make room for prompts of this length: no longer one has come yet."""
+        """Grow the memory to prompts of this length."""
         # Never inference tensors: later calls under no_grad must be able to write to them.
         with torch.inference_mode(False):
-            rooms = []
+            memories = []
             for at, states in enumerate((key_states, value_states)):
                 size = (self._slots, *states.shape[1:])
-                # Zeros, not garbage: a masked NaN is still NaN.
-                room = torch.zeros(size, dtype=states.dtype, device=states.device)
+                # Zeros, because a masked NaN is still NaN.
+                memory = torch.zeros(size, dtype=states.dtype, device=states.device)
                 if self._memory:
-                    room[:, :, : self._memory[at].shape[2]] = self._memory[at]
-                rooms.append(room)
-            self._memory = rooms
+                    memory[:, :, : self._memory[at].shape[2]] = self._memory[at]
+                memories.append(memory)
+            self._memory = memories
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Store what was made of some prompts ``[n, heads, S, head_dim]``, and return it."""
+        """Store and return the keys and values of prompts, ``[n, heads, S, head_dim]``."""
         width = key_states.shape[2]
         if not self._memory or width > self._memory[0].shape[2]:
             self.lazy_initialization(key_states, value_states)
@@ -215,7 +215,7 @@ class _CrossLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return key_states, value_states
 
     def show(self, rows: Tensor | None) -> None:
-        """Let the next pass see some slots, or all."""
+        """Select the slots for the next pass; None selects all."""
         shown = self._memory if rows is None else [memory[rows] for memory in self._memory]
         self.keys, self.values = shown
 

@@ -1,7 +1,7 @@
-"""CUDA graphs of decoding steps.
+"""CUDA graphs of decode steps.
 
-A step of a small model is bound by the launches of its kernels, not by the kernels. Slots have
-static memory, so the launches of a step can be recorded once and replayed as one.
+A step of a small model is bound by its kernel launches. Slots have static memory, so a step can be
+captured once and replayed as one launch.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ Step: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 
 
 class Graph(Protocol):
-    """A recorded step."""
+    """A captured step."""
 
     def replay(self) -> None:
-        """Run it again on the tensors that it was recorded with."""
+        """Run it again on the tensors of the capture."""
 
 
 Capture: TypeAlias = Callable[[Callable[[], Tensor], torch.device], tuple[Graph, Tensor]]
 
 
 class StepGraphs:
-    """A step that is recorded once for each live length, and then replayed.
+    """A step that is captured once per live length, and then replayed.
 
     Args:
-        step: From tokens ``[B]``, positions ``[B]`` and the live length to hidden states
-            ``[B, d]``: operations on the device alone, whose shapes depend on the live length
-            alone.
-        capture: How a call without arguments is recorded on a device: how to run it again, and its
-            result, which the first replay fills.
+        step: Maps tokens ``[B]``, positions ``[B]`` and the live length to hidden states
+            ``[B, d]``, on the device alone, with shapes that depend on the live length alone.
+        capture: Captures a call on a device. Returns the graph and its result, which is undefined
+            before the first replay. By default, a CUDA graph.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class StepGraphs:
         self._graphs: dict[int, tuple[Graph, Tensor]] = {}
 
     def __call__(self, tokens: Tensor, positions: Tensor, live: int) -> Tensor:
-        """Run the step; the result is overwritten by the next one."""
+        """Run the step; the next one overwrites the result."""
         if self._inputs is None:
             # Never inference tensors: later calls under no_grad must be able to write to them.
             with torch.inference_mode(False):
@@ -63,7 +62,7 @@ class StepGraphs:
 
 
 class _CudaGraph:
-    """A CUDA graph of one device, whichever is the current one."""
+    """A CUDA graph of a device that need not be the current one."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device) -> None:
         self._graph = graph
@@ -76,13 +75,13 @@ class _CudaGraph:
 
 
 def _capture_cuda() -> Capture:
-    """Recording calls as CUDA graphs, which share their memory: they are replayed one by one."""
+    """A function that captures CUDA graphs, which share one memory pool."""
     pool: Any = None
 
     def capture(call: Callable[[], Tensor], device: torch.device) -> tuple[Graph, Tensor]:
         nonlocal pool
         with torch.cuda.device(device):
-            # Libraries allocate their workspaces in the first runs, which must not be recorded.
+            # Libraries allocate their workspaces in the first runs, outside of the capture.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):

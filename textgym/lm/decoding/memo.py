@@ -1,12 +1,8 @@
 """Decoding with a cache that is a memo: a pure function of the observations and the weights.
 
-:class:`MemoDecoder` maps a batch of texts to the hidden state after each. It keeps what it has
-computed, compares new texts with the old ones by content, and runs only what is missing: one token
-for rows that grew by one, a prefill for rows that began anew. Whoever calls it, in whatever order,
-gets what a forward pass over the whole texts gives; a caller can only make it slower.
-
-What this module does not do: sample, differentiate, or know what a model remembers of a text
-(:mod:`textgym.lm.decoding.slots` does).
+:class:`MemoDecoder` maps a batch of texts to the hidden state after each. It compares them with the
+cached texts by content, and runs only the missing tokens: one for rows that grew by one, a prefill
+for rows with a new text. The order of calls affects the speed, never the result.
 """
 
 from __future__ import annotations
@@ -27,21 +23,21 @@ from textgym.lm.weights import WeightWatch
 
 Ints: TypeAlias = NDArray[np.int64]
 
-# Batch sizes remembered at once: a training rollout, an evaluation, and single predictions.
+# Batch sizes cached at once: a training rollout, an evaluation, and single predictions.
 _MEMOS = 3
-# Below this share of rows to decode, they are fed as extensions instead of running every slot.
+# If fewer rows than this share have one new token, they are extended, and the others not run.
 _MIN_SHARE = 0.25
 
 
 class _Memo:
-    """What is known about the rows of one batch size.
+    """The cache of one batch size.
 
     Attributes:
-        slots: What the model remembers of each row.
-        tokens: ``[B, L]`` int32, the text that each slot was fed; -1 where none.
-        images: ``[B, 3, H, W]`` uint8, the picture before it; None where there are none.
-        held: ``[B]``, the lengths of these texts.
-        hidden: ``[B, d]``, the hidden state after each of these texts.
+        slots: The model's cache.
+        tokens: ``[B, L]`` int32, the text in each slot, padded with -1.
+        images: ``[B, 3, H, W]`` uint8, the picture before each text; None for text alone.
+        lengths: ``[B]``, the lengths of the texts.
+        hidden: ``[B, d]``, the hidden state after each text.
     """
 
     def __init__(self, lm: LanguageModel, rows: int, width: int) -> None:
@@ -50,46 +46,46 @@ class _Memo:
             self.slots = make_slots(lm, rows, width)
             self.tokens = torch.full((rows, width), -1, dtype=torch.int32, device=lm.device)
         self.images: Tensor | None = None
-        self.held = np.zeros(rows, dtype=np.int64)
+        self.lengths = np.zeros(rows, dtype=np.int64)
         self.hidden: Tensor | None = None
 
-    def room(self, like: Tensor) -> Tensor:
-        """The memory for hidden states, made at the first call in the dtype of ``like``."""
+    def hidden_like(self, like: Tensor) -> Tensor:
+        """The tensor of hidden states, allocated at the first call in the dtype of ``like``."""
         if self.hidden is None:
             with torch.inference_mode(False):
                 size = (len(self.tokens), like.shape[1])
                 self.hidden = torch.zeros(size, dtype=like.dtype, device=like.device)
         return self.hidden
 
-    def forget(self) -> None:
-        """Hold nothing; the memory stays allocated."""
+    def clear(self) -> None:
+        """Empty all slots; the memory stays allocated."""
         self.tokens.fill_(-1)
-        self.held[:] = 0
-        self.slots.forget()
+        self.lengths[:] = 0
+        self.slots.invalidate()
 
 
 class _Plan(NamedTuple):
-    """What is missing of each row: arrays ``[B]`` on the host, and tensors on the device.
+    """The missing tokens of each row: arrays ``[B]`` on the host, and tensors on the device.
 
     Attributes:
         lengths: Lengths of the texts.
-        starts: Tokens before this position need not be fed.
-        missing: Number of tokens to feed.
-        lost: Whether what the slot holds is of no use.
+        starts: Position of the first missing token.
+        missing: Number of missing tokens.
+        stale: Whether the slot has to be filled from the start.
         positions: ``starts`` on the device.
-        moving: Whether just one token is missing, on the device.
+        is_new: Whether exactly one token is missing, on the device.
     """
 
     lengths: Ints
     starts: Ints
     missing: Ints
-    lost: NDArray[np.bool_]
+    stale: NDArray[np.bool_]
     positions: Tensor
-    moving: Tensor
+    is_new: Tensor
 
 
 class MemoDecoder:
-    """Hidden state after each text of a batch, computing only what is not known yet.
+    """Computes the hidden state after each text of a batch from a cache.
 
     Args:
         lm: The language model.
@@ -97,8 +93,7 @@ class MemoDecoder:
         image_shape: ``(3, H, W)`` of the picture before each text, if `lm` reads pictures.
 
     Raises:
-        ModelError: If the architecture cannot be decoded from slots (see
-            :func:`textgym.lm.decoding.slots.make_slots`).
+        ModelError: If the slot cache does not support the architecture.
     """
 
     def __init__(
@@ -110,13 +105,16 @@ class MemoDecoder:
         self._memos: OrderedDict[int, _Memo] = OrderedDict()
         read = [lm.body] if lm.pictures is None else [lm.body, lm.pictures]
         self._watch = WeightWatch(nn.ModuleList(read))
-        self._probed = self._kind()
+        self._probed = self._placement()
         self._probe()
 
     def invalidate(self) -> None:
-        """Forget everything, because the weights change; the memory stays allocated."""
+        """Empty the cache, for example after a change of weights; the memory stays allocated.
+
+        Only needed after writes that :class:`textgym.lm.weights.WeightWatch` cannot detect.
+        """
         for memo in self._memos.values():
-            memo.forget()
+            memo.clear()
 
     @torch.no_grad()
     def __call__(self, observations: Tensor, images: Tensor | None = None) -> Tensor:
@@ -124,19 +122,19 @@ class MemoDecoder:
 
         Args:
             observations: ``[B, L]`` integer token ids, padded on the right with -1. An empty text
-                is read as the start token alone.
+                is replaced by the start token.
             images: ``[B, 3, H, W]`` uint8, the picture before each text, if there are any.
 
         Returns:
             ``[B, d]``, a new tensor.
 
         Raises:
-            ActionError: If a token id is out of range, or -1 stands inside a text.
+            ActionError: If a token id is out of range, or -1 is inside a text.
             ModelError: If a text is empty and there is no start token.
         """
-        if self._kind() != self._probed:
-            # On another device or in another dtype everything is computed in another way.
-            self._probed = self._kind()
+        if self._placement() != self._probed:
+            # Another device or dtype needs new memory, and may use other kernels.
+            self._probed = self._placement()
             self._memos.clear()
             self._probe()
         tokens = observations.detach().to(self.lm.device)
@@ -147,7 +145,7 @@ class MemoDecoder:
         memo = self._memo(*tokens.shape)
         if images is not None:
             images = images.detach().to(self.lm.device)
-            self._look(memo, images)
+            self._compare_images(memo, images)
         plan = self._plan(memo, tokens)
         if not plan.lengths.all():
             tokens = tokens.clone()
@@ -157,14 +155,14 @@ class MemoDecoder:
             try:
                 self._run(memo, tokens, plan, images)
             except BaseException:
-                memo.forget()
+                memo.clear()
                 raise
             memo.tokens.copy_(tokens)
-            memo.held[:] = plan.lengths
+            memo.lengths[:] = plan.lengths
         assert memo.hidden is not None
         return memo.hidden.clone()
 
-    def _kind(self) -> tuple[torch.device, torch.dtype, torch.dtype]:
+    def _placement(self) -> tuple[torch.device, torch.dtype, torch.dtype]:
         return self.lm.device, self.lm.dtype, self.lm.compute_dtype
 
     def _memo(self, rows: int, width: int) -> _Memo:
@@ -176,8 +174,8 @@ class MemoDecoder:
             self._memos.popitem(last=False)
         return memo
 
-    def _look(self, memo: _Memo, images: Tensor) -> None:
-        """Forget the texts that stood behind other pictures."""
+    def _compare_images(self, memo: _Memo, images: Tensor) -> None:
+        """Empty the slots whose pictures have changed."""
         if memo.images is None:
             with torch.inference_mode(False):
                 memo.images = torch.zeros_like(images)
@@ -186,7 +184,7 @@ class MemoDecoder:
         memo.images.copy_(images)
 
     def _plan(self, memo: _Memo, tokens: Tensor) -> _Plan:
-        """Compare texts with what the slots hold, on the device; one transfer to the host."""
+        """Compare texts with the cached ones on the device, with one transfer to the host."""
         width = tokens.shape[1]
         lengths = (tokens >= 0).sum(1)
         differs = tokens != memo.tokens
@@ -195,65 +193,65 @@ class MemoDecoder:
         last = tokens.gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0]
         broken = ((last < 0) & (lengths > 0)) | (tokens.amax(1) >= self.lm.vocab_size)
         starts = torch.minimum(known, lengths - 1)
-        moving = (lengths - starts == 1) & (known < width)
+        is_new = (lengths - starts == 1) & (known < width)
         facts = torch.stack([lengths, known, starts, broken.long()]).cpu().numpy()
         if facts[3].any():
             raise ActionError(
-                "an observation is no text: token ids must be below "
-                f"{self.lm.vocab_size}, from the left, and -1 only after the last one"
+                f"observations: token ids must be below {self.lm.vocab_size}, with padding (-1) "
+                "only on the right"
             )
         counts, prefix, first, _ = facts
         new = prefix < width
-        lost = new & ~memo.slots.continues(np.minimum(prefix, counts), memo.held)
+        stale = new & ~memo.slots.can_extend(np.minimum(prefix, counts), memo.lengths)
         missing = np.where(new, counts - first, 0)
-        if lost.any():
-            first[lost], missing[lost] = 0, counts[lost]
+        if stale.any():
+            first[stale], missing[stale] = 0, counts[stale]
             starts = torch.from_numpy(first).to(tokens.device)
-            moving &= torch.from_numpy(~lost).to(tokens.device)
-        return _Plan(counts, first, missing, lost, starts, moving)
+            is_new &= torch.from_numpy(~stale).to(tokens.device)
+        return _Plan(counts, first, missing, stale, starts, is_new)
 
     def _run(self, memo: _Memo, tokens: Tensor, plan: _Plan, images: Tensor | None) -> None:
-        """Bring the slots from the known to the new texts."""
+        """Run the missing tokens."""
         lengths, starts, missing = plan.lengths, plan.starts, plan.missing
-        # A short common prefix is not worth gathering what the slot holds.
-        fresh = plan.lost | ((missing > 1) & (2 * starts < lengths))
-        decode = (missing == 1) & ~plan.lost
+        # With a short common prefix, a prefill is faster than gathering the slot's keys.
+        prefill = plan.stale | ((missing > 1) & (2 * starts < lengths))
+        decode = (missing == 1) & ~plan.stale
         if images is not None:
-            # A picture is fed with the first token.
-            fresh |= (missing > 0) & (starts == 0)
+            # The picture is part of the prefill.
+            prefill |= (missing > 0) & (starts == 0)
             decode &= starts > 0
         if decode.sum() < _MIN_SHARE * len(tokens):
-            fresh |= decode & (starts == 0)
+            prefill |= decode & (starts == 0)
             decode[:] = False
         else:
-            # Every slot, so that nothing is gathered and shapes stay the same. A row with nothing
-            # missing repeats its last token; one with more missing is fed again below.
+            # All slots, so that nothing is gathered and shapes are static. A row without missing
+            # tokens repeats its last one; a row with several is run again below.
             fed = tokens.gather(1, plan.positions[:, None])[:, 0].long()
             live = int(starts.max()) + 1
-            hidden = memo.slots.decode(fed, plan.positions, plan.moving, live)
-            memo.room(hidden).copy_(hidden)
-        extend = (missing > 0) & ~decode & ~fresh
-        for chosen in (fresh, extend):
+            hidden = memo.slots.decode(fed, plan.positions, plan.is_new, live)
+            memo.hidden_like(hidden).copy_(hidden)
+        extend = (missing > 0) & ~decode & ~prefill
+        for chosen in (prefill, extend):
             if chosen.any():
                 rows = np.flatnonzero(chosen)
                 slots = torch.from_numpy(rows).to(tokens.device)
                 texts = tokens[slots, : int(lengths[rows].max())].long()
-                if chosen is fresh:
+                if chosen is prefill:
                     shown = None if images is None else images[slots]
                     hidden = memo.slots.fill(slots, texts, lengths[rows], shown)
                 else:
                     hidden = memo.slots.extend(slots, texts, starts[rows], lengths[rows])
-                memo.room(hidden)[slots] = hidden
+                memo.hidden_like(hidden)[slots] = hidden
 
     def _probe(self) -> None:
-        """Decode a few tokens in every way there is, and compare with the plain model."""
+        """Check that prefill, decode and extend give the results of the plain model."""
         lm, width = self.lm, min(self.width, 6)
         kind = type(lm.model).__name__
         texts = torch.full((4, width), -1)
         final = (torch.arange(4 * width).view(4, width) * 7) % lm.vocab_size
         prompts = [1] * len(final)
         if lm.seq2seq is not None:
-            # Prompts of an encoder-decoder end with eos: one is longer than the others.
+            # Prompts of an encoder-decoder end with eos; one is longer than the others.
             prompts[-1] = min(2, width)
             for row, length in enumerate(prompts):
                 final[row, length - 1] = lm.seq2seq.eos_id
@@ -275,13 +273,13 @@ class MemoDecoder:
                     off = (self(texts, images) - whole).abs().max() / whole.abs().max()
                     worst = max(worst, float(off))
         except ModelError:
-            raise  # It names the reason.
+            raise
         except Exception as caught:
             error, worst = caught, float("inf")
         self._memos.clear()
         if not worst < (1e-3 if lm.compute_dtype == torch.float32 else 0.1):
             raise ModelError(
-                f"{lm.name!r} is a {kind}, whose results from the slot cache are not those without "
-                f"({error or f'off by {worst:.1e}'}); use it without the cache: "
+                f"{lm.name!r} is a {kind}, which gives other results with the slot cache than "
+                f"without ({error or f'off by {worst:.1e}'}); turn the cache off: "
                 "policy_kwargs=dict(lm=..., cache=False)"
             ) from error

@@ -1,9 +1,9 @@
-"""Decoding a recurrent model from slots: one state a row, whatever the length of its text.
+"""The cache of a recurrent model: states of fixed size per row.
 
-State-space models (Mamba, Mamba 2, Falcon-Mamba) and the LSTM of :mod:`textgym.lm.lstm` remember a
-text as states of fixed size: the last inputs of a convolution, and what the recurrence has made of
-everything before. Such a state cannot be rewound, and padding would enter it: a text that is not
-the continuation of the old one is read anew, together with others of its length alone.
+The states of state-space models (Mamba, Mamba 2, Falcon-Mamba) and of the LSTM of
+:mod:`textgym.lm.lstm` are the last inputs of a convolution and the hidden states of the recurrence.
+They cannot be rewound, and padding would change them, so a text that does not continue the cached
+one is read from the start, in a batch of texts of the same length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StateSlots:
         rows: Number of slots B.
 
     Raises:
-        ModelError: If the model does not take the states of its layers in transformers' cache.
+        ModelError: If the model does not keep its states in a transformers ``Cache``.
     """
 
     def __init__(self, lm: LanguageModel, rows: int) -> None:
@@ -43,37 +43,37 @@ class StateSlots:
         parameters = inspect.signature(lm.body.forward).parameters
         names = [name for name in ("cache_params", "past_key_values") if name in parameters]
         if not names:
-            raise lm.no_slots("keeps its states in a way of its own")
+            raise lm.slot_cache_error("does not keep its states in a transformers Cache")
         self._argument = names[0]
-        # The states of all slots, and the hidden state after what each was fed.
+        # The states of all slots, and the hidden state after each text.
         self._memory: Cache | None = None
         self._hidden: Tensor | None = None
 
-    def continues(self, known: Ints, held: Ints) -> Bools:
-        """Only from the end of what a slot holds."""
-        result: Bools = (known == held) & (held > 0)
+    def can_extend(self, known: Ints, lengths: Ints) -> Bools:
+        """Only from the end of the text: states cannot be rewound."""
+        result: Bools = (known == lengths) & (lengths > 0)
         return result
 
-    def forget(self) -> None:
-        """Nothing here is derived from the weights alone."""
+    def invalidate(self) -> None:
+        """Nothing is derived from the weights alone."""
 
-    def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
-        """Feed one token to every slot that moves; feeding it again would change a state."""
+    def decode(self, tokens: Tensor, positions: Tensor, is_new: Tensor, live: int) -> Tensor:
+        """Feed the new tokens; a repeated token would change the state."""
         memory, hidden = self._memory, self._hidden
         assert memory is not None
         assert hidden is not None
-        rows = moving.nonzero()[:, 0]
+        rows = is_new.nonzero()[:, 0]
         if len(rows) == self._rows:
             hidden.copy_(self._body(tokens[:, None], memory))
         elif len(rows):
-            # As fast as running all slots and putting the others' states back, or faster.
+            # At least as fast as running all slots and restoring the states of the others.
             self._feed(rows, tokens[rows])
         return hidden
 
     def fill(
         self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
     ) -> Tensor:
-        """Feed whole texts to the slots ``rows``, those of one length at a time."""
+        """Prefill the slots ``rows``, texts of one length at a time."""
         for length in np.unique(lengths).tolist():
             chosen = torch.from_numpy(np.flatnonzero(lengths == length)).to(rows.device)
             cache = DynamicCache(config=self.lm.model.config)
@@ -83,10 +83,9 @@ class StateSlots:
         return self._hidden[rows]
 
     def extend(self, rows: Tensor, tokens: Tensor, starts: Ints, lengths: Ints) -> Tensor:
-        """Append several tokens to the slots ``rows``, one after the other.
+        """Append several tokens to the slots ``rows``, one at a time.
 
-        Not every recurrence can go on from a state with several tokens at once (Mamba's scan
-        begins at zero).
+        Not every recurrence can process several tokens from a state (Mamba's scan starts at zero).
         """
         assert self._hidden is not None
         for step in range(int((lengths - starts).max())):
@@ -103,24 +102,24 @@ class StateSlots:
         self._store(rows, cache, self._body(tokens[:, None], cache))
 
     def _body(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Feed tokens ``[n, q]`` to the states in a cache; hidden states ``[n, d]`` at the end."""
+        """Run tokens ``[n, q]`` from the states in a cache; the last hidden states ``[n, d]``."""
         with self.lm.autocast():
             states = {self._argument: cache}
             output: Any = self.lm.body(input_ids=tokens, use_cache=True, **states)
         return cast(Tensor, output.last_hidden_state[:, -1])
 
     def _store(self, rows: Tensor, cache: Cache, hidden: Tensor) -> None:
-        """Put the states of a cache into the slots ``rows``."""
+        """Copy the states of a cache to the slots ``rows``."""
         if self._memory is None or self._hidden is None:
             # Never inference tensors: later calls under no_grad must be able to write to them.
             with torch.inference_mode(False):
-                self._memory = _mapped(cache, self._room)
-                self._hidden = self._room(hidden)
+                self._memory = _mapped(cache, self._allocate)
+                self._hidden = self._allocate(hidden)
         self._hidden[rows] = hidden
         for slots, states in zip(_states(self._memory), _states(cache), strict=True):
             slots[rows] = states
 
-    def _room(self, like: Tensor) -> Tensor:
+    def _allocate(self, like: Tensor) -> Tensor:
         size = (self._rows, *like.shape[1:])
         return torch.zeros(size, dtype=like.dtype, device=like.device)
 
@@ -133,7 +132,7 @@ def _states(cache: Cache) -> list[Tensor]:
 
 
 def _mapped(cache: Cache, change: Callable[[Tensor], Tensor]) -> Cache:
-    """A cache like another one, with other tensors as its states."""
+    """A copy of a cache with a function applied to its states."""
 
     def mapped(states: dict[int, Tensor | None]) -> dict[int, Tensor | None]:
         return {at: None if state is None else change(state) for at, state in states.items()}

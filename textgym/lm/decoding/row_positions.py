@@ -1,9 +1,8 @@
-"""Positions row by row, for decoders that know one position for all rows of a batch.
+"""Positions per row, for decoders whose rows share their positions.
 
-Slots stand at different positions. Decoders take these as ``position_ids``, but those of
-encoder-decoders count them themselves, alike in all rows. So the part of a decoder that makes
-something of positions is replaced, for the length of a pass and in this one model, by something
-that knows each row's own.
+Slots are at different positions. Most decoders take ``position_ids``, but those of encoder-decoders
+count positions themselves, the same for all rows. So the module that uses positions is patched for
+the duration of a forward pass, in this model alone.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from textgym.lm.model import LanguageModel
 
 
 class RowPositions:
-    """Gives each row of a decoder's batch positions of its own.
+    """Gives the rows of a decoder's batch different positions.
 
     Args:
         lm: The language model.
-        decoder: Its decoder: with relative position biases (T5) or embedded positions (BART).
+        decoder: Its decoder, with relative position biases (T5) or embedded positions (BART).
 
     Raises:
-        ModelError: If the decoder numbers its positions in another way.
+        ModelError: If the decoder encodes positions in another way.
     """
 
     def __init__(self, lm: LanguageModel, decoder: nn.Module) -> None:
@@ -43,11 +42,11 @@ class RowPositions:
             "position_ids" in inspect.signature(embedding.forward).parameters
         )
         if embeds == bool(self._biased):
-            raise lm.no_slots("numbers the positions of its decoder in a way of its own")
+            raise lm.slot_cache_error("has no position biases or embeddings in its decoder")
 
     @contextmanager
     def given(self, places: Tensor, live: int) -> Iterator[None]:
-        """For the length of one pass, tokens stand at ``places`` ``[n, q]``, keys at 0 to live."""
+        """Set the tokens' positions to ``places`` ``[n, q]`` for one pass; keys are 0 to live."""
         replaced: list[tuple[Any, str, Any]]
         if self._biased:
             replaced = [
@@ -57,7 +56,7 @@ class RowPositions:
         else:
             embed = _RowEmbedding(self._embedding.forward, places)
             replaced = [(self._embedding, "forward", embed)]
-        # In the instances alone, and gone afterwards: nobody else ever sees them.
+        # Set on the instances, and removed afterwards.
         before = [module.__dict__.get(name) for module, name, _ in replaced]
         for module, name, function in replaced:
             setattr(module, name, function)
@@ -71,14 +70,14 @@ class RowPositions:
 
 
 class _RowBias:
-    """T5's bias of attention scores, ``[n, heads, q, live]``: it depends on the distance alone."""
+    """T5's attention bias ``[n, heads, q, live]``, a function of the distance."""
 
     def __init__(self, original: Any, places: Tensor, live: int) -> None:
         self._original, self._places, self._live = original, places, live
 
     def __call__(self, *args: object, device: Any = None, **kwargs: object) -> Tensor:
         live = self._live
-        # A single query at the end meets every distance; the largest one comes first.
+        # The biases of one query at the end cover all distances, the largest first.
         by_distance = self._original(1, live, device=device, past_seen_tokens=live - 1)[0, :, 0]
         keys = torch.arange(live, device=by_distance.device)
         at = (live - 1 - self._places[..., None] + keys).clamp(max=live - 1)
@@ -87,7 +86,7 @@ class _RowBias:
 
 
 class _RowEmbedding:
-    """BART's embedding of positions, ``[n, q, d]``."""
+    """BART's position embeddings, ``[n, q, d]``."""
 
     def __init__(self, original: Any, places: Tensor) -> None:
         self._original, self._places = original, places

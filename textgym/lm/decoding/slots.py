@@ -1,12 +1,11 @@
-"""Slots: what a model remembers of each row of a batch, whatever its architecture remembers.
+"""The interface of a cache with one slot per row, and the choice of the one for an architecture.
 
-Rows stand at different lengths; one begins anew while the others go on. A Transformer remembers
-keys and values of every position (:class:`textgym.lm.decoding.attention.AttentionSlots`), a
-recurrent model one state (:class:`textgym.lm.decoding.recurrent.StateSlots`), an encoder-decoder
-what the encoder made of the prompt besides
-(:class:`textgym.lm.decoding.encoder_decoder.EncoderDecoderSlots`). All of them feed tokens to slots
-and say what the hidden state is afterwards; which tokens a slot has been fed is not theirs to
-remember (:mod:`textgym.lm.decoding.memo` does).
+The rows have different lengths, and one can start a new text while the others continue. A
+Transformer caches keys and values of every position
+(:class:`textgym.lm.decoding.attention.AttentionSlots`), a recurrent model one state
+(:class:`textgym.lm.decoding.recurrent.StateSlots`), an encoder-decoder the encoded prompt as well
+(:class:`textgym.lm.decoding.encoder_decoder.EncoderDecoderSlots`). The tokens in each slot are
+known to the caller (:mod:`textgym.lm.decoding.memo`) alone.
 """
 
 from __future__ import annotations
@@ -17,53 +16,54 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textgym.lm.architectures import is_recurrent
 from textgym.lm.decoding.attention import AttentionSlots
 from textgym.lm.decoding.encoder_decoder import EncoderDecoderSlots
 from textgym.lm.decoding.recurrent import StateSlots
-from textgym.lm.model import LanguageModel, is_recurrent
+from textgym.lm.model import LanguageModel
 
 Ints: TypeAlias = NDArray[np.integer]
 Bools: TypeAlias = NDArray[np.bool_]
 
 
 class Slots(Protocol):
-    """The memory of B rows. Tensors are on the model's device, arrays are numpy's."""
+    """A cache of B slots. Tensors are on the model's device; arrays are numpy's."""
 
-    def continues(self, known: Ints, held: Ints) -> Bools:
-        """Whether each slot can go on from the first tokens of what it holds.
+    def can_extend(self, known: Ints, lengths: Ints) -> Bools:
+        """Whether each slot can be rewound to a prefix of its text and extended from there.
 
         Args:
-            known: ``[B]``, the number of first tokens that are still right.
-            held: ``[B]``, the number of tokens that the slot was fed.
+            known: ``[B]``, the length of the prefix in tokens.
+            lengths: ``[B]``, the length of the text in the slot.
         """
 
-    def forget(self) -> None:
-        """Drop what was derived from the weights, because they change. Texts are filled anew."""
+    def invalidate(self) -> None:
+        """Drop values derived from the weights, which change. All slots are filled again."""
 
-    def decode(self, tokens: Tensor, positions: Tensor, moving: Tensor, live: int) -> Tensor:
+    def decode(self, tokens: Tensor, positions: Tensor, is_new: Tensor, live: int) -> Tensor:
         """Feed one token to every slot.
 
         Args:
             tokens: ``[B]``.
-            positions: ``[B]``, where each token stands in its text.
-            moving: ``[B]`` bool, False where the slot holds this very token already: nothing
-                changes for it.
+            positions: ``[B]``, the position of each token in its text.
+            is_new: ``[B]`` bool, False where the token is already in the slot, which then must
+                not change.
             live: ``max(positions) + 1``.
 
         Returns:
-            Hidden states ``[B, d]``; of no meaning where the slot has no text.
+            Hidden states ``[B, d]``; undefined in empty slots.
         """
 
     def fill(
         self, rows: Tensor, tokens: Tensor, lengths: Ints, images: Tensor | None = None
     ) -> Tensor:
-        """Feed whole texts to some slots, whatever these held before.
+        """Prefill: replace the texts of some slots.
 
         Args:
             rows: ``[n]``, the slots.
             tokens: ``[n, W]``, padded on the right with -1.
             lengths: ``[n]``, the largest is W.
-            images: ``[n, 3, H, W]`` uint8, the picture before each text, for a model that reads
+            images: ``[n, 3, H, W]`` uint8, the picture before each text, if the model reads
                 pictures.
 
         Returns:
@@ -76,7 +76,7 @@ class Slots(Protocol):
         Args:
             rows: ``[n]``, the slots.
             tokens: ``[n, W]``, the whole texts, padded on the right with -1.
-            starts: ``[n]``, how many tokens of the text the slot holds.
+            starts: ``[n]``, the number of tokens that are already in the slot.
             lengths: ``[n]``, the largest is W.
 
         Returns:
@@ -85,7 +85,7 @@ class Slots(Protocol):
 
 
 def make_slots(lm: LanguageModel, rows: int, width: int) -> Slots:
-    """The slots that fit a model's architecture.
+    """The cache for a model's architecture.
 
     Args:
         lm: The language model.
@@ -93,10 +93,10 @@ def make_slots(lm: LanguageModel, rows: int, width: int) -> Slots:
         width: Longest text in tokens.
 
     Raises:
-        ModelError: If there are none for it.
+        ModelError: If no cache supports it.
     """
     if lm.seq2seq is not None:
         return EncoderDecoderSlots(lm, lm.seq2seq, rows, width)
-    if is_recurrent(lm):
+    if is_recurrent(lm.model):
         return StateSlots(lm, rows)
     return AttentionSlots(lm, rows, width)

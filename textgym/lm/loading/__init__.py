@@ -1,1 +1,7 @@
-"""Checkpoints: finding their files, and making a complete model of them."""
+"""Loading checkpoints.
+
+* :mod:`~textgym.lm.loading.files`: from a name to files, and from files to model and tokenizer.
+* :mod:`~textgym.lm.loading.pretrained`: `load_pretrained`, which refuses incomplete checkpoints,
+  and `saving_checkpoint`.
+* :mod:`~textgym.lm.loading.adapters`: peft adapter folders.
+"""

@@ -1,7 +1,7 @@
-"""Folders of peft: a low-rank adapter, and the name of the model that it belongs to.
+"""peft adapter folders: a low-rank adapter, and the name of its base model.
 
-Such a folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, and often a
-tokenizer. It stands for a language model: the base model with the adapter in it.
+Such a folder contains ``adapter_config.json`` and ``adapter_model.safetensors``, and often a
+tokenizer. It is loaded as a language model: the base model with the adapter.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from textgym.tokenization import TINY
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ADAPTER_FILES = (CONFIG, WEIGHTS)
-# What peft puts in front of a weight's name.
+# peft's prefix of weight names.
 _PREFIX = "base_model.model."
-# Starts of LoRA that leave the weights of the model as they are.
-_HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
+# Initializations of LoRA that do not change the weights of the model.
+_PURE_INITS = (True, False, "gaussian", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class AdapterFolder:
     """An adapter on disk.
 
     Attributes:
-        name: What the user called the folder.
+        name: The folder as the user gave it.
         path: The folder.
-        base: Name or path of the model that the adapter belongs to.
+        base: Name or path of the base model.
     """
 
     name: str
@@ -48,20 +48,20 @@ class AdapterFolder:
 
     @classmethod
     def find(cls, name: str) -> AdapterFolder | None:
-        """The adapter folder that a name means, or None if it means something else.
+        """The adapter folder of a name; None if it is not one.
 
         Raises:
-            ModelError: If its configuration cannot be read or names no base model, or the weights
+            ModelError: If its configuration cannot be read or has no base model, or the weights
                 are missing, pickled or damaged.
-            MissingDependencyError: If there is one, and peft is not installed.
+            MissingDependencyError: If it is one, and peft is not installed.
         """
         path = Path(name).expanduser()
         if not (path / CONFIG).is_file():
             return None
         if any(path.glob("model*.safetensors")):
             raise ModelError(
-                f"the folder {name!r} holds a whole model and an adapter ({CONFIG}), which cannot "
-                "both be meant; move one of them to a folder of its own"
+                f"the folder {name!r} contains both a model and an adapter ({CONFIG}); move one of "
+                "them to another folder"
             )
         try:
             settings = json.loads((path / CONFIG).read_text("utf-8"))
@@ -70,43 +70,43 @@ class AdapterFolder:
             raise ModelError(f"{str(path / CONFIG)!r} cannot be read: {error}") from error
         if not isinstance(base, str) or not base:
             raise ModelError(
-                f"{str(path / CONFIG)!r} does not say which model the adapter belongs to; write "
-                "its name or path there: base_model_name_or_path"
+                f"{str(path / CONFIG)!r} has no base_model_name_or_path; set it to the name or "
+                "path of the adapter's base model"
             )
         if settings.get("revision"):
             raise ModelError(
-                f"the adapter {name!r} belongs to the revision {settings['revision']!r} of "
-                f"{base!r}, and only the newest is taken; download that revision to a folder, and "
-                "name it as base_model_name_or_path"
+                f"the adapter {name!r} needs revision {settings['revision']!r} of {base!r}, and "
+                "only the newest is loaded; download that revision to a folder, and set it as "
+                "base_model_name_or_path"
             )
         if not (path / WEIGHTS).is_file():
             raise ModelError(
-                f"the adapter {name!r} has no {WEIGHTS}, and pickled weights (.bin) are not read "
-                "because they can run code; write it again with peft's save_pretrained(folder)"
+                f"the adapter {name!r} has no {WEIGHTS}, and pickled weights (.bin) are not read, "
+                "because they can run code; save it again with peft's save_pretrained(folder)"
             )
         try:
             verify(path / WEIGHTS)
         except StorageError as error:
             raise ModelError(f"the adapter {name!r} cannot be loaded: {error}") from error
         require("peft", "lora")
-        folder = cls(name, path, base if base == TINY else _where(base, path))
+        folder = cls(name, path, base if base == TINY else _resolve_base(base, path))
         if (Path(folder.base).expanduser() / CONFIG).is_file():
             raise ModelError(
-                f"the base model {base!r} of the adapter {name!r} is an adapter itself; write it "
-                "as a whole model: LanguageModel.load(base).save_pretrained(folder)"
+                f"the base model {base!r} of the adapter {name!r} is an adapter itself; merge it: "
+                "LanguageModel.load(base).save_pretrained(folder)"
             )
         return folder
 
     def put_into(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Put the adapter into its base model, which is changed.
+        """Add the adapter to its base model, in place.
 
         Returns:
-            The model. A plain low-rank adapter stays one, and is the only part that trains. One
-            that also holds weights of the model itself (``modules_to_save``, biases, token
-            embeddings), or that is of another kind than LoRA, becomes part of the weights.
+            The model. A plain LoRA adapter stays separate, and only it is trainable. One that also
+            has weights of the model itself (``modules_to_save``, biases, token embeddings), or
+            that is not LoRA, is merged.
 
         Raises:
-            ModelError: If the adapter does not fit the model, or is not made of changed weights
+            ModelError: If the adapter does not fit the model, or does not consist of weights
                 (prompt tuning).
         """
         peft = require("peft", "lora")
@@ -114,11 +114,11 @@ class AdapterFolder:
             config = peft.PeftConfig.from_pretrained(str(self.path))
             if config.is_prompt_learning or config.is_adaption_prompt:
                 raise ModelError(
-                    f"the adapter {self.name!r} is of the kind {config.peft_type.value}, which "
-                    "adds to what the model reads; only adapters of weights are taken, such as LoRA"
+                    f"the adapter {self.name!r} is of type {config.peft_type.value}, which adds to "
+                    "the inputs; only adapters of weights are supported, such as LoRA"
                 )
             config.inference_mode = False
-            # What is drawn here is overwritten at once.
+            # The random initial weights are overwritten.
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 for message in ("fan_in_fan_out", ".*is_gradient_checkpointing"):
                     warnings.filterwarnings("ignore", message=message)
@@ -148,22 +148,22 @@ class AdapterFolder:
         return adapted.get_base_model()  # type: ignore[no-any-return]
 
     def _is_plain(self, config: Any) -> bool:
-        """Whether switching the adapter off gives the base model back."""
+        """Whether disabling the adapter restores the base model."""
         with safe_open(self.path / WEIGHTS, framework="pt") as file:
-            whole = [key for key in file.keys() if ".lora_" not in key]  # noqa: SIM118
-        harmless = getattr(config, "init_lora_weights", None) in _HARMLESS_STARTS
-        return config.peft_type.value == "LORA" and harmless and not whole
+            others = [key for key in file.keys() if ".lora_" not in key]  # noqa: SIM118
+        pure = getattr(config, "init_lora_weights", None) in _PURE_INITS
+        return config.peft_type.value == "LORA" and pure and not others
 
 
 def check_adapter(model: PreTrainedModel) -> None:
-    """Refuse a model without an adapter.
+    """Check that a model has an adapter.
 
     Raises:
         ModelError: If it has none.
     """
     if not has_adapter(model):
         raise ModelError(
-            "merge=False saves an adapter alone, and this model has none; leave merge out, or "
+            "merge=False saves the adapter alone, and this model has none; leave merge out, or "
             "train with policy_kwargs=dict(lora=dict(r=8))"
         )
 
@@ -173,8 +173,8 @@ def write_adapter(model: PreTrainedModel, folder: Path, base: str) -> None:
 
     Args:
         model: A model with an adapter.
-        folder: Where to; it exists.
-        base: Name or path of the model without the adapter.
+        folder: An existing folder.
+        base: Name or path of the base model.
     """
     peft = require("peft", "lora")
     config: Any = copy.copy(model.peft_config["default"])
@@ -188,11 +188,11 @@ def write_adapter(model: PreTrainedModel, folder: Path, base: str) -> None:
     config.save_pretrained(str(folder))
 
 
-def _where(base: str, folder: Path) -> str:
-    """A relative path counts from here, as in peft, or else from the adapter's own folder."""
+def _resolve_base(base: str, folder: Path) -> str:
+    """Resolve a relative path from the working directory, as peft does, or from `folder`."""
     path = Path(base).expanduser()
-    beside = folder / path
-    return str(beside) if not path.exists() and beside.exists() else base
+    inside = folder / path
+    return str(inside) if not path.exists() and inside.exists() else base
 
 
 def _listed(keys: list[str], what: str) -> str:

@@ -1,4 +1,4 @@
-"""Names of floating-point types, and what a device can do with them."""
+"""Floating-point dtypes by name, and their support on a device."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ def as_dtype(name: str) -> torch.dtype:
     """The torch dtype of a name.
 
     Raises:
-        SettingsError: If it names no floating-point type.
+        SettingsError: If it is not the name of a floating-point dtype.
     """
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise SettingsError(
-            f"{name!r} is no dtype of weights; use 'auto', 'float32', 'bfloat16' or 'float16'"
-        )
+        raise SettingsError(f"dtype={name!r} must be 'auto', 'float32', 'bfloat16' or 'float16'")
     return dtype
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device is a GPU that computes in bfloat16."""
+    """Whether a device is a GPU with native bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

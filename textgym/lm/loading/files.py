@@ -1,6 +1,6 @@
 """Finding and reading the files of a checkpoint.
 
-Only safetensors weights and GGUF files are read, and no code that comes with a checkpoint is run.
+Only safetensors weights and GGUF files are read, and no code from a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-import textgym.lm.lstm  # noqa: F401 (makes its type known to transformers)
+import textgym.lm.lstm  # noqa: F401 (registers the type with transformers)
 from textgym.errors import ModelError, TokenizerError
 from textgym.gguf import find_gguf, gguf_config, gguf_tokenizer, is_gguf
 from textgym.hub import find_on_hub
@@ -42,12 +42,12 @@ _TOKENIZER_FILES = ("tokenizer_config.json", *_VOCABULARIES)
 
 
 def resolve(name: str) -> str:
-    """The folder, GGUF file or hub id behind a name; what is local is checked.
+    """The folder, GGUF file or hub id of a name; local files are checked.
 
     Raises:
-        ModelError: If there is no such folder, or it holds no safetensors weights; or a GGUF file
-            is damaged.
-        TokenizerError: If a folder holds no tokenizer.
+        ModelError: If there is no such folder, it has no safetensors weights, or a GGUF file is
+            damaged.
+        TokenizerError: If a folder has no tokenizer.
         MissingDependencyError: If it is a GGUF file, and the extra ``gguf`` is not installed.
     """
     if name == TINY:
@@ -68,24 +68,24 @@ def resolve(name: str) -> str:
                 advice = f"did you mean {str(inner)!r}?"
             elif (path / "adapter_config.json").is_file():
                 advice = (
-                    "it holds a peft adapter, which is taken where a language model is asked for; "
-                    "write the whole model: LanguageModel.load(name).save_pretrained(folder)"
+                    "it is a peft adapter, which only language models can be loaded from; "
+                    "merge it: LanguageModel.load(name).save_pretrained(folder)"
                 )
             raise ModelError(
-                f"the folder {name!r} holds no config.json, so it is no transformers checkpoint; "
+                f"the folder {name!r} has no config.json, so it is not a transformers checkpoint; "
                 f"{advice}"
             )
         if not any(path.glob("*.safetensors")):
             raise ModelError(
-                f"the folder {name!r} holds no *.safetensors weights, and pickled weights (.bin) "
-                "are not read because they can run code; convert the checkpoint with "
+                f"the folder {name!r} has no *.safetensors weights, and pickled weights (.bin) "
+                "are not read, because they can run code; convert the checkpoint with "
                 "save_pretrained(folder)"
             )
         if not any(file for pattern in _TOKENIZER_FILES for file in path.glob(pattern)):
-            # Transformers would make up an empty tokenizer.
+            # Transformers would create an empty tokenizer.
             raise TokenizerError(
-                f"the folder {name!r} holds no tokenizer (no tokenizer.json); write the one that "
-                "the model was trained with there, with tokenizer.save_pretrained(folder)"
+                f"the folder {name!r} has no tokenizer (no tokenizer.json); save the one that the "
+                "model was trained with there, with tokenizer.save_pretrained(folder)"
             )
         return str(path)
     if path.exists() or looks_local(name) or is_ours(name):
@@ -106,9 +106,9 @@ class Origin:
     """The files that a language model was loaded from.
 
     Attributes:
-        source: Folder, GGUF file or hub id of the weights; an adapter's are not meant.
+        source: Folder, GGUF file or hub id of the weights, without an adapter.
         tokenizer: Folder, GGUF file or hub id of the tokenizer.
-        base: Name or path that gives the model without an adapter; None if no name does.
+        base: Name or path of the model without an adapter; None if it was not saved.
     """
 
     source: str
@@ -117,11 +117,11 @@ class Origin:
 
 
 def load_parts(name: str, dtype: str) -> tuple[PreTrainedModel, Tokenizer, Origin]:
-    """Load a language model, with an adapter where the name is that of an adapter folder.
+    """Load a language model, with an adapter if the name is that of an adapter folder.
 
     Args:
-        name: What the user called it.
-        dtype: As :func:`load_model` takes it.
+        name: The name as the user gave it.
+        dtype: As in :func:`load_model`.
 
     Raises:
         ModelError: If there is no such model, or an adapter does not fit it.
@@ -135,7 +135,7 @@ def load_parts(name: str, dtype: str) -> tuple[PreTrainedModel, Tokenizer, Origi
     if adapter is not None:
         model = adapter.put_into(model)
         if any(file for pattern in _VOCABULARIES for file in adapter.path.glob(pattern)):
-            # It may have tokens that the base does not know.
+            # It may have tokens that the base does not have.
             place = spec = str(adapter.path)
     try:
         tokenizer = load_tokenizer(spec)
@@ -145,7 +145,7 @@ def load_parts(name: str, dtype: str) -> tuple[PreTrainedModel, Tokenizer, Origi
 
 
 def load_hf_tokenizer(source: str) -> Any:
-    """The transformers tokenizer of a checkpoint, for the caller alone.
+    """A new instance of a checkpoint's transformers tokenizer.
 
     Args:
         source: The folder, GGUF file or hub id, from :func:`resolve`.
@@ -170,12 +170,12 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
     """Read the weights of a causal language model, or of an encoder-decoder.
 
     Args:
-        name: What the user called it, for error messages.
+        name: The name as the user gave it, for error messages.
         source: The folder, GGUF file or hub id, from :func:`resolve`.
         dtype: Name of a torch dtype, or ``"auto"`` for the checkpoint's own.
 
     Raises:
-        ModelError: If there is none, it is not a language model, or it is incomplete or damaged
+        ModelError: If there is none, or it is not a language model, incomplete or damaged
             (:func:`textgym.lm.loading.pretrained.load_pretrained`).
     """
     try:

@@ -1,9 +1,9 @@
-"""The one way in which a transformers checkpoint becomes a model: complete, or refused.
+"""Loading transformers checkpoints completely, or not at all.
 
-Policies, references, reward models and whatever else names a checkpoint are loaded here.
-Transformers itself draws missing weights at random and says so in its log; here they are an error
-that names them, as are weights of another shape and further layers. Only GGUF files and
-safetensors files inside the folder are read, and no code that comes with a checkpoint is run.
+Policies, references and reward models are all loaded here. Where transformers initializes missing
+weights at random and logs it, this is an error, as are weights of other shapes and additional
+layers. Only GGUF files and safetensors files inside the folder are read, and no code from a
+checkpoint is run.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 class Loaded(NamedTuple):
-    """A model out of a checkpoint.
+    """A loaded model.
 
     Attributes:
         model: The model, in evaluation mode.
-        fresh: Names of the weights that were allowed to be missing, and are: drawn at random.
+        fresh: Names of the missing weights, which were allowed and are random.
     """
 
     model: PreTrainedModel
@@ -61,23 +61,21 @@ def load_pretrained(
 ) -> Loaded:
     """Load a checkpoint and check that all weights of the model came from it.
 
-    Weights that share memory with others by the architecture's own rules (tied embeddings) need to
-    be there once, and buffers that are computed need not be there.
+    Tied weights are needed once, and computed buffers are not needed.
 
     Args:
         kind: An auto class of transformers, such as ``AutoModelForCausalLM``.
-        name: What the user called it, for messages.
+        name: The name as the user gave it, for messages.
         source: Its folder, GGUF file or hub id.
         dtype: A torch dtype, or ``"auto"`` for the checkpoint's own.
-        may_lack: Parts of modules' names; weights of such modules may be missing.
+        may_lack: Substrings of module names whose weights may be missing.
         head_may_lack: Whether weights outside the body may be missing.
-        other_heads: Whether heads for other tasks may be left over in the checkpoint; otherwise
-            they are reported in a warning.
+        other_heads: Whether to ignore unused heads in the checkpoint, instead of a warning.
         options: Further arguments of ``from_pretrained``, such as ``config``.
 
     Raises:
-        ModelError: If the checkpoint lacks weights, has some of other shapes or of further layers
-            than its config describes, is damaged, or cannot be loaded.
+        ModelError: If the checkpoint lacks weights, has other shapes or more layers than its
+            config, is damaged, or cannot be loaded.
     """
     files = [] if is_gguf(source) else check_files(name, source)
     try:
@@ -93,7 +91,7 @@ def load_pretrained(
         reshaped = _reshaped(kind, source, files, options.get("config"))
         if reshaped:
             raise ModelError(
-                f"the checkpoint {name!r} does not fit its config.json: {_listed(reshaped)}; take "
+                f"the checkpoint {name!r} does not fit its config.json: {_listed(reshaped)}; use "
                 "the config.json that was saved with these weights"
             ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -112,8 +110,7 @@ def load_pretrained(
     if lacking:
         raise ModelError(
             f"cannot use the model {name!r}: the checkpoint lacks {_listed(map(repr, lacking))}, "
-            f"which would be drawn at random; give a checkpoint that was trained for this "
-            f"({type(model).__name__})"
+            f"which would be random; give a checkpoint of a {type(model).__name__}"
         )
     _check_unexpected(model, name, sorted(report["unexpected_keys"]), other_heads)
     return Loaded(model.eval(), fresh)
@@ -121,16 +118,16 @@ def load_pretrained(
 
 @contextmanager
 def saving_checkpoint(folder: str | Path) -> Iterator[Path]:
-    """Write a checkpoint that takes the place of the one in a folder, if there is one.
+    """Write a checkpoint, replacing the one in a folder, if there is one.
 
     Its safetensors files get a SHA-256 (:mod:`textgym.storage.digest`) that :func:`load_pretrained`
-    checks and other software ignores. If anything fails, the old checkpoint is intact.
+    checks and other software ignores. On an error, the old checkpoint stays intact.
 
     Args:
-        folder: The folder; made if there is none.
+        folder: The folder; created if it does not exist.
 
     Yields:
-        The folder to write into: ``model.save_pretrained(scratch)``.
+        The folder to write to: ``model.save_pretrained(scratch)``.
 
     Raises:
         StorageError: If the files cannot be written.
@@ -152,25 +149,25 @@ def saving_checkpoint(folder: str | Path) -> Iterator[Path]:
                 raise
             raise OSError(int(cause[2]), cause[1]) from error
         names = {path.name for path in scratch.iterdir()}
-    # Shards of a larger checkpoint that was here before; transformers would prefer a single file.
+    # Shards, or the single file, of the old checkpoint; transformers prefers a single file.
     for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
         if old.name not in names and (old.name == INDEX or _WEIGHTS.fullmatch(old.name)):
             old.unlink(missing_ok=True)
 
 
 def check_files(name: str, source: str) -> list[Path]:
-    """Check the names and the content of a checkpoint's files, as far as they are here.
+    """Check the names and the content of a checkpoint's local files.
 
     Args:
-        name: What the user called it, for messages.
+        name: The name as the user gave it, for messages.
         source: Its folder or hub id.
 
     Returns:
-        The files of weights, of a folder.
+        The weight files, if it is a folder.
 
     Raises:
-        ModelError: If a file is damaged, or the weights would be read from something else than
-            safetensors files in the folder.
+        ModelError: If a file is damaged, or weights would not be read from safetensors files in
+            the folder.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -197,7 +194,7 @@ def check_files(name: str, source: str) -> list[Path]:
 
 
 def _check_config(name: str, path: Path) -> None:
-    """Refuse a configuration that is not a JSON object, or names other files of weights."""
+    """Refuse a configuration that is not a JSON object, or names weight files elsewhere."""
     if not path.is_file():
         return
     config = _json(name, path)
@@ -224,7 +221,7 @@ def _shards(name: str, index: Path) -> list[str]:
 
 
 def _is_plain(file: Any, *endings: str) -> bool:
-    """Whether this is a name of a safetensors file, and not a path to somewhere else."""
+    """Whether this is the name of a safetensors file without a path."""
     if not isinstance(file, str) or "/" in file or "\\" in file:
         return False
     return bool(_PLAIN_NAME.fullmatch(file)) or file.endswith(tuple(endings))
@@ -241,7 +238,7 @@ def _json(name: str, path: Path) -> dict[str, Any]:
 
 
 def _hub_index(source: str) -> Path | None:
-    """The index of a checkpoint on the hub, if it has one and it can be had."""
+    """The index of a checkpoint on the hub, if it has one that can be downloaded."""
     path = cached_file(
         source,
         INDEX,
@@ -253,14 +250,14 @@ def _hub_index(source: str) -> Path | None:
 
 
 def _reshaped(kind: Any, source: str, files: list[Path], config: Any) -> list[str]:
-    """Weights whose shapes are not those that the configuration describes."""
+    """Weights whose shapes differ from the configuration's."""
     if not files:
         return []
     try:
         config = config or AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             model = kind.from_config(config, trust_remote_code=False)
-    except Exception:  # It cannot be made at all: that is what the caller reports.
+    except Exception:  # The caller reports the first error.
         return []
     expected = {key: list(value.shape) for key, value in model.state_dict().items()}
     body = f"{model.base_model_prefix}."
@@ -269,7 +266,7 @@ def _reshaped(kind: Any, source: str, files: list[Path], config: Any) -> list[st
         for key, entry in read_header(file).items():
             for known in (key, body + key, key.removeprefix(body)):
                 if known in expected and entry.get("shape") != expected[known]:
-                    found.append(f"{key!r} has the shape {entry['shape']} for {expected[known]}")
+                    found.append(f"{key!r} has shape {entry['shape']} instead of {expected[known]}")
                     break
     return sorted(found)
 
@@ -277,14 +274,14 @@ def _reshaped(kind: Any, source: str, files: list[Path], config: Any) -> list[st
 def _check_unexpected(
     model: PreTrainedModel, name: str, unexpected: list[str], other_heads: bool
 ) -> None:
-    """Refuse further layers, and report what else the model has no place for."""
+    """Refuse additional layers, and warn of other unused weights."""
     body = f"{model.base_model_prefix}."
     known = {_pattern(key, body) for key in model.state_dict()}
     layers = [key for key in unexpected if _pattern(key, body) in known]
     if layers:
         raise ModelError(
-            f"the checkpoint {name!r} has weights of more layers than its config.json describes: "
-            f"{_listed(map(repr, layers))}; take the config.json that was saved with these weights"
+            f"the checkpoint {name!r} has more layers than its config.json: "
+            f"{_listed(map(repr, layers))}; use the config.json that was saved with these weights"
         )
     if other_heads:
         inside = {key.removeprefix(body).partition(".")[0] for key in model.state_dict()}
@@ -300,12 +297,12 @@ def _check_unexpected(
 
 
 def _pattern(key: str, body: str) -> str:
-    """A weight's name without the numbers of layers, and without the name of the body."""
+    """A weight's name without layer numbers, and without the name of the body."""
     return _NUMBER.sub("*", key.removeprefix(body))
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:
-    """Some names, and how many more there are."""
+    """The first names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -313,7 +310,7 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting what is reported here, and from progress bars."""
+    """Silence reports of transformers that are errors here, and progress bars."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The record of how tokens were drawn, on its way from the policy to the buffer."""
+"""The record of how tokens were sampled, passed from the policy to the buffer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from textgym.lm.sampling.processing import Sampler
 
 @dataclass(frozen=True)
 class Decision:
-    """How a batch of tokens was drawn: what a rollout has to record beside their log-probabilities.
+    """How a batch of tokens was sampled, for the rollout to record with their log-probabilities.
 
-    It travels as an attribute of the tensor of log-probabilities, because agents such as
-    Stable-Baselines3's hand that very tensor from the policy to the buffer, and nothing else.
+    It is an attribute of the tensor of log-probabilities, because agents such as
+    Stable-Baselines3's pass that tensor, and nothing else, from the policy to the buffer.
 
     Attributes:
         lm: The language model that the policy acts with.
         sampler: The policy's sampling.
-        kept: The sets that top-k and top-p kept, one for each token; None where neither is on.
+        kept: The support of top-k and top-p for each token; None without them.
     """
 
     lm: LanguageModel
@@ -29,11 +29,11 @@ class Decision:
     kept: KeptSets | None
 
     def attach(self, log_probs: Tensor) -> None:
-        """Put the record on the tensor of the tokens' log-probabilities."""
+        """Attach the record to the tensor of the tokens' log-probabilities."""
         log_probs.decision = self  # type: ignore[attr-defined]
 
     @staticmethod
     def of(log_probs: Tensor) -> Decision | None:
-        """The record on a tensor, or None: the policy is of another kind, or copied the tensor."""
+        """The record of a tensor; None for another policy, or for a copy of the tensor."""
         found = getattr(log_probs, "decision", None)
         return found if isinstance(found, Decision) else None

@@ -1,7 +1,6 @@
-"""How tokens are drawn: the settings, and the draw itself.
+"""The settings of sampling, and the draw from processed logits.
 
-What this module does not do: apply the settings to logits (:mod:`textgym.lm.sampling.processing`),
-or record what was kept (:mod:`textgym.lm.sampling.kept_sets`).
+:mod:`textgym.lm.sampling.processing` applies the settings to logits.
 """
 
 from __future__ import annotations
@@ -21,37 +20,36 @@ from textgym.lm.sampling.tokens import token_list
 
 # Width of a block of the vocabulary: about the square root of common vocabulary sizes.
 _BLOCK = 128
-# Probabilities in memory at once: 4 MiB, which a cache holds, and which need no fresh pages.
+# Probabilities in memory at once: 4 MiB, which fit into a CPU cache and need no new pages.
 _PIECE = 2**20
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The distribution that tokens are drawn from, made of the language model's logits.
+    """The distribution that tokens are sampled from, as a function of the model's logits.
 
     Applied in the order of transformers' ``generate``: repetition penalty, banned and required
-    tokens, temperature, top-k, top-p. The result is normalised again, and it *is* the policy:
-    log-probabilities, entropies and the KL to a reference are all of this distribution.
+    tokens, temperature, top-k, top-p. The result is renormalized, and it *is* the policy:
+    log-probabilities, entropies and the KL to a reference are those of this distribution.
 
     Attributes:
         temperature: Logits are divided by it; below 1 is sharper.
-        top_k: Only so many of the likeliest tokens are possible (and those that tie with the last);
-            None for all. Fan et al. 2018, "Hierarchical Neural Story Generation".
-        top_p: Only the likeliest tokens are possible, as many as it takes to reach this probability
-            after top-k; None or 1 for all. Holtzman et al. 2020, "The Curious Case of Neural Text
+        top_k: Number of likeliest tokens to sample from, and those that tie with the last; None for
+            all. Fan et al. 2018, "Hierarchical Neural Story Generation".
+        top_p: Sample from the smallest set of likeliest tokens that reaches this probability, after
+            top-k; None or 1 for all. Holtzman et al. 2020, "The Curious Case of Neural Text
             Degeneration".
-        repetition_penalty: Logits of tokens that stand in the observation (prompt included) are
-            divided by it where positive, multiplied where negative; above 1 discourages repetition.
-            Keskar et al. 2019, "CTRL", section 4.1. In a conversation the eos of earlier turns
-            counts as well.
-        banned_tokens: Tokens that are never written: ids, or strings of the tokenizer's vocabulary,
-            or texts that are a single token (``" the"``).
-        required_tokens: The same; eos is not written before each of them stands in the observation,
-            prompt and (in a conversation) the other side's texts included. They are not forced: a
-            text can still end by its budget without them.
+        repetition_penalty: Logits of tokens in the observation, prompt included, are divided by it
+            if positive, multiplied if negative; above 1 discourages repetition. In a conversation,
+            this includes the eos of earlier turns. Keskar et al. 2019, "CTRL", section 4.1.
+        banned_tokens: Tokens that are never sampled: ids, strings of the tokenizer's vocabulary, or
+            texts that are a single token (``" the"``).
+        required_tokens: Tokens in the same forms. eos is not sampled before all of them are in the
+            observation, which includes the prompt and the other speaker's turns. They are not
+            forced: a text can reach its budget without them.
 
     Raises:
-        SettingsError: If a value is impossible.
+        SettingsError: If a value is invalid.
     """
 
     temperature: float = 1.0
@@ -65,24 +63,24 @@ class Sampling:
         for name in ("temperature", "repetition_penalty"):
             value = getattr(self, name)
             if not _is_number(value) or not (math.isfinite(value) and value > 0):
-                advice = "for the likeliest token, act with deterministic=True"
+                advice = "; for the likeliest token, use deterministic=True"
                 raise SettingsError(
-                    f"sampling: {name} is {value!r}; give a finite number above 0 (1 changes "
-                    f"nothing{f'; {advice}' if name == 'temperature' else ''})"
+                    f"sampling: {name}={value!r} must be a finite number above 0 (1 has no effect"
+                    f"{advice if name == 'temperature' else ''})"
                 )
             object.__setattr__(self, name, float(value))
         if self.top_k is not None:
             if not _is_integer(self.top_k) or self.top_k < 1:
                 raise SettingsError(
-                    f"sampling: top_k is {self.top_k!r}; give a whole number of at least 1, or "
-                    "None to keep all tokens"
+                    f"sampling: top_k={self.top_k!r} must be an integer of at least 1, or None for "
+                    "all tokens"
                 )
             object.__setattr__(self, "top_k", int(self.top_k))
         if self.top_p is not None:
             if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
                 raise SettingsError(
-                    f"sampling: top_p is {self.top_p!r}; give a probability above 0 and up to 1, "
-                    "or None to keep all tokens"
+                    f"sampling: top_p={self.top_p!r} must be above 0 and at most 1, or None for "
+                    "all tokens"
                 )
             object.__setattr__(self, "top_p", float(self.top_p))
         for name in ("banned_tokens", "required_tokens"):
@@ -93,7 +91,7 @@ class Sampling:
         """Settings from a dictionary (None: the defaults).
 
         Raises:
-            SettingsError: If a key is unknown or a value impossible.
+            SettingsError: If a key is unknown or a value is invalid.
         """
         if spec is None:
             return Sampling()
@@ -101,31 +99,30 @@ class Sampling:
             return spec
         if not isinstance(spec, Mapping):
             raise SettingsError(
-                f"sampling is {spec!r}; give a dictionary such as dict(temperature=0.7, top_k=50)"
+                f"sampling={spec!r} must be a dictionary such as dict(temperature=0.7, top_k=50)"
             )
         known = [field.name for field in dataclasses.fields(Sampling)]
         for key in spec:
             if key not in known:
                 raise SettingsError(
-                    f"sampling has no setting {key!r}{near_matches(str(key), known)}; there are "
-                    f"{', '.join(known)}"
+                    f"sampling has no setting {key!r}{near_matches(str(key), known)}; the settings "
+                    f"are {', '.join(known)}"
                 )
         return Sampling(**spec)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as a dictionary that JSON can hold; :meth:`of` takes it."""
+        """The settings as a JSON-serializable dictionary, the inverse of :meth:`of`."""
         fields = dataclasses.asdict(self)
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
 
 def sample_tokens(logits: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor]:
-    """Draw one token a row, by inversion of the cumulative distribution.
+    """Sample one token per row, by inversion of the cumulative distribution.
 
-    The probabilities are summed in blocks; the running sum is taken over the blocks and then only
-    within the block that is hit.
+    The cumulative sum is taken over blocks of the vocabulary, and then within one block.
 
     Args:
-        logits: Float32 ``[B, V]``; ``-inf`` marks impossible tokens, which are never drawn.
+        logits: Float32 ``[B, V]``; tokens with ``-inf`` are never sampled.
         deterministic: Take the likeliest token instead.
 
     Returns:
@@ -135,7 +132,7 @@ def sample_tokens(logits: Tensor, deterministic: bool = False) -> tuple[Tensor, 
     tokens = torch.empty(rows, dtype=torch.long, device=logits.device)
     chosen = torch.empty(rows, dtype=logits.dtype, device=logits.device)
     uniform = torch.rand(rows, 1, device=logits.device)
-    # A GPU has no use for pieces: its memory is not the slower the more of it is new.
+    # On a GPU, new memory is not slower, so there is one piece.
     step = rows if logits.is_cuda else max(1, _PIECE // size)
     memory = logits.new_empty(min(step, rows), size)
     for at in range(0, rows, step):
@@ -170,9 +167,8 @@ def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
     """Index ``[B, 1]`` of the first entry above ``target``; never one of weight 0.
 
-    An entry of weight 0 equals the one before it, so it is never the *first* above. Rounding may
-    leave the target at or above the last entry, so it is kept below it. Among probabilities that
-    are no numbers there is none: then it is the last one.
+    An entry of weight 0 equals the one before it, so it is never the *first* above. The target is
+    clamped below the last entry, which rounding may exceed. With NaN, the result is the last index.
     """
     last = cumulative[:, -1:]
     below = torch.nextafter(last, torch.zeros_like(last))

@@ -1,11 +1,10 @@
-"""The sets of tokens that top-k and top-p kept, recorded where a token was drawn.
+"""The support of top-k and top-p, recorded for each sampled token.
 
-A set that is computed again after the weights have changed is another set: the token that was
-written may be outside of it, and ``pi_new / pi_old`` compares two distributions with different
-supports. So the rollout records its sets, and the update scores on them.
+After a change of weights, top-k and top-p keep other tokens: the sampled one may be outside, and
+``pi_new / pi_old`` would compare distributions with different supports. So the rollout records the
+sets, and the update scores on them.
 
-Sets are stored as small as they can be: 4 bytes a token, or a bit for each of the vocabulary's,
-whichever is less.
+A set is stored as ids, 4 bytes each, or as one bit per token of the vocabulary, whichever is less.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KeptSets:
-    """n sets of tokens; made by :meth:`of_candidates` or :meth:`of_mask`.
+    """n sets of tokens; see :meth:`of_candidates` and :meth:`of_mask`.
 
     Attributes:
         vocab_size: Size V of the vocabulary.
-        counts: ``[n]`` int64, the size of each set that is stored as ids; -1 for the others.
-        ids: int32, the ids of those sets, one set after the other.
-        bits: ``[m, ceil(V / 8)]`` uint8, the other sets: token v is bit ``v % 8`` of byte
+        counts: ``[n]`` int64, the size of each set stored as ids; -1 for sets stored as bits.
+        ids: int32, the concatenated ids.
+        bits: ``[m, ceil(V / 8)]`` uint8; token v is bit ``v % 8`` of byte
             ``v // 8``.
     """
 
@@ -37,10 +36,10 @@ class KeptSets:
 
     @staticmethod
     def of_candidates(candidates: Tensor, keep: Tensor, vocab_size: int) -> KeptSets:
-        """Sets of some of the candidates.
+        """The candidates that are kept, as sets.
 
         Args:
-            candidates: ``[n, K]`` token ids; those that are kept differ within a row.
+            candidates: ``[n, K]`` token ids; the kept ones of a row are distinct.
             keep: ``[n, K]`` bool.
             vocab_size: Size V of the vocabulary.
         """
@@ -61,7 +60,7 @@ class KeptSets:
 
     @staticmethod
     def join(parts: Sequence[KeptSets]) -> KeptSets:
-        """The sets of all parts, one part after the other."""
+        """Concatenate sets."""
         return KeptSets(
             parts[0].vocab_size,
             torch.cat([part.counts for part in parts]),
@@ -87,12 +86,12 @@ class KeptSets:
         return KeptSets(self.vocab_size, *(part.to(device) for part in parts))
 
     def take(self, which: Tensor) -> KeptSets:
-        """Some of the sets, in the order of the indices ``which`` ``[m]``."""
+        """The sets at the indices ``which`` ``[m]``."""
         sizes = self.counts.clamp(min=0)
         starts = sizes.cumsum(0) - sizes
         counts = self.counts[which]
         taken = counts.clamp(min=0)
-        # Where each taken id stands: the start of its set, and its place within the set.
+        # The index of each taken id: the start of its set plus its place within the set.
         shift = starts[which] - (taken.cumsum(0) - taken)
         total = int(taken.sum())
         places = torch.arange(total, device=which.device)
@@ -102,7 +101,7 @@ class KeptSets:
         return KeptSets(self.vocab_size, counts, self.ids[places], self.bits[rows])
 
     def mask(self) -> Tensor:
-        """The sets as a mask ``[n, V]``; take a few at a time."""
+        """The sets as a bool mask ``[n, V]``; large, so use it on a few sets at a time."""
         sizes = self.counts.clamp(min=0)
         mask = torch.zeros(len(self), self.vocab_size, dtype=torch.bool, device=self.ids.device)
         rows = torch.arange(len(self), device=self.ids.device)
@@ -117,7 +116,7 @@ def _bytes(vocab_size: int) -> int:
 
 
 def _pack(mask: Tensor) -> Tensor:
-    """Bits of a mask ``[m, V]``, lowest first: uint8 ``[m, ceil(V / 8)]``."""
+    """Pack a mask ``[m, V]``, lowest bit first: uint8 ``[m, ceil(V / 8)]``."""
     rows, size = mask.shape
     padded = torch.nn.functional.pad(mask, (0, 8 * _bytes(size) - size))
     shifts = torch.arange(8, dtype=torch.uint8, device=mask.device)

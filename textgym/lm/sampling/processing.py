@@ -1,8 +1,8 @@
-"""From the language model's logits to the distribution that tokens are drawn from.
+"""From the language model's logits to the distribution that tokens are sampled from.
 
-Temperature, repetition penalty, banned and required tokens are functions of the observation: they
-are applied again wherever a text is scored. What top-k and top-p keep depends on the weights, so it
-is decided once, when a token is drawn, and handed back in by whoever scores the token.
+Temperature, repetition penalty, banned and required tokens are functions of the observation, and
+are computed again when a text is scored. The support of top-k and top-p depends on the weights, so
+it is recorded when a token is sampled, and passed back in when the token is scored.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.sampling.tokens import token_ids
 from textgym.tokenization import Tokenizer
 
-# Candidates that top-p looks at first, and by what factor it looks further.
-_FIRST_LOOK = 128
-_FURTHER = 8
+# Number of candidates that top-p sorts first, and the factor by which it grows.
+_FIRST_CANDIDATES = 128
+_GROWTH = 8
 # Width of the blocks whose maxima are compared first.
 _BLOCK = 64
 
@@ -30,17 +30,17 @@ class Sampler:
 
     Args:
         settings: The settings.
-        tokenizer: The tokenizer of the language model, which says what the tokens' strings mean.
-        prompt_ends: Whether prompts end with eos, and what stands before does not count as written:
-            so it is for encoder-decoders, as in transformers.
+        tokenizer: The tokenizer of the language model.
+        prompt_ends: Whether the text up to the first eos is a prompt that penalties and required
+            tokens ignore, as in transformers for encoder-decoders.
 
     Attributes:
-        settings: The same.
-        plain: Whether the settings change nothing.
+        settings: The settings.
+        plain: Whether the settings have no effect.
         truncates: Whether top-k or top-p is on.
 
     Raises:
-        SettingsError: If the settings name no tokens of this tokenizer, or contradict each other.
+        SettingsError: If the settings name unknown tokens, or contradict each other.
     """
 
     def __init__(self, settings: Sampling, tokenizer: Tokenizer, prompt_ends: bool = False) -> None:
@@ -51,14 +51,14 @@ class Sampler:
         self.eos_id = tokenizer.eos_id
         self.ends = tokenizer.ends
         size = tokenizer.vocab_size
-        # Settings that are given but let everything pass count as off.
+        # Without an effect, they are off.
         self.top_k = None if settings.top_k is None or settings.top_k >= size else settings.top_k
         self.top_p = None if settings.top_p == 1.0 else settings.top_p
         self.truncates = self.top_k is not None or self.top_p is not None
-        penalised = settings.repetition_penalty != 1.0
+        penalized = settings.repetition_penalty != 1.0
         self.plain = not (
             self.truncates
-            or penalised
+            or penalized
             or settings.temperature != 1.0
             or self.banned
             or self.required
@@ -68,16 +68,16 @@ class Sampler:
     def sample(
         self, logits: Tensor, texts: Tensor, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, KeptSets | None]:
-        """Draw one token a row; not differentiable.
+        """Sample one token per row; not differentiable.
 
         Args:
-            logits: The language model's, float32 ``[n, V]``.
-            texts: The observations ``[n, L]``: token ids from the left, then -1.
+            logits: The model's logits, float32 ``[n, V]``.
+            texts: The observations ``[n, L]``, padded on the right with -1.
             deterministic: Take the likeliest token instead.
 
         Returns:
-            Tokens ``[n]`` (int64), their log-probabilities ``[n]`` (float32), and what top-k and
-            top-p kept, or None where neither is on.
+            Tokens ``[n]`` (int64), their log-probabilities ``[n]`` (float32), and the support of
+            top-k and top-p, or None without them.
         """
         with torch.no_grad():
             if self.plain:
@@ -86,7 +86,7 @@ class Sampler:
             if not self.truncates:
                 return *sample_tokens(processed, deterministic), None
             values, candidates, keep = self._truncate(processed)
-            # A few candidates are drawn from, not the vocabulary.
+            # Sample from the candidates, not from the vocabulary.
             places, log_probs = sample_tokens(values.masked_fill_(~keep, -torch.inf), deterministic)
             tokens = candidates.gather(1, places[:, None])[:, 0]
             return tokens, log_probs, KeptSets.of_candidates(candidates, keep, logits.shape[1])
@@ -98,52 +98,52 @@ class Sampler:
         kept: KeptSets | None = None,
         impossible: float = -torch.inf,
     ) -> Tensor:
-        """Logits of the processed distribution without top-k and top-p; differentiable.
+        """Apply all settings but top-k and top-p; differentiable.
 
         Args:
-            logits: The language model's, float32 ``[n, V]``.
+            logits: The model's logits, float32 ``[n, V]``.
             texts: The observations ``[n, L]``.
-            kept: Sets outside of which nothing is possible.
-            impossible: The logit of tokens that are impossible.
+            kept: The support; tokens outside are impossible.
+            impossible: The logit of impossible tokens.
 
         Returns:
-            ``[n, V]``; they are not normalised.
+            Logits ``[n, V]``, not normalized.
         """
         if self.prompt_ends:
             assert self.eos_id is not None
             ends = texts.eq(self.eos_id)
             count = ends.cumsum(1)
-            # What follows the first eos counts; that eos itself is the prompt's.
+            # Only tokens after the first eos, which ends the prompt.
             texts = texts.masked_fill((count == 0) | ((count == 1) & ends), -1)
         result = _Process.apply(logits, self, texts, kept, impossible)  # type: ignore[no-untyped-call]
         return cast(Tensor, result)
 
     def kept(self, processed: Tensor) -> KeptSets | None:
-        """What top-k and top-p keep of processed logits ``[n, V]``; None where neither is on."""
+        """The support of top-k and top-p for processed logits ``[n, V]``; None without them."""
         if not self.truncates:
             return None
         _, candidates, keep = self._truncate(processed.detach())
         return KeptSets.of_candidates(candidates, keep, processed.shape[1])
 
     def check_recorded(self, kept: KeptSets | None) -> None:
-        """Refuse to score tokens whose kept sets are unknown.
+        """Check that the support is known when tokens are scored.
 
         Raises:
-            SettingsError: If top-k or top-p is on, and there is no record of what they kept.
+            SettingsError: If top-k or top-p is on, and `kept` is None.
         """
         if self.truncates and kept is None:
             raise SettingsError(
-                "with top_k or top_p, tokens are scored on the sets that were kept when they were "
-                "drawn, and none were recorded; train with rollout_buffer_class=LMRolloutBuffer, "
-                "or hand them over: evaluate_actions(obs, actions, kept=log_probs.decision.kept)"
+                "kept=None: with top_k or top_p, tokens are scored on the sets that they were "
+                "sampled from; train with rollout_buffer_class=LMRolloutBuffer, or give them: "
+                "evaluate_actions(obs, actions, kept=log_probs.decision.kept)"
             )
 
     def _truncate(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Top-k, then top-p.
 
         Returns:
-            The likeliest tokens' logits ``[n, K]``, falling; their ids ``[n, K]``; and which of
-            them are kept ``[n, K]``.
+            The logits of the likeliest tokens ``[n, K]``, descending; their ids ``[n, K]``; and a
+            mask of the kept ones ``[n, K]``.
         """
         if self.top_k is None:
             return self._nucleus(logits)
@@ -151,7 +151,7 @@ class Sampler:
         last, next_ = values[:, -2:-1], values[:, -1:]
         values, ids = values[:, :-1], ids[:, :-1]
         if bool(((next_ == last) & (last > -torch.inf)).any()):
-            # Which of those that tie with the last are found is chance: take all of them.
+            # topk returns an arbitrary subset of those that tie with the last: take all.
             level = (logits >= last).sum(-1).masked_fill_(last[:, 0] == -torch.inf, 0)
             values, ids = logits.topk(max(int(level.max()), self.top_k))
         keep = (values >= last) & (values > -torch.inf)
@@ -162,19 +162,19 @@ class Sampler:
         return values, ids, keep
 
     def _nucleus(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Top-p alone: sorts as many of the likeliest tokens as the probability takes."""
+        """Top-p alone, on as many of the likeliest tokens as reach the probability."""
         assert self.top_p is not None
         size = logits.shape[1]
-        normaliser = torch.logsumexp(logits, -1, keepdim=True)
-        look = min(_FIRST_LOOK, size)
+        normalizer = torch.logsumexp(logits, -1, keepdim=True)
+        count = min(_FIRST_CANDIDATES, size)
         while True:
-            values, ids = _likeliest(logits, look)
-            probs = (values - normaliser).exp()
+            values, ids = _likeliest(logits, count)
+            probs = (values - normalizer).exp()
             reached = probs.cumsum(-1)
-            if look == size or bool((reached[:, -1] >= self.top_p).all()):
+            if count == size or bool((reached[:, -1] >= self.top_p).all()):
                 break
-            look = min(_FURTHER * look, size)
-        # A token is kept as long as those before it do not reach the probability.
+            count = min(_GROWTH * count, size)
+        # A token is kept if those before it do not reach the probability.
         keep = (reached - probs < self.top_p) & (values > -torch.inf)
         keep[:, 0] = True
         most = int(keep.sum(-1).max())
@@ -184,7 +184,7 @@ class Sampler:
 class _Process(torch.autograd.Function):
     """Repetition penalty, bans and temperature: every logit times a factor, or -inf.
 
-    The penalty commutes with the temperature, as both leave the sign of a logit alone.
+    Penalty and temperature commute, because neither changes the sign of a logit.
     """
 
     @staticmethod
@@ -200,7 +200,7 @@ class _Process(torch.autograd.Function):
         out = logits / settings.temperature
         seen = factor = None
         if settings.repetition_penalty != 1.0 and texts.shape[1]:
-            # Padding repeats some token: a token twice in the text is penalised once.
+            # Padding is replaced by a token of the text: repeated tokens are penalized once.
             some = texts.amax(1, keepdim=True)
             seen = torch.where(texts < 0, some, texts).long()
             empty = some < 0
@@ -225,7 +225,7 @@ class _Process(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        # Where a token is impossible its probability is 0, and so is the gradient that arrives.
+        # The incoming gradient of an impossible token is 0, like its probability.
         seen, factor = ctx.saved_tensors
         grad = grads[0] / ctx.temperature
         if seen is not None:
@@ -234,10 +234,9 @@ class _Process(torch.autograd.Function):
 
 
 def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest logits of each row, falling, and their ids: both ``[n, count]``.
+    """The ``count`` largest logits of each row, descending, and their ids: both ``[n, count]``.
 
-    They stand in the ``count`` blocks with the largest maxima, so that only those are searched, if
-    they are few.
+    They are in the ``count`` blocks with the largest maxima, so that only these are searched.
     """
     rows, size = logits.shape
     blocks = size // _BLOCK
@@ -246,7 +245,7 @@ def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     whole = torch.unflatten(logits[:, : blocks * _BLOCK], 1, (blocks, _BLOCK))
     best = whole.amax(-1).topk(count, sorted=False).indices
     places = (best[..., None] * _BLOCK + torch.arange(_BLOCK, device=logits.device)).flatten(1)
-    # What does not fill a block is always searched.
+    # The incomplete last block is always searched.
     rest = torch.arange(blocks * _BLOCK, size, device=logits.device).expand(rows, -1)
     places = torch.cat([places, rest], 1)
     values, at = logits.gather(1, places).topk(count)
@@ -256,19 +255,19 @@ def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _check_tokens(sampler: Sampler, tokenizer: Tokenizer) -> None:
     if len(sampler.banned) >= tokenizer.vocab_size:
         raise SettingsError(
-            f"sampling: banned_tokens has all {tokenizer.vocab_size} tokens; at least one must stay"
+            f"sampling: banned_tokens has all {tokenizer.vocab_size} tokens; leave at least one"
         )
     if not sampler.required:
         return
     if not sampler.ends:
         raise SettingsError(
-            f"sampling: required_tokens hold back eos, but {tokenizer.name!r} has no eos token; "
-            "leave them out"
+            f"sampling: required_tokens delays eos, but {tokenizer.name!r} has no eos token; "
+            "leave it out"
         )
     if {*sampler.ends} & {*sampler.required}:
         raise SettingsError(
-            "sampling: required_tokens has eos itself, which could then never be written; "
-            "leave it out"
+            "sampling: required_tokens has eos itself, which could then never be sampled; "
+            "leave eos out"
         )
     both = sorted({*sampler.required} & {*sampler.banned})
     if both:

@@ -1,4 +1,4 @@
-"""Tokens that settings name: by id, or by a string of the tokenizer's vocabulary."""
+"""Tokens in settings, given by id or by string."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def token_list(name: str, tokens: Any) -> tuple[int | str, ...]:
         tokens: Its value: a list, tuple or set.
 
     Raises:
-        SettingsError: If it is something else.
+        SettingsError: If it is not such a list.
     """
     if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Sequence, set, frozenset)):
         raise SettingsError(
-            f"{name} is {tokens!r}; give a list of token ids or strings, such as [{tokens!r}]"
+            f"{name}={tokens!r} must be a list of token ids or strings, such as [{tokens!r}]"
         )
     given: list[Any] = list(tokens)
     for token in given:
@@ -32,7 +32,7 @@ def token_list(name: str, tokens: Any) -> tuple[int | str, ...]:
 
 
 def token_ids(name: str, tokens: Sequence[int | str], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The ids of tokens that are given as ids or strings, ascending.
+    """The ids of tokens given as ids or strings, ascending.
 
     Args:
         name: The name of the setting, for error messages.
@@ -40,7 +40,7 @@ def token_ids(name: str, tokens: Sequence[int | str], tokenizer: Tokenizer) -> t
         tokenizer: The tokenizer.
 
     Raises:
-        SettingsError: If one is no token.
+        SettingsError: If one is not a token.
     """
     size = tokenizer.vocab_size
     strings = any(isinstance(token, str) for token in tokens)
@@ -54,7 +54,7 @@ def token_ids(name: str, tokens: Sequence[int | str], tokenizer: Tokenizer) -> t
                 index = _single_token(token, tokenizer)
             if index is None:
                 raise SettingsError(
-                    f"{name} has {token!r}, which is no token of {tokenizer.name!r}"
+                    f"{name} has {token!r}, which is not a token of {tokenizer.name!r}"
                     f"{near_matches(token, vocabulary)}; give an id, a string of the vocabulary, "
                     "or a text that is a single token"
                 )
@@ -62,7 +62,7 @@ def token_ids(name: str, tokens: Sequence[int | str], tokenizer: Tokenizer) -> t
             index = token
             if not 0 <= index < size:
                 raise SettingsError(
-                    f"{name} has the id {index}, but the ids of {tokenizer.name!r} go from 0 to "
+                    f"{name} has the id {index}, but the ids of {tokenizer.name!r} are 0 to "
                     f"{size - 1}"
                 )
         found.add(index)
@@ -72,7 +72,7 @@ def token_ids(name: str, tokens: Sequence[int | str], tokenizer: Tokenizer) -> t
 def _single_token(text: str, tokenizer: Tokenizer) -> int | None:
     try:
         ids = tokenizer.encode(text)
-    except Exception:  # The library raises bare Exception where a vocabulary knows no such text.
+    except Exception:  # tokenizers raises bare Exception for texts outside the vocabulary.
         return None
-    # An unknown token stands for many texts.
+    # The unknown token encodes many texts.
     return ids[0] if len(ids) == 1 and tokenizer.decode(ids) == text else None

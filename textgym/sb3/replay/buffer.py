@@ -1,9 +1,9 @@
-"""A replay buffer for DQN and QR-DQN that stores each observation once, and looks n steps ahead.
+"""A replay buffer for DQN and QR-DQN that stores each observation once, with n-step returns.
 
-Stable-Baselines3's buffer for ``Dict`` observations stores every observation twice (as the next one
-of its predecessor too) in full precision, and knows one-step targets alone. Where the reward comes
-at the end of a text, a one-step target hands it back by one token per pass over the buffer; here an
-n-step or Monte-Carlo return brings it to the first token at once.
+Stable-Baselines3's buffer for ``Dict`` observations stores every observation twice (also as the
+next observation of the previous one) in full precision, and has one-step targets alone. If the
+reward comes at the end of a text, one-step targets propagate it back by one token per pass over the
+buffer; n-step and Monte-Carlo returns reach the first token at once.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Scorer: TypeAlias = Callable[[DictReplayBufferSamples], Tensor]
 """From a batch of B samples to their errors ``[B]``, of either sign."""
 
 _RUNS, _TERMINATED, _CUT = range(3)
-# Added to errors, so that a transition without any is still seen again (Schaul et al. 2016).
+# Added to errors, so that transitions without an error are still sampled (Schaul et al. 2016).
 _LEAST_ERROR = 1e-3
 
 
 class LMReplayBuffer(ReplayBuffer):
     """Transitions of ``Dict`` observations, each observation stored once.
 
-    The next observation of a transition is the one that its row stores next. Where there is none,
-    as the episode was truncated or the environment reset in the middle of it, it is kept aside.
+    The next observation of a transition is the next one in its row. It is stored separately where
+    the episode was truncated, or the environment was reset within it.
 
     ``n_steps`` and ``gamma`` define the targets, ``sum(gamma**i * reward[i] for i < n) + gamma**n *
     max Q(observation[n])``, through the ``discounts`` of the samples that DQN and QR-DQN read::
@@ -44,29 +44,29 @@ class LMReplayBuffer(ReplayBuffer):
             replay_buffer_kwargs=dict(n_steps=None, gamma=1.0))
 
     Args:
-        buffer_size: Number of transitions, those of all rows together.
+        buffer_size: Number of transitions of all rows together.
         observation_space: A ``Dict`` of ``Box`` spaces.
         action_space: ``Discrete``.
         device: Device of the samples.
         n_envs: Number of rows N.
-        optimize_memory_usage: Must be False: this is the optimisation.
-        n_steps: Steps of reward before the bootstrap value; None is the Monte-Carlo return, for
-            which a transition waits until its episode is over.
+        optimize_memory_usage: Must be False: observations are stored once anyway.
+        n_steps: Number of rewards before the bootstrapped value; None for Monte-Carlo returns, for
+            which transitions of finished episodes are sampled.
         gamma: Discount factor; the same as the algorithm's.
-        half: Keep floats as float16, which rounds them by up to 1 part in 2048.
+        half: Store floats as float16, with a relative error of up to 1 / 2048.
         priority_exponent: 0 samples uniformly; alpha > 0 in proportion to ``|error|**alpha``
             (Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952),
-            for which :attr:`scorer` has to be set. The stock losses take no importance weights, so
-            a high exponent also tilts what is learned towards surprising transitions.
-        **others: Refused: arguments of other buffers, with what to use instead.
+            for which :attr:`scorer` has to be set. SB3's losses have no importance weights, so the
+            result is biased towards transitions with large errors.
+        **others: Arguments of other buffers, which are refused with a hint.
 
     Attributes:
-        scorer: What errors are asked of, for each batch that is sampled, before it is learned from;
-            see :func:`textgym.sb3.td_errors`. It holds the agent, so it is not saved with the
+        scorer: Function that computes the errors of each sampled batch; see
+            :func:`textgym.sb3.td_errors`. It refers to the agent, so it is not saved with the
             buffer: set it again after ``load_replay_buffer``.
 
     Raises:
-        SettingsError: If an argument has an impossible value.
+        SettingsError: If an argument is invalid.
     """
 
     def __init__(
@@ -88,28 +88,28 @@ class LMReplayBuffer(ReplayBuffer):
             isinstance(space, spaces.Box) for space in observation_space.values()
         ):
             raise SettingsError(
-                f"LMReplayBuffer stores Dict observations of arrays, not {observation_space}; wrap "
-                "the environment in textgym.wrappers.TopKActions"
+                f"LMReplayBuffer needs Dict observations of Box spaces, not {observation_space}; "
+                "wrap the environment in textgym.wrappers.TopKActions"
             )
         if not isinstance(action_space, spaces.Discrete):
-            raise SettingsError(f"LMReplayBuffer stores Discrete actions, not {action_space}")
+            raise SettingsError(f"LMReplayBuffer needs Discrete actions, not {action_space}")
         if optimize_memory_usage:
             raise SettingsError(
-                "LMReplayBuffer stores each observation once already; leave out "
-                "optimize_memory_usage"
+                "optimize_memory_usage=True has no effect: LMReplayBuffer stores each observation "
+                "once already; leave it out"
             )
         if n_steps is not None and (not isinstance(n_steps, int) or n_steps < 1):
-            raise SettingsError(f"n_steps={n_steps!r} has to be at least 1, or None (Monte Carlo)")
+            raise SettingsError(f"n_steps={n_steps!r} must be at least 1, or None (Monte Carlo)")
         if not 0 <= gamma <= 1 or priority_exponent < 0:
             raise SettingsError(
-                f"gamma={gamma!r} has to be from 0 to 1, and priority_exponent="
+                f"gamma={gamma!r} must be between 0 and 1, and priority_exponent="
                 f"{priority_exponent!r} at least 0"
             )
-        # As SB3's own buffer for Dict observations does: ReplayBuffer would allocate its arrays.
+        # Like SB3's DictReplayBuffer: ReplayBuffer.__init__ would allocate its arrays.
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = False
-        # SB3 asks for it when it loads a buffer: a truncation is no termination here.
+        # Read by SB3 when it loads a buffer: truncations are not terminations here.
         self.handle_timeout_termination = True
         self.n_steps = n_steps
         self.gamma = gamma
@@ -127,11 +127,11 @@ class LMReplayBuffer(ReplayBuffer):
         self.actions = np.zeros(shape, np.min_scalar_type(int(action_space.n) - 1))
         self.rewards = np.zeros(shape, np.float32)
         self._ends = np.zeros(shape, np.uint8)
-        # The observations that follow the newest transitions, and those at which episodes were cut.
+        # The observations after the newest transitions, and those after truncations and resets.
         self._latest: dict[str, NDArray[Any]] = {}
         self._cuts: dict[int, dict[int, dict[str, NDArray[Any]]]] = {}
         self._added = 0
-        # For each row: the number of its steps up to the last end, and the length since.
+        # The number of steps of each row until its last episode ended; the longest episode so far.
         self._finished = np.zeros(n_envs, np.int64)
         self._longest = 1
         self._tree = SumTree(self.buffer_size * n_envs) if priority_exponent else None
@@ -139,14 +139,14 @@ class LMReplayBuffer(ReplayBuffer):
 
     @property
     def bytes_per_transition(self) -> float:
-        """Memory of one transition, that of the priorities included."""
+        """Memory per transition, including priorities."""
         arrays = [*self._kept.values(), self.actions, self.rewards, self._ends]
         if self._tree is not None:
             arrays.append(self._tree.nodes)
         return sum(array.nbytes for array in arrays) / self._ends.size
 
     def reset(self) -> None:
-        """Forget all transitions."""
+        """Remove all transitions."""
         super().reset()
         self._added, self._longest, self._largest = 0, 1, 1.0
         self._finished[:] = 0
@@ -155,13 +155,13 @@ class LMReplayBuffer(ReplayBuffer):
             self._tree = SumTree(self._ends.size)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The scorer holds the agent, whose replay buffer this is.
+        # The scorer refers to the agent, which has this buffer.
         return {**self.__dict__, "scorer": None}
 
     def get_state(self) -> dict[str, Any]:
-        """All that is stored, for checkpoints (:mod:`textgym.sb3.checkpoints.model_state`).
+        """The content, for checkpoints (:mod:`textgym.sb3.checkpoints.model_state`).
 
-        The arrays are the buffer's own, and change with it: write them down at once.
+        The arrays are views of the buffer; save them before it changes.
         """
         size = self.size()
         arrays = {"actions": self.actions, "rewards": self.rewards, "ends": self._ends}
@@ -186,7 +186,7 @@ class LMReplayBuffer(ReplayBuffer):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`, in a buffer of the same arguments."""
+        """Restore a state from `get_state`, in a buffer with the same arguments."""
         self.reset()
         size = len(state["actions"])
         for key, array in self._kept.items():
@@ -219,7 +219,7 @@ class LMReplayBuffer(ReplayBuffer):
         """Store one step of all rows; the arguments are those of ``ReplayBuffer.add``.
 
         Raises:
-            SettingsError: If a number is too large for float16.
+            SettingsError: If a value is too large for float16.
         """
         now, following = self._packed(obs), self._packed(next_obs)
         if self._added:
@@ -239,7 +239,7 @@ class LMReplayBuffer(ReplayBuffer):
         self._added += 1
         self._longest = max(self._longest, int((self._added - self._finished).max()))
         if self._tree is not None:
-            # What has no Monte-Carlo return yet is not drawn.
+            # Transitions without a Monte-Carlo return are not sampled.
             value = 0.0 if self.n_steps is None else self._largest
             self._tree.set(at * self.n_envs + np.arange(self.n_envs), value)
         self._finish(np.flatnonzero(ended), self._added)
@@ -248,7 +248,7 @@ class LMReplayBuffer(ReplayBuffer):
             self.full, self.pos = True, 0
 
     def _packed(self, observation: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """A copy of an observation ``[N, ...]`` as it is stored."""
+        """A copy of an observation ``[N, ...]`` in the dtypes of the buffer."""
         packed = {}
         for key, dtype in self._dtypes.items():
             with np.errstate(over="ignore"):
@@ -257,19 +257,19 @@ class LMReplayBuffer(ReplayBuffer):
                 np.isfinite(packed[key]), np.isfinite(observation[key])
             ):
                 raise SettingsError(
-                    f"{key!r} has numbers beyond float16's 65,504; keep them as they are with "
+                    f"half=True: {key!r} has values above float16's 65,504; use "
                     "replay_buffer_kwargs=dict(half=False)"
                 )
         return packed
 
     def _cut_off(self, now: dict[str, NDArray[Any]]) -> None:
-        """End the episodes of rows that do not go on where they stood: there was a reset."""
+        """Truncate the episodes of rows that were reset since the last step."""
         newest = (self.pos - 1) % self.buffer_size
-        goes_on = np.ones(self.n_envs, np.bool_)
+        continues = np.ones(self.n_envs, np.bool_)
         for key, array in now.items():
             same = array == self._latest[key]
-            goes_on &= same.reshape(self.n_envs, -1).all(1)
-        cut = np.flatnonzero(~goes_on & (self._ends[newest] == _RUNS))
+            continues &= same.reshape(self.n_envs, -1).all(1)
+        cut = np.flatnonzero(~continues & (self._ends[newest] == _RUNS))
         for row in cut.tolist():
             self._ends[newest, row] = _CUT
             self._keep_aside(newest, row, self._latest)
@@ -280,7 +280,7 @@ class LMReplayBuffer(ReplayBuffer):
         self._cuts.setdefault(at, {})[row] = kept
 
     def _finish(self, rows: NDArray[np.intp], end: int) -> None:
-        """Note that all steps of some rows before the step ``end`` belong to ended episodes."""
+        """Mark the steps of some rows before the step ``end`` as part of finished episodes."""
         if self._tree is not None and self.n_steps is None:
             for row in rows.tolist():
                 first = max(int(self._finished[row]), end - self.buffer_size)
@@ -291,25 +291,25 @@ class LMReplayBuffer(ReplayBuffer):
     # ------------------------------------------------------------------ sampling
 
     def sample(self, batch_size: int, env: Any = None) -> DictReplayBufferSamples:  # type: ignore[override]
-        """Draw transitions, with replacement.
+        """Sample transitions with replacement.
 
         Args:
-            batch_size: Their number B.
-            env: A ``VecNormalize``, if the agent has one.
+            batch_size: Number of transitions B.
+            env: The agent's ``VecNormalize``, if it has one.
 
         Returns:
             Observations, actions ``[B, 1]``, the observations after n steps (or at the end), and
-            ``[B, 1]`` each: whether the episode terminated there, the discounted rewards until
-            then, and the discount of the value there.
+            ``[B, 1]`` each: whether the episode terminated by then, the discounted rewards until
+            then, and the discount of the value.
 
         Raises:
-            SettingsError: If nothing is stored yet, or priorities have nothing to go by.
+            SettingsError: If the buffer is empty, or priorities need a :attr:`scorer`.
         """
         if self._tree is not None and self.scorer is None:
             raise SettingsError(
-                f"priority_exponent={self._exponent} needs the errors of the agent's values, and "
-                "nobody tells them; set agent.replay_buffer.scorer = textgym.sb3.td_errors(agent), "
-                "after load_replay_buffer too, or leave priority_exponent out"
+                f"priority_exponent={self._exponent} needs a scorer; set "
+                "agent.replay_buffer.scorer = textgym.sb3.td_errors(agent), also after "
+                "load_replay_buffer, or leave priority_exponent out"
             )
         places, rows = self._draw(batch_size)
         samples = self._look_ahead(places, rows, env)
@@ -322,7 +322,7 @@ class LMReplayBuffer(ReplayBuffer):
         return samples
 
     def _draw(self, batch_size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Places in the ring and rows of some transitions, ``[B]`` each."""
+        """Positions in the ring buffer and rows of sampled transitions, ``[B]`` each."""
         if not self._added:
             raise SettingsError("the replay buffer is empty; raise learning_starts")
         if self._tree is not None and self._tree.total > 0:
@@ -341,7 +341,7 @@ class LMReplayBuffer(ReplayBuffer):
     def _look_ahead(
         self, places: NDArray[np.intp], rows: NDArray[np.intp], env: Any
     ) -> DictReplayBufferSamples:
-        """The samples at some places: n steps on, or up to the end of what is known."""
+        """The n-step samples at some positions; shorter at the newest transition."""
         newest = (self.pos - 1) % self.buffer_size
         ahead = min(self.n_steps or self._longest, self.buffer_size)
         steps = np.arange(ahead)
@@ -362,9 +362,9 @@ class LMReplayBuffer(ReplayBuffer):
         )
 
     def _after(self, places: NDArray[np.intp], rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-        """The observations that follow some transitions.
+        """The observations after some transitions.
 
-        What follows a termination is the start of another episode: its value counts for nothing.
+        After a termination, this is the start of another episode, whose value is not used.
         """
         following = (places + 1) % self.buffer_size
         found = {key: array[following, rows] for key, array in self._kept.items()}
@@ -387,7 +387,7 @@ class LMReplayBuffer(ReplayBuffer):
 
 
 def _stored_as(space: spaces.Box, half: bool) -> np.dtype[Any]:
-    """The smallest dtype that holds what a space holds."""
+    """The smallest dtype for the values of a space."""
     assert space.dtype is not None
     if space.dtype.kind == "f":
         return np.dtype(np.float16) if half else space.dtype

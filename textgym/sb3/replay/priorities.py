@@ -1,4 +1,4 @@
-"""What prioritised replay goes by: how wrong the values of sampled transitions are."""
+"""TD errors for prioritized replay."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from textgym.sb3.replay.buffer import Scorer
 
 
 def td_errors(agent: Any) -> Scorer:
-    """The errors of an agent's values, for :attr:`LMReplayBuffer.scorer`.
+    """TD errors of an agent, for :attr:`LMReplayBuffer.scorer`.
 
     ::
 
         agent.replay_buffer.scorer = td_errors(agent)
 
-    It costs two forward passes over each batch that is sampled. (The algorithms compute the same
-    numbers when they learn from the batch, but tell nobody.)
+    It runs two forward passes on each sampled batch. (The algorithms compute the same errors in
+    their update, but do not expose them.)
 
     Args:
         agent: A ``DQN`` or ``QRDQN``. The value of QR-DQN is the mean of its quantiles.

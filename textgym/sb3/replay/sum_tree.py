@@ -1,4 +1,4 @@
-"""A sum tree: draw from many weights, and change some of them, in logarithmic time."""
+"""A sum tree: weighted sampling and updates of weights in logarithmic time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 
 class SumTree:
-    """Weights at the leaves of a binary tree whose nodes hold the sums below them.
+    """A binary tree with weights at its leaves, and the sum of its children at each node.
 
     Args:
-        size: Number of weights; all are 0 at first.
+        size: Number of weights; all are initially 0.
 
     Attributes:
         nodes: float64 ``[2 * leaves]``: the root is node 1, the children of node i are 2i and
@@ -31,28 +31,28 @@ class SumTree:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """The weights, and zeros up to a power of 2 of them."""
+        """The weights, padded with zeros to a power of 2."""
         return self.nodes[self._leaves :]
 
     def set(self, leaves: NDArray[Any], weights: NDArray[Any] | float) -> None:
-        """Set some weights; of a leaf that is named twice, one of the two is kept.
+        """Set some weights; with repeated leaves, one of their weights is used.
 
         Args:
-            leaves: Their indices, ``[n]``.
-            weights: Numbers from 0, ``[n]``.
+            leaves: Indices ``[n]``.
+            weights: Non-negative numbers ``[n]``.
         """
         nodes = leaves + self._leaves
         self.nodes[nodes] = weights
         for _ in range(self._depth):
             nodes = np.unique(nodes >> 1)
-            # Summed anew and not by differences: rounding errors do not add up over time.
+            # Sums instead of differences, so that rounding errors do not accumulate.
             self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
 
     def find(self, targets: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The leaves at which the running sum of the weights first exceeds some targets.
+        """The first leaves whose cumulative sum of weights exceeds the targets.
 
         Args:
-            targets: ``[n]``, from 0 to below :attr:`total`.
+            targets: ``[n]``, at least 0 and below :attr:`total`.
 
         Returns:
             ``[n]``; never a leaf of weight 0.
@@ -62,7 +62,7 @@ class SumTree:
         for _ in range(self._depth):
             left = 2 * nodes
             below = self.nodes[left]
-            # By rounding, a target may lie beyond what is there: an empty side is never entered.
+            # Rounding may put a target above the sum: never enter an empty subtree.
             right = (left_over >= below) & (self.nodes[left + 1] > 0)
             left_over -= np.where(right, below, 0.0)
             nodes = left + right

@@ -1,8 +1,7 @@
-"""What a network sees of a language model's proposals: not ids, but what the ids mean.
+"""A features extractor for a language model's proposals.
 
-Token ids are names. A network that reads them as numbers sees the distance between 17 and 18, where
-there is none. Here each candidate is looked up in the language model's frozen embedding table, and
-scored together with the hidden state by one small network that all candidates share.
+Each candidate token is embedded by the language model's frozen embedding table, and combined with
+the hidden state by one small network that all candidates share.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from textgym.tokenization import TINY
 from textgym.wrappers.proposals import fillers
 
 _KEYS = {"hidden", "candidates", "logprobs"}
-# Log-probabilities of single tokens, and of short texts, are rarely below.
+# Log-probabilities are rarely below this.
 _LOWEST = -20.0
 
 
@@ -33,21 +32,21 @@ class TopKFeatures(BaseFeaturesExtractor):
             features_extractor_class=TopKFeatures,
             features_extractor_kwargs=dict(lm="textgym/tiny")))
 
-    A token is known by its embedding; a continuation of ``SegmentActions`` by the hidden state
-    after it.
+    A token is represented by its embedding, a continuation of ``SegmentActions`` by the hidden
+    state after it.
 
     Args:
         observation_space: That of ``TopKActions`` or ``SegmentActions``.
-        lm: Name or path of the language model that proposes.
+        lm: Name or path of the language model of the proposals.
         size: Features m of the text, and of each proposal.
 
     Attributes:
         k: Number of proposals.
-        size: The same m.
+        size: Features m of the text, and of each proposal.
 
     Raises:
-        SettingsError: If the observations are others.
-        ModelError: If the model cannot be loaded, or its vocabulary is another.
+        SettingsError: If the observation space is not that of such a wrapper.
+        ModelError: If the model cannot be loaded, or has another vocabulary.
     """
 
     def __init__(
@@ -55,24 +54,24 @@ class TopKFeatures(BaseFeaturesExtractor):
     ) -> None:
         if not isinstance(observation_space, spaces.Dict) or not set(observation_space) >= _KEYS:
             raise SettingsError(
-                f"TopKFeatures reads {sorted(_KEYS)}, not {observation_space}; make the "
-                "environment with make_vec_env(..., wrapper=textgym.wrappers.TopKActions)"
+                f"TopKFeatures: the observations must have {sorted(_KEYS)}, not "
+                f"{observation_space}; make the environment with make_vec_env(..., "
+                "wrapper=textgym.wrappers.TopKActions)"
             )
         self.k = _shape(observation_space["logprobs"])[0]
         super().__init__(observation_space, (self.k + 1) * size)
         self.size = size
         width = _shape(observation_space["hidden"])[0]
-        known_by = width
+        width_of_proposal = width
         if "outcomes" not in observation_space.spaces:
             table = _embeddings(lm, observation_space["candidates"])
-            known_by = table.shape[1]
-            # No parameter: it is not trained, and a target network need not average it. Not saved
-            # either: it is loaded by its name.
+            width_of_proposal = table.shape[1]
+            # A buffer, because it is not trained; not persistent, because it is loaded by name.
             self.register_buffer("table", table, persistent=False)
         self.normal = nn.LayerNorm(width, elementwise_affine=False)
         self.text = nn.Linear(width, size)
         self.state = nn.Linear(width, size)
-        self.proposal = nn.Linear(known_by, size, bias=False)
+        self.proposal = nn.Linear(width_of_proposal, size, bias=False)
         self.likely = nn.Linear(1, size, bias=False)
         self.mixed = nn.Linear(size, size)
 
@@ -81,26 +80,26 @@ class TopKFeatures(BaseFeaturesExtractor):
         hidden = self.normal(observations["hidden"].float())
         log_probs = observations["logprobs"].float().clamp(min=_LOWEST)
         if "outcomes" in observations:
-            known = self.normal(observations["outcomes"].float())
+            proposed = self.normal(observations["outcomes"].float())
         else:
             tokens = observations["candidates"].long()
-            known = cast(Tensor, self.table)[tokens]
-            # What only fills up is worth as much as what it repeats.
+            proposed = cast(Tensor, self.table)[tokens]
+            # A filler has the log-probability of the candidate that it repeats.
             log_probs = torch.where(fillers(tokens), log_probs[:, :1], log_probs)
         likely = self.likely(log_probs[..., None])
-        joined = self.state(hidden)[:, None] + self.proposal(known) + likely
+        joined = self.state(hidden)[:, None] + self.proposal(proposed) + likely
         proposals = torch.relu(self.mixed(torch.relu(joined)))
         return torch.cat([torch.relu(self.text(hidden)), proposals.flatten(1)], 1)
 
 
 def _embeddings(lm: str, candidates: spaces.Space[Any]) -> Tensor:
-    """The model's embedding table ``[V, e]``, each row normalised: tables differ in scale."""
+    """The model's embedding table ``[V, e]`` with normalized rows."""
     model = LanguageModel.load(lm, device="cpu")
     size = int(cast(spaces.Box, candidates).high.max()) + 1
     if model.vocab_size != size:
         raise ModelError(
-            f"the candidates are out of {size} tokens, but {lm!r} has {model.vocab_size}; give "
-            "lm=... the model that proposes them"
+            f"lm={lm!r} has {model.vocab_size} tokens, but the candidates are from {size}; give "
+            "the model of the proposals"
         )
     weight = cast(nn.Embedding, model.model.get_input_embeddings()).weight.detach()[:size].float()
     return nn.functional.layer_norm(weight, weight.shape[1:])

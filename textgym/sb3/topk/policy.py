@@ -1,12 +1,12 @@
-"""A DQN policy that improves on a language model's choice among its own proposals.
+"""A DQN policy that chooses among a language model's proposals, starting from its distribution.
 
-``DQN`` runs unmodified on it::
+``DQN`` runs unmodified with it::
 
     DQN(TopKPolicy, venv, learning_starts=0, exploration_initial_eps=0.0,
         exploration_final_eps=0.0, replay_buffer_class=LMReplayBuffer, ...)
 
-The policy explores by itself, each row on its own: the algorithm's exploration tosses one coin for
-all rows, and draws uniformly, which between fluent and impossible words is mostly nonsense.
+The policy is stochastic and explores by itself. DQN's epsilon-greedy exploration makes one decision
+for all rows, and its uniform choice is mostly nonsense among fluent and impossible words.
 """
 
 from __future__ import annotations
@@ -27,28 +27,30 @@ from textgym.wrappers.proposals import fillers
 
 
 class TopKPolicy(DQNPolicy):
-    """Values of a language model's proposals, and a choice that starts from its own.
+    """Q values of a language model's proposals, and a softmax policy that starts as the model.
 
-    A choice is drawn from ``softmax(log_probs + Q / temperature)``: of all distributions, the one
-    with the largest expected value minus ``temperature`` times the KL divergence from the language
-    model's (Todorov 2006; Schulman et al. 2017, https://arxiv.org/abs/1704.06440, equation 2). Q is
-    0 at first, so that the policy starts as the language model. Among the samples of
-    ``SegmentActions`` the log-probabilities count no second time.
+    Actions are sampled from ``softmax(log_probs + Q / temperature)``, which maximizes the expected
+    value minus ``temperature`` times the KL divergence from the language model (Todorov 2006;
+    Schulman et al. 2017, https://arxiv.org/abs/1704.06440, equation 2). Q is initially 0, so the
+    policy starts as the language model. The proposals of ``SegmentActions`` are samples already, so
+    their log-probabilities are left out.
 
     Args:
-        observation_space: That of a wrapper in :mod:`textgym.wrappers`.
-        action_space: Likewise.
+        observation_space: That of ``TopKActions`` or ``SegmentActions``.
+        action_space: That of the same wrapper.
         lr_schedule: Learning rate, set by the algorithm.
-        lm: Name or path of the language model that proposes.
+        lm: Name or path of the language model of the proposals.
         size: Width of the network's layers.
-        temperature: How much value one nat is worth. Near 0 the policy is greedy.
+        temperature: Coefficient of the KL divergence, in units of value per nat. Near 0 the policy
+            is greedy.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments other than the learning rate.
-        **others: Refused: arguments of other policies, with what to give instead.
+        **others: Arguments of other policies, which are refused with a hint.
 
     Raises:
-        SettingsError: If the spaces are others, or the temperature is not above 0.
-        ModelError: If the model cannot be loaded, or its vocabulary is another.
+        SettingsError: If the spaces are not those of such a wrapper, or the temperature is not
+            above 0.
+        ModelError: If the model cannot be loaded, or has another vocabulary.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class TopKPolicy(DQNPolicy):
         )
 
     def make_q_net(self) -> QNetwork:
-        """A network whose head all candidates share."""
+        """A Q network with one head for all candidates."""
         net = super().make_q_net()
         features = cast(TopKFeatures, net.features_extractor)
         net.q_net = nn.Sequential(CandidateHead(features.k, features.size))
@@ -89,8 +91,8 @@ class TopKPolicy(DQNPolicy):
         except AttributeError:
             if name == "quantile_net":
                 raise WrongAlgorithmError(
-                    f"{type(self).__name__} has values without their distribution, which QRDQN "
-                    "asks for; give QRDQN TopKQuantilePolicy of textgym.sb3.topk.quantile"
+                    f"{type(self).__name__} has no quantile_net, which QRDQN needs; use "
+                    "textgym.sb3.topk.quantile.TopKQuantilePolicy"
                 ) from None
             raise
 
@@ -102,10 +104,10 @@ class TopKPolicy(DQNPolicy):
 
 
 class CandidateHead(nn.Module):
-    """Values of the candidates: that of the text, and what each candidate adds to it.
+    """Values of the candidates: the value of the text plus the advantage of each candidate.
 
-    All are 0 at first, so that nothing is preferred before anything is known. It is a dueling head
-    (Wang et al. 2016, https://arxiv.org/abs/1511.06581) from which no mean is taken.
+    A dueling head (Wang et al. 2016, https://arxiv.org/abs/1511.06581) without subtraction of the
+    mean. All values are initially 0.
 
     Args:
         k: Number of candidates.
@@ -122,7 +124,7 @@ class CandidateHead(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, features: Tensor) -> Tensor:
-        """From features ``[B, (k + 1) * m]`` to values ``[B, Q * k]``, those of a candidate apart.
+        """Map features ``[B, (k + 1) * m]`` to values ``[B, Q * k]``.
 
         QR-DQN views them as ``[B, Q, k]``.
         """
@@ -134,12 +136,12 @@ class CandidateHead(nn.Module):
 def choose(
     values: Tensor, obs: dict[str, Tensor], temperature: float, deterministic: bool
 ) -> Tensor:
-    """Choose as :class:`TopKPolicy` does; never what only fills up the proposals.
+    """Choose among proposals like :class:`TopKPolicy`; never a filler.
 
     Args:
         values: ``[B, k]``.
         obs: The observations.
-        temperature: See there.
+        temperature: As in :class:`TopKPolicy`.
         deterministic: Take the likeliest choice.
 
     Returns:
@@ -157,15 +159,15 @@ def check_temperature(temperature: float) -> float:
     """A number above 0.
 
     Raises:
-        SettingsError: If it is none.
+        SettingsError: If it is not.
     """
     if not 0 < temperature < float("inf"):
-        raise SettingsError(f"temperature={temperature!r} has to be a number above 0")
+        raise SettingsError(f"temperature={temperature!r} must be a finite number above 0")
     return float(temperature)
 
 
 def constructor_parameters(policy: Any) -> dict[str, Any]:
-    """What a policy is made from, as SB3 saves it."""
+    """The constructor arguments of a policy, as SB3 saves them."""
     return {
         "observation_space": policy.observation_space,
         "action_space": policy.action_space,

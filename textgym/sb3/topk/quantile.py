@@ -1,4 +1,4 @@
-"""The policy of :mod:`textgym.sb3.topk.policy` for QR-DQN, which is in sb3-contrib."""
+"""The policy of :mod:`textgym.sb3.topk.policy` for QR-DQN of sb3-contrib."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy  # noqa: E402
 
 
 class TopKQuantilePolicy(QRDQNPolicy):
-    """:class:`textgym.sb3.TopKPolicy` with the distribution of each value, by its quantiles.
+    """:class:`textgym.sb3.TopKPolicy` with quantiles of each value.
 
-    QR-DQN (Dabney et al. 2018, https://arxiv.org/abs/1710.10044) runs unmodified on it.
+    QR-DQN (Dabney et al. 2018, https://arxiv.org/abs/1710.10044) runs unmodified with it.
 
     Args:
-        observation_space: As for ``TopKPolicy``, like all that are not named here.
-        action_space: Likewise.
-        lr_schedule: Likewise.
-        lm: Likewise.
-        size: Likewise.
-        temperature: Likewise; the value of a candidate is the mean of its quantiles.
+        observation_space: As in :class:`TopKPolicy`, like all others but `n_quantiles`.
+        action_space: See `observation_space`.
+        lr_schedule: See `observation_space`.
+        lm: See `observation_space`.
+        size: See `observation_space`.
+        temperature: See `observation_space`; the value of a candidate is the mean of its quantiles.
         n_quantiles: Number of quantiles.
-        optimizer_class: Likewise.
-        optimizer_kwargs: Likewise.
-        **others: Likewise.
+        optimizer_class: See `observation_space`.
+        optimizer_kwargs: See `observation_space`.
+        **others: See `observation_space`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TopKQuantilePolicy(QRDQNPolicy):
         )
 
     def make_quantile_net(self) -> Any:
-        """A network whose head all candidates share."""
+        """A quantile network with one head for all candidates."""
         net = super().make_quantile_net()
         features = cast(TopKFeatures, net.features_extractor)
         head = CandidateHead(features.k, features.size, self.n_quantiles)
