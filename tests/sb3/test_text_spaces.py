@@ -78,7 +78,7 @@ def test_an_agent_that_was_saved_with_plain_spaces(saved: Path, make_env: MakeEn
     with pytest.raises(SettingsError, match="lengths: up to"):
         model.set_env(make_env(max_new_tokens=9))
     model.action_space = spaces.Discrete(24)
-    with pytest.raises(SettingsError, match="2[34] and 2[34]"):
+    with pytest.raises(SettingsError, match=r"2[34] and 2[34]"):
         model.set_env(make_env())
 
 

@@ -260,7 +260,7 @@ def test_wrong_arguments(make, make_vec, lm):
         TopKActions(make(tokenizer=["w1", *WORDS[:1], "<eos>", "w3"], prompts=["w1"]), lm=lm)
     with pytest.raises(ModelError, match="32 tokens"):
         TopKActions(make_vec(2, max_new_tokens=40), lm=lm)
-    with pytest.raises(ModelError, match="named by a string"):
+    with pytest.raises(ModelError, match="name_or_path"):
         TopKActions(make(), lm=3)
     with pytest.raises(SettingsError, match="text environments"):
         TopKActions(gym.make("CartPole-v1"))

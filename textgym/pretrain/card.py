@@ -106,8 +106,8 @@ text), by
 
 which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
 {python}). Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also
-begins with it. After the training the logits were multiplied by {sharpness}, for more fluent samples
-at temperature 1. The weights are stored in bfloat16.
+begins with it. After the training the logits were multiplied by {sharpness}, for more fluent
+samples at temperature 1. The weights are stored in bfloat16.
 
 ## Evaluation
 

@@ -1,20 +1,20 @@
-"""Train the built-in language model on the built-in tasks' own texts.
+"""Train the built-in language model on documents of the built-in tasks.
 
-``python -m textgym.lm.train --out runs/tiny`` draws documents from every task, trains a byte-level
-BPE tokenizer on them, then a small Llama from scratch, and writes a checkpoint that plain
-transformers loads, with a model card. ``--install`` puts it into the package as ``textgym/tiny``.
+``python -m textgym.lm.train --out runs/tiny`` samples documents from every task, trains a
+byte-level BPE tokenizer on them, then a small Llama from scratch, and writes a transformers
+checkpoint with a model card. ``--install`` writes it into the package as ``textgym/tiny``.
 
-The documents are fluent and mediocre on purpose (see ``Task.document``): a policy should start as a
-writer that masters the language and not the task. For the same reason the checkpoint's logits are
-sharpened after the training (:func:`sharpen`).
+The documents are fluent and mediocre on purpose (see ``Task.document``): an initial policy should
+master the language, not the task. For the same reason the checkpoint's logits are sharpened after
+the training (:func:`sharpen`).
 
-Rotary positions, small batches and Muon (Jordan et al. 2024: momentum whose matrices are made
-orthogonal) make the most of an hour: after 100 CPU seconds a GPT-2 with learned positions, batches
-of 48 and AdamW was at a validation loss of 3.4, this at 2.0. Copying names from a prompt, which
-most tasks ask for, comes late, and with rotary positions much sooner.
+Rotary positions, small batches and Muon (Jordan et al. 2024: momentum with orthogonalized matrices)
+speed up the training: after 100 CPU seconds the validation loss was 2.0, and 3.4 for a GPT-2 with
+learned positions, batches of 48 and AdamW. With rotary positions, the model learns much sooner to
+copy names from the prompt, which most tasks need.
 
-Everything is seeded, and step n draws its batch from the seed and n alone, so a run that is killed
-and started again goes on as if nothing had happened (``--out`` holds its last checkpoint).
+The batch of a step depends only on the seed and the step, so an interrupted run resumes from its
+last checkpoint in ``--out`` with the same result.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from textgym.tokenization import TINY_DIR, Tokenizer, load_tokenizer
 
 EOS = "<|endoftext|>"
 
-# One document in so many begins with eos, so that the model can also write from nothing.
-_FROM_NOTHING = 8
+# One document in 8 begins with eos, so that the model can also write without a prompt.
+_EOS_FIRST_EVERY = 8
 
-# What predicting a token of a prompt counts beside one of a continuation.
+# Loss weight of a prompt token, relative to a token of the continuation.
 _PROMPT_WEIGHT = 0.1
 
-# Streams of random numbers, told apart by the first word of their seed.
+# Independent random streams: the first word of the seed.
 _TOKENIZER_STREAM, _TRAIN_STREAM, _VALIDATION_STREAM = range(3)
 
-# Where it runs, where it goes and what is done with it then does not change what is trained.
+# Settings that do not affect the trained weights.
 _FREE = ("out", "threads", "install", "save_every", "card_samples", "sharpness")
 
 
@@ -101,7 +101,7 @@ class TrainSettings:
 
 
 def training_tasks(split: str) -> list[Task]:
-    """Every built-in task in open text, in each of its forms; mixtures of them are left out."""
+    """All built-in tasks with free text, in each of their forms, without mixtures."""
     tasks = [make_task(name) for name in built_in_tasks() if name != Mix.id]
     return [form for task in tasks if task.tokenizer is None for form in task.variants(split)]
 
@@ -110,8 +110,8 @@ class Document(NamedTuple):
     """A training text.
 
     Attributes:
-        prompt: What its first piece begins with, and a policy is given.
-        pieces: The text in pieces, behind each of which eos stands.
+        prompt: The prompt, a prefix of the first piece; empty if there is none.
+        pieces: The text in pieces, with eos after each.
     """
 
     prompt: str
@@ -121,9 +121,9 @@ class Document(NamedTuple):
 def documents(
     stream: int, seed: int, step: int, count: int, split: str = "train"
 ) -> list[Document]:
-    """Some documents, from all tasks in equal shares; a function of its arguments alone.
+    """Documents sampled from all tasks with equal probability, as a function of the arguments.
 
-    Level 1 is drawn twice as often as level 2, and three times as often as level 3.
+    Level 1 is sampled twice as often as level 2, and three times as often as level 3.
     """
     rng = np.random.default_rng(np.random.SeedSequence([stream, seed, step]))
     groups: dict[str, list[Task]] = {}
@@ -140,7 +140,7 @@ def documents(
 
 
 def _document(task: Task, rng: np.random.Generator) -> Document:
-    # A document is drawn as its row is, so a twin of the generator tells the prompt.
+    # A document starts with the same random numbers as its row, so a copy gives the prompt.
     twin = np.random.default_rng()
     twin.bit_generator.state = rng.bit_generator.state
     prompt = str(task.sample(twin)["prompt"])
@@ -149,7 +149,7 @@ def _document(task: Task, rng: np.random.Generator) -> Document:
 
 
 def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
-    """Train a byte-level BPE tokenizer: every byte is a token, so every text can be written."""
+    """Train a byte-level BPE tokenizer, which can encode every text."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -165,11 +165,11 @@ def train_tokenizer(settings: TrainSettings) -> tokenizers.Tokenizer:
 
 
 class Batch(NamedTuple):
-    """Texts to learn from.
+    """A batch of tokenized texts.
 
     Attributes:
         tokens: int64 ``[B, T]``; -100, which the loss ignores, after the end.
-        weights: float32 ``[B, T]``, what predicting each token counts.
+        weights: float32 ``[B, T]``, the loss weight of each token.
     """
 
     tokens: torch.Tensor
@@ -177,10 +177,10 @@ class Batch(NamedTuple):
 
 
 def encode_batch(texts: list[Document], tokenizer: Tokenizer, context: int) -> Batch:
-    """Documents as tokens, each from position 0 and with eos behind each of its pieces.
+    """Tokenize documents, each from position 0, with eos after each piece.
 
-    Prompt and continuation are tokenized apart, as in an episode. A prompt's tokens count little:
-    they are drawn at random, and no policy has to write them.
+    Prompt and continuation are tokenized separately, as in an episode. Prompt tokens have a small
+    weight: they are random, and a policy never writes them.
 
     Raises:
         SettingsError: If a document is longer than the context.
@@ -188,7 +188,7 @@ def encode_batch(texts: list[Document], tokenizer: Tokenizer, context: int) -> B
     eos = cast(int, tokenizer.eos_id)
     rows, counts = [], []
     for number, (prompt, pieces) in enumerate(texts):
-        ids = [eos] * (number % _FROM_NOTHING == 0) + tokenizer.encode(prompt)
+        ids = [eos] * (number % _EOS_FIRST_EVERY == 0) + tokenizer.encode(prompt)
         counts.append(len(ids))
         ids += [*tokenizer.encode(pieces[0][len(prompt) :]), eos]
         rows.append(
@@ -209,9 +209,10 @@ def encode_batch(texts: list[Document], tokenizer: Tokenizer, context: int) -> B
 
 
 def by_length(batch: Batch, parts: int = 4) -> Iterator[tuple[Batch, float]]:
-    """Cut a batch into parts of like length, each with its share of the weights.
+    """Split a batch into parts of similar length, each with its share of the loss weights.
 
-    Mean losses weighted by these shares add up to the mean loss of the batch, for less padding.
+    The losses of the parts, weighted by these shares, sum to the loss of the batch. It saves
+    padding.
     """
     lengths = (batch.tokens >= 0).sum(1)
     total = float(batch.weights[:, 1:].sum())
@@ -222,9 +223,9 @@ def by_length(batch: Batch, parts: int = 4) -> Iterator[tuple[Batch, float]]:
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Weighted mean of the cross-entropy a token, in nats."""
+    """Weighted mean cross-entropy per token, in nats."""
     tokens, weights = batch
-    # Padding lies to the right of every document, where causal attention cannot see it.
+    # Padding is on the right, where causal attention does not reach.
     logits = model(input_ids=tokens.clamp(min=0)).logits
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=-100, reduction="none"
@@ -233,14 +234,14 @@ def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
+    """Linear warm-up, then a cosine decay to a twentieth."""
     return warmup_cosine(step, settings.steps, settings.warmup, settings.learning_rate)
 
 
 def make_optimizers(
     model: torch.nn.Module, settings: TrainSettings
 ) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
-    """Muon for the matrices between hidden states, AdamW for embeddings and norms."""
+    """Muon for the hidden matrices, AdamW for embeddings and norms."""
     hidden: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, weight in model.named_parameters():
@@ -249,7 +250,7 @@ def make_optimizers(
         hidden,
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        adjust_lr_fn="match_rms_adamw",  # One learning rate serves both.
+        adjust_lr_fn="match_rms_adamw",  # One learning rate for both.
     )
     betas = (0.9, 0.98)
     return muon, torch.optim.AdamW(
@@ -258,19 +259,19 @@ def make_optimizers(
 
 
 def train(settings: TrainSettings) -> Path:
-    """Train, or go on with a training that was interrupted.
+    """Train, or resume an interrupted training.
 
     Returns:
         The folder of the finished checkpoint.
 
     Raises:
-        SettingsError: If the folder holds a training with other settings, or the sharpness, which
-            comes last, could not be used.
+        SettingsError: If the folder has a training with other settings, or the sharpness is
+            invalid.
     """
     if not 0 < settings.sharpness < math.inf:
         raise SettingsError(
-            f"--sharpness {settings.sharpness} has to be above 0 and finite: logits are multiplied "
-            "by it; 1 leaves them as they are"
+            f"--sharpness {settings.sharpness} must be above 0 and finite: it multiplies the "
+            "logits; 1 has no effect"
         )
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -287,7 +288,7 @@ def train(settings: TrainSettings) -> Path:
             vocab_size=tokenizer.vocab_size,
             max_position_embeddings=settings.context,
             hidden_size=settings.width,
-            # Three matrices of this size are as many weights as the two of four times the width.
+            # A gated MLP of this size has as many weights as a plain one of 4 times the width.
             intermediate_size=8 * settings.width // 3 // 32 * 32,
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
@@ -330,7 +331,7 @@ def train(settings: TrainSettings) -> Path:
 
 
 def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, context: int) -> float:
-    """The weighted cross-entropy a token, in nats, on 512 documents of the eval split."""
+    """The weighted cross-entropy per token, in nats, on 512 documents of the eval split."""
     texts = documents(_VALIDATION_STREAM, 0, 0, 512, split="eval")
     model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
@@ -338,10 +339,10 @@ def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, context: int)
 
 
 def sharpen(model: LlamaForCausalLM, factor: float) -> None:
-    """Multiply all logits by a factor: sampling at temperature 1 is then as at 1 / factor before.
+    """Multiply all logits by a factor: temperature 1 is then 1 / factor of before.
 
-    A small model puts a few per cent of every step's probability on words that do not fit. Over a
-    text they add up to mistakes, and to a starting policy that is less fluent than what it knows.
+    A small model gives a few percent of probability to wrong words at every step, which add up over
+    a text, and make the initial policy less fluent than necessary.
     """
     with torch.no_grad():
         model.model.norm.weight.mul_(factor)
@@ -354,12 +355,12 @@ def _finish(
     settings: TrainSettings,
     cpu_seconds: float,
 ) -> Path:
-    """Write the checkpoint that is used, and its card."""
+    """Write the final checkpoint and its model card."""
     folder = TINY_DIR if settings.install else out / "model"
     folder.mkdir(parents=True, exist_ok=True)
     loss = validation_loss(model, tokenizer, settings.context)
     sharpen(model, settings.sharpness)
-    # Half the bytes in the package; loaded as float32 on a CPU. The card judges the rounded model.
+    # bfloat16 halves the package; the model card is of the rounded weights.
     model.bfloat16().save_pretrained(folder)
     model.float()  # type: ignore[no-untyped-call]
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
