@@ -1,4 +1,4 @@
-"""What every test shares: no network, no deadline, and environments that leave no trace."""
+"""Settings and fixtures of all tests: no network, no deadlines, and temporary registrations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Before any test imports huggingface_hub: a test never waits for the network.
+# Set before huggingface_hub is imported, so that no test waits for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -17,7 +17,7 @@ import pytest
 
 from textgym.registry import TASKS
 
-# Timings vary on a shared machine, and an assertion about them would be no property of the code.
+# Timings vary on a shared machine, so there are no deadlines.
 # With CI set examples are the same in every run, so that a change is judged and not luck; without
 # it each run looks at others.
 hypothesis.settings.register_profile(
@@ -36,14 +36,14 @@ hypothesis.settings.load_profile("textgym")
 
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_leave_no_trace() -> Iterator[None]:
-    """Which tests come after which is nobody's choice: none may find another's tasks."""
+    """Restore the registries after each test, since tests run in any order."""
     with TASKS.restored():
         yield
 
 
 @pytest.fixture
 def register() -> Iterator[Callable[..., str]]:
-    """Register environments for the length of one test; returns the id."""
+    """Register environments during one test; returns the id."""
     before = dict(gymnasium.registry)
 
     def add(id: str, **arguments: Any) -> str:

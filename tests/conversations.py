@@ -11,7 +11,7 @@ from textgym.tasks import Reply, Task
 
 
 class Parley(Task):
-    """The other side repeats the first words, pays for the number of turns, and leaves at "bye"."""
+    """The task repeats the first words, rewards the number of turns, and ends at "bye"."""
 
     id = "TextGen/Parley-v0"
     max_prompt_tokens = 4

@@ -1,4 +1,4 @@
-"""A task whose answer is in its picture alone."""
+"""A task whose answer is only in its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = {"w1": (255, 0, 0), "w2": (0, 0, 255)}
 
 
 class Colour(Task):
-    """The picture is red or blue, and one of two words says which."""
+    """The picture is red or blue, and the answer is its color."""
 
     id = "TextGen/Colour-v0"
     max_prompt_tokens = 3

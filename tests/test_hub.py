@@ -1,4 +1,4 @@
-"""Names of the hub: refused in one question, or read from the cache where there is no network."""
+"""Names on the hub: refused after one request, or read from the cache without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from textgym.tokenization import TINY_DIR
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that holds one model, and a hub that cannot be reached."""
+    """A cache with one model, and an unreachable hub."""
     snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
     shutil.copytree(TINY_DIR, snapshot)
     (tmp_path / "models--some--model" / "refs").mkdir()
@@ -75,7 +75,7 @@ def test_a_hub_that_answers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     answer(monkeypatch, object())
     assert find_on_hub("some/other") == "some/other"
     answer(monkeypatch, TimeoutError("slow"))
-    assert find_on_hub("some/other") == "some/other", "what loads it may wait longer"
+    assert find_on_hub("some/other") == "some/other", "loading may take longer"
 
 
 def test_no_such_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

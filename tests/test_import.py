@@ -1,4 +1,4 @@
-"""Importing textgym and playing an episode needs neither torch nor transformers."""
+"""Importing textgym and running an episode needs neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "stable_baselines3", "datasets", "pandas", "py
 
 
 def run(code: str) -> Any:
-    """Run code in a fresh interpreter; the value of its ``answer``."""
+    """The value of ``answer`` after running code in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"{code}\nimport json\nprint(json.dumps(answer))"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -64,7 +64,7 @@ answer = [name for name in {HEAVY} if name in sys.modules]
 
 
 def test_a_base_install_is_enough_for_rows_with_references() -> None:
-    """The default reward of such rows is there without any extra, and loaded when it is used."""
+    """The default reward needs no extra, and is loaded on first use."""
     extras = ("sacrebleu", "rouge_score", "reasoning_gym", "sb3_contrib", *HEAVY)
     code = f"""
 import sys

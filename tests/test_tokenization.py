@@ -1,4 +1,4 @@
-"""Tokenizers: what the library says is the truth, for any text and any ids."""
+"""Tokenizers, compared with the tokenizers library for any text and ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def byte_level(**options: Any) -> tokenizers.Tokenizer:
 
 
 def white_space() -> tokenizers.Tokenizer:
-    """Has merges within runs of white space, which the expression cuts in ways of its own."""
+    """A tokenizer with merges within runs of whitespace, which the expression splits specially."""
     backend = byte_level()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
@@ -58,7 +58,7 @@ def white_space() -> tokenizers.Tokenizer:
 
 
 def with_odd_added_tokens() -> tokenizers.Tokenizer:
-    """Added tokens that the byte alphabet spells, half spells, and cannot spell."""
+    """Added tokens whose characters are all, partly, or not in the byte alphabet."""
     backend = byte_level()
     backend.add_tokens(["é", "Ġthe", "日本", "two words", AddedToken("strip", lstrip=True)])
     backend.add_special_tokens(["<tool>", "[PAD]"])
@@ -66,7 +66,7 @@ def with_odd_added_tokens() -> tokenizers.Tokenizer:
 
 
 def with_holes() -> tokenizers.Tokenizer:
-    """A vocabulary whose ids leave gaps, as padded vocabularies do."""
+    """A vocabulary with unused ids, like padded vocabularies."""
     backend = tokenizers.Tokenizer(
         models.WordLevel({"a": 0, "b": 3, "[UNK]": 7}, unk_token="[UNK]")
     )
@@ -75,7 +75,7 @@ def with_holes() -> tokenizers.Tokenizer:
 
 
 def metaspace() -> tokenizers.Tokenizer:
-    """What SentencePiece's unigram models look like in the library."""
+    """A unigram model, as SentencePiece's are in the library."""
     backend = tokenizers.Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
@@ -100,7 +100,7 @@ BACKENDS = {
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, tokenizers.Tokenizer]:
-    """One of ours, and the library's own that it was made from."""
+    """A tokenizer of textgym, and the library's tokenizer that it was made from."""
     backend = BACKENDS[request.param]()
     return load_tokenizer(backend), backend
 
@@ -132,7 +132,7 @@ def test_encode_is_the_librarys_own(
     again = ours.encode(text)
     assert again == expected, "the second time, from the cache"
     again.append(-1)
-    assert ours.encode(text) == expected, "what the caller does to the list stays outside"
+    assert ours.encode(text) == expected, "the list is a copy"
 
 
 @settings(max_examples=60)
@@ -260,7 +260,7 @@ def test_an_unknown_word_is_named() -> None:
         load_tokenizer(WORDS).encode("the dog")
 
 
-# ------------------------------------------------------------------ where tokenizers come from
+# ------------------------------------------------------------------ loading
 
 
 def test_the_built_in_one() -> None:
@@ -331,7 +331,7 @@ def test_transformers_fast_tokenizer() -> None:
 
 def test_a_transformers_tokenizer_without_eos_has_none() -> None:
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level())
-    assert load_tokenizer(theirs).eos_id is None, "although its vocabulary has a likely name"
+    assert load_tokenizer(theirs).eos_id is None, "although its vocabulary has a common name of eos"
 
 
 def test_transformers_tokenizer_written_in_python() -> None:
@@ -554,16 +554,16 @@ def test_a_large_tokenizer_is_shared_as_long_as_its_files_stay_the_same(tmp_path
         loaded = load_tokenizer(str(tmp_path))
         assert loaded.token(0) == first
         assert load_tokenizer(str(tmp_path)) is loaded
-    # Other files beside it say other things.
+    # Other files of the folder differ.
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "w3"}')
     assert load_tokenizer(str(tmp_path)).eos_id == 4
 
 
-# ------------------------------------------------------------------ what ids add behind others
+# ------------------------------------------------------------------ continuations
 
 
 def sentencepiece() -> tokenizers.Tokenizer:
-    """Llama 2's kind: the first word is marked, and bytes have tokens of their own."""
+    """A tokenizer like Llama 2's, with a marked first word and byte-fallback tokens."""
     return sentencepiece_bpe(CORPUS, prefix=True)
 
 

@@ -1,4 +1,4 @@
-"""Files of rows: what is read, and what is refused by file, line and column."""
+"""Reading files of rows, and errors that name the file, line and column."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 def test_csv_is_read_as_it_was_written(
     tmp_path: Path, rows: list[tuple[str, ...]], separator: str, end: str, quoting: Any
 ) -> None:
-    """Whatever the fields hold: quotes, line ends, separators, white space, nothing."""
+    """Fields with quotes, line ends, separators, whitespace, or no text."""
     # Python's writer leaves a carriage return without quotes if lines end without one.
     assume(end == "\r\n" or quoting == csv.QUOTE_ALL or "\r" not in "".join(sum(rows, ())))
     path = tmp_path / "any.csv"

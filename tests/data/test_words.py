@@ -56,7 +56,7 @@ texts = st.text(letters, max_size=30) | st.text(max_size=30)
 
 
 def uax29(text: str) -> list[str]:
-    """Unicode's own word boundaries, as the package regex implements them."""
+    """Unicode's word boundaries, as implemented by the package regex."""
     parts = regex.split(r"\b", text, flags=regex.WORD | regex.V1)
     return [part for part in parts if any(map(str.isalnum, part))]
 

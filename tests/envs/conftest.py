@@ -15,7 +15,7 @@ WORDS = ["the", "cat", "sat", "ran", "<eos>"]
 
 
 def count_letters(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-    """A reward that tells any two responses of different lengths apart."""
+    """A reward that differs for responses of different lengths."""
     return [float(len(text)) for text in completions]
 
 
@@ -38,7 +38,7 @@ def words_env() -> Callable[..., TextGenEnv]:
 
 @pytest.fixture
 def words_batch() -> Callable[..., TextGenVectorEnv]:
-    """The batch of the same."""
+    """A batch with the same arguments."""
 
     def make(num_envs: int = 3, **arguments: Any) -> TextGenVectorEnv:
         defaults = {

@@ -1,4 +1,4 @@
-"""Checkpoints of the usual tokenizer families, small and random, as their folders look."""
+"""Small random checkpoints of the common tokenizer families."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def unigram(texts: Iterable[str]) -> Tokenizer:
 
 
 def framed(backend: Tokenizer, single: str) -> Tokenizer:
-    """A tokenizer that writes special tokens around texts."""
+    """A tokenizer that adds special tokens around texts."""
     names = [name for name in ("<s>", "</s>") if backend.token_to_id(name) is not None]
     backend.post_processor = processors.TemplateProcessing(
         single=single, special_tokens=[(name, backend.token_to_id(name)) for name in names]
@@ -205,7 +205,7 @@ FAMILIES: dict[str, tuple[Build, dict[str, Any], str, dict[str, Any]]] = {
 
 
 def write(name: str, texts: list[str], folder: Path) -> None:
-    """Write the checkpoint of a family, with a random model."""
+    """Write a checkpoint of a family, with a random model."""
     build, options, kind, sizes = FAMILIES[name]
     backend = build(texts)
     backend.save(str(folder / "tokenizer.json"))

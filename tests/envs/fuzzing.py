@@ -115,7 +115,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 class Construction:
-    """One random environment, and what is done to it; fully determined by its number."""
+    """A random environment and its use, determined by a number."""
 
     def __init__(self, number: int) -> None:
         self.rng = random.Random(number)
@@ -143,7 +143,7 @@ class Construction:
         return self.rng.choice(ODD if self.rng.random() < odd else pool)
 
     def _attempt(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """The result, or the error if it is one of textgym's; any other is raised."""
+        """The result, or an error of textgym; other errors are raised."""
         self.calls.append((getattr(function, "__name__", function), args, kwargs))
         try:
             return function(*args, **kwargs)
@@ -153,7 +153,7 @@ class Construction:
             return error
 
     def run(self) -> str:
-        """Make the environment and use it; returns what came of it: "refused" or "used"."""
+        """Make the environment and use it; returns "refused" or "used"."""
         make = gym.make_vec if self.batch else gym.make
         env = self._attempt(make, self.id, **self.kwargs)
         if isinstance(env, TextGymError):
@@ -198,7 +198,7 @@ class Construction:
         }
 
     def _state(self, env: Any) -> Any:
-        """A state that is damaged in one place, or something else altogether."""
+        """A state with one damaged value, or another object."""
         state = self._attempt(env.unwrapped.get_state)
         if isinstance(state, TextGymError) or self.rng.random() < 0.2:
             return self.rng.choice(ODD)
@@ -224,7 +224,7 @@ class Construction:
 
     @staticmethod
     def _same(first: Any, second: Any) -> None:
-        """Check that a reset after an error gives what the first one gave."""
+        """Check that a reset after an error is the same as the first one."""
         if isinstance(first, TextGymError):
             assert type(first) is type(second), (first, second)
             return
@@ -232,7 +232,7 @@ class Construction:
             np.testing.assert_array_equal(a, b)
 
     def __repr__(self) -> str:
-        """What was called, in order, for the message of a failure."""
+        """The calls in order, for the message of a failure."""
         shown = []
         for name, args, kwargs in self.calls:
             try:

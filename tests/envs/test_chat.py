@@ -1,4 +1,4 @@
-"""Prompts that are messages: transformers' own chat rendering is the truth."""
+"""Prompts that are messages, compared with transformers' chat rendering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Built-in tasks as chats: what their rewards, other sides and pictures read is the user's text."""
+"""Built-in tasks as chats: their rewards, replies and pictures depend on the user's text."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ PLAIN = (
 
 @pytest.mark.parametrize("family", ["llama2", "mistral", "gemma", "qwen", "gpt2"])
 def test_a_conversation_reads_as_its_template_in_every_family(family: str, tmp_path: Path) -> None:
-    """Behind other text a tokenizer like Llama 2's writes no space of its own."""
+    """A tokenizer like Llama 2's adds no space after other text."""
     write(family, ["system user assistant the of and in is what where who"], tmp_path)
     (tmp_path / "chat_template.jinja").write_text(PLAIN)
     ours = load_tokenizer(str(tmp_path))

@@ -1,4 +1,4 @@
-"""``check_vector_env`` finds what is wrong with a batch: each kind of wrongness, one at a time."""
+"""``check_vector_env`` finds each kind of error of a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 class Right(TextGenVectorEnv):
-    """Nothing is wrong with this one."""
+    """A correct environment."""
 
 
 class Float32Rewards(TextGenVectorEnv):
@@ -45,7 +45,7 @@ class WrongReward(TextGenVectorEnv):
 
 
 class SharedObservations(TextGenVectorEnv):
-    """Hands out its own array, which the next step writes to."""
+    """Returns its internal array, which the next step changes."""
 
     def reset(self, **arguments: Any) -> Any:
         return self._batch.tokens, super().reset(**arguments)[1]
@@ -56,7 +56,7 @@ class SharedObservations(TextGenVectorEnv):
 
 
 class SharedRewards(TextGenVectorEnv):
-    """One array of rewards for all time."""
+    """Returns the same array of rewards in every step."""
 
     def step(self, actions: Any) -> Any:
         obs, rewards, *rest = super().step(actions)
@@ -73,7 +73,7 @@ class TruncatesAtTheBudget(TextGenVectorEnv):
 
 
 class OtherSeeds(TextGenVectorEnv):
-    """All rows get the first one's prompts."""
+    """All rows get the prompts of the first row."""
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         if isinstance(seed, int):
@@ -110,7 +110,7 @@ class FinalObsAfterTheReset(TextGenVectorEnv):
 
 
 class InfoInTheSameStepOnly(TextGenVectorEnv):
-    """A response too many: one that is only off by a space."""
+    """Accepts a response that differs by a space."""
 
     def step(self, actions: Any) -> Any:
         *rest, infos = super().step(actions)

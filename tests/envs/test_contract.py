@@ -1,4 +1,4 @@
-"""The process itself: spaces, what a step appends, when an episode ends, and what info says."""
+"""The environment's contract: spaces, appended tokens, ends of episodes, and infos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Episodes of several turns, against a transcript that is kept by hand."""
+"""Episodes of several turns, compared with a reference implementation in plain Python."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Transcript:
         self.paid: list[float] = []
 
     def step(self, word: str) -> tuple[float, str, dict[str, Any]]:
-        """The reward, why the episode ends ("" if it goes on), and what is said of a turn."""
+        """The reward, the finish reason ("" within an episode), and the info of a turn."""
         self.text.append(word)
         if word != "<eos>":
             self.turns[-1].append(word)
@@ -259,7 +259,7 @@ def test_potentials_read_what_rewards_read() -> None:
 
 
 class Reader(Parley):
-    """Needs a column that it reads out of prompts, on both sides."""
+    """Its reply and its score need a column that it adds to rows."""
 
     id = "TextGen/Reader-v0"
 
@@ -288,7 +288,7 @@ def test_the_other_side_reads_the_users_prompts(reward: Any) -> None:
 
 
 def test_a_segment_ends_with_its_turn() -> None:
-    """A continuation that was meant for one turn is not written into the next one."""
+    """Tokens after the end of a turn are not written into the next one."""
     tokens = np.array([[0, EOS, 1, 1], [0, 1, -1, -1], [EOS, 0, 0, 0]])
     envs = TextGenVectorEnv(3, prompts=Parley(), autoreset_mode="Disabled")
     envs.reset(seed=0)

@@ -1,4 +1,4 @@
-"""What environments do with rewards, potentials and costs."""
+"""Rewards, potentials and costs in environments."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_default_rewards(words_env: Any, play: Any) -> None:
 
 
 def potential(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-    """No simple function of the length, and not 0 for an empty text."""
+    """A potential that is not a simple function of the length, nor 0 for an empty text."""
     assert columns["finish_reason"] == [""] * len(prompts)
     return [
         1.5 + len(prompt) * 0.25 + 7 * text.count("sat") - 0.5 * len(text)
@@ -185,7 +185,9 @@ def test_shaping_is_the_closed_form(actions: list[int], gamma: float, budget: in
         discounted += gamma**step * (shaped_reward - reward)
         if terminated:
             break
-    assert discounted == pytest.approx(-start), "the sum telescopes: no policy gains by it"
+    assert discounted == pytest.approx(-start), (
+        "the sum telescopes, so that the optimal policy is unchanged"
+    )
     assert shaped_info["reward_terms"].pop("step_reward") == pytest.approx(total)
     assert shaped_info == last
 

@@ -1,4 +1,4 @@
-"""Errors: each names the environment, the row and the fix, and leaves everything as it was."""
+"""Errors name the environment, the row and the fix, and change nothing."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_broken_rewards_in_the_batch(words_batch: Any, name: str, argument: str,
     if name in ("raises", "nan", "inf", "string", "list", "complex"):
         assert "row 2" in str(caught.value)
     assert state(envs) == before
-    # Other actions go on as if nothing had been.
+    # Other actions then succeed.
     for actions in ([1, 1, 1], [1, 1, 1], [1, EOS, 1]):
         ours, theirs = envs.step(actions), reference.step(actions)
         assert (ours[0] == theirs[0]).all()
@@ -216,7 +216,7 @@ def test_broken_potentials(words_batch: Any, name: str) -> None:
     envs.reset(seed=1)
     before = state(envs)
     with pytest.raises(RewardError, match=r"TextGen-v0, step_reward.*" + message):
-        envs.step([1, EOS, 2])  # Row 2 goes on after "sat".
+        envs.step([1, EOS, 2])  # Row 2 continues after "sat".
     assert state(envs) == before
     envs.step([1, 1, 1])
 
@@ -236,7 +236,7 @@ def test_broken_rewards_in_the_single_environment(words_env: Any, name: str) -> 
 
 
 def test_a_potential_that_fails_for_a_new_prompt(words_batch: Any) -> None:
-    """The rows that end are stepped, and the potential of the next start raises: nothing moves."""
+    """If the potential of the next prompt raises, no episode changes."""
 
     def fails(prompts: list[str], completions: list[str]) -> list[float]:
         if broken and "" in completions:
@@ -270,7 +270,7 @@ def test_columns_that_a_reward_needs(words_env: Any, play: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_a_bad_prompt_half_way_through(words_batch: Any, mode: str) -> None:
-    """The data has one row that does not fit: no row is half-stepped, and the run can go on."""
+    """If one prompt does not fit, no episode changes, and the environment can be used."""
 
     def prompts(rng: np.random.Generator) -> str:
         drawn.append("bad" if fail else "the")

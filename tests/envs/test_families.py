@@ -1,4 +1,4 @@
-"""Every tokenizer family with every task: the checkpoint's own software is the truth."""
+"""Every tokenizer family with every task, compared with transformers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def text_of(obs: Any) -> Any:
 
 
 def spellable(theirs: Any, text: str) -> bool:
-    """Whether the vocabulary can write a text to the letter; T5's normalizes white space."""
+    """Whether the vocabulary can write a text exactly; T5's normalizes whitespace."""
     ids = theirs.encode(f"a{text}", add_special_tokens=False)
     return str(theirs.decode(ids)).strip() == f"a{text}".strip()
 

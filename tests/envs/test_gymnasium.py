@@ -1,4 +1,4 @@
-"""What Gymnasium expects of an environment: its checkers, wrappers, specs and worker processes."""
+"""Gymnasium's checkers, wrappers, specs and worker processes."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_pickling_a_batch(mode: AutoresetMode) -> None:
 
 
 def test_a_copy_is_a_fork() -> None:
-    """What tree search needs: both go on from here, and neither disturbs the other."""
+    """A copy, as tree search makes it, continues independently of the original."""
     env = gym.make("TextGen-v0", prompts=["the cat", "ran"], tokenizer=WORDS, reward=letters)
     env.reset(seed=0)
     env.step(1)
@@ -284,7 +284,7 @@ def test_async_vector_env() -> None:
 
 
 def test_spawned_workers_know_the_id() -> None:
-    """A worker process that starts from nothing finds "textgym:TextGen-v0"."""
+    """A new process can make "textgym:TextGen-v0"."""
     envs = gym.make_vec(
         "textgym:TextGen-v0",
         num_envs=1,

@@ -1,4 +1,4 @@
-"""Vector infos: what Gymnasium's own ``_add_info`` builds, key by key and row by row."""
+"""Vector infos, compared with Gymnasium's ``_add_info``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REPORTS = st.fixed_dictionaries({}, optional=KINDS)
 @settings(max_examples=100)
 @given(first=st.dictionaries(st.integers(0, 4), REPORTS), data=st.data())
 def test_as_gymnasium_does(first: dict[int, Any], data: st.DataObject) -> None:
-    """Also when other rows report later in the same step."""
+    """Even if other rows are added later in the same step."""
     others = sorted(set(range(5)) - set(first))
     second = {row: data.draw(REPORTS) for row in others if data.draw(st.booleans())}
     theirs = VectorEnv()
@@ -71,7 +71,7 @@ MIXED = [
 
 @pytest.mark.parametrize("values", MIXED, ids=repr)
 def test_mixed_columns_keep_their_values(values: list[Any]) -> None:
-    """Real data mixes types in a column; Gymnasium's own loop cuts 2.5 down to 2, or raises."""
+    """Columns may mix types; Gymnasium's loop truncates 2.5 to 2, or raises."""
     for order in (values, values[::-1], [*values, *values]):
         infos: dict[str, Any] = {}
         add_infos(infos, 9, np.arange(len(order)), [{"column": value} for value in order])

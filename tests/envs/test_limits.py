@@ -1,4 +1,4 @@
-"""Sizes that no machine can hold are refused at once, with the size in the message."""
+"""Sizes that exceed the memory are refused with the size in the message."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_stop_string_of_a_hundred_kilobytes_is_found() -> None:
 
 
 def test_large_and_small_automata_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the table over tokens would be too large, bytes are read, to the same states."""
+    """Reading bytes, if the table over tokens would be too large, gives the same states."""
     tokenizer = load_tokenizer()
     rng = random.Random(0)
     texts = [tokenizer.decode([rng.randrange(tokenizer.vocab_size)]) for _ in range(300)]

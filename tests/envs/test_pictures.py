@@ -1,4 +1,4 @@
-"""A picture beside the text: in spaces, observations, states and errors."""
+"""Pictures in spaces, observations, states and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How prompts come into an episode: fitting them, and naming them in ``reset``."""
+"""Prompts: fitting them, and selecting them with the options of ``reset``."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_half_a_surrogate_pair() -> None:
 
 
 def framed(template: str = "<s> $A </s>") -> tokenizers.Tokenizer:
-    """A tokenizer that puts special tokens around texts, as those of encoder-decoders do."""
+    """A tokenizer that adds special tokens around texts, like those of encoder-decoders."""
     words = ["<s>", "</s>", "<pad>", "the", "cat", "sat", "on", "a", "mat"]
     backend = tokenizers.Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -23,7 +23,7 @@ def prompts_of(env: gym.Env[Any, Any], seed: int, count: int) -> list[str]:
 
 
 def batch_prompts(envs: Any, count: int, **reset: Any) -> list[list[str]]:
-    """What each row starts from; every episode is one token long."""
+    """The prompts of each row, in episodes of one token."""
     found = [list(envs.reset(**reset)[1]["prompt"])]
     while len(found) < count:
         infos = envs.step(np.zeros(envs.num_envs, dtype=int))[4]

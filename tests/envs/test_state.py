@@ -1,6 +1,6 @@
-"""An environment goes on from a saved state as if nothing had happened.
+"""An environment continues from a saved state exactly.
 
-The truth is the environment that was never interrupted: it is deep-copied or simply run on, and
+The reference is an environment that is deep-copied or continued without interruption:
 everything that the restored one returns has to be the same, types, dtypes and infos included.
 """
 
@@ -86,14 +86,14 @@ def make(kind: str, num_envs: int = 3, **others: Any) -> TextGenVectorEnv:
 
 
 def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    """The state as it comes back from a file: JSON, and arrays of their own."""
+    """A state after a round trip through a file: JSON and copied arrays."""
     arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
     rest = {key: value for key, value in state.items() if key not in arrays}
     return {**json.loads(json.dumps(rest)), **{key: value.copy() for key, value in arrays.items()}}
 
 
 def play(env: Any, seed: int, steps: int) -> list[Any]:
-    """What an environment returns to random actions that depend on the seed alone."""
+    """The results of random actions that depend only on the seed."""
     rng = np.random.default_rng(seed)
     results = []
     for _ in range(steps):
@@ -305,7 +305,7 @@ def test_the_state_of_another_environment(others: dict[str, Any], words: str) ->
 
 
 def test_special_tokens_around_prompts_differ() -> None:
-    """They are no part of the vocabulary, but of every observation."""
+    """They belong to observations, but not to the vocabulary."""
     envs = []
     for template in (None, "$A <eos>", "the $A <eos>"):
         backend = tokenizers.Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}))
@@ -381,7 +381,7 @@ def test_a_column_that_cannot_be_written(value: Any) -> None:
 
 
 def test_a_function_is_not_called_to_take_the_state() -> None:
-    """It may be counting, and the next prompt would be another."""
+    """Calling the function might change its next prompt."""
     calls = []
 
     def counting(rng: np.random.Generator) -> dict[str, Any]:
@@ -418,7 +418,7 @@ VALUES = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells types apart, and takes NaN for NaN."""
+    """Equality with equal types, where NaN equals NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):

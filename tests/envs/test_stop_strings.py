@@ -1,4 +1,4 @@
-"""Stop strings, against a model that decodes everything at every step and looks for them."""
+"""Stop strings, compared with decoding and searching the whole text at every step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOKENIZERS: dict[str, Tokenizer] = {
 def model(
     tokenizer: Tokenizer, actions: list[int], stops: list[str], stop_at_eos: bool
 ) -> tuple[int, str, str] | None:
-    """After how many actions an episode ends, why, and with which response."""
+    """The number of actions of an episode, its finish reason, and its response."""
     for count in range(1, len(actions) + 1):
         if stop_at_eos and actions[count - 1] == tokenizer.eos_id:
             return count, "eos", tokenizer.decode(actions[: count - 1])
@@ -65,7 +65,7 @@ def test_as_if_all_was_decoded_at_every_step(name: str, data: st.DataObject) -> 
         lambda cut: text[cut[0] : cut[0] + cut[1]]
     )
     stop = st.one_of(parts, st.text("ab é", max_size=3)).filter(
-        # U+FFFD stands for bytes that are no text.
+        # U+FFFD replaces bytes that are not text.
         lambda stop: stop and "\ufffd" not in stop
     )
     stops = data.draw(st.lists(stop, min_size=1, max_size=3), label="stops")

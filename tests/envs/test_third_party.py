@@ -1,4 +1,4 @@
-"""Agents and tools that know nothing of textgym, run as they are."""
+"""Agents and tools of other libraries, without changes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_sb3_contrib(algorithm: str) -> None:
 
 
 def test_ppo_learns_what_there_is_to_learn() -> None:
-    """The task that is one number: a stock agent finds it in a few hundred steps."""
+    """A stock agent solves a task with one number in a few hundred steps."""
     venv = make_vec_env("TextGen/GoodBad-v0", n_envs=8, seed=0)
     model = sb3.PPO("MlpPolicy", venv, n_steps=32, batch_size=64, learning_rate=3e-3, seed=0)
     model.learn(2000)
@@ -150,7 +150,7 @@ def test_the_replay_buffer_of_cleanrl_takes_the_spaces() -> None:
 
 
 def test_the_q_network_of_cleanrl() -> None:
-    """Its replay buffer hands observations on as they are: they have to be float32."""
+    """Its replay buffer does not convert observations, which have to be float32."""
 
     def made(dtype: Any) -> tuple[Any, Any]:
         env = gym.make("TextGen-v0", **WORDS)

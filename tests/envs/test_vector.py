@@ -1,4 +1,4 @@
-"""The native batch: Gymnasium's ``SyncVectorEnv`` bit for bit, autoreset modes, step limits."""
+"""The batch: equality with ``SyncVectorEnv``, autoreset modes, and step limits."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_modes_by_name(mode: AutoresetMode) -> None:
     for name in (mode, mode.value, mode.name, mode.name.lower()):
         envs = gym.make_vec("TextGen-v0", num_envs=2, autoreset_mode=name)
         assert envs.metadata["autoreset_mode"] is mode
-    assert "autoreset_mode" not in TextGenVectorEnv.metadata, "it is each instance's own"
+    assert "autoreset_mode" not in TextGenVectorEnv.metadata, "it is an instance attribute"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_arrays_are_fresh(words_batch: Any) -> None:
         for after in later:
             assert not np.shares_memory(before, after)
     obs[:] = 77
-    assert envs.step([1, 1])[0].max() < 5, "what is done to an observation stays outside"
+    assert envs.step([1, 1])[0].max() < 5, "observations are copies"
 
 
 # ------------------------------------------------------------------ step limits
@@ -230,7 +230,7 @@ def test_step_limit_of_batch_and_wrapper(limit: int, budget: int, actions: list[
         assert (rewards[0], terminations[0], truncations[0]) == (reward, terminated, truncated)
         assert truncated == (number == limit)
         if terminated or truncated:
-            assert ("response" in info) == terminated, "what is cut off is not judged"
+            assert ("response" in info) == terminated, "truncated texts are not scored"
             assert info.keys() <= infos.keys()
             return
 

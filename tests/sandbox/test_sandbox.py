@@ -1,4 +1,4 @@
-"""Programs that solve, that fail, and that attack: each in the real sandbox."""
+"""Programs that pass, fail, or attack the sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is 
 
 SHORT = Limits(wall_s=3.0, cpu_s=1, memory_bytes=128 << 20, output_bytes=1 << 16)
 
-# In the manner of HumanEval: a signature, a docstring, and a check.
+# As in HumanEval: a signature, a docstring, and a check.
 PROMPT = '''from typing import List, Optional
 
 
@@ -51,7 +51,7 @@ def check(candidate):
     assert all(candidate([n])[0] == n for n in range(20))
 """
 
-# In the manner of MBPP: names in the asserts, and more than one test.
+# As in MBPP: names in the asserts, and more than one test.
 WORDS = """
 import re
 from collections import Counter
@@ -71,7 +71,7 @@ TESTS = ["assert double(2) == 4", "assert double('ab') == 'abab'"]
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No process of a sandbox's session, no file, no open pipe outlives a test."""
+    """No process, file or open pipe of a sandbox is left after a test."""
     sandbox_layers()
     started = []
 
@@ -102,7 +102,7 @@ def sessions() -> set[int]:
 
 
 def with_layers(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Pretend that the kernel allows these layers only."""
+    """Pretend that the kernel supports only these layers."""
     here = sandbox._kernel_layers()
     if missing := set(names) - set(here):
         pytest.skip(f"this kernel or container lacks {missing}")
@@ -236,8 +236,7 @@ def test_the_same_program_does_the_same() -> None:
     assert run_tests(program, test).score == 0
 
 
-# Attacks. Each program also holds a right solution, so that an attack which the sandbox failed to
-# notice would be seen by its score.
+# Attacks. Each program also has a correct solution, so that its score shows an undetected attack.
 
 FORBIDDEN = {
     "read": "open('/etc/passwd').read()",
@@ -403,7 +402,7 @@ def test_forgeries(program: str, reasons: str) -> None:
 
 
 def test_the_tests_are_not_in_the_programs_process() -> None:
-    """The expected value is nowhere to be found: not in objects, not in frames."""
+    """The expected value is neither in objects nor in frames."""
     program = """
 import gc, sys
 def double(x):
@@ -472,7 +471,7 @@ def test_fewer_layers(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -
         "subprocess",
         "kill everybody",
     ):
-        # Without Landlock there is no library to import an attack from.
+        # Without Landlock an attack cannot import its modules.
         reasons = (
             ("forbidden",)
             if "seccomp" not in names or "landlock" in names
@@ -487,7 +486,7 @@ def test_fewer_layers(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sandbox's modules without the audit hook: what the kernel alone does."""
+    """The sandbox's modules without the audit hook, to test the kernel's layers."""
     modules = []
     for name, code in sandbox._modules():
         if name.endswith("_hook"):

@@ -1,4 +1,4 @@
-"""A failed write leaves the old file, names the file and the cause, and leaves nothing else."""
+"""A failed write leaves the old file only, and names the file and the cause."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAUSE = os.strerror(errno.ENOSPC)
 
 @contextmanager
 def file_limit(size: int) -> Iterator[None]:
-    """Let the system itself refuse files above a size, as a full disk does in mid-write."""
+    """Make the system refuse files above a size, like a full disk during a write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -196,7 +196,7 @@ def test_every_flipped_bit_and_every_cut_is_found(kind: str, tmp_path: Path) -> 
 
 
 def plain_values(path: Path, header: Any) -> None:
-    """A checkpoint as older versions wrote them: without a digest."""
+    """A checkpoint of an older version, without a digest."""
     from safetensors.torch import save_file
 
     text = header if isinstance(header, str) else json.dumps(header)

@@ -22,7 +22,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def padded_lm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model with more logits than there are words."""
+    """A model with more logits than words."""
     folder = tmp_path_factory.mktemp("padded") / "gpt2"
     return write_checkpoint(folder, vocab_size=len(WORDS) + 9)
 
@@ -62,7 +62,7 @@ def make_vec() -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
 
 
 def same(ours: Any, theirs: Any, where: str = "") -> None:
-    """Nested values are equal, with rounding errors allowed in floats."""
+    """Nested values are equal up to rounding errors of floats."""
     assert type(ours) is type(theirs), f"{where}: {type(ours)} and {type(theirs)}"
     if isinstance(ours, dict):
         assert ours.keys() == theirs.keys(), f"{where}: {ours.keys()} and {theirs.keys()}"

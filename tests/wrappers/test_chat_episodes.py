@@ -20,7 +20,7 @@ ROWS = [{"prompt": CHAT, "reference": "6"}, {"prompt": CHAT[1:2], "reference": "
 
 @messages
 def said(prompts: Any, completions: Any, reference: Any) -> list[float]:
-    """1 where the answer is the reference, and 10 for every message of the prompt."""
+    """1 if the answer is the reference, plus 10 per message of the prompt."""
     return [
         10.0 * len(prompt) + float(completion[0]["content"] == right)
         for prompt, completion, right in zip(prompts, completions, reference, strict=True)

@@ -53,7 +53,7 @@ def read(path):
 
 
 def singles(path, actions, seed, **kwargs):
-    """What single environments write, one after the other, of the actions ``[T, N]`` of a batch."""
+    """The lines of single environments for the actions ``[T, N]`` of a batch."""
     told = []
     for row in range(actions.shape[1]):
         env = RecordEpisodes(gym.make("TextGen-v0", **SETTINGS, **kwargs), path / f"{row}.jsonl")
@@ -234,7 +234,7 @@ def test_a_single_half_line_and_long_lines_are_repaired(tmp_path):
 
 @pytest.mark.parametrize("vector", [False, True])
 def test_a_full_disk_leaves_whole_lines_and_an_environment_that_goes_on(tmp_path, vector):
-    """The system itself refuses a longer file, in the middle of a line."""
+    """The system refuses a longer file in the middle of a line."""
     path = tmp_path / "runs.jsonl"
     play(path, 2)
     whole = path.read_bytes()

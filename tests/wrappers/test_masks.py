@@ -108,7 +108,7 @@ def test_batches_have_one_mask_a_row():
     envs.step(np.array([B, EOS, D]))
     masks = envs.action_masks()
     assert np.array_equal(masks[[0, 2]], expected[[B, D]])
-    assert masks[1].all()  # Its action does not count: it starts anew.
+    assert masks[1].all()  # Its action is ignored, because the row is reset.
     envs.step(np.array([C, EOS, A]))
     assert np.array_equal(envs.action_masks()[[0, 2]], expected[[C, A]])
 

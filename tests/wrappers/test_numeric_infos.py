@@ -1,4 +1,4 @@
-"""Infos of numbers alone."""
+"""Infos with only numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SegmentActions: continuations are the model's, and each row writes its own and no other's."""
+"""SegmentActions: continuations follow the model, and each row writes its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_proposals(lm, obs, text, room):
     for choice in range(k):
         tokens = obs["candidates"][choice]
         length = int((tokens >= 0).sum())
-        assert (tokens[:length] >= 0).all()  # Nothing stands after the end.
+        assert (tokens[:length] >= 0).all()  # Padding only follows the tokens.
         stopped = length and tokens[length - 1] == EOS
         assert stopped or length == min(m, room)
         assert EOS not in tokens[: max(length - 1, 0)]
@@ -73,7 +73,7 @@ def test_proposals_are_those_of_the_uncached_model(make_vec, lm):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_continuations_follow_the_models_distribution(lm, make, temperature):
-    """Pairs of tokens, counted, against their probabilities; 5 standard deviations."""
+    """Counts of token pairs match their probabilities within 5 standard deviations."""
     env = make(stop_at_eos=False)
     frozen = FrozenLM(lm, "cpu", env)
     draws = 6000
@@ -103,7 +103,7 @@ def no_repeats(texts):
 
 @pytest.mark.parametrize("mask", [None, no_repeats])
 def test_masked_tokens_are_never_proposed(make, make_vec, lm, mask):
-    """Static masks and those that depend on the text; the environment refuses what is masked."""
+    """Masks that are static and that depend on the text; the environment refuses masked tokens."""
     allowed = [2, 5, 11, EOS]
     batch = SegmentActions(
         ActionMasks(make_vec(3, "SameStep"), allowed=allowed, mask=mask), lm=lm, **SMALL
@@ -147,7 +147,7 @@ def test_masked_continuations_follow_the_distribution_among_the_others(make, lm)
 
 
 def test_special_tokens_are_never_proposed(make, make_vec, lm, monkeypatch):
-    """The environment's own mask: all tokens but the special ones that are not eos."""
+    """The environment's mask: all tokens but special ones other than eos."""
     writable = np.isin(np.arange(23), [4, 8, EOS])
     monkeypatch.setattr("textgym.wrappers.lookahead_masks.writable_tokens", lambda _: writable)
     for env in (SegmentActions(make(), lm=lm), SegmentActions(make_vec(2), lm=lm)):
@@ -185,7 +185,7 @@ def test_action_masks_are_those_of_the_choices(mode, make, make_vec, lm):
 
 
 def test_the_batch_steps_some_rows_by_several_tokens(make_vec):
-    """Against the same tokens one by one in batches of their own."""
+    """Compared with the same tokens, one by one, in separate batches."""
     envs = make_vec(3, "Disabled", costs=None)
     texts, _ = envs.reset(seed=1)
     tokens = np.array([[3, 4, -1, -1], [5, EOS, 6, 6], [1, 1, 1, 1]])
@@ -218,7 +218,7 @@ def test_every_wrapper_of_batches_tells_what_it_was_made_with(make_vec, lm):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_batch_is_a_loop_over_single_ones(mode, make, make_vec, lm):
-    """Rows end in the middle of a segment while others go on, and never take leftovers."""
+    """The rest of a segment is not written into the row's next episode."""
     batch = SegmentActions(make_vec(3, mode), lm=lm, **SMALL)
     loop = SyncVectorEnv([lambda: SegmentActions(make(), lm=lm, **SMALL)] * 3, autoreset_mode=mode)
     assert batch.observation_space == loop.observation_space
@@ -240,7 +240,7 @@ def test_the_batch_is_a_loop_over_single_ones(mode, make, make_vec, lm):
 
 
 def test_a_segment_is_its_tokens_one_by_one(make, lm):
-    """The bare environment gets the same tokens: text, reward, end and info agree."""
+    """The bare environment with the same tokens has the same text, reward, end and info."""
     shaped = {"step_reward": lambda prompts, completions, **_: [len(t) / 7 for t in completions]}
     env, bare = SegmentActions(make(**shaped), lm=lm, k=2, segment=3), make(**shaped)
     rng = np.random.default_rng(0)
@@ -264,7 +264,7 @@ def test_a_segment_is_its_tokens_one_by_one(make, lm):
 
 
 def test_a_stop_string_ends_the_segment_early(make_vec, lm):
-    """What the model had sampled beyond it is dropped."""
+    """Tokens after the stop string are dropped."""
     envs = SegmentActions(make_vec(4, "SameStep", stop=["w1"]), lm=lm, k=2, segment=6)
     envs.reset(seed=0)
     stopped = 0

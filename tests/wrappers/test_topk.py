@@ -1,4 +1,4 @@
-"""TopKActions: what it shows is the uncached model's, what it does is the environment's."""
+"""TopKActions, compared with the uncached model and the bare environment."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Truth:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_observation_is_that_of_the_uncached_model(mode, make_vec, lm):
-    """Beside it runs the bare environment, which gets the tokens that were chosen."""
+    """The bare environment runs with the chosen tokens."""
     truth, rng = Truth(lm), np.random.default_rng(1)
     envs, bare = TopKActions(make_vec(4, mode), lm=lm, k=K), make_vec(4, mode)
     obs, infos = envs.reset(seed=3)
@@ -137,7 +137,7 @@ def test_padding_of_the_vocabulary_is_never_proposed(make, padded_lm):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_masked_tokens_are_never_proposed(mode, make_vec, lm):
-    """Only four tokens are allowed: they come first, and the likeliest of them fills up."""
+    """Of four allowed tokens, the likeliest is also the filler."""
     allowed = [2, 5, 11, EOS]
     masked = ActionMasks(make_vec(4, mode), allowed=allowed)
     envs, plain = TopKActions(masked, lm=lm, k=K), TopKActions(make_vec(4, mode), lm=lm, k=23)
@@ -167,7 +167,7 @@ def test_masked_tokens_are_never_proposed(mode, make_vec, lm):
 
 
 def test_masks_tell_what_only_fills_up(make, make_vec, lm):
-    """Of the choices, not of the tokens; the other proposals are all different."""
+    """Masks are for choices, not tokens; the other proposals are distinct."""
     env = TopKActions(ActionMasks(make(), allowed=[2, 5, 11, EOS]), lm=lm, k=K)
     envs = TopKActions(make_vec(3, "SameStep"), lm=lm, k=K)
     for unready in (env, envs):
@@ -185,7 +185,7 @@ def test_masks_tell_what_only_fills_up(make, make_vec, lm):
 
 
 def passes_of(envs):
-    """Every forward pass of the model's body: the number of tokens it is fed."""
+    """The number of input tokens of every forward pass of the model."""
     passes = []
     envs.frozen.lm.body.register_forward_pre_hook(
         lambda _, args, kwargs: passes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
@@ -195,11 +195,11 @@ def passes_of(envs):
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_a_step_decodes_one_token_a_row(mode, make_vec, lm):
-    """Only new prompts cost more, in the rows that start."""
+    """Only new prompts need more than one token."""
     envs = TopKActions(make_vec(6, mode, stop_at_eos=False), lm=lm, k=3)
     envs.reset(seed=0)
     passes = passes_of(envs)
-    envs.reset(seed=0)  # Whoever begins to listen might change results: texts are read anew.
+    envs.reset(seed=0)  # Counting clears the cache, so texts are read again.
     rng = np.random.default_rng(0)
     started, before = 0, np.zeros(6, bool)
     for _ in range(30):
@@ -228,7 +228,7 @@ def test_observations_are_fresh_arrays(make, make_vec, lm):
 
 
 def test_whatever_a_caller_does_to_an_observation(make_vec, lm):
-    """The proposals stay what they were."""
+    """Changing an observation does not change the proposals."""
     envs, bare = TopKActions(make_vec(2), lm=lm, k=3), make_vec(2)
     obs, _ = envs.reset(seed=2)
     bare.reset(seed=2)

@@ -1,4 +1,4 @@
-"""Going on with a state after the file of prompts was mended."""
+"""Restoring a state after the file of prompts was corrected."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def mended(at: int) -> list[dict[str, str]]:
 
 def test_a_row_that_was_not_drawn_may_be_another() -> None:
     state, drawn, expected = started(ROWS)
-    # Row 0 belongs to those whose hash tells data sets apart.
+    # Row 0 is part of the hash of the data.
     other = next(at for at in range(2000) if at not in drawn)
     env = env_of(mended(other))
     with pytest.warns(DataWarning, match="1 rows of prompts were changed or added"):
@@ -64,7 +64,7 @@ def test_a_row_that_was_not_drawn_may_be_another() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same.set_state(state)
-    # What was drawn before counts after it too.
+    # Rows drawn before are still marked as drawn.
     assert np.flatnonzero(same.get_state()["row_drawn"]).tolist() == sorted(drawn)
 
 
@@ -101,7 +101,7 @@ def test_lists_in_a_mix_are_compared_too() -> None:
 
 
 def test_states_of_earlier_versions_are_read() -> None:
-    """They say nothing of single rows: the data has to be the same."""
+    """Without hashes of rows, the data has to be the same."""
     state, _, expected = started(ROWS)
     for key in ("list_sizes", "row_hashes", "row_drawn"):
         del state[key]
