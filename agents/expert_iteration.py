@@ -13,8 +13,8 @@ that are learned:
 * the same, learned from the first model's weights in each iteration (`--threshold --restart`): STaR
   (Zelikman et al. 2022, https://arxiv.org/abs/2203.14465).
 
-There is no gradient of the reward, no value function and no KL penalty: only cross-entropy on texts
-that the policy wrote.
+It uses neither the gradient of the reward nor a value function nor a KL penalty, only cross-entropy
+on texts that the policy wrote.
 """
 
 from __future__ import annotations
@@ -184,11 +184,11 @@ class ExpertIteration(LMAgent):
         return [*super()._excluded_save_params(), "_first", "_rng"]
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another agent to continue this training."""
+        """The settings that another agent must share to continue this training."""
         return {"first": self._first_name}
 
     def get_state(self) -> dict[str, Any]:
-        """What an iteration depends on besides the weights, for checkpoints."""
+        """The state of the shuffling, for checkpoints."""
         return {"shuffling": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ class ExpertIteration(LMAgent):
     def _train(self, texts: Episodes) -> None:
         """Learn the texts that were kept."""
         if not len(texts):
-            return  # None was better than the rest: write again.
+            return  # The texts of each prompt were equally good: write again.
         if self._first is not None:
             self.policy.lm.load_state_dict(self._first)
             self.policy.optimizer.state.clear()

@@ -16,7 +16,7 @@ and with the ratio w = pi(token) / pi_old(token) the loss of a token is
     -min(w A_i, clip(w, 1 - eps, 1 + eps) A_i) + beta (ref / pi - log(ref / pi) - 1).
 
 The last term estimates the KL divergence from the frozen initial model as in the paper: in the
-loss, not in the reward, so that it takes no part in the comparison. It is never negative (Schulman
+loss, not in the reward, so that it does not affect the comparison. It is never negative (Schulman
 2020, http://joschu.net/blog/kl-approx.html). Unlike in the paper, beta may follow a target.
 
 `--loss-type` says how the losses of tokens are averaged: "grpo" averages over each response, then
@@ -69,7 +69,7 @@ class Settings(RunSettings):
     """Divide advantages by the standard deviation of their group."""
     kl_coef: float = 0.02
     """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
-    With 0 there is no penalty and no reference model."""
+    With 0 the penalty is off, and the reference model is not loaded."""
     kl_target: float | None = 0.3
     """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     max_grad_norm: float = 1.0
@@ -122,7 +122,7 @@ class GRPO(GroupAgent):
         **others: As in :class:`agents.running.groups.GroupAgent`.
 
     Raises:
-        SettingsError: If the loss type is unknown, or there are no groups of this size.
+        SettingsError: If the loss type is unknown, or groups of this size are impossible.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class GRPO(GroupAgent):
         **others: Any,
     ) -> None:
         if loss_type not in get_args(LossType):
-            raise SettingsError(f"loss_type={loss_type!r} is none of {get_args(LossType)}")
+            raise SettingsError(f"loss_type={loss_type!r} has to be one of {get_args(LossType)}")
         self.n_epochs = n_epochs
         self.minibatches = minibatches
         self.clip_range = clip_range

@@ -50,11 +50,11 @@ class Settings(RunSettings):
     gamma: float = 1.0
     """Discount. A text is judged as a whole, so its first token counts as much as its last."""
     baseline: Literal["none", "mean", "value"] = "mean"
-    """What a return is compared with: nothing, the batch's mean, or the estimate of a value head.
+    """The baseline of a return: nothing, the batch's mean, or the estimate of a value head.
     The mean is that of the other texts' returns from the same token on, so it takes two rows."""
     kl_coef: float = 0.02
     """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
-    With 0 there is no penalty and no reference model."""
+    With 0 the penalty is off, and the reference model is not loaded."""
     kl_target: float | None = 0.3
     """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     ent_coef: float = 0.0
@@ -214,7 +214,7 @@ class Reinforce:
         return episodes.table(episodes.returns_to_go(self.settings.gamma))
 
     def baselines(self, episodes: Episodes, returns: Floats) -> Floats:
-        """``b_t`` by step and text, float32 ``[T, N]``: none depends on the token it is for."""
+        """``b_t`` by step and text, float32 ``[T, N]``; it does not depend on the token at t."""
         if self.settings.baseline == "value":
             return episodes.table(episodes.values.numpy())
         if self.settings.baseline == "none":
@@ -278,7 +278,7 @@ class Reinforce:
         self.policy.save(Path(path).with_suffix(".safetensors"))
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another one to go on with this training."""
+        """The settings that another agent must share to continue this training."""
         weights = {name: tuple(value.shape) for name, value in self.policy.state_dict().items()}
         kl: dict[str, Any] | None = None
         if self.kl is not None:
@@ -290,7 +290,7 @@ class Reinforce:
         return {**own, "kl": kl, "weights": weights}
 
     def get_state(self) -> dict[str, Any]:
-        """What training goes on from, for checkpoints."""
+        """The state of the training, for checkpoints."""
         return {
             "policy": dict(self.policy.state_dict()),
             "optimizer": self.policy.optimizer.state_dict(),
@@ -339,7 +339,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Rei
         settings: Settings; the defaults if None.
 
     Raises:
-        SettingsError: If the baseline is the mean of other rows, and there are none.
+        SettingsError: If the baseline is the mean of other rows, and there is only one row.
     """
     s = settings or Settings()
     if s.baseline == "mean" and venv.num_envs < 2:

@@ -46,7 +46,7 @@ class Settings(RunSettings):
     """Responses of each row in a rollout: an update sees n_episodes * n_envs."""
     kl_coef: float = 0.02
     """Weight of the KL penalty, in reward per nat; the initial weight if --kl-target is given.
-    With 0 there is no penalty and no reference model."""
+    With 0 the penalty is off, and the reference model is not loaded."""
     kl_target: float | None = 0.3
     """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     max_grad_norm: float = 1.0

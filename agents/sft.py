@@ -170,7 +170,7 @@ class SFT(LMAgent):
         return Rollout(self._playing, Oracle(self._playing))
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another agent to continue this training."""
+        """The settings that another agent must share to continue this training."""
         return {"data": self.data}
 
     def get_state(self) -> dict[str, Any]:

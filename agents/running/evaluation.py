@@ -1,4 +1,4 @@
-"""How good an agent is: one response to each of a fixed set of prompts, with an interval."""
+"""The evaluation of an agent: one response to each of a fixed set of prompts, with an interval."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ class Evaluation:
 
     Attributes:
         prompts: The prompts, one per episode.
-        responses: What the agent wrote.
+        responses: The responses of the agent.
         returns: Sum of the rewards of each episode. A KL penalty is the training algorithm's own
             and not part of it.
-        costs: Sum of the costs of each episode, ``info["cost"]``; empty where there are none.
+        costs: Sum of the costs of each episode, ``info["cost"]``; empty where the environment
+            reports no costs.
     """
 
     prompts: list[str] = field(default_factory=list)
@@ -88,7 +89,7 @@ def evaluate(
         agent: The agent.
         make_venv: From number of rows and seed to an environment of `textgym.sb3.make_vec_env`.
         episodes: Number of episodes.
-        batch: At most so many are written side by side.
+        batch: The most episodes that are written at the same time.
     """
     result = Evaluation()
     for start in range(0, episodes, batch):

@@ -1,6 +1,6 @@
 """The machinery around agents that compare the responses to one prompt: GRPO and RLOO.
 
-It holds none of their algorithm: the KL reference, checkpoints, saved agents and logs.
+It has no part of their algorithms, only the KL reference, checkpoints, saved agents and logs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 class GroupAgent(LMAgent):
-    """The base of GRPO and RLOO. The policy's value head has no part in any loss.
+    """The base of GRPO and RLOO. The policy's value head is not trained.
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -35,11 +35,11 @@ class GroupAgent(LMAgent):
         learning_rate: Learning rate, or a schedule of it.
         group_size: Neighbouring rows that share their prompts, G.
         n_episodes: Episodes of each row in a rollout, E.
-        kl_coef: Coefficient of the KL divergence from the initial model; 0 for no reference model.
+        kl_coef: Coefficient of the KL divergence from the initial model; 0 is without a reference.
         kl_target: Mean KL per token that the coefficient adapts to; None keeps it fixed.
         max_grad_norm: Gradients are scaled down to this norm.
-        rollout_buffer_kwargs: Of agents that were saved by version 2.1 or earlier, which had
-            `group_size`, `n_episodes` and the penalty in there.
+        rollout_buffer_kwargs: Of agents that were saved by version 0.1, where it held
+            `group_size`, `n_episodes` and the penalty.
         **others: See :class:`agents.running.lm_agent.LMAgent`.
 
     Attributes:
@@ -48,7 +48,7 @@ class GroupAgent(LMAgent):
         max_tokens: Longest response in tokens.
 
     Raises:
-        SettingsError: If there are no groups of this size, or the environment is not one of texts.
+        SettingsError: If groups of this size are impossible, or the observations are not texts.
     """
 
     learns = True
@@ -151,7 +151,7 @@ class GroupAgent(LMAgent):
         self.logger.dump(self.num_timesteps)
 
     def describe(self) -> dict[str, Any]:
-        """What has to be the same for another agent to continue this training."""
+        """The settings that another agent must share to continue this training."""
         kl: dict[str, Any] | None = None
         if self.kl is not None:
             assert self.kl.model is not None
@@ -161,7 +161,7 @@ class GroupAgent(LMAgent):
         return {"group_size": self.group_size, "n_episodes": self.n_episodes, "kl": kl}
 
     def get_state(self) -> dict[str, Any]:
-        """What a rollout depends on besides the weights, for checkpoints."""
+        """The KL coefficient, for checkpoints."""
         return {"kl_coef": self.kl_coef}
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The base of the agents here that write with a language model of their own.
+"""The base of agents that own a language model and write with it.
 
 It is Stable-Baselines3's ``BaseAlgorithm`` (``save``, ``load``, loggers, callbacks) on one
 :class:`textgym.sb3.LMPolicy`.
@@ -23,8 +23,8 @@ Self = TypeVar("Self", bound="LMAgent")
 class LMAgent(BaseAlgorithm):
     """A language model with the interface of Stable-Baselines3, ``save`` and ``load`` included.
 
-    This class learns nothing. A subclass that learns overrides `learn`, and says what it resumes
-    from (:class:`textgym.sb3.checkpoints.model_state.OwnState`).
+    This class learns nothing. A subclass that learns overrides `learn`, and defines its state
+    (:class:`textgym.sb3.checkpoints.model_state.OwnState`).
 
     Args:
         policy: :class:`textgym.sb3.LMPolicy`.
@@ -90,7 +90,7 @@ class LMAgent(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Do nothing: there is nothing to learn, and no environment step is taken."""
+        """Return at once: nothing is learned, and no environment step is taken."""
         return self
 
     def predict(
@@ -106,7 +106,7 @@ class LMAgent(BaseAlgorithm):
         )
 
     def on_step(self, callback: BaseCallback) -> Callable[[Step], bool]:
-        """What :func:`textgym.rollouts.collect` calls after each step, in `learn`.
+        """The function that :func:`textgym.rollouts.collect` calls after each step of `learn`.
 
         It counts the steps, informs the callback, and keeps the infos of finished episodes for
         SB3's ``rollout/ep_rew_mean``.

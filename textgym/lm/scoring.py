@@ -1,4 +1,4 @@
-"""Scoring of what was written: log-probabilities and entropies of many decisions at once.
+"""Scoring of given texts: log-probabilities and entropies of many decisions at once.
 
 A decision is "this token after that text". All decisions of one text share one forward pass over
 the longest of its prefixes (:class:`SequenceBatch`), and the ``[decisions, vocabulary]`` passes run
@@ -21,7 +21,7 @@ from textgym.lm.sampling.processing import Sampler
 
 # Logits computed at once: 36 MiB of float32, and a few such arrays live at a time. Just above the
 # 32 MiB up to which glibc keeps freed memory to itself: below, the heap of a large update is
-# fragmented, and grows to several times of what is in use.
+# fragmented, and grows to several times the memory in use.
 MAX_LOGITS = 9 * 2**20
 # Log-probabilities kept for the backward pass: 128 MiB. Those beyond are computed twice.
 SAVED_LOGITS = 2**25
@@ -41,8 +41,8 @@ class SequenceBatch(NamedTuple):
         rows: ``[n]``, the text of each decision.
         positions: ``[n]``, where the observation of each decision ends in its text; -1 is the
             empty observation.
-        kept: What top-k and top-p kept at each decision; None where neither is on.
-        images: ``[R, 3, H, W]`` uint8, the picture before each text; None where there are none.
+        kept: The set that top-k and top-p kept at each decision; None without either.
+        images: ``[R, 3, H, W]`` uint8, the picture before each text; None without pictures.
     """
 
     tokens: Tensor
@@ -196,14 +196,14 @@ def score_actions(
         hidden: ``[n, d]`` hidden states.
         actions: ``[n]`` token ids.
         sampler: How the actions were drawn; None for the full softmax.
-        batch: The decisions, which a sampler other than a plain one needs: their texts, and what
-            was kept when their actions were drawn.
+        batch: The decisions: their texts, and the sets that were kept when their actions were
+            drawn. Only a plain sampler does without.
 
     Returns:
         Log-probabilities and entropies in nats, both float32 ``[n]``.
 
     Raises:
-        SettingsError: If the sampler has top-k or top-p, and the batch does not say what was kept.
+        SettingsError: If the sampler has top-k or top-p, and the batch lacks the kept sets.
     """
     if sampler is not None and sampler.plain:
         sampler = None
@@ -270,8 +270,8 @@ class _LogProbAndEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():
-            # With create_graph=True. What is saved does not depend on the logits for autograd, so
-            # that derivatives of second order would be wrong without a word.
+            # With create_graph=True. The saved tensors do not depend on the logits for autograd, so
+            # derivatives of second order would be silently wrong.
             raise ModelError(
                 "evaluate_actions has no derivatives of second order; for those take the "
                 "log-probabilities of policy.get_distribution(obs).log_prob(actions)"

@@ -63,10 +63,10 @@ log-probabilities ``[N]``, as Stable-Baselines3's ``ActorCriticPolicy``."""
 
 
 class Step(NamedTuple):
-    """One step of all rows. In rows that are done with their episodes nothing counts.
+    """One step of all rows. Rows that are done with their episodes do not count.
 
     Attributes:
-        observations: ``[N, ...]``, what the environment shows after the step, in all rows.
+        observations: ``[N, ...]``, of the environment after the step, in all rows.
         rewards: ``[N]`` float32; 0 in rows that are done.
         dones: ``[N]``, where an episode ended; False in rows that are done.
         infos: One per row; empty in rows that are done.
@@ -165,10 +165,10 @@ class Rollout:
     Args:
         venv: As for :func:`collect`.
         policy: As for :func:`collect`, like `rest` and `deterministic`.
-        episodes_per_row: Episodes of each row; None for no end.
+        episodes_per_row: Episodes of each row; None is unlimited.
 
     Attributes:
-        observations: ``[N, ...]``, what the policy answers next.
+        observations: ``[N, ...]``, the input of the policy in the next step.
         active: ``[N]``, the rows that have episodes left to write.
         complete: The infos at the end of the episodes that are complete and not taken yet, by
             their numbers, in the order in which they ended. The episode ``e`` of row ``r`` has the
@@ -244,7 +244,7 @@ class Rollout:
                 None takes all, in the order in which they ended.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If no episode is complete.
         """
         ids = np.array(list(self.complete if numbers is None else numbers), dtype=np.int64)
         if not len(ids):
@@ -287,9 +287,9 @@ class Rollout:
         return found
 
     def get_state(self) -> dict[str, Any]:
-        """What the rest of the rollout depends on, besides the environment and the policy.
+        """The state of the rollout, which a checkpoint holds with those of environment and policy.
 
-        The infos of complete episodes are not a part of it: they may hold anything.
+        Infos of complete episodes are left out: they may contain objects of any type.
         """
         store = self._store
         texts = None

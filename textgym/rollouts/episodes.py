@@ -33,11 +33,11 @@ class Episodes:
         lengths: ``[m]`` int64, the number of actions of each episode, at least 1.
         actions: ``[n]`` int64, the actions: with text observations, the tokens that were written.
         rewards: ``[n]`` float32.
-        prompts: The prompt of each episode; empty strings where the environment reports none.
+        prompts: The prompt of each episode; empty strings where the environment does not report it.
         infos: The info of the last step of each episode: ``response``, ``finish_reason``, ...
-        costs: ``[n]`` float64, ``info["cost"]`` of each step; 0 where there is none.
-        sequences: The texts, each token stored once, and the place of each action in them: what
-            ``LMPolicy.evaluate_actions`` scores in one forward pass per text. None if the
+        costs: ``[n]`` float64, ``info["cost"]`` of each step; 0 where it is missing.
+        sequences: The texts, each token stored once, and the place of each action in them.
+            ``LMPolicy.evaluate_actions`` scores them in one forward pass per text. None if the
             observations are not texts.
         log_probs: ``[n]`` float32, the log-probability of each action when it was drawn; NaN for
             an agent that has only ``predict``.
@@ -63,7 +63,7 @@ class Episodes:
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """What was written in each episode; empty strings for episodes that were cut off."""
+        """The response of each episode; empty strings for episodes that were cut off."""
         return tuple(info.get("response", "") for info in self.infos)
 
     @property
@@ -153,7 +153,7 @@ class Episodes:
         """The episodes of all parts, one part after the other.
 
         Raises:
-            ValueError: If there are no parts.
+            ValueError: If `parts` is empty.
         """
         if not parts:
             raise ValueError("parts is empty: give at least one rollout")

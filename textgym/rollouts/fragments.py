@@ -25,7 +25,7 @@ class FragmentStore:
 
     Attributes:
         tokens: ``[F, L]`` int32, the longest observation of each fragment, padded with -1.
-        images: ``[F, 3, H, W]`` uint8, the picture of each; None where there are none.
+        images: ``[F, 3, H, W]`` uint8, the picture of each; None for environments without pictures.
         current: ``[N]``, the fragment that each row is adding to; -1 for none.
     """
 

@@ -246,7 +246,7 @@ class LMRolloutBuffer(RolloutBuffer):
     def unfinished(self) -> Unfinished | None:
         """The decisions that wait for the end of their episode.
 
-        None without `whole_episodes`, if there are none, or after a rollout that a callback has
+        None without `whole_episodes`, if all episodes are over, or after a rollout that a callback
         ended, since the rest of its episodes is not known.
         """
         if not self.whole_episodes:

@@ -42,7 +42,7 @@ class Unfinished:
         tokens: NDArray[np.int32],
         images: NDArray[np.uint8] | None,
     ) -> Unfinished | None:
-        """Choose them; None if there are none.
+        """Choose them; None if all episodes are over.
 
         Args:
             unfinished: ``[T, N]``, where they are: the last ones of each column.
@@ -79,7 +79,7 @@ class Unfinished:
         gamma: float,
         gae_lambda: float,
     ) -> NDArray[np.float32]:
-        """Generalised advantage estimates ``[C, N]``, of no meaning where `there` is False.
+        """Generalised advantage estimates ``[C, N]``, undefined where `there` is False.
 
         Args:
             advantage: ``[N]``, the advantages of the decisions that follow.
