@@ -314,7 +314,7 @@ def test_unusual_chinese_is_ungrammatical(text):
 @pytest.mark.parametrize(
     ("text", "f1"),
     [
-        # Verb, tense, agent, patient: four parts; the articles are none.
+        # Verb, tense, agent, patient: four parts; articles are not parts.
         ("The girl met the student.", 1),
         ("A girl met a student.", 1),
         ("The girl met students.", 1),
@@ -322,7 +322,7 @@ def test_unusual_chinese_is_ungrammatical(text):
         ("The girl met two students.", 2 * 4 / 9),  # a number: one part more
         ("The girl met my student.", 2 * 4 / 9),
         ("The girl met this student.", 2 * 4 / 9),
-        ("The girl met any students.", 2 * 4 / 9),  # nobody asks
+        ("The girl met any students.", 2 * 4 / 9),  # not a question
         ("A girl met a doctor.", 3 / 4),
         ("The girl met the doctor.", 3 / 4),  # no article makes up for it
     ],
@@ -363,7 +363,7 @@ def test_articles_matter_in_the_other_direction():
     task, row = row_of("The boy cried.")
     # Verb, tense, agent; a number and its measure word are two more.
     assert task.score(" 一个男孩哭了。", row) == pytest.approx((2 * 3 / 8) ** 3)
-    # What may be left out costs nothing, but the wrong measure word does.
+    # An omitted optional part costs nothing, but a wrong measure word does.
     assert task.score(" 这个男孩哭了。", row) == 1.0
     assert task.score(" 这本男孩哭了。", row) == pytest.approx((2 * 3 / 7) ** 3)
 

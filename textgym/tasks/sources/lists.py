@@ -61,7 +61,7 @@ class ListSource(FiniteSource):
         digests: ``[size]`` int64, a hash of each row's content, or None if not yet computed.
 
     Raises:
-        DataError: If a row is unusable and `on_bad_row` is not ``"skip"``, if there are no rows, or
+        DataError: If `rows` is empty, if a row is unusable and `on_bad_row` is not ``"skip"``, or
             if the prompts cannot be split.
     """
 

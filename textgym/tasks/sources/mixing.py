@@ -45,7 +45,7 @@ def mix(
         A value for ``prompts=``.
 
     Raises:
-        SettingsError: If there are no sources, or the weights do not fit them.
+        SettingsError: If `sources` is empty, or the weights do not fit them.
 
     Example:
         >>> import gymnasium, textgym

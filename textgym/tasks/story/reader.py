@@ -111,7 +111,7 @@ def _interpret(
             if meaning in by_pronoun:
                 person = by_pronoun[meaning]
                 if kind == _SUBJECT and person not in known and person not in named:
-                    reason = f"nobody knows who {word} is"
+                    reason = f"{word!r} does not refer to anyone"
                 meaning = person
             named.append(meaning)
             if who:
@@ -128,7 +128,7 @@ def _interpret(
             place = meaning
         elif kind == _IT:
             if not it:
-                reason = "nobody knows what it is"
+                reason = "'it' does not refer to anything"
             elif verb in ("open", "close", "unlock"):
                 box = it
             else:

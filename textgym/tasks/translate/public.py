@@ -48,7 +48,7 @@ def convert(row: dict[str, Any], direction: str) -> dict[str, Any]:
 
 
 def _pair(row: Mapping[str, Any]) -> tuple[set[str], str, str] | None:
-    """The columns of a sentence pair, its English and its Chinese; None if there is no pair."""
+    """The columns of a sentence pair, its English and its Chinese, or None."""
     column = "translation" if "translation" in row else "translations"
     inner = _by_language(from_literal(row.get(column)))
     table = inner if isinstance(inner, Mapping) else row
