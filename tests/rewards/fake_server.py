@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[["Handler", Any], None]
-"""What the server does with a request's JSON: it calls the handler's methods."""
+"""Answers the JSON of a request by calling methods of the handler."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -152,3 +152,8 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
     return condition()
+
+
+def attributes(value: Any) -> str:
+    """Everything that an object holds, for a search for secrets."""
+    return repr(getattr(value, "__dict__", None))

@@ -133,7 +133,7 @@ def test_one_row_has_no_document_frequencies() -> None:
     assert Cider()([""], ["a"], reference=[None]) == [None]
     rewards = Cider()([""] * 3, ["a b", "x", "c"], reference=["a b", None, ["c d"]])
     assert rewards[1] is None
-    assert rewards[0] == pytest.approx(5)  # there are no 3-grams and 4-grams
+    assert rewards[0] == pytest.approx(5)  # without 3-grams and 4-grams
 
 
 def test_stems_and_scale() -> None:

@@ -23,7 +23,7 @@ def score(said: str, concepts=DOG, prompt: str = PROMPT, **options) -> float:
         # The sentence of the CommonGen paper.
         ("A dog leaps to catch a thrown frisbee.", 0.75),  # "thrown" is not of the stem "throw"
         ("A dog catches what is throwing frisbees", 1.0),  # stems
-        ("The DOG-catcher throws a frisbee", 0.75),  # a catcher is no catch
+        ("The DOG-catcher throws a frisbee", 0.75),  # "catcher" does not use "catch"
         ("A dog is a dog is a dog", 0.25),  # once
         ("dogma", 0.0),
         ("", 0.0),

@@ -11,6 +11,7 @@ import pytest
 from tests.rewards.fake_server import (
     FakeServer,
     Handler,
+    attributes,
     lengths,
     says,
 )
@@ -107,7 +108,7 @@ def test_the_key_is_sent_and_shown_nowhere(
         for error in (caught.value, second.value):
             shown += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
         assert [seen["Authorization"] for seen in server.seen_headers] == [SECRET] * 5
-    shown += [repr(vars(reward)), repr(vars(reward._remote)), caplog.text]
+    shown += [repr(vars(reward)), *map(attributes, vars(reward).values()), caplog.text]
     assert not [text for text in shown if "sk-very" in text]
     monkeypatch.delenv("SCORER_AUTH")
     with pytest.raises(RewardError, match="environment variable 'SCORER_AUTH'"):

@@ -1,4 +1,4 @@
-"""What a text of a language model means as a program, by what the program then computes."""
+"""The program in a text of a language model, tested by what the program computes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def first_that_compiles(prompt: str, completion: str, name: str | None = "inc") 
 
 
 def result(prompt: str, completion: str, name: str = "inc") -> object:
-    """What the program of a text computes of 1; None if it is not a program."""
+    """Return what the program of a text computes from 1; None if it is not a program."""
     names: dict[str, object] = {}
     try:
         exec(first_that_compiles(prompt, completion, name), names)
@@ -50,7 +50,7 @@ RIGHT = {
     "trailing white space": BODY + "\n \t\n",
     "a block first": "if x:\n        x += 1\n    return x",
     "a comment first": "# one more\n    return x + 1",
-    "an import of its own": "import os\n    return x + 1",
+    "its own import": "import os\n    return x + 1",
     "one statement": "return x + 1",
     "a function in the function": "def more(y):\n        return y + 1\n    return more(x)",
     "the function": WHOLE,

@@ -10,12 +10,12 @@ from textgym.registry import REWARDS
 from textgym.rewards import make_reward, register_reward, registered_rewards
 
 OPTIONS = {"length": {"target": 5}, "regex": {"pattern": "a"}}
-# What these ask is a server, a program or a model: tests of their own do.
+# These need a server, a program or a model, and are tested elsewhere.
 ELSEWHERE = {
     "adversarial", "bertscore", "classifier", "fluency", "http", "intent", "judge", "reward_model",
     "similarity", "unit_tests",
 }  # fmt: skip
-# (Other tests register some of their own.)
+# (Other tests register more.)
 BUILT_IN = [name for name in registered_rewards() if not name.startswith("test_")]
 HERE = sorted(set(BUILT_IN) - ELSEWHERE)
 COLUMNS = {

@@ -23,7 +23,7 @@ P, C = ["P"], ["C"]
 
 
 def seen_by(function: Any, **columns: Any) -> Any:
-    """What a function that returns its own arguments is given; the value itself is 1."""
+    """Return the arguments that a function is called with; its value is 1."""
     seen: list[Any] = []
 
     @functools.wraps(function)

@@ -55,9 +55,9 @@ def judge(reward, completion, row, prompt=""):
     [
         (BODY, 1.0),
         ("    return [x / 2 for x in xs]\n", 0.0),
-        ("def halves(xs: List[int]):\n    return [half(x) for x in xs]\n", 1.0),  # anew, alone
+        ("def halves(xs: List[int]):\n    return [half(x) for x in xs]\n", 1.0),  # alone
         (f"Here it is:\n```python\ndef halves(xs):\n{BODY}```\nIt halves.", 1.0),
-        # A helper of its own does not change the test's.
+        # Its own helper does not change the test's.
         ("    return [half(x) for x in xs]\n\ndef half(x):\n    return 0\n", 0.0),
     ],
 )

@@ -1,4 +1,4 @@
-"""The adversarial reward: its loss by hand, what it can and cannot tell apart, and its state."""
+"""The adversarial reward: its loss by hand, what it distinguishes, and its state."""
 
 import copy
 import json
@@ -147,7 +147,7 @@ def test_what_is_read() -> None:
     assert TextEncoder(words, 2, True)([("red green blue", "sun")]) == [(1, 2, mark, 3, end)]
 
 
-# -- What it can tell apart ------------------------------------------------------------------------
+# -- Texts that it distinguishes -------------------------------------------------------------------
 
 
 def held_out(reward: Adversarial, real: list[str], fake: list[str]) -> float:

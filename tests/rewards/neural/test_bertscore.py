@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 from tests.rewards.neural.checkpoints import write
 from textgym.errors import RewardError
 from textgym.rewards.neural.bertscore import BertScore, Embedded, greedy_match
+from textgym.rewards.neural.checkpoint import Checkpoint
 
 SAID = ["the cat sat on the mat", "a dog", "very good ! a great film", "it was unknown"]
 MEANT = ["a cat sat", "the dogs ran on the mat", "the movie was good .", "bad"]
@@ -149,9 +150,9 @@ def test_references_are_embedded_once(folder: str, monkeypatch: pytest.MonkeyPat
     reward = BertScore(folder, device="cpu")
     first = reward(EMPTY, SAID, reference=MEANT)
     asked: list[str] = []
-    embed = BertScore._embed
+    encode = Checkpoint.encode
     monkeypatch.setattr(
-        BertScore, "_embed", lambda self, texts: (asked.extend(texts), embed(self, texts))[1]
+        Checkpoint, "encode", lambda self, texts: (asked.extend(texts), encode(self, texts))[1]
     )
     assert reward(EMPTY, SAID, reference=MEANT) == pytest.approx(first, abs=1e-6)
     assert asked == SAID

@@ -62,7 +62,7 @@ def test_it_is_transformers_loss(tiny: Truth, condition: str) -> None:
     for prompt, text in zip(PROMPTS, TEXTS, strict=True):
         before = tiny.ids(prompt) if condition == "prompt" else []
         after = tiny.ids(text)
-        # The model's start token stands where nothing stands.
+        # The model's start token replaces an empty prompt.
         loss = tiny.loss(before or [0], after)
         assert reward([prompt], [text]) == [pytest.approx(-loss, abs=1e-5)]
         assert total([prompt], [text]) == [pytest.approx(-loss * len(after), abs=1e-4)]
@@ -88,7 +88,7 @@ def test_logits_are_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("prompt_words", [0, 1, 5, 12, 15, 16, 17, 40])
 @pytest.mark.parametrize("words", [1, 2, 8, 15, 16, 17, 33])
 def test_long_texts_slide(small: str, prompt_words: int, words: int) -> None:
-    """Every token of the completion, scored in a window of its own by brute force."""
+    """Score every token of the completion in a separate window."""
     truth = Truth(small)
     prompt = [WORDS[i * 7 % len(WORDS)] for i in range(prompt_words)]
     said = [WORDS[(i * i + 3) % len(WORDS)] for i in range(words)]

@@ -184,7 +184,7 @@ WITH_SYSTEM = Pair("System: Be kind.\nUser: Hi\nAgent:", " Hello", " What")
         # One message without a list around it.
         ({"prompt": "Hi", "chosen": AGENT, "rejected": RUDE}, AS_TEXT),
         ({"prompt": math.nan, "chosen": "a b", "rejected": "a c"}, Pair("a", " b", " c")),
-        # Strings that begin with the prompt that has a column of its own.
+        # Strings that repeat the prompt of the column.
         ({"prompt": "Q: why?", "chosen": "Q: why? A: because", "rejected": "Q: why? A: no"},
          Pair("Q: why?", " A: because", " A: no")),
         ({"prompt": "Q: why? ", "chosen": "Q: why? A", "rejected": "Q: why?\nB"},

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers.utils import logging
 from tests.rewards.neural.checkpoints import write
 from textgym.errors import RewardError
 from textgym.rewards import RewardSum
+from textgym.rewards.neural import checkpoint
 from textgym.rewards.neural.bertscore import BertScore
 from textgym.rewards.neural.classifier import Classifier, RewardModel
 from textgym.rewards.neural.fluency import Fluency
@@ -25,11 +26,12 @@ from textgym.rewards.neural.scorer import ModelReward, encodable, length_batches
 from textgym.rewards.neural.similarity import SemanticSimilarity
 
 LOADS: list[str] = []
+ASKED: list[str] = []
 
 
 @dataclass(frozen=True, eq=False)
-class Counting(ModelReward[list[str]]):
-    """Scores a text by its length, and writes down what it was asked."""
+class Counting(ModelReward[Callable[[str], int]]):
+    """Scores a text by its length, and records loads and texts."""
 
     bonus: float = 0.0
     name: ClassVar[str] = "counting"
@@ -37,17 +39,17 @@ class Counting(ModelReward[list[str]]):
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> list[float]:
-        asked = self._loaded()
+        model = self._loaded()
 
         def compute(texts: list[str]) -> list[float]:
-            asked.extend(texts)
-            return [len(text) + self.bonus for text in texts]
+            ASKED.extend(texts)
+            return [model(text) + self.bonus for text in texts]
 
         return self._remembered(completions, compute)
 
-    def _load(self, device: torch.device, dtype: torch.dtype | None) -> list[str]:
+    def _load(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[str], int]:
         LOADS.append(f"{self.model} {device} {dtype}")
-        return []
+        return len
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 100))
@@ -71,18 +73,20 @@ def test_the_memory_is_a_bounded_lru(calls: list[list[str]], size: int) -> None:
     reward = Counting("m", 0.5, device="cpu", cache_size=size)
     known: list[str] = []
     for texts in calls:
-        before = len(reward._loaded())
+        ASKED.clear()
         assert reward([""] * len(texts), texts) == [1.5] * len(texts)
         # Brute force: what was known is moved to the end, then what is new follows.
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        assert reward._loaded()[before:] == new
+        assert new == ASKED
         for text in texts:
             if text in known:
                 known.remove(text)
                 known.append(text)
         known = [*known, *new[:size]]
         known = known[max(len(known) - size, 0) :]
-        assert list(reward._known) == known
+    ASKED.clear()
+    reward([""] * len(known), known)
+    assert ASKED == []
 
 
 def test_a_model_is_loaded_once_at_the_first_call() -> None:
@@ -102,11 +106,13 @@ def test_a_model_is_loaded_once_at_the_first_call() -> None:
 def test_pickles_hold_the_options_and_copies_are_the_same() -> None:
     reward = Counting("m", bonus=2.0, device="cpu", cache_size=7)
     assert reward(["", ""], ["a", "bcd"]) == [3.0, 5.0]
+    LOADS.clear()
+    ASKED.clear()
     again = pickle.loads(pickle.dumps(reward))
     assert (again.model, again.bonus, again.device, again.cache_size) == ("m", 2.0, "cpu", 7)
-    assert not again._held
-    assert not again._known
+    assert (LOADS, ASKED) == ([], [])
     assert again([""], ["a"]) == [3.0]
+    assert (len(LOADS), ASKED) == (1, ["a"])
     assert copy.deepcopy(reward) is reward
     assert copy.deepcopy({"reward": [reward]})["reward"][0] is reward
 
@@ -137,11 +143,11 @@ def _pickled(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: Fluency(str(path / "none")), "there is no model folder at .*give the folder"),
+        (lambda path: Fluency(str(path / "none")), "none'.*folder"),
         (lambda path: Fluency(str(path)), "no config.json.*save_pretrained"),
-        (lambda path: BertScore(str(path / "none")), "there is no model folder at"),
-        (lambda path: SemanticSimilarity(str(path / "none")), "there is no model folder at"),
-        (lambda path: Classifier(str(path / "none"), 0), "there is no model folder at"),
+        (lambda path: BertScore(str(path / "none")), "none'"),
+        (lambda path: SemanticSimilarity(str(path / "none")), "none'"),
+        (lambda path: Classifier(str(path / "none"), 0), "none'"),
         (lambda path: RewardModel("nobody/nothing"), "'nobody/nothing'.*model="),
         (lambda path: SemanticSimilarity("nobody/nothing"), "'nobody/nothing'.*model="),
     ],
@@ -195,13 +201,23 @@ def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_rewards_of_one_model_share_its_weights_until_it_is_written_anew(tmp_path: Path) -> None:
+def test_rewards_of_one_model_share_its_weights_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path, "bert", "classes")
+    loads: list[str] = []
+    load = checkpoint.load_pretrained
+
+    def counted(kind: Any, name: str, *args: Any, **options: Any) -> Any:
+        loads.append(name)
+        return load(kind, name, *args, **options)
+
+    monkeypatch.setattr(checkpoint, "load_pretrained", counted)
     one, other = Classifier(folder, 0), Classifier(folder, 1, truncate="left")
     text = [""], ["the cat sat"]
     first = one(*text)
     assert sum(first + other(*text)) == pytest.approx(1)
-    assert one._loaded().model is other._loaded().model
+    assert loads == [folder]
     write(tmp_path, "bert", "classes", initializer_range=0.9)
     assert Classifier(folder, 0)(*text) != first
     assert one(*text) == first

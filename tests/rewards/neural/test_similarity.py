@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.rewards.neural.checkpoints import write
 from textgym.errors import MissingDependencyError, RewardError
+from textgym.rewards.neural.checkpoint import Checkpoint
 from textgym.rewards.neural.similarity import SemanticSimilarity
 
 SAID = ["the cat sat on the mat", "a dog", "very good ! a great film", "it was not good"]
@@ -85,12 +86,14 @@ def test_the_built_in_model_knows_some_words() -> None:
     assert near > far
 
 
-def test_references_are_embedded_once(tmp_path: Path) -> None:
+def test_references_are_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = SemanticSimilarity(write(tmp_path, "bert", "body"), device="cpu")
     first = reward(EMPTY, SAID, reference=MEANT)
     asked: list[str] = []
-    encode = reward._held[0]
-    reward._held[0] = lambda texts: (asked.extend(texts), encode(texts))[1]
+    encode = Checkpoint.encode
+    monkeypatch.setattr(
+        Checkpoint, "encode", lambda self, texts: (asked.extend(texts), encode(self, texts))[1]
+    )
     assert reward(EMPTY, SAID, reference=MEANT) == pytest.approx(first, abs=1e-6)
     assert asked == SAID
 

@@ -178,7 +178,7 @@ def train(settings: TrainSettings) -> Path:
         rows = batch_at(step, len(learn), settings.batch_size, settings.seed)
         loss = backward(model, data, rows, settings.centering)
         if not math.isfinite(loss):
-            raise SettingsError(f"the loss is {loss} at step {step + 1}; lower --learning_rate")
+            raise SettingsError(f"the loss is {loss} at step {step + 1}; lower --learning-rate")
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         if (step + 1) % settings.eval_every == 0 or step + 1 == steps:
@@ -203,10 +203,10 @@ def _data(
         learn, judge = split_pairs(pairs, settings.held_out)
         if not learn or not judge:
             raise DataError(
-                f"--held_out {settings.held_out} of {len(pairs)} pairs with "
+                f"--held-out {settings.held_out} of {len(pairs)} pairs with "
                 f"{len(set(map(split_key, pairs)))} prompts leaves none "
                 f"{'held out' if learn else 'to train on'}; change it, or give a file of "
-                "--eval_pairs"
+                "--eval-pairs"
             )
     else:
         judge, more, _ = read_pairs(settings.eval_pairs, model.render(), settings.ties)

@@ -47,7 +47,7 @@ def test_by_hand_with_words_alone() -> None:
     said, meant = "Ann loves York", "Ann lives there"
     assert score(said, meant, table, measure="precision", **options) == pytest.approx(2 / 3)
     # Of the reference only "ann" is of the table: recall 1. Of the table "ann" and half of
-    # "new york" are told: 3/4.
+    # "new york" are in the text: 3/4.
     recall = math.sqrt(1 * 3 / 4)
     assert score(said, meant, table, measure="recall", **options) == pytest.approx(recall)
     f = 2 * (2 / 3) * recall / (2 / 3 + recall)

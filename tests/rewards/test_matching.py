@@ -40,7 +40,7 @@ def regex(said: str, pattern: str, **options: object) -> float:
         ("Paris!", "Paris", ("punctuation",), 1),
         ("¿Qué? «sí»", "Qué sí", ("punctuation",), 1),
         ("$5", "5", ("punctuation",), 1),
-        ("हिन्दी।", "हिन्दी", ("punctuation",), 1),  # the marks of a script are no punctuation
+        ("हिन्दी।", "हिन्दी", ("punctuation",), 1),  # combining marks are not punctuation
         ("The Eiffel Tower.", "eiffel tower", SQUAD, 1),
         ("an apple a day", "apple day", SQUAD, 1),
         ("another", "other", SQUAD, 0),
