@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-# `python -m benchmarks.topk` runs a study, wherever it is below this folder.
+# `python -m benchmarks.topk` runs a study in any subfolder.
 __path__.append(str(Path(__file__).parent / "studies"))

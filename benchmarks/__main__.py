@@ -1,4 +1,4 @@
-"""Benchmark suites: measure agents, report what was measured, compare two measurements.
+"""Benchmark suites: measure agents, report the results, compare two sets of results.
 
 python -m benchmarks run --suite quick --agent ppo --agent my_agent.py --seeds 5 --out RUNS
 python -m benchmarks report RUNS --out DIR
@@ -32,33 +32,33 @@ class Report:
 
 @dataclass
 class Compare:
-    """Say in what two folders' results differ, and whether it could be chance."""
+    """Compare the results of two folders, with intervals."""
 
     a: tyro.conf.Positional[Path]
-    """Folder of the one."""
+    """The older folder."""
     b: tyro.conf.Positional[Path]
-    """Folder of the other."""
+    """The newer folder."""
 
 
 Command = (
-    Annotated[Options, tyro.conf.subcommand("run", description="Run a suite, or go on with it.")]
+    Annotated[Options, tyro.conf.subcommand("run", description="Run a suite, or resume it.")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Read the command line and do it; what textgym refuses is told without a traceback."""
+    """Run the command line; errors of textgym are printed without a traceback."""
     command: Options | Report | Compare = tyro.cli(
         Command,
         args=args,
         description=__doc__,
         prog="python -m benchmarks",
-        # The subcommand's own flags are told after it, without a prefix.
+        # The flags of a subcommand follow it, without a prefix.
         config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
-        # A report needs nothing of what runs, nor the other way round.
+        # A report does not need the imports of a run, nor a run those of a report.
         if isinstance(command, Report):
             print(import_module("benchmarks.report.page").report(command.runs, command.out))
         elif isinstance(command, Compare):

@@ -77,7 +77,7 @@ def summary(documented: Any) -> str:
 
 
 def pages() -> dict[str, dict[str, str]]:
-    """What is made, by the name of the page and of the marks around it."""
+    """The generated parts, by page and by the name of their marks."""
     example = "\n".join(fenced(TASK.replace("NAME", "Sum").splitlines(), "python"))
     return {
         "README.md": {

@@ -1,4 +1,4 @@
-"""What a folder of benchmark runs says: a page with statistics and plots, and what changed.
+"""Reports of a folder of benchmark runs: statistics and plots, and comparisons of two folders.
 
 The statistics are those of Agarwal et al., "Deep Reinforcement Learning at the Edge of the
 Statistical Precipice" (2021): https://arxiv.org/abs/2108.13264.

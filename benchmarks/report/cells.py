@@ -1,4 +1,4 @@
-"""The cells of a runs folder: what an agent with one seed reached in one experiment."""
+"""The cells of a runs folder: the result of an agent with one seed in one experiment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Cell:
     """One experiment, done or failed, by one agent with one seed.
 
     Attributes:
-        record: What the runner wrote, whole.
-        names_suite: Whether the task is called by its suite as well: where there are several, one
-            experiment may be in two of them, with another budget.
+        record: The runner's whole record.
+        names_suite: Whether the task's name includes its suite: with several suites, an experiment
+            may be in two of them with different budgets.
     """
 
     record: Mapping[str, Any]
@@ -56,29 +56,29 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What no other cell has."""
+        """The unique key of the cell."""
         return self.task, self.agent, self.seed
 
     @property
     def mean(self) -> float | None:
-        """Mean return after training; None where there is none."""
+        """Mean return after training, or None."""
         return _finite(self.record.get("after"))
 
     @property
     def mean_before(self) -> float | None:
-        """Mean return before training; None where there is none."""
+        """Mean return before training, or None."""
         return _finite(self.record.get("before"))
 
     @property
     def error(self) -> str | None:
-        """Why the cell has no score; None if it has one."""
+        """The reason why the cell has no score; None if it has one."""
         if self.record["status"] != "done":
-            return str(self.record.get("error") or "it failed, and left no message")
+            return str(self.record.get("error") or "it failed without a message")
         return None if self.mean is not None else "its mean return is not a finite number"
 
     @property
     def score(self) -> float | None:
-        """The normalised score: 0 is what random tokens get, 1 what the oracle gets."""
+        """The normalised score: 0 for random tokens, 1 for the oracle."""
         if self.error is not None or self.mean is None:
             return None
         floor, ceiling = float(self.record["floor"]), float(self.record["ceiling"])
@@ -96,17 +96,17 @@ def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
 
     Returns:
         The cells in the order of their keys, whatever the order in which they ended, and remarks
-        on what was found in the file and not used.
+        on lines of the file that were not used.
 
     Raises:
-        DataError: If there is no such file, nothing in it, or a line that is no cell.
+        DataError: If the file does not exist or is empty, or a line is not a cell.
     """
     path = Path(runs) / "cells.jsonl"
     try:
         lines = path.read_text("utf-8").split("\n")
     except OSError as error:
         raise DataError(
-            f"{runs}: this is no folder of benchmark runs ({type(error).__name__}: {error}); give "
+            f"{runs}: not a folder of benchmark runs ({type(error).__name__}: {error}); give "
             "the folder that was --out of: python -m benchmarks run"
         ) from error
     cells: dict[tuple[str, ...], Cell] = {}
@@ -121,7 +121,7 @@ def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
                 remarks.append(f"Line {number} of cells.jsonl was cut short and is left out.")
                 continue
             raise DataError(
-                f"{path}, line {number}: this is no cell of version {VERSION} "
+                f"{path}, line {number}: not a cell of version {VERSION} "
                 f"({type(error).__name__}: {error}); remove the line, and run its cell again"
             ) from error
         key = (cell.suite, *map(str, cell.key))

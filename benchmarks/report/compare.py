@@ -1,4 +1,4 @@
-"""What changed between two runs folders."""
+"""Changes between two runs folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.report import statistics as st
 from benchmarks.report.cells import Cell, distinct, name_suites, read_cells, values
 from benchmarks.report.statistics import Estimate
 from benchmarks.report.summary import Summary, matrix
-from benchmarks.report.tables import Table, Value, in_markdown, told
+from benchmarks.report.tables import Table, Value, in_markdown, with_interval
 
 
 def compare(a: Path | str, b: Path | str, seed: int = 0) -> str:
@@ -30,7 +30,7 @@ def compare(a: Path | str, b: Path | str, seed: int = 0) -> str:
         DataError: If a folder has no cells, or one that cannot be read.
     """
     (left, left_remarks), (right, right_remarks) = read_cells(a), read_cells(b)
-    # Tasks are called by their suites in both folders, or in none.
+    # Names of tasks include the suite in both folders, or in neither.
     several = left[0].names_suite or right[0].names_suite
     one, two = (Summary(name_suites(cells, several), seed) for cells in (left, right))
     parts = [
@@ -50,7 +50,7 @@ def compare(a: Path | str, b: Path | str, seed: int = 0) -> str:
 
 
 def _sides(one: Summary, two: Summary) -> list[str]:
-    """What is in one of the folders only."""
+    """Tasks, agents and seeds of one of the folders only."""
     found = []
     for what in ("agents", "tasks", "seeds"):
         ours, theirs = getattr(one, what), getattr(two, what)
@@ -65,29 +65,29 @@ def _making(one: Summary, two: Summary) -> list[str]:
     """Differences in how the cells were made."""
     found = []
 
-    def tell(what: str, left: Sequence[str], right: Sequence[str]) -> None:
+    def note(what: str, left: Sequence[str], right: Sequence[str]) -> None:
         if list(left) != list(right):
             found.append(f"{what}: {' or '.join(left)} → {' or '.join(right)}.")
 
     def key(name: str) -> Callable[[Cell], Any]:
         return lambda cell: cell.record.get(name)
 
-    tell("Suite", *(distinct(side.cells, key("suite")) for side in (one, two)))
+    note("Suite", *(distinct(side.cells, key("suite")) for side in (one, two)))
     for task in one.tasks:
         if task in two.tasks:
             for name, said in _OF_TASKS.items():
-                tell(f"{task}, {said}", *(distinct(s.of(task), key(name)) for s in (one, two)))
+                note(f"{task}, {said}", *(distinct(s.of(task), key(name)) for s in (one, two)))
     for agent in one.agents:
         if agent in two.agents:
-            # Only of tasks of both: an environment's own settings are others in other tasks.
+            # Only tasks of both folders: settings may depend on the environment.
             shared = set(one.tasks) & set(two.tasks)
             sides = [[c for c in side.of(agent=agent) if c.task in shared] for side in (one, two)]
-            _tell_values(tell, f"{agent}, setting", *(values(side, "settings") for side in sides))
-            tell(
+            _note_values(note, f"{agent}, setting", *(values(side, "settings") for side in sides))
+            note(
                 f"{agent}, its file (hash)", *(distinct(side, key("agent_hash")) for side in sides)
             )
-            tell(f"{agent}, language model", *(distinct(side, key("lm_hash")) for side in sides))
-    _tell_values(tell, "Version of", *(values(side.cells, "versions") for side in (one, two)))
+            note(f"{agent}, language model", *(distinct(side, key("lm_hash")) for side in sides))
+    _note_values(note, "Version of", *(values(side.cells, "versions") for side in (one, two)))
     return found
 
 
@@ -99,18 +99,18 @@ _OF_TASKS = {
 }
 
 
-def _tell_values(
-    tell: Callable[[str, Sequence[str], Sequence[str]], None],
+def _note_values(
+    note: Callable[[str, Sequence[str], Sequence[str]], None],
     what: str,
     left: dict[str, list[str]],
     right: dict[str, list[str]],
 ) -> None:
-    for key in sorted({*left, *right} - {"seed"}):  # Seeds are told apart by themselves.
-        tell(f"{what} {key}", left.get(key, ["none"]), right.get(key, ["none"]))
+    for key in sorted({*left, *right} - {"seed"}):  # Seeds are compared by themselves.
+        note(f"{what} {key}", left.get(key, ["none"]), right.get(key, ["none"]))
 
 
 def _differences(one: Summary, two: Summary) -> Table:
-    rows, changed, told_apart = [], 0, 0
+    rows, changed, compared = [], 0, 0
     for task in one.tasks:
         if task not in two.tasks:
             continue
@@ -127,15 +127,15 @@ def _differences(one: Summary, two: Summary) -> Table:
                 row.append(Value("not computed: no score"))
             else:
                 found = _difference(one, two, task, agent)
-                told_apart += 1
+                compared += 1
                 changed += found.excludes_zero
                 row.append(Value(_signed(found), found.value, found.excludes_zero))
             rows.append(row)
     remark = (
         "Mean returns after training, and the difference B - A, with 95% bootstrap intervals over "
         "seeds, drawn independently in A and B. Bold: the interval leaves out 0, as "
-        f"{changed} of {told_apart} do; by chance alone it would be one in twenty. Without an "
-        "interval: there are not two seeds on both sides."
+        f"{changed} of {compared} do; by chance alone it would be one in twenty. No "
+        "interval: fewer than two seeds on one side."
     )
     return Table("Results", ["task", "agent", "A", "B", "B - A"], rows, remark)
 
@@ -148,7 +148,7 @@ def _difference(one: Summary, two: Summary, task: str, agent: str) -> Estimate:
 def _with_count(side: Summary, task: str, agent: str) -> str:
     cells = side.of(task, agent)
     done = int(np.sum(side.runs(task, agent) == side.runs(task, agent)))
-    text = f"{told(side.returns(task, agent))} (n={done}"
+    text = f"{with_interval(side.returns(task, agent))} (n={done}"
     return f"{text}, {len(cells) - done} failed)" if done < len(cells) else f"{text})"
 
 

@@ -1,4 +1,4 @@
-"""SVG files as parts of a page: without addresses, and with names that no other plot has."""
+"""SVG files as parts of a page: without addresses, and with unique ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def inlined(plot: Plot) -> str:
     """A plot as an element of a page.
 
     Elements refer to each other by ids, which have to be unique in the page: they get the plot's
-    name. Namespaces, metadata and the style sheet go: the parser of a page knows SVG by itself.
+    name. Namespaces, metadata and the style sheet are removed: HTML parsers know SVG.
     """
     root = ElementTree.fromstring(plot.svg)
     for parent in list(root.iter()):

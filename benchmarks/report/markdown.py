@@ -1,4 +1,4 @@
-"""Pages that are written by hand around parts that a script makes."""
+"""Markdown pages with generated parts, and blocks of code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fill(page: str, name: str, text: str) -> str:
     """
     begin_mark, end_mark = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     head, begin, rest = page.partition(begin_mark)
-    # The last one: a text that a policy wrote might hold the mark.
+    # The last one: a policy's text might contain the mark.
     _, end, tail = rest.rpartition(end_mark)
     if not begin or not end:
         raise SettingsError(f"the page has no lines {begin_mark} and {end_mark} to write between")

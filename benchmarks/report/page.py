@@ -1,4 +1,4 @@
-"""The report of a runs folder: report.md, report.html in one piece, and the plots beside them."""
+"""The report of a runs folder: report.md, a self-contained report.html, and the plots."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from textgym.storage.files import write_text
 
 _PLACES = {
     "Over all tasks": ("aggregates", "profile"),
-    "By what a task asks for": ("tags",),
+    "By tag": ("tags",),
     "Task by task": ("tasks", "curves"),
 }
-"""The plots that stand below a table."""
+"""The plots below a table."""
 
 
 def report(runs: Path | str, out: Path | str, seed: int = 0) -> Path:
@@ -118,7 +118,7 @@ def _making(summary: Summary) -> list[Table]:
 
 
 def _again(summary: Summary) -> str:
-    """What the command does not say."""
+    """Notes on repeating the command."""
     said = "Cells that are done are not run again: give another --out to repeat all of them."
     if any(cell.error is not None for cell in summary.cells):
         said += " Those that failed are, with --retry-failed."

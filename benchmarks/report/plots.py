@@ -1,4 +1,4 @@
-"""The plots of a report, each as SVG and PNG: good enough for a paper, and safe for all eyes."""
+"""The plots of a report, each as SVG and PNG, in colours for all kinds of colour vision."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from benchmarks.report.summary import SMOOTHED, STATISTICS, Summary
 from textgym.storage.files import write_bytes, write_text
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""Colours that are told apart without red and green: Okabe and Ito's, and a brown for the yellow,
+"""Colours that are distinct without red and green: Okabe and Ito's, with brown in place of yellow,
 which is too pale for lines."""
 
 MARKERS = "osD^vPX*"
-"""After eight agents the colours come again, with other markers and dashes."""
+"""After eight agents the colours repeat, with other markers and dashes."""
 
 DASHES = ("-", "--", ":", "-.")
 
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # A name may hold a dollar.
+    "text.parse_math": False,  # A name may contain a dollar.
     "font.family": "sans-serif",
     "font.size": 9.0,
     "axes.titlesize": 9.0,
@@ -55,8 +55,8 @@ class Plot:
     """A figure that was drawn.
 
     Attributes:
-        name: Of its files, without the ending.
-        title: What it shows, in a line.
+        name: Name of its files, without the ending.
+        title: A one-line description.
         svg: The SVG file.
         png: The PNG file.
     """
@@ -89,7 +89,7 @@ def plots(summary: Summary) -> list[Plot]:
         drawn.append(("aggregates", "Over all tasks: four statistics, 95% intervals", aggregates))
         drawn.append(("profile", "Performance profiles, 95% bands", profile))
         if summary.tagged():
-            drawn.append(("tags", "Mean normalised score by what a task asks for", tags))
+            drawn.append(("tags", "Mean normalised score by tag", tags))
     if summary.scoring:
         drawn.append(("tasks", "Each task: seeds, means and 95% intervals", tasks))
         if any(summary.curve(t, a)[0].size for t in summary.tasks for a in summary.scoring):
@@ -177,7 +177,7 @@ def tasks(summary: Summary) -> Figure:
 def curves(summary: Summary) -> Figure:
     """Learning curves, smoothed, one panel a task; dotted lines are the floor and the ceiling.
 
-    Of the agents and tasks that have any: what does not learn has no curve.
+    Only for agents and tasks that have any: agents that do not learn have no curve.
     """
     pairs = [(t, a) for t in summary.tasks for a in summary.scoring if summary.curve(t, a)[0].size]
     shown = [task for task in summary.tasks if any(task == t for t, _ in pairs)]
@@ -249,7 +249,7 @@ def _rows(
 def _interval(
     axes: Axes, found: Estimate, at: float, look: dict[str, Any], label: str | None = None
 ) -> None:
-    """A mean, with its interval where there is one."""
+    """A mean, with its interval if there is one."""
     if found.known:
         axes.plot([found.low, found.high], [at, at], color=look["color"], lw=2.2, alpha=0.75)
     axes.plot(

@@ -1,4 +1,4 @@
-"""What the cells of a folder come to: scores by task and agent, and what is missing."""
+"""A summary of a folder's cells: scores by task and agent, and missing runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATISTICS = {
 
 
 SMOOTHED = 5
-"""So many neighbouring points of a learning curve make one in a plot, fewer near its ends."""
+"""Neighbouring points of a learning curve that are averaged in a plot, fewer near its ends."""
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def matrix(cells: Iterable[Cell], tasks: Sequence[str], *, normalised: bool = True) -> Scores:
-    """Scores or mean returns of some cells [seeds, tasks]; NaN where there is none."""
+    """Scores or mean returns of some cells [seeds, tasks]; NaN where missing."""
     found: dict[tuple[int, str], float] = {}
     for cell in cells:
         if cell.score is not None and cell.mean is not None:
@@ -53,7 +53,7 @@ class Summary:
 
     Attributes:
         cells: The cells in the order of their keys.
-        seed: Of every bootstrap.
+        seed: Seed of every bootstrap.
     """
 
     cells: Sequence[Cell]
@@ -81,7 +81,7 @@ class Summary:
 
     @cached_property
     def common(self) -> list[str]:
-        """Tasks in which each of the scoring agents has a score: those of all that is aggregated.
+        """Tasks in which every scoring agent has a score: aggregates are over these.
 
         A mean over the tasks that an agent did not fail in would reward it for failing.
         """
@@ -127,7 +127,7 @@ class Summary:
     def best(self, task: str) -> str | None:
         """The agent that is better than every other one with an interval of the difference above 0.
 
-        None where there is none, and where there is nobody to be better than.
+        None if there is no such agent, or only one agent.
         """
         rivals = [agent for agent in self.agents if self.runs(task, agent).size]
         if len(rivals) < 2:
@@ -192,7 +192,7 @@ class Summary:
         return grid, np.stack([value, *np.quantile(drawn, [0.025, 0.975], axis=0)])
 
     def notes(self) -> list[str]:
-        """What a reader has to know before believing the numbers: failures, gaps, differences."""
+        """Caveats: failures, missing runs, differences between cells."""
         return [
             *self._missing(),
             *self._left_out(),
@@ -217,20 +217,20 @@ class Summary:
         failed = sum(cell.error is not None for cell in self.cells)
         if failed:
             notes.append(
-                f"{failed} of {len(self.cells)} cells have no score (they are listed under Failed "
+                f"{failed} of {len(self.cells)} cells have no score (listed under Failed "
                 "cells). All means are over the other ones."
             )
         absent = len(self.agents) * len(self.tasks) * len(self.seeds) - len(self.cells)
         if absent:
             notes.append(
-                f"Not in the file at all, so not run or not over: {absent} of the "
+                f"Missing, so not run or not finished: {absent} of the "
                 f"{len(self.agents)} agents x {len(self.tasks)} tasks x {len(self.seeds)} seeds."
             )
         return notes
 
     def _left_out(self) -> list[str]:
         notes = [
-            f"{agent} has no score in any task, and is left out of all that is over tasks."
+            f"{agent} has no score in any task, and is left out of all aggregates over tasks."
             for agent in self.agents
             if agent not in self.scoring
         ]
@@ -238,7 +238,7 @@ class Summary:
             without = [agent for agent in self.scoring if not self.runs(task, agent).size]
             if self.scoring and without:
                 notes.append(
-                    f"{task} is left out of all that is over tasks: no score by "
+                    f"{task} is left out of all aggregates over tasks: no score by "
                     f"{', '.join(without)}."
                 )
         return notes
@@ -255,7 +255,7 @@ class Summary:
             return []
         return [
             f"The fewest seeds behind a number are {min(counts)}. With fewer than 5, bootstrap "
-            "intervals are too narrow; with a single one there is none."
+            "intervals are too narrow; a single seed has no interval."
         ]
 
     def _rewritten(self) -> list[str]:

@@ -17,12 +17,12 @@ from benchmarks.report.summary import STATISTICS, Summary
 
 @dataclass(frozen=True)
 class Value:
-    """What stands in a field of a table.
+    """The content of a field of a table.
 
     Attributes:
-        text: As it is shown.
-        number: What the column is sorted by; None for text.
-        bold: Whether it stands out.
+        text: The visible text.
+        number: The key for sorting the column; None for text.
+        bold: Whether it is bold.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a title and what one has to know to read it.
+    """A table with a title and a remark on how to read it.
 
     Attributes:
         title: Its heading.
@@ -81,7 +81,7 @@ class Table:
 
 
 def visible(text: str) -> str:
-    """A text in which every character can be written and seen: control characters as pictures."""
+    """A text with visible symbols in place of control characters."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return re.sub(
         r"[\x00-\x08\x0b-\x1f\x7f]",
@@ -91,16 +91,16 @@ def visible(text: str) -> str:
 
 
 def in_html(text: str) -> str:
-    """A text in HTML, whatever is in it."""
+    """A text, escaped for HTML."""
     return html.escape(visible(text))
 
 
 def in_markdown(text: str) -> str:
-    """A text in a line of Markdown, whatever is in it."""
+    """A text, escaped for a line of Markdown."""
     return re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", " ".join(visible(text).split()))
 
 
-def told(found: Estimate | None) -> str:
+def with_interval(found: Estimate | None) -> str:
     """An estimate and its interval."""
     if found is None:
         return "-"
@@ -120,7 +120,7 @@ def overall(summary: Summary) -> Table:
         rows.append(
             [
                 Value(agent),
-                *(Value(told(each), each.value) for each in found),
+                *(Value(with_interval(each), each.value) for each in found),
                 Value(f"{means.min():.3f} to {means.max():.3f}", float(means.min())),
                 Value(str(runs), runs),
             ]
@@ -147,7 +147,7 @@ def by_task(summary: Summary) -> Table:
             found, cells = summary.returns(task, agent), summary.of(task, agent)
             failed = sum(cell.error is not None for cell in cells)
             count = len(cells) - failed
-            text = told(found)
+            text = with_interval(found)
             if failed:
                 text += f" ({failed} of {len(cells)} failed)"
             elif found is not None and count < len(summary.seeds):
@@ -182,9 +182,11 @@ def pairs(summary: Summary) -> Table:
                 row.append(Value("-"))
                 continue
             each, tasks = found
-            if x > y:  # The same draws, seen from the other side.
+            if x > y:  # The same draws with the sides exchanged.
                 each = Estimate(1 - each.value, 1 - each.high, 1 - each.low)
-            text = told(each) + (f" ({tasks} tasks)" if tasks != len(summary.common) else "")
+            text = with_interval(each) + (
+                f" ({tasks} tasks)" if tasks != len(summary.common) else ""
+            )
             sure = each.known and (each.low > 0.5 or each.high < 0.5)
             row.append(Value(text, each.value, sure))
         rows.append(row)
@@ -206,11 +208,11 @@ def by_tag(summary: Summary) -> Table:
             [
                 Value(tag),
                 Value(str(len(tasks)), len(tasks)),
-                *(Value(told(each), each.value) for each in found),
+                *(Value(with_interval(each), each.value) for each in found),
             ]
         )
     return Table(
-        "By what a task asks for",
+        "By tag",
         ["tag", "tasks", *summary.scoring],
         rows,
         "Mean normalised score over the tasks of a tag; a radar shows it cut off at 0 and 1.",
@@ -218,7 +220,7 @@ def by_tag(summary: Summary) -> Table:
 
 
 def costs(summary: Summary) -> Table:
-    """What every agent cost."""
+    """The cost of every agent."""
     rows = []
     for agent in summary.agents:
         cells = summary.of(agent=agent)
@@ -261,7 +263,7 @@ def versions(summary: Summary) -> Table:
 
 
 def hashes(summary: Summary) -> Table:
-    """What tells whether a task is still the same."""
+    """Hashes and budgets that show whether a task is still the same."""
     rows = []
     for task in summary.tasks:
         cells = summary.of(task)
@@ -279,7 +281,7 @@ def hashes(summary: Summary) -> Table:
 
 
 def failures(summary: Summary) -> Table:
-    """Cells without a score, and why."""
+    """Cells without a score, and the reasons."""
     rows = [
         [Value(cell.task), Value(cell.agent), Value(str(cell.seed), cell.seed), Value(cell.error)]
         for cell in summary.cells

@@ -1,4 +1,4 @@
-"""The frame of a report's page: its style, and the few lines that sort its tables."""
+"""The frame of a report's page: its style, and the script that sorts its tables."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ for (const table of document.querySelectorAll("table")) {
 def page(title: str, body: str) -> str:
     """A whole page.
 
-    The page's own policy lets the browser fetch nothing, and run this script alone: a text that a
-    policy wrote is shown, whatever it is.
+    The page's content security policy lets the browser fetch nothing and run only this script, so
+    that any text of a policy can be shown safely.
 
     Args:
         title: The title, as HTML.
-        body: What is in it, as HTML.
+        body: The content, as HTML.
     """
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

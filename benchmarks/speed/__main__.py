@@ -1,9 +1,9 @@
-"""How fast is textgym beside the alternatives? Everything in one run, in turn, with medians.
+"""The speed of textgym and its alternatives: all sides in one run, in turn, with medians.
 
 Tables go to the terminal and, with figures, machine, versions and a plot, to benchmarks/results
 (or --out). Parts: rollouts (against transformers' generate and a policy that reads the whole text
 for every token), updates (against SB3's own buffer), end_to_end (against TRL, which is installed
-into an environment of its own), roofline (against what the machine could do) and environments
+into a separate environment), roofline (against the limits of the machine) and environments
 (against Gymnasium's SyncVectorEnv).
 """
 
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main(settings: Settings) -> report.Record:
     """Measure the chosen parts; print and write the results."""
     torch.set_num_threads(settings.threads)
-    # SB3 warns that a minibatch is no divisor of the rollout, and that tokens are no images.
+    # SB3 warns that a minibatch does not divide the rollout, and that tokens are not images.
     warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
     if settings.profile is not None:
         profiling.show(settings)

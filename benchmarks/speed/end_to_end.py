@@ -5,14 +5,14 @@ can learn from random weights within a minute:
 
 * *dense*: +1 for each even token, 16 tokens, a small budget of about 5,000 tokens in all. PPO gets
   each point when it is earned (``step_reward``), which TRL's trainers cannot take.
-* *terminal*: the share of even tokens, told at the end of 64 tokens; 64 texts an update.
+* *terminal*: the share of even tokens, paid at the end of 64 tokens; 64 texts per update.
 
-Both sides call the same reward function, which also takes down the learning curve. The clock runs
-from the first to the last line of training; loading and imports are not in it. The final reward is
-that of texts that transformers' ``generate`` writes with the trained weights, for all alike.
+Both sides call the same reward function, which also records the learning curve. The clock covers
+the training only, not loading and imports. The final reward is that of texts that transformers'
+``generate`` writes with the trained weights, for all sides.
 
-TRL needs an environment of its own (:func:`trl_python`), and runs there in a process of its own
-(:mod:`benchmarks.speed.trl_side`). Where it cannot be made, TRL is reported as not measured.
+TRL runs in a separate virtual environment (:func:`trl_python`), in a separate process
+(:mod:`benchmarks.speed.trl_side`). If that cannot be made, TRL is reported as not measured.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class Task:
     Attributes:
         name: Its name.
         shape: The model, with random weights.
-        rows: Texts an update, on textgym's side.
+        rows: Texts per update, on textgym's side.
         tokens: Length of a text.
         dense: Whether textgym's side gets rewards token by token.
         budget: Tokens of training; None trains until `goals` are reached or time is up.
-        goals: Rewards whose time is told.
+        goals: Rewards, the time to which is reported.
         ppo: Settings of SB3's PPO.
         bfloat16: Whether textgym's side is also measured with ``dtype="bfloat16"``. TRL's trainers
             are slower with it on a CPU.
-        trl: For each of TRL's trainers its settings; ``rows`` is its texts an update.
+        trl: For each of TRL's trainers its settings; ``rows`` is its texts per update.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Outcome:
 
 
 def tasks(settings: Settings) -> list[Task]:
-    """What is learned, by the size of the run."""
+    """The tasks, by the size of the run."""
     if not settings.smoke:
         return [DENSE, TERMINAL]
     tiny: dict[str, Any] = {"shape": TINY, "rows": 4, "tokens": 8, "budget": 64, "trl": {}}
@@ -143,7 +143,7 @@ def tasks(settings: Settings) -> list[Task]:
 
 
 def measure(settings: Settings) -> Result:
-    """Train everyone, in turn, with one seed after the other."""
+    """Train all sides in turn, for each seed."""
     result = Result(
         "End to end",
         "tokens/s",
@@ -152,7 +152,7 @@ def measure(settings: Settings) -> Result:
             "tokens/s: new tokens a second of training, rollouts and updates together",
             "dense: +1 for each even token of 16, about 5,000 tokens of training; textgym's side "
             "is paid token by token, TRL's trainers at the end of a text",
-            "terminal: the share of even tokens, told at the end of 64 tokens",
+            "terminal: the share of even tokens, paid at the end of 64 tokens",
         ],
     )
     python, reason = None, "--smoke"
@@ -165,7 +165,7 @@ def measure(settings: Settings) -> Result:
         result.notes.append(f"TRL {TRL} was not measured: {reason}")
     else:
         result.notes.append(
-            f"TRL {TRL}, in an environment of its own; a release has GRPO and RLOO, but no PPO"
+            f"TRL {TRL}, in a separate environment; a release has GRPO and RLOO, but no PPO"
         )
     seconds = float(settings.choose(30, 120, 600))
     for task in tasks(settings):
@@ -220,8 +220,8 @@ def train(
         batch_size=task.rows * task.tokens // ppo.pop("minibatches"),
         gamma=1.0,
         max_grad_norm=1.0,
-        # Adam's own epsilon, which TRL has too: SB3's default of 1e-5 is large beside the gradients
-        # of rare tokens' embeddings, and slows learning.
+        # Adam's default epsilon, as in TRL: SB3's 1e-5 is large compared with the gradients of rare
+        # tokens' embeddings, and slows learning.
         policy_kwargs={"lm": lm, "dtype": dtype, "optimizer_kwargs": {"eps": 1e-8}},
         rollout_buffer_class=LMRolloutBuffer,
         seed=seed,
@@ -249,7 +249,7 @@ def train_trl(
     own = dict(task.trl[trainer])
     rows, lr = own.pop("rows"), own.pop("learning_rate")
     curve = _curve(task, seconds)
-    # An optimizer step a pass over the texts of an update.
+    # One optimizer step per pass over the texts of an update.
     passes = own.get("num_iterations", 1)
     updates = 10**6 if task.budget is None else task.budget // (rows * task.tokens) * passes
     trained = folder / trainer
@@ -280,9 +280,9 @@ def train_trl(
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"TRL's {trainer} failed:\n{done.stderr}")
-    told = json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(done.stdout.splitlines()[-1])
     final = final_reward(task, trained, settings)
-    return Outcome(told["points"], told["wall"], told["cpu"], final)
+    return Outcome(answer["points"], answer["wall"], answer["cpu"], final)
 
 
 def trl_python(folder: Path) -> Path:
@@ -334,12 +334,12 @@ def _curve(task: Task, seconds: float) -> Curve:
 
 
 def _finite(number: float) -> float | None:
-    """JSON knows no infinity."""
+    """JSON has no infinity."""
     return number if number < float("inf") else None
 
 
 def _table(task: Task, outcomes: dict[str, list[Outcome]], seconds: float) -> Table:
-    """Who learned how much, and when."""
+    """Final rewards, and the time to each goal."""
     seeds = len(outcomes[TEXTGYM])
     head = ["", f"reward at the end (of {task.best:g})", "tokens", "wall s", "CPU s"]
     head += [f"wall s / CPU s to {goal:g}" for goal in task.goals]
@@ -373,7 +373,7 @@ def _table(task: Task, outcomes: dict[str, list[Outcome]], seconds: float) -> Ta
 
 
 def _last_line(error: Exception) -> str:
-    """The last line of what a failed command said."""
+    """The last line of a failed command's output."""
     text = str(getattr(error, "stderr", "") or error).strip()
     return text.splitlines()[-1] if text else type(error).__name__
 

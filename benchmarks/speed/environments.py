@@ -1,11 +1,11 @@
-"""Environments: token-steps a second of the native batch beside Gymnasium's ``SyncVectorEnv``.
+"""Environments: token-steps per second of the native batch and of Gymnasium's ``SyncVectorEnv``.
 
 Both step with the same random actions. Rewards, resets and infos are included: rows end, are scored
-and start anew. A token-step is one row that takes one action. The loop is slower and costs the same
-every step, so it takes a twentieth of the steps. ``benchmark_vector_step`` is Gymnasium's own
-meter, which also counts the time to sample the actions.
+and start again. A token-step is one action of one row. The loop is slower and its cost per step is
+constant, so it takes a twentieth of the steps. ``benchmark_vector_step`` is Gymnasium's benchmark,
+which also counts the time to sample the actions.
 
-No language model runs here, so device, dtype and threads play no part.
+No language model runs here, so device, dtype and threads do not matter.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from benchmarks.speed.models import text_length
 from textgym.tasks.registry import built_in_tasks
 
 MODES = {"batch": "vector_entry_point", "SyncVectorEnv": "sync"}
-# Steps before the measurement: rows of a fresh batch all end together, stepping spreads them out.
+# Steps before the measurement: the rows of a new batch end together; later they are spread out.
 _WARM_UP = {"batch": 150, "SyncVectorEnv": 10}
 
 
 def measure(settings: Settings) -> Result:
-    """Measure a plain environment, which costs next to nothing, and two tasks."""
+    """Measure a plain environment with nearly no cost, and two tasks."""
     rows, steps = settings.choose((8, 20), (1024, 200), (1024, 400))
     ids = settings.choose(("plain",), ("plain", "TextGen/Sentiment-v0", "TextGen/Story-v0"), None)
     tasks = [name for name in built_in_tasks() if "Probe-" not in name]
@@ -45,7 +45,7 @@ def measure(settings: Settings) -> Result:
 
 
 def compare(env_id: str, rows: int, steps: int, settings: Settings) -> Comparison:
-    """Measure one id in turn, then with Gymnasium's own meter."""
+    """Measure one id in turn, then with Gymnasium's benchmark."""
     made = {name: make(env_id, rows, mode) for name, mode in MODES.items()}
     sides = {}
     for name, envs in made.items():
@@ -79,7 +79,7 @@ def make(env_id: str, rows: int, mode: str) -> gym.vector.VectorEnv[Any, Any, An
 def stepper(
     envs: gym.vector.VectorEnv[Any, Any, Any], steps: int, seed: int
 ) -> Callable[[], float]:
-    """Steps with random tokens; a call tells how many token-steps it took."""
+    """Steps with random tokens; a call returns the number of token-steps."""
     assert isinstance(envs.single_action_space, gym.spaces.Discrete)
     rng = np.random.default_rng(seed)
     actions = rng.integers(0, int(envs.single_action_space.n), (steps, envs.num_envs))

@@ -1,7 +1,7 @@
 """The task of :mod:`end_to_end`: write tokens with even ids. Plain Python, for every trainer.
 
 TRL's reward functions and textgym's have the same signature, so both sides call the same functions.
-TRL runs in an environment of its own, so this file imports nothing but Python.
+TRL runs in a separate environment, so this file imports the standard library only.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 
 def even_count(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """How many tokens of each text are even."""
+    """The number of even tokens in each text."""
     return [float(sum(token % 2 == 0 for token in ids)) for ids in completion_ids]
 
 
 def even_share(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """Which share of each text's tokens is even; 0 for an empty text."""
+    """The share of even tokens in each text; 0 for an empty text."""
     counts = even_count(completion_ids)
     return [count / max(1, len(ids)) for count, ids in zip(counts, completion_ids, strict=True)]
 
@@ -27,7 +27,7 @@ REWARDS = {"even_count": even_count, "even_share": even_share}
 
 @dataclass
 class Curve:
-    """A reward function that keeps what it has given, and when.
+    """A reward function that records its rewards and their times.
 
     Args:
         reward: The name of the reward function.
@@ -35,7 +35,7 @@ class Curve:
     Attributes:
         points: For each call ``[tokens so far, wall seconds, CPU seconds, mean reward]``.
         stop_at: Ends the training when the mean reward of a call is this high...
-        seconds: ... or after so many seconds of wall time.
+        seconds: ... or after this many seconds of wall time.
     """
 
     reward: str
@@ -53,11 +53,11 @@ class Curve:
 
     @property
     def __name__(self) -> str:
-        """Under which name a trainer logs the reward."""
+        """The name under which a trainer logs the reward."""
         return self.reward
 
     def __call__(self, completion_ids: list[list[int]], **columns: Any) -> list[float]:
-        """Give the rewards of some texts, and note them down."""
+        """Return and record the rewards of texts."""
         rewards = REWARDS[self.reward](completion_ids, **columns)
         before = self.points[-1][0] if self.points else 0.0
         tokens = before + sum(map(len, completion_ids))
@@ -66,7 +66,7 @@ class Curve:
 
     @property
     def done(self) -> bool:
-        """Whether the training has reached what it was for, or run out of time."""
+        """Whether the training has reached its goal, or run out of time."""
         if not self.points:
             return False
         _, wall, _, reward = self.points[-1]

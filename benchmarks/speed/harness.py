@@ -1,4 +1,4 @@
-"""What the parts share: settings, timing in turn, and the shape of a result."""
+"""Shared by the parts: settings, timing in turn, and results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Settings:
     full: bool = False
     """The whole grid of sizes and more repeats: some hours on a CPU."""
     smoke: bool = False
-    """Tiny sizes, seconds in all, without TRL: does everything run? The figures mean nothing."""
+    """A check in seconds that everything runs: tiny sizes, no TRL. The figures are meaningless."""
     repeats: int | None = None
     """Measurements of each side, in turn; the median counts. Default: 3, with --full 5."""
     threads: int = 1
@@ -55,7 +55,7 @@ class Settings:
 
     @property
     def count(self) -> int:
-        """How often each side is measured."""
+        """Number of measurements of each side."""
         return self.repeats or int(self.choose(1, 3, 5))
 
     @property
@@ -66,7 +66,7 @@ class Settings:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether CPU time says what the work cost."""
+        """Whether CPU time measures the work."""
         return torch.device(self.device).type == "cpu"
 
 
@@ -83,7 +83,7 @@ class Comparison:
     """Several sides that do the same work.
 
     Attributes:
-        case: What is done.
+        case: The case that is measured.
         runs: Each side's measurements, in turn; the first side is textgym's.
         extra: Further columns of the table.
     """
@@ -93,11 +93,11 @@ class Comparison:
     extra: dict[str, str] = field(default_factory=dict)
 
     def rate(self, side: str) -> float:
-        """Median work a second of wall time."""
+        """Median work per second of wall time."""
         return statistics.median(run.work / run.wall for run in self.runs[side])
 
     def ratios(self, side: str, clock: Literal["wall", "cpu"] = "wall") -> list[float]:
-        """How many times as fast textgym is as another side, for each turn."""
+        """Textgym's speed relative to another side, for each turn."""
         ours = next(iter(self.runs.values()))
         return [
             (mine.work / getattr(mine, clock)) / (other.work / getattr(other, clock))
@@ -107,7 +107,7 @@ class Comparison:
 
 @dataclass
 class Table:
-    """A table beside the comparisons."""
+    """A table in addition to the comparisons."""
 
     caption: str
     head: list[str]
@@ -116,14 +116,14 @@ class Table:
 
 @dataclass
 class Result:
-    """What a part found.
+    """The result of a part.
 
     Attributes:
         title: Its heading.
-        unit: Of work a second.
+        unit: Unit of work per second.
         comparisons: Rows of its main table and of its plot.
         tables: Other tables.
-        notes: What a reader has to know to read the figures.
+        notes: Explanations of the figures.
     """
 
     title: str
@@ -134,7 +134,7 @@ class Result:
 
 
 def timed(work: Callable[[], float], device: str = "cpu") -> Run:
-    """Do some work, which tells its amount, and take the time until the device is done."""
+    """Time some work, which returns its amount, until the device is done."""
     _synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     amount = work()
@@ -145,7 +145,7 @@ def timed(work: Callable[[], float], device: str = "cpu") -> Run:
 def interleaved(
     sides: Mapping[str, Callable[[], float]], repeats: int, device: str = "cpu"
 ) -> dict[str, list[Run]]:
-    """Measure several sides in turn (A B A B), so that a noisy minute hits all of them.
+    """Measure several sides in turn (A B A B), so that noise affects all of them.
 
     Each runs once before, untimed: memory is allocated and caches are warm.
     """
@@ -160,7 +160,7 @@ def interleaved(
 
 
 def machine(settings: Settings) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions of the measurement."""
     packages = ("gymnasium", "numpy", "stable-baselines3", "tokenizers", "torch", "transformers")
     facts: dict[str, Any] = {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Random models, their tokenizer, and prompts: what every side starts from."""
+"""Random models, their tokenizer, and prompts, shared by all sides."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def spell(prompt: list[int]) -> str:
 
 
 def text_length(completions: list[str]) -> list[float]:
-    """A reward that costs next to nothing."""
+    """A reward with nearly no cost."""
     return [float(len(text)) for text in completions]
 
 

@@ -1,6 +1,6 @@
-"""The plain way to make a language model a policy: the whole padded text, again for every token.
+"""The plain way to make a language model a policy: read the whole padded text for every token.
 
-So do RL4LMs and TextRL. This is that idea without their overheads: one forward pass a step serves
+RL4LMs and TextRL do this. Here it has none of their overheads: one forward pass a step serves
 policy and value, and only the last position of a text gets logits.
 """
 

@@ -1,7 +1,7 @@
 """Results as Markdown, JSON and a plot.
 
-The record is plain data, so that the parts of an earlier run can stand beside those of this one:
-each part says itself when, where and how it was measured.
+The record is plain data, so that parts of earlier runs can be kept: each part records when, where
+and how it was measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Record = dict[str, dict[str, Any]]
 
 
 def record_of(result: Result, settings: Settings, seconds: float) -> dict[str, Any]:
-    """A part's result as plain data, with the medians and ratios worked out."""
-    told: dict[str, Any] = dataclasses.asdict(result)
-    for entry, comparison in zip(told["comparisons"], result.comparisons, strict=True):
+    """A part's result as plain data, with medians and ratios."""
+    data: dict[str, Any] = dataclasses.asdict(result)
+    for entry, comparison in zip(data["comparisons"], result.comparisons, strict=True):
         entry["runs"] = {
             side: [run._asdict() for run in runs] for side, runs in comparison.runs.items()
         }
@@ -43,7 +43,7 @@ def record_of(result: Result, settings: Settings, seconds: float) -> dict[str, A
         "seconds": round(seconds),
         "machine": machine(settings),
         "settings": used,
-        **told,
+        **data,
     }
 
 
@@ -85,11 +85,11 @@ def result_of(entry: dict[str, Any]) -> Result:
     """A part's result from plain data."""
     comparisons = [
         Comparison(
-            told["case"],
-            {side: [Run(**run) for run in runs] for side, runs in told["runs"].items()},
-            told["extra"],
+            data["case"],
+            {side: [Run(**run) for run in runs] for side, runs in data["runs"].items()},
+            data["extra"],
         )
-        for told in entry["comparisons"]
+        for data in entry["comparisons"]
     ]
     tables = [Table(**table) for table in entry["tables"]]
     return Result(entry["title"], entry["unit"], comparisons, tables, entry["notes"])
@@ -127,7 +127,7 @@ def _markdown(table: Table) -> str:
 
 
 def plot(folder: Path, record: Record) -> None:
-    """Draw each part as bars on a logarithmic scale, with the ratio beside each other side."""
+    """Draw each part as bars on a logarithmic scale, with the ratio next to each other side."""
     results = [result_of(entry) for entry in record.values()]
     bars = [sum(len(c.runs) + 1 for c in result.comparisons) for result in results]
     heights = [0.2 * count + 0.9 for count in bars]

@@ -1,4 +1,4 @@
-"""Rollouts: tokens a second that an agent writes.
+"""Rollouts: tokens per second that an agent generates.
 
 Three sides, from the same weights and prompts:
 
@@ -11,8 +11,8 @@ Three sides, from the same weights and prompts:
   token (:mod:`benchmarks.speed.prefix_policy`). As it is padded, every step costs the same, and few
   are taken.
 
-Where texts end early, SB3's rollout goes on with the next prompt in the same row, so all its tokens
-count.
+Where texts end early, SB3's rollout continues with the next prompt in the same row, so all its
+tokens count.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PREFIX_TOKENS = 2**15
 
 
 def cases(settings: Settings) -> list[Case]:
-    """What is measured, by the size of the run."""
+    """The cases, by the size of the run."""
     if settings.smoke:
         return [
             Case(TINY, 4, 8),
@@ -107,7 +107,7 @@ def measure(settings: Settings) -> Result:
 
 
 def textgym_side(case: Case, lm: str, settings: Settings) -> Callable[[], float]:
-    """SB3's rollout with ``LMPolicy``; one call is one rollout and tells its tokens."""
+    """SB3's rollout with ``LMPolicy``; one call is one rollout and returns its number of tokens."""
     model = PPO(
         LMPolicy,
         environment(case, lm, settings.seed),
@@ -152,7 +152,7 @@ def rollouts_of(model: PPO, steps: int) -> Callable[[], float]:
 
 
 def generate_side(case: Case, lm: str, settings: Settings) -> Callable[[], float]:
-    """Writing with ``generate``; one call is one batch and tells its useful tokens."""
+    """Writing with ``generate``; one call is one batch and returns its number of useful tokens."""
     write = generator(case, lm, settings)
     return lambda: float(sum(map(len, write())))
 
@@ -162,7 +162,7 @@ def generator(case: Case, lm: str, settings: Settings) -> Callable[[], list[list
     with no_progress_bars():
         model: Any = AutoModelForCausalLM.from_pretrained(lm, dtype=settings.torch_dtype)
     model.to(settings.device).eval()
-    # What is None in a call's configuration is filled in from the model's.
+    # Values that are None in a call's configuration are taken from the model's.
     model.generation_config.eos_token_id = None
     # TRL leaves one in the models that it saves, and transformers then looks for padding.
     model.config.pad_token_id = None
@@ -209,7 +209,7 @@ def _until_stop(text: list[int], stops: list[int]) -> list[int]:
 
 
 class _NoCallback(BaseCallback):
-    """Hears every step and does nothing, as in a plain ``learn``."""
+    """A callback that does nothing, as in a plain ``learn``."""
 
     def _on_step(self) -> bool:
         return True

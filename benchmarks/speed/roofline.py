@@ -1,8 +1,8 @@
-"""Roofline: how far from what the machine could do.
+"""Roofline: speed as a share of the machine's limits.
 
-First the machine is measured, with torch and the same threads: how many bytes it reads a second and
-how many operations of a matrix product it does. From the sizes of a model follows the least time
-of a decode step and of an update (the roofline model: Williams et al. 2009):
+First the machine is measured, with torch and the same threads: bytes read per second, and
+operations per second of a matrix product. From the sizes of a model follows the least time of a
+decode step and of an update (the roofline model: Williams et al. 2009):
 
 * A decode step of N rows at context c reads every weight once, and each row's keys and values up to
   c; it does 2 operations a row for each weight of a matrix, and 4 c d a row and layer in attention.
@@ -10,7 +10,7 @@ of a decode step and of an update (the roofline model: Williams et al. 2009):
   and by weights). Positions of the prompt need no logits. Attention is causal, half of the square.
 
 The bound is the larger of bytes / bandwidth and operations / rate. Bandwidth is that of reading an
-array as large as what the step reads: a small model lies in the processor's cache.
+array of the same size as a step's reads: a small model fits in the processor's cache.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def measure(settings: Settings) -> Result:
         "Roofline",
         "tokens/s",
         comparisons,
-        [Table("What the machine does", ["", "read B/s", "copy B/s", "matmul FLOP/s"], rows)],
+        [Table("Limits of the machine", ["", "read B/s", "copy B/s", "matmul FLOP/s"], rows)],
         [
             "the limit follows from bytes to read and operations to do, at the measured rates; the "
             "ratio is the share of it that is reached",
@@ -108,14 +108,14 @@ def update_cost(case: Case) -> float:
 
 
 def decode_side(case: Case, lm: str, settings: Settings) -> Callable[[], float]:
-    """Decode steps of the policy alone, on observations that grow by one token a step."""
+    """Decode steps of the policy alone, on observations that grow by one token per step."""
     model: PPO = updates.agent("textgym", case, lm, settings)
     policy = model.policy
     observations = torch.from_numpy(model.rollout_buffer.observations).to(model.device)
 
     @torch.no_grad()
     def work() -> float:
-        policy.set_training_mode(True)  # Weights changed: nothing is known of these texts.
+        policy.set_training_mode(True)  # Weights changed: the cache is invalid.
         policy.set_training_mode(False)
         for step in observations:
             policy(step)
@@ -152,7 +152,7 @@ def matmul_rate(rows: int, inner: int, columns: int, settings: Settings) -> floa
 
 
 def _best(work: Callable[[], Tensor], amount: float, settings: Settings) -> float:
-    """The highest rate of several measurements: what the machine can do at best."""
+    """The highest rate of several measurements."""
     work()
     one = timed(lambda: float(work().numel()), settings.device).wall
     count = max(1, int(0.05 / max(one, 1e-7)))

@@ -1,6 +1,7 @@
 """TRL's side of :mod:`end_to_end`; runs in an environment with TRL and without textgym.
 
-``python -m benchmarks.speed.trl_side JSON`` trains as the JSON says and prints one line of JSON. No
+``python -m benchmarks.speed.trl_side JSON`` trains with the settings in the JSON and prints one
+line of JSON. No
 import of textgym or Gymnasium: the reward functions come from :mod:`benchmarks.speed.even_tokens`.
 """
 

@@ -1,19 +1,18 @@
 """Updates: time and memory of ``PPO.train()``, on whole sequences and on timesteps.
 
-All sides hold the same rollout and the same weights, and run SB3's ``PPO.train`` untouched, for one
-epoch:
+All sides have the same rollout and weights, and run SB3's unmodified ``PPO.train`` for one epoch:
 
 * *textgym*: ``LMRolloutBuffer``, four minibatches of whole sequences.
-* *SB3's buffer*: one sample a timestep, the whole text in each, in minibatches of 64 (SB3's
+* *SB3's buffer*: one sample per timestep, the whole text in each, in minibatches of 64 (SB3's
   default; much larger ones do not fit into memory for long texts). Each minibatch is drawn from all
-  timesteps at random and costs the same, so few are timed, and the rate is told by their samples.
-  The policy is textgym's, which cuts the padding off.
+  timesteps at random and costs the same, so only a few are timed, and the rate is that of their
+  samples. The policy is textgym's, which cuts the padding off.
 * *SB3's buffer, padded*: the same with the plain policy of :mod:`benchmarks.speed.prefix_policy`,
   which reads the padding too, as RL4LMs does.
 
-The texts are random tokens, which cost as much as any others. Peak memory is that of the process
-over the state before ``train()``, in a process of its own: the high-water mark of resident memory
-(Linux), or what torch has allocated on a GPU. Adam's state, twice the weights, is in it.
+The texts are random tokens, which cost as much as any others. Peak memory is measured in a new
+process, relative to the state before ``train()``: the high-water mark of resident memory (Linux),
+or torch's allocations on a GPU. It includes Adam's state, twice the weights.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class SomeMinibatches(RolloutBuffer):
 
     Args:
         *args: As for SB3's buffer.
-        count: How many; None is all of them.
+        count: Number of minibatches; None is all of them.
         **kwargs: As for SB3's buffer.
     """
 
@@ -67,7 +66,7 @@ class SomeMinibatches(RolloutBuffer):
 
 
 def cases(settings: Settings) -> list[Case]:
-    """What is measured, by the size of the run."""
+    """The cases, by the size of the run."""
     if settings.smoke:
         return [Case(TINY, 4, 8)]
     lengths = (32, 64, 128, 256)
@@ -98,7 +97,7 @@ def measure(settings: Settings) -> Result:
         comparisons,
         notes=[
             "`PPO.train()`, one epoch; tokens are decisions (new tokens), prompts of 16 tokens "
-            "come on top",
+            "are not counted",
             f"textgym: {_MINIBATCHES} minibatches of whole sequences; SB3's buffer: minibatches of "
             f"{_STOCK_BATCH} timesteps, of which {_STOCK_COUNT} are timed, as each costs the same "
             "(seconds an update are those of all)",
@@ -109,7 +108,7 @@ def measure(settings: Settings) -> Result:
 
 
 def side(name: str, case: Case, lm: str, settings: Settings) -> Callable[[], float]:
-    """One side's update; a call tells how many decisions it has learned from."""
+    """One side's update; a call returns the number of decisions that it learned from."""
     model = agent(name, case, lm, settings)
     count = case.rows * case.tokens if name == SIDES[0] else _STOCK_COUNT * _STOCK_BATCH
 
@@ -170,7 +169,7 @@ def fill(model: PPO, case: Case, seed: int) -> None:
     starts = np.ones(case.rows, dtype=bool)
     value = torch.zeros(case.rows, 1)
     log_prob = torch.full((case.rows,), -math.log(case.shape.vocabulary))
-    if isinstance(model.policy, LMPolicy):  # The buffer wants the policy's own record.
+    if isinstance(model.policy, LMPolicy):  # The buffer takes the policy's record.
         Decision(model.policy.lm, model.policy.sampler, None).attach(log_prob)
     buffer.reset()
     for _ in range(case.tokens):

@@ -1,21 +1,21 @@
-"""Does an adversarial reward make a policy write as the references are written?
+"""Does an adversarial reward make a policy write like the references?
 
     python -m benchmarks.adversarial
     python -m benchmarks.adversarial --steps 20000 --every 5000 --episodes 128
 
-PPO on a task whose verifier is not used: the reward is a discriminator that learns, beside the
-policy, to tell its texts from the task's references (`textgym.rewards.adversarial.reward`), with
-the usual penalty on the KL to the initial model. On the way, texts of the eval split are compared
-with references of that split, which the discriminator has never seen, by three judges that have
-nothing to do with it:
+PPO on a task whose verifier is not used: the reward is a discriminator that is trained along with
+the policy to distinguish its texts from the task's references
+(`textgym.rewards.adversarial.reward`), with the usual penalty on the KL to the initial model.
+During training, texts of the eval split are compared with references of that split, which the
+discriminator has never seen, by three independent judges:
 
-* a trigram model (interpolated Kneser-Ney) of other references: mean log-likelihood a token of the
-  policy's texts minus that of references. 0 is right; less is unlike them, more is duller.
-* the Jensen-Shannon divergence between the bigrams of both, in bits, beside its floor: that of two
+* a trigram model (interpolated Kneser-Ney) of other references: mean log-likelihood per token
+  of the policy's texts minus that of references. 0 is ideal; less is unlike them, more is duller.
+* the Jensen-Shannon divergence between the bigrams of both, in bits, with its floor: that of two
   samples of references.
-* a fresh discriminator, trained on half of the texts and asked about the other half (a classifier
-  two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545): 0.5 is right. The
-  accuracy of the discriminator in training could also fall because it is worn out.
+* a new discriminator, trained on half of the texts and tested on the other half (a classifier
+  two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545): 0.5 is ideal. The
+  accuracy of the discriminator in training could also fall because it deteriorates.
 
 It writes adversarial.md, adversarial.json and adversarial.png.
 """
@@ -67,23 +67,23 @@ class Args:
     every: int = 32_768
     """Tokens from one evaluation to the next."""
     episodes: int = 1024
-    """Evaluation texts, and references beside them."""
+    """Number of evaluation texts, and of references."""
     judge_texts: int = 20_000
-    """References that the trigram model is made of."""
+    """References that the trigram model is trained on."""
     warm_up: int = 8192
     """Texts of the initial model that the discriminator learns from before the training."""
     n_envs: int = 128
-    """Texts that are written side by side."""
+    """Number of parallel environments."""
     reward: str = "probability"
-    """What of the discriminator is the reward: probability or logit."""
+    """The output of the discriminator that is the reward: probability or logit."""
     updates: int = 8
     """Gradient steps of the discriminator for every 128 texts of the policy."""
     learning_rate: float = 1e-3
     """Learning rate of the discriminator."""
     kl_coef: float = 0.05
-    """Weight of the KL penalty, a token."""
+    """Weight of the KL penalty per token."""
     seed: int = 0
-    """Of everything."""
+    """Seed of everything random."""
     threads: int = 1
     """CPU threads of torch."""
     out: Path = Path("benchmarks/results")
@@ -91,7 +91,7 @@ class Args:
 
 
 class Judges:
-    """Those who compare texts with references, all of the eval split."""
+    """The judges that compare texts with references, all of the eval split."""
 
     def __init__(self, args: Args) -> None:
         self.tokenizer: Tokenizer = load_tokenizer(args.lm)
@@ -116,7 +116,7 @@ class Judges:
         return [self.tokenizer.encode(text) for text in texts]
 
     def likelihoods(self, texts: Sequence[Sequence[int]]) -> Any:
-        """What the trigram model says of each text, nats a token."""
+        """Log-likelihood of each text under the trigram model, nats per token."""
         return np.array([self.trigrams.log_likelihood(text) for text in texts])
 
     def compare(self, texts: Sequence[str]) -> dict[str, float]:
@@ -128,12 +128,12 @@ class Judges:
             "gap": float(theirs.mean() - self.own.mean()),
             "gap_ci95": 1.96 * error,
             "divergence": divergence(ids, self.ids),
-            "fresh_accuracy": self.tell_apart(texts),
+            "fresh_accuracy": self.fresh_accuracy(texts),
             "distinct": len(set(texts)) / len(texts),
         }
 
-    def tell_apart(self, texts: Sequence[str]) -> float:
-        """Accuracy of a fresh discriminator on the half of the texts that it does not know."""
+    def fresh_accuracy(self, texts: Sequence[str]) -> float:
+        """Accuracy of a new discriminator on the half of the texts that it was not trained on."""
         half = len(texts) // 2
         fresh = Adversarial(
             tokenizer=self.tokenizer, seed=self.seed + 1, label_smoothing=0.0, device="cpu"
@@ -143,7 +143,7 @@ class Judges:
 
 
 def accuracy(reward: Adversarial, references: Sequence[str], texts: Sequence[str]) -> float:
-    """Of a discriminator, which learns nothing from this; both kinds count the same."""
+    """Balanced accuracy of a discriminator, which does not learn from this."""
     was_frozen = reward.frozen
     reward.freeze()
     real, fake = (np.array(reward([""] * len(part), part)) for part in (references, texts))
@@ -156,7 +156,7 @@ def accuracy(reward: Adversarial, references: Sequence[str], texts: Sequence[str
 
 
 class Course(BaseCallback):
-    """Takes down what the discriminator says, and lets the judges look between rollouts."""
+    """Records the discriminator's accuracy, and evaluates between rollouts."""
 
     def __init__(self, args: Args, reward: Adversarial) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Course(BaseCallback):
         self.take()
 
     def take(self) -> None:
-        """Evaluate now. The environment has the task's own reward: the discriminator rests."""
+        """Evaluate now, with the task's reward, so that the discriminator does not learn."""
         found = write(self.model, self.args, "eval", self.args.episodes)
         buffer = self.model.rollout_buffer  # type: ignore[attr-defined]
         assert isinstance(buffer, LMRolloutBuffer)
@@ -211,7 +211,7 @@ def write(agent: Any, args: Args, split: str, count: int) -> Evaluation:
 
 
 def warm_up(reward: Adversarial, agent: Any, args: Args) -> None:
-    """Let the discriminator see what the initial model writes, on training prompts."""
+    """Train the discriminator on texts of the initial model, on training prompts."""
     task = make_task(args.env, args.level, "train")
     written = write(agent, args, "train", args.warm_up)
     rng = np.random.default_rng(np.random.SeedSequence([args.seed, 3]))
@@ -248,7 +248,7 @@ def table(args: Args, points: list[dict[str, Any]], floor: float) -> str:
 
 
 def plot(args: Args, course: Course, path: Path) -> None:
-    """Who can tell the texts from references, how far they are from them, what they score."""
+    """Plot the accuracy of discriminators, the distance to references, and the score."""
     figure, (top, middle, bottom) = plt.subplots(
         3, sharex=True, figsize=(7, 7.5), layout="constrained"
     )
@@ -269,7 +269,7 @@ def plot(args: Args, course: Course, path: Path) -> None:
     top.legend(loc="upper right", ncols=2)
     top.set_title(f"PPO on {args.env}, adversarial reward")
     gaps = [abs(point["gap"]) for point in points]
-    middle.plot(tokens, gaps, "o-", label="log-likelihood gap, nats a token")
+    middle.plot(tokens, gaps, "o-", label="log-likelihood gap, nats per token")
     middle.plot(tokens, [point["divergence"] for point in points], "s-", label="bigrams, bits")
     middle.axhline(
         course.judges.floor, color="grey", linestyle=":", label="bigrams of two reference samples"
@@ -337,25 +337,25 @@ _PAGE = (
     """\
 # An adversarial reward
 
-PPO on `{env}`, rewarded by a discriminator that learns beside it to tell its texts from the
-references. By `{command}`, {minutes:.0f} CPU minutes.
+PPO on `{env}`, rewarded by a discriminator that is trained along with it to distinguish its texts
+from the references. By `{command}`, {minutes:.0f} CPU minutes.
 
 """
     + _HEAD
     + """
 {lines}
 
-* Accuracy: of the discriminator that is the reward, as it was then; 0.5 is chance. (The plot shows
-  its accuracy on the training texts before it learns from them, too.)
+* Accuracy: of the discriminator that is the reward, at that time; 0.5 is chance. (The plot also
+  shows its accuracy on the training texts before it learns from them.)
 * Accuracy, fresh: of one that was trained on half of these texts, on the other half.
-* Likelihood gap: mean log-likelihood a token under a trigram model of other references, the
+* Likelihood gap: mean log-likelihood per token under a trigram model of other references, the
   policy's texts minus references, in nats, with a 95 % interval.
 * Bigrams: Jensen-Shannon divergence to references in bits; {floor:.3f} between two samples of
   references.
-* Distinct: share of different texts. Score: what the task's verifier says, which nobody was
-  rewarded for. KL: to the initial model, nats a token.
+* Distinct: share of different texts. Score: of the task's verifier, which is not part of the
+  reward. KL: to the initial model, nats per token.
 
-All of it but the KL is of {episodes} texts on prompts of the eval split, and as many references.
+All but the KL are of {episodes} texts on prompts of the eval split, and as many references.
 
 ![The course of the training](adversarial.png)
 

@@ -1,4 +1,4 @@
-"""How a policy games each reward, and what judges see who have no part in it.
+"""How a policy games each reward, as seen by independent judges.
 
     python -m benchmarks.gaming
     python -m benchmarks.gaming --rewards length keywords --steps 60000
@@ -6,12 +6,12 @@
 
 PPO from ``textgym/tiny`` is trained on one reward at a time, without the penalty on the KL to the
 initial model that a real training has (``--kl-coef`` gives one). Texts on prompts of the eval split
-are judged before and after: by the reward, and by judges that the policy never hears of: the task's
-own score, the share of texts in sentences of the task's grammar, and how many texts are different.
+are judged before and after: by the reward, and by judges that are not part of it: the task's
+score, the share of texts in sentences of the task's grammar, and how many texts are different.
 
-Each training is written to benchmarks/results/gaming.json when it is over, and not done again
-while settings and model are the same: interrupt the script and start it again. The tables and texts
-in docs/rewards.md are filled in from that file; ``--rewards none`` does nothing else.
+Each training is written to benchmarks/results/gaming.json when it is finished, and not repeated
+while settings and model are the same: the script can be interrupted and started again. The tables
+and texts in docs/rewards.md are filled in from that file; ``--rewards none`` does nothing else.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ class Settings:
     """Settings of the trainings."""
 
     rewards: tuple[str, ...] = ()
-    """What to train on, by the names of `CASES`; `none` for nothing. Default: all."""
+    """Names of `CASES` to train on; `none` for nothing. Default: all."""
     steps: int = 30_000
     """Tokens of each training."""
     kl_coef: tuple[float, ...] = (0.0,)
-    """Weights of the KL penalty, a token; each reward is trained on with each of them."""
+    """Weights of the KL penalty per token; each reward is trained on with each of them."""
     seed: int = 0
-    """Of the trainings."""
+    """Seed of the trainings."""
     episodes: int = 128
-    """Texts that are judged, before and after."""
+    """Number of texts that are judged, before and after."""
     n_envs: int = 64
-    """Texts that are written side by side."""
+    """Number of parallel environments."""
     lm: str = "textgym/tiny"
     """Language model to train."""
     pairs: int = 2000
@@ -86,7 +86,7 @@ class Settings:
     device: str = "cpu"
     """Device of the models."""
     results: Path = _RESULTS
-    """File of all that was found."""
+    """File of all results."""
     page: Path = _PAGE
     """Page whose part between the marks is filled in."""
     scratch: Path = Path("runs/gaming")
@@ -101,7 +101,7 @@ class Case:
         env: The task that it is tried on, whose score judges it.
         reward: Its registered name.
         options: Its options.
-        hope: What it is meant to pay for.
+        hope: What it is intended to reward.
     """
 
     env: str
@@ -166,7 +166,7 @@ _ANSWER = re.compile(
 
 
 def grammatical(task: Task, prompt: str, text: str) -> bool:
-    """Whether a text has whole sentences of its task's grammar, and nothing else."""
+    """Whether a text consists of whole sentences of its task's grammar."""
     row = task.complete_row({"prompt": prompt})
     if not text.strip():
         return False
@@ -184,7 +184,7 @@ def grammatical(task: Task, prompt: str, text: str) -> bool:
 
 
 def judge(task: Task, found: Evaluation) -> dict[str, Any]:
-    """What the reward says of some texts, and what the others say.
+    """Judge texts by the reward and by the independent judges.
 
     Returns:
         ``reward`` and ``score`` (the task's; Code's by the examples in the prompt alone): mean and
@@ -217,7 +217,7 @@ PPO_DEFAULTS = {
 
 
 def main(settings: Settings) -> None:
-    """Train on what was not trained on yet, and fill in the page."""
+    """Do the missing trainings, and fill in the page."""
     torch.set_num_threads(settings.threads)
     known = read_results(settings.results)
     names = settings.rewards or tuple(CASES)
@@ -246,7 +246,7 @@ def main(settings: Settings) -> None:
 
 
 def trained(case: Case, settings: Settings, kl_coef: float, weights: str) -> dict[str, Any]:
-    """Train on one reward; returns what the judges say before and after, and texts."""
+    """Train on one reward; returns the judgements before and after, and texts."""
     task = make_task(case.env, split="eval")
     reward = reward_of(case, settings, weights)
     began = time.process_time()
@@ -284,7 +284,7 @@ def reward_of(case: Case, settings: Settings, weights: str) -> RewardFunction:
 
 
 def preference_model(settings: Settings, weights: str) -> str:
-    """A reward learned from noisy preferences by Sentiment's score, trained if need be."""
+    """A reward learned from noisy preferences by Sentiment's score, trained if needed."""
     from textgym.rewards.preferences.training import train
 
     folder = settings.scratch / f"reward_model-{weights}-{settings.pairs}-{settings.seed}"
@@ -300,7 +300,7 @@ def preference_model(settings: Settings, weights: str) -> str:
 
 
 def identity(settings: Settings, name: str, kl_coef: float, weights: str) -> dict[str, Any]:
-    """All that a result depends on: with the same, a training is not done again."""
+    """Everything that a result depends on: a training with equal values is not repeated."""
     kept = ("steps", "seed", "episodes", "n_envs", "lm")
     found = {key: getattr(settings, key) for key in kept}
     if CASES[name].reward == "reward_model":
@@ -325,12 +325,12 @@ def fingerprint(lm: LanguageModel) -> str:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What was found so far."""
+    """The results so far."""
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
 def write_results(path: Path, found: Mapping[str, Any]) -> None:
-    """Write all that was found, whole or not at all."""
+    """Write all results atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 

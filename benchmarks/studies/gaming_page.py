@@ -1,4 +1,4 @@
-"""The part of docs/rewards.md that shows how rewards were gamed: a table, and texts."""
+"""The part of docs/rewards.md on gamed rewards: a table, and texts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def line(key: str, record: Mapping[str, Any]) -> str:
 
 
 def texts(key: str, record: Mapping[str, Any], count: int = 2) -> list[str]:
-    """Texts before and after, of the first prompts; nobody chose them. Lines of Markdown."""
+    """Texts before and after, of the first prompts (not selected). Lines of Markdown."""
     made = record["settings"]
     title = f"**`{key}`**: `{made['reward']}` on `{made['env']}`, for {record['hope']}."
     body: list[str] = []
@@ -51,14 +51,14 @@ def texts(key: str, record: Mapping[str, Any], count: int = 2) -> list[str]:
 
 
 def wrapped(name: str, said: str) -> str:
-    """A named text in lines of a bounded width, in which line breaks and silence can be seen."""
+    """A named text in lines of a bounded width, with visible line breaks and empty texts."""
     visible = said.replace("\n", "\\n").strip() or "(nothing)"
     parts = textwrap.wrap(visible, _WIDTH - _MARGIN, break_on_hyphens=False)
     return "\n".join(f"{'' if at else name:{_MARGIN}}{part}" for at, part in enumerate(parts))
 
 
 def section(known: Mapping[str, Any], order: Sequence[str]) -> str:
-    """What stands between the page's marks.
+    """The generated part of the page.
 
     Args:
         known: Records of trainings, by name.
@@ -81,14 +81,14 @@ def section(known: Mapping[str, Any], order: Sequence[str]) -> str:
         f"{_either(map(str, all_of('seed')))}); {seconds / 60:.0f} CPU minutes in all. There is no "
         "KL penalty where none is named. Before → after, means of "
         f"{_either(map(str, all_of('episodes')))} texts on prompts of the eval split, with 95% "
-        "intervals; the policy is told the first column alone. The score of a program is by the "
+        "intervals; only the first column is the reward. The score of a program is by the "
         "examples in its prompt. Grammatical: in sentences of the task's grammar to the last word, "
-        "or one program. KL: to the initial model, nats a token, in the last "
-        "rollout."
+        "or one program. KL: to the initial model, nats per token, in the "
+        "last rollout."
     )
     lines = [*textwrap.wrap(intro, 100, break_on_hyphens=False), "", *HEAD]
     lines += [line(key, known[key]) for key in keys]
-    lines += ["", "What was written on the first prompts of the split, chosen by nobody:", ""]
+    lines += ["", "Texts on the first prompts of the split, not selected:", ""]
     for key in keys:
         lines += texts(key, known[key])
     return "\n".join(lines).rstrip()

@@ -5,13 +5,13 @@
 
 Each run starts from textgym/tiny, trains with the settings of ``agents.ppo`` for `steps` tokens on
 a task's default level, and is judged on the same evaluation prompts before and after. A finished
-run is a file in `runs`: started again, the command goes on with those that are missing, and two of
+run is a file in `runs`: started again, the command does the missing ones, and two of
 them at once share the work (``--part 0 2`` and ``--part 1 2``). The table and the chart are made of
 all runs that are there.
 
 The interval of a change is paired: for each prompt the mean over seeds after, less the mean over
 seeds before, then the mean of these differences and 1.96 standard errors. It says how sure the
-change is on new prompts for these seeds; the seeds' own means are listed beside it.
+change is on new prompts for these seeds; the means of the seeds are listed next to it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def train(task: str, seed: int, args: Args) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Change:
-    """What training did on one task."""
+    """The effect of training on one task."""
 
     task: str
     level: int
@@ -117,14 +117,14 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The change in a word."""
         if abs(self.change) <= self.error:
-            return "no change that can be told from chance"
+            return "no significant change"
         return "better" if self.change > 0 else "**worse**"
 
 
 def change_of(runs: list[dict[str, Any]]) -> Change:
-    """What the runs of one task say together."""
+    """Combine the runs of one task."""
     before = np.array([run["before"] for run in runs])
     after = np.array([run["after"] for run in runs])
     paired = after.mean(0) - before.mean(0)
@@ -167,7 +167,7 @@ def page(changes: list[Change], steps: int, seeds: int, episodes: int) -> str:
 
 
 def chart(changes: list[Change], path: Path) -> None:
-    """Before and after, a line a task."""
+    """Before and after, one line per task."""
     names = [change.task.removeprefix("TextGen/").removesuffix("-v0") for change in changes]
     places = np.arange(len(names))[::-1]
     figure, axes = plt.subplots(figsize=(7, 0.36 * len(names) + 1), layout="constrained")
@@ -190,7 +190,7 @@ def chart(changes: list[Change], path: Path) -> None:
 
 
 def report(args: Args) -> None:
-    """Write the page of all runs that are there."""
+    """Write the page of all finished runs."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(args.runs.glob("*.json")):
         run = json.loads(file.read_text("utf-8"))

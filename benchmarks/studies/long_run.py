@@ -1,9 +1,9 @@
-"""Does PPO stay improved? Ten times the demo's length, with the KL coefficient that adapts itself.
+"""Does PPO stay improved? Ten times the demo's length, with an adaptive KL coefficient.
 
-``python -m benchmarks.long_run`` trains as `make demo` does, for 655,360 tokens, and evaluates on
-the way: reward, and the share of texts that are grammatical to the last word, since a policy could
-also trade grammar for praise. It writes the curve, the figures and sample texts to a folder. Some
-twenty minutes on one CPU core.
+``python -m benchmarks.long_run`` trains as `make demo` does, for 655,360 tokens, and evaluates
+during training: reward, and the share of texts that are grammatical to the last word, since a
+policy could also trade grammar for praise. It writes the curve, the figures and sample texts to a
+folder. It takes about twenty minutes on one CPU core.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
     top.set_ylim(0, 1)
     top.legend(loc="lower right")
     top.set_title(f"PPO on {SETTINGS.env_id}, adaptive KL coefficient")
-    bottom.plot(tokens[1:], [point["kl"] for point in points[1:]], label="KL, nats a token")
+    bottom.plot(tokens[1:], [point["kl"] for point in points[1:]], label="KL, nats per token")
     bottom.axhline(SETTINGS.kl_target or 0.0, color="grey", linestyle=":", label="target")
     bottom.plot(tokens, [10 * point["kl_coef"] for point in points], label="10 x coefficient")
     bottom.set_ylim(0)
@@ -120,7 +120,7 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
 def table(points: list[dict[str, Any]]) -> str:
     """The evaluations as a Markdown table."""
     lines = [
-        "| tokens | reward | grammatical | KL, nats a token | coefficient |",
+        "| tokens | reward | grammatical | KL, nats per token | coefficient |",
         "|--:|--:|--:|--:|--:|",
     ]
     lines += [

@@ -1,4 +1,4 @@
-"""PPO whose distance from the initial model is measured, also where nothing is paid for it."""
+"""PPO that measures the KL to the initial model, also without a penalty on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agents import ppo
 
 @dataclass
 class Measured(ppo.Settings):
-    """PPO's settings, with a reference model whatever its weight."""
+    """PPO's settings, with a reference model for any weight of the penalty."""
 
     def penalty(self, lm: str) -> dict[str, Any]:
         """The KL penalty; with a weight of 0 it only measures."""

@@ -1,4 +1,4 @@
-"""What n-grams say of texts: a Kneser-Ney trigram model, and how far two samples are apart."""
+"""N-grams of texts: a Kneser-Ney trigram model, and the divergence of two samples."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Trigrams:
 
     Args:
         texts: Token ids of the texts to learn from.
-        vocabulary: Number of ids; one more stands for the ends of texts.
-        discount: What is taken off every count.
+        vocabulary: Number of ids; one more is for the ends of texts.
+        discount: The number that is subtracted from every count.
     """
 
     def __init__(
@@ -22,8 +22,8 @@ class Trigrams:
     ) -> None:
         self.end = vocabulary
         self.discount = discount
-        # By order: how often, or behind how many different tokens, a sequence stands; and of each
-        # context the sum of these numbers, and how many sequences begin with it.
+        # By order: the count of a sequence, or of the different tokens before it; and for each
+        # context the sum of these counts, and the number of sequences that begin with it.
         counts: Counter[tuple[int, ...]] = Counter()
         for text in texts:
             counts.update(self.grams(text))
@@ -45,7 +45,7 @@ class Trigrams:
         return list(zip(padded, padded[1:], padded[2:], strict=False))
 
     def probability(self, gram: tuple[int, ...]) -> float:
-        """Of the last token behind the others."""
+        """Probability of the last token after the others."""
         if not gram:
             return 1 / (self.end + 1)
         order = 3 - len(gram)
@@ -57,7 +57,7 @@ class Trigrams:
         return (kept + self.discount * self.kinds[order][gram[:-1]] * shorter) / total
 
     def log_likelihood(self, text: Sequence[int]) -> float:
-        """Nats a token, the end among them."""
+        """Log-likelihood in nats per token, the end included."""
         grams = self.grams(text)
         return sum(math.log(self.probability(gram)) for gram in grams) / len(grams)
 

@@ -1,13 +1,13 @@
-"""A reward learned from preferences, on pairs whose judge is known.
+"""A reward learned from preferences, on pairs with a known judge.
 
     python -m benchmarks.preferences
     python -m benchmarks.preferences --pairs 8000 --out runs/preferences
 
 A judge who knows the score of TextGen/Sentiment-v0 compares two reviews of one prompt and prefers
 the better one with the Bradley-Terry probability ``sigmoid(sharpness * (score - other score))``. A
-reward is trained on what the judge said, with `textgym.rewards.train`, and then compared with the
-score that it was never told. No reward can agree with such a judge more often than the judge agrees
-with the own score, which stands in the table as the ceiling.
+reward is trained on the preferences, with `textgym.rewards.train`, and then compared with the
+hidden score. No reward can agree with such a judge more often than the judge agrees with the score,
+which is the ceiling in the table.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ class Settings:
     test_pairs: int = 1000
     """Pairs of the task's eval split to judge the reward on."""
     sharpness: float = 8.0
-    """How surely the judge tells two scores apart."""
+    """How sharply the judge distinguishes two scores."""
     lm: str = "textgym/tiny"
-    """Language model that the reward is made of."""
+    """Language model that the reward is trained from."""
     epochs: int = 3
     """Times that each pair is read, at most."""
     learning_rate: float = 1e-3
-    """Of the reward, at its peak."""
+    """Peak learning rate of the reward."""
     seed: int = 0
-    """Of the pairs and of the training."""
+    """Seed of the pairs and of the training."""
     threads: int = 1
     """CPU threads of torch."""
     device: str = "auto"
     """Device of the model."""
     out: Path = Path("runs/preferences")
-    """Folder of the pairs and of the reward; what it holds is replaced."""
+    """Folder of the pairs and of the reward, which are replaced."""
     plot: Path | None = None
     """Where to draw the calibration on the test pairs, .png or .svg."""
 
@@ -130,7 +130,7 @@ def report(
     one = np.ones(len(known))
     ours, ceiling = scores_of(learned, one), scores_of(known, one)
     lines = ["", f"{len(known)} pairs of prompts of the eval split", ""]
-    lines += ["| | learned reward | the judge's own score (ceiling) |", "|---|---:|---:|"]
+    lines += ["| | learned reward | the judge's score (ceiling) |", "|---|---:|---:|"]
     names = {
         "accuracy": "agrees with the judge",
         "log_loss": "log-loss, nats",

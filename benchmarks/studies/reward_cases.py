@@ -1,11 +1,12 @@
-"""What the speed of every registered reward is measured on: options, rows, a server.
+"""Options, rows and a server for measuring the speed of every registered reward.
 
-Each registered reward has an entry in :data:`OPTIONS`, with ordinary options, and
-:func:`rows_for` gives it rows with every column that a built-in reward reads.
+Rewards that need options have an entry in :data:`OPTIONS`, and :func:`rows_for` makes rows with
+every column that a built-in reward reads.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import threading
@@ -21,6 +22,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from textgym.errors import SettingsError
 from textgym.lm.loading.files import no_progress_bars
+from textgym.registry import REWARDS
 from textgym.tasks import Row, make_task
 from textgym.tokenization import TINY_DIR, load_tokenizer
 
@@ -32,7 +34,7 @@ PROGRAMS = 8
 
 
 class Texts(NamedTuple):
-    """N texts, and all that a reward may want to know of them."""
+    """N texts, with all columns that a reward may read."""
 
     prompts: list[str]
     completions: list[str]
@@ -46,7 +48,7 @@ class Texts(NamedTuple):
 
 
 class Workshop:
-    """What some rewards need beside their options: a server, and checkpoints.
+    """Resources of some rewards: a server, and checkpoints.
 
     Args:
         folder: Where checkpoints are written.
@@ -78,54 +80,40 @@ class Workshop:
 Options = Callable[[Workshop], dict[str, Any]]
 
 
-def _none(_: Workshop) -> dict[str, Any]:
-    return {}
-
-
-def _device(shop: Workshop) -> dict[str, Any]:
-    return {"device": shop.device}
-
-
 _INTENTS = {"praise": ["superb", "great", "lovely", "good"], "story": ["gave", "went", "took"]}
 
 OPTIONS: Mapping[str, Options] = {
-    **dict.fromkeys(
-        (
-            *("exact_match", "keywords", "distinct", "repetition", "error_rate", "wer", "cer"),
-            *("edit_similarity", "bleu", "chrf", "ter", "rouge", "rouge1", "rouge2", "rougeL"),
-            *("rougeLsum", "meteor", "parent", "concepts", "increasing_numbers", "dates"),
-            "unit_tests",
-        ),
-        _none,
-    ),
-    **dict.fromkeys(("adversarial", "bertscore", "fluency", "similarity"), _device),
     "cider": lambda shop: {"corpus": prose(1000, 1).columns["reference"]},
     "length": lambda shop: {"target": 20},
     "regex": lambda shop: {"pattern": r"\b(?:overall|gave)\b.*\.$"},
     "intent": lambda shop: {"classifier": _INTENTS},
-    "classifier": lambda shop: {"model": shop.classifier(2), "label": 1, **_device(shop)},
-    "reward_model": lambda shop: {"model": shop.classifier(1), **_device(shop)},
+    "classifier": lambda shop: {"model": shop.classifier(2), "label": 1},
+    "reward_model": lambda shop: {"model": shop.classifier(1)},
     "http": lambda shop: {"url": shop.server.url},
     "judge": lambda shop: {
         "model": "fake", "base_url": f"{shop.server.url}/v1", "api_key_env": None
     },
 }  # fmt: skip
-"""The options that each reward is measured with. A new reward needs an entry."""
+"""The options of rewards that need some, and a corpus for CIDEr. Others have their defaults."""
 
 
-def options_of(name: str) -> Options:
-    """The options of a reward.
+def options_of(name: str, shop: Workshop) -> dict[str, Any]:
+    """The options of a reward, with the device of its model if it has one.
 
     Raises:
-        SettingsError: If it has no entry.
+        SettingsError: If it needs options and has no entry in `OPTIONS`.
     """
-    try:
-        return OPTIONS[name]
-    except KeyError:
+    parameters = inspect.signature(REWARDS.get(name)).parameters
+    given = OPTIONS[name](shop) if name in OPTIONS else {}
+    if "device" in parameters:
+        given["device"] = shop.device
+    needed = [key for key, each in parameters.items() if each.default is each.empty]
+    if missing := [key for key in needed if key not in given]:
         raise SettingsError(
-            f"the reward {name!r} has no options to be measured with; add them to OPTIONS in "
+            f"the reward {name!r} needs {', '.join(missing)}; add an entry to OPTIONS in "
             "benchmarks/studies/reward_cases.py"
-        ) from None
+        )
+    return given
 
 
 def rows_for(name: str, count: int, seed: int) -> Texts:
@@ -137,7 +125,7 @@ def prose(count: int, seed: int) -> Texts:
     """Texts of the tasks by turns, all different, each on a row whose reference is another text.
 
     The text is the right answer to another prompt of its task: fluent, of the usual length, and
-    sharing some words with the reference, as what a policy writes does.
+    sharing some words with the reference, like a policy's text.
     """
     rng = np.random.default_rng(seed)
     tasks = [make_task(task) for task in TASKS]
@@ -181,9 +169,9 @@ def programs(count: int, seed: int) -> Texts:
 
 
 class ScoreServer(ThreadingHTTPServer):
-    """A server of scores on this machine, which knows nothing: every text gets a half.
+    """A local server of scores: every text gets 0.5.
 
-    It answers at once as `http` and `judge` expect, and below ``/slow/SECONDS`` after so long.
+    It answers `http` and `judge` immediately, and below ``/slow/SECONDS`` after that time.
     """
 
     request_queue_size = 64  # More connections than that at once wait for a second.
@@ -228,4 +216,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

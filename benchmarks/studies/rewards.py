@@ -3,10 +3,10 @@
     python -m benchmarks.rewards
     python -m benchmarks.rewards --texts 64 --only rouge bleu
 
-Each reward judges the same texts in batches of 256 and one by one, and, where it remembers
-something, the batches a second time. CPU time counts this process (a server in a thread of it, too)
-and the processes that it ends; the median of some repeats stands. A second table times rewards that
-wait for a server: in one sum they wait together.
+Each reward judges the same texts in batches of 256 and one by one, and, if it has a cache, the
+batches a second time. CPU time is that of this process (its server thread included) and of the
+processes that it ends; the median of the repeats counts. A second table times rewards that wait for
+a server: in one sum they wait together.
 
 Writes benchmarks/results/rewards.md, unless only some rewards are measured.
 """
@@ -67,7 +67,7 @@ class Settings:
 
 
 class Speed(NamedTuple):
-    """Texts a second."""
+    """Texts per second."""
 
     cpu: float
     wall: float
@@ -82,14 +82,14 @@ class Speed(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """What was found of a reward.
+    """The measurements of a reward.
 
     Attributes:
         name: Its registered name.
-        range: Its range, and `needs` what it needs, as its class says.
+        range: Its range, and `needs` its requirements, from its docstring.
         batch: Speed in batches.
         alone: Speed of calls with a single text.
-        again: Speed in batches of texts that were judged before; None if it remembers nothing.
+        again: Speed in batches of texts that were judged before; None if it has no cache.
         size: Texts of its batches, at most.
         words: Words of a text, on average.
     """
@@ -113,7 +113,7 @@ def main(settings: Settings) -> None:
         shop = Workshop(Path(folder), server, settings.device)
         print(_HEAD)
         for name in settings.only or registered_rewards():
-            make = partial(make_reward, name, **options_of(name)(shop))
+            make = partial(make_reward, name, **options_of(name, shop))
             try:
                 lines.append(measure(name, make, settings))
                 print(row_of(lines[-1]), flush=True)
@@ -132,7 +132,7 @@ def main(settings: Settings) -> None:
 
 
 def measure(name: str, make: Callable[[], RewardFunction], settings: Settings) -> Line:
-    """Time a reward; each repeat has one of its own, which has seen none of the texts."""
+    """Time a reward; each repeat makes a new one, which has not seen the texts."""
     texts = rows_for(name, settings.texts, settings.seed)
     warm = rows_for(name, 1, settings.seed + 1)
     first = make()
@@ -191,7 +191,7 @@ def cpu_seconds() -> float:
 
 
 def clause(document: str, heading: str) -> str:
-    """What a reward's docstring says behind ``Range:`` or ``Needs:``."""
+    """The text after ``Range:`` or ``Needs:`` in a reward's docstring."""
     match = re.search(rf"^{heading}: (.*?)(?=^\w+: |^$|\Z)", document, re.M | re.S)
     if match is None:
         return "not said"

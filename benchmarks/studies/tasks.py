@@ -1,4 +1,4 @@
-"""What the built-in tasks are worth: who scores what, and how fast rows are made and judged.
+"""Scores of simple writers on the built-in tasks, and the speed of generating and judging.
 
     python -m benchmarks.tasks
     python -m benchmarks.tasks --rows 100 --lm none
@@ -33,15 +33,15 @@ class Settings:
     """Settings of the table."""
 
     rows: int = 200
-    """Rows that each writer is judged on."""
+    """Rows that each writer is scored on."""
     timed: int = 3000
     """Rows that are made and judged for the speeds."""
     lm: str = "textgym/tiny"
-    """Language model to judge, or none."""
+    """Language model to score, or none."""
     level: tuple[int, ...] = (1, 2, 3)
     """Levels."""
     seed: int = 0
-    """Of all that is random."""
+    """Seed of everything random."""
     out: Path = _OUT
     """The file to write."""
 
@@ -78,7 +78,7 @@ def line(task: Task, settings: Settings) -> str:
 
 
 def speeds(task: Task, count: int) -> tuple[float, float]:
-    """Rows drawn, and oracles judged, in a second of CPU time."""
+    """Rows drawn, and oracles judged, per second of CPU time."""
     rng = np.random.default_rng(0)
     # Grammars are built at their first use.
     row = task.sample(rng)
@@ -87,10 +87,10 @@ def speeds(task: Task, count: int) -> tuple[float, float]:
     rows = [task.sample(rng) for _ in range(count)]
     made = time.process_time()
     texts = [task.oracle(row) for row in rows]
-    told = time.process_time()
+    written = time.process_time()
     for text, row in zip(texts, rows, strict=True):
         task.score(text, row)
-    return count / (made - begin), count / (time.process_time() - told)
+    return count / (made - begin), count / (time.process_time() - written)
 
 
 def _model(task: Task, settings: Settings) -> str:
@@ -123,7 +123,7 @@ _HEAD = """# The tasks' scales
 
 By `{command}`. Scores are means with the half-width of their 95 %
 interval. The cheats are those of the task contract (`textgym.testing.check_task`): empty, echoed,
-shuffled, repeated and dumped texts; the best of them is shown. `textgym show ID` tells all of them.
+shuffled, repeated and dumped texts; the best of them is shown. `textgym show ID` lists all of them.
 Speeds are of one busy CPU core: rows drawn, and right answers judged, in a second of CPU time.
 The results of a search for nonsense that is paid are in [attack.md](attack.md).
 """

@@ -1,10 +1,10 @@
-"""Choosing among a language model's proposals: what learning to choose is worth.
+"""Choosing among a language model's proposals: the benefit of learning to choose.
 
     python -m benchmarks.topk
     python -m benchmarks.topk --seeds 0 1 2 --steps 50000
 
-Rules that learn nothing (the likeliest proposal, a random one, the language model's own sampling)
-beside agents that learn to choose (DQN, QR-DQN, tabular Q-learning), on a task whose one reward
+Fixed rules (the likeliest proposal, a random one, sampling from the language model) compared with
+agents that learn to choose (DQN, QR-DQN, tabular Q-learning), on a task whose only reward
 comes at the end of a text. Every agent answers the same prompts of the eval split, with every seed:
 intervals are of the mean over prompts of each prompt's mean over the seeds (normal approximation).
 The means of the seeds are next to them, as they also differ by luck in training.
@@ -44,11 +44,11 @@ class Settings:
     steps: int = 50_000
     """Length of each training in tokens."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of training; those who learn nothing use them for their choices."""
+    """Seeds of training; fixed rules use them for their choices."""
     episodes: int = 256
     """Evaluation episodes for each seed."""
     agents: tuple[str, ...] = ("greedy", "random", "sampling", "dqn", "qrdqn", "q_learning")
-    """What to compare."""
+    """The agents to compare."""
     threads: int = 1
     """CPU threads of torch."""
     device: str = "auto"
@@ -69,7 +69,7 @@ class Rule:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: Any = 0
     ) -> tuple[Any, Any]:
-        """Choose one proposal a row."""
+        """Choose one proposal per row."""
         return self.choose(observation, self.rng), None
 
 

@@ -1,6 +1,6 @@
 """One cell of a suite: an agent is evaluated, trained, and evaluated again, with one seed.
 
-The runner does this in a process of its own for every cell (:mod:`benchmarks.suites.cell_process`).
+The runner starts a process for every cell (:mod:`benchmarks.suites.cell_process`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from agents.running.run import RunSettings
 from agents.running.run_record import settings_as_json
 from agents.running.tuned import Tuned, tuned_settings
 from agents.running.validation import unknown_device
-from benchmarks.studies.candidates import Candidate, load_candidate
+from benchmarks.suites.candidates import Candidate, load_candidate
 from benchmarks.suites.definitions import Experiment
 from benchmarks.suites.hashes import lm_hash, task_hash
 from benchmarks.suites.store import Record
@@ -43,10 +43,10 @@ FORMAT = 1
 """Version of the records."""
 
 POINTS = 50
-"""A learning curve has at most so many points."""
+"""Points of a learning curve, at most."""
 
 SAMPLES = 4
-"""A record has so many of the texts."""
+"""Sample texts of a record."""
 
 _NOT_RECORDED = (
     "out",
@@ -60,20 +60,20 @@ _NOT_RECORDED = (
     "tuned",
     "tuned_from",
 )
-"""Settings of a run that a cell does not have; where values come from makes no other result."""
+"""Settings of a run that do not apply to a cell, or do not change its result."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is to be done.
+    """An agent, an experiment and a seed.
 
     Attributes:
         suite: Name of the suite.
         experiment: The experiment.
-        agent: A name in ``agents/``, or the path of a file; and then maybe flags.
+        agent: A name in ``agents/``, or the path of a file, then optional flags.
         seed: Seed of prompts, weights and sampling.
         eval_episodes: Evaluation prompts.
-        n_envs: Episodes that are written side by side.
+        n_envs: Number of parallel environments.
         device: Device of the language model.
         out: The folder of the results; a model for a closed vocabulary is kept below it.
         tuned: Whether settings that were tuned for the environment are taken
@@ -91,22 +91,22 @@ class Cell:
     tuned: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """As a job holds it."""
+        """The cell as part of a job."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
-        """The inverse."""
+        """The inverse of `to_json`."""
         experiment = dict(values["experiment"])
         experiment["tags"] = tuple(experiment["tags"])
         return cls(**{**values, "experiment": Experiment(**experiment)})
 
 
 def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
-    """The agent's settings, resolved: its own, but for what was tuned, flags and the suite's.
+    """The agent's settings, overridden by tuned ones, then by flags and the suite.
 
     Raises:
-        SettingsError: If a flag is of something that the suite says.
+        SettingsError: If a flag sets something that the suite determines.
         SystemExit: If there is no such flag, as on every command line.
     """
     found = Tuned()
@@ -131,11 +131,11 @@ def settings_of(cell: Cell, candidate: Candidate) -> RunSettings:
     if not candidate.flags:
         return settings
     flagged = parse(f"benchmarks run --agent {candidate.base}", settings, None, candidate.flags)
-    # What all agents have in common is the suite's, but for the model.
+    # The common settings are the suite's, except for the model.
     for one in dataclasses.fields(RunSettings):
         if one.name != "lm" and getattr(flagged, one.name) != getattr(settings, one.name):
             flag = one.name.replace("_", "-")
-            raise SettingsError(f"--agent {candidate.name}: --{flag} is for the suite to say")
+            raise SettingsError(f"--agent {candidate.name}: --{flag} is determined by the suite")
     return flagged
 
 
@@ -182,7 +182,7 @@ def run_cell(cell: Cell) -> Record:
     """Evaluate, train and evaluate again.
 
     Returns:
-        The record; what is random in it follows from the cell alone.
+        The record; its random parts are determined by the cell.
     """
     began = time.perf_counter()
     record = describe(cell)
@@ -210,7 +210,7 @@ def run_cell(cell: Cell) -> Record:
     agent.learn(cell.experiment.timesteps, callback=heard)
     seconds = time.perf_counter() - training
     after = evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
-    # An agent that learns from a file counts its tokens itself; one that learns nothing has none.
+    # An agent that learns from a file counts its tokens itself; one that does not learn has none.
     steps = max(venv.steps, int(getattr(agent, "num_timesteps", 0)))
     return {
         **record,
@@ -225,17 +225,17 @@ def run_cell(cell: Cell) -> Record:
             )
         ],
         "wall_seconds": round(time.perf_counter() - began, 3),
-        # Of the whole process and of those that it started, as a code task's sandbox.
+        # Of the process and its children, such as a code task's sandbox.
         "cpu_seconds": round(sum(os.times()[:4]), 3),
         "tokens_per_second": round(steps / seconds, 3) if steps else None,
     }
 
 
 class Episodes(StepCounter):
-    """Keeps the returns of an agent that calls nobody back.
+    """Records the returns of an agent without callbacks.
 
     Attributes:
-        episodes: Of each episode that is over, the steps until then and the return.
+        episodes: For each finished episode, the steps until then and the return.
     """
 
     def __init__(self, venv: VecEnv) -> None:
@@ -243,17 +243,17 @@ class Episodes(StepCounter):
         self.episodes: list[tuple[int, float]] = []
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Look for episodes that are over."""
+        """Record the episodes that ended."""
         observations, rewards, dones, infos = super().step_wait()
         self.episodes += _ended(self.steps, dones, infos)
         return observations, rewards, dones, infos
 
 
 class Heard(BaseCallback):
-    """Keeps the returns that an agent tells of: it knows best which episodes are its training.
+    """Records the returns that an agent reports: only the agent knows which episodes are training.
 
     Attributes:
-        episodes: Of each episode that is over, the steps until then and the return.
+        episodes: For each finished episode, the steps until then and the return.
     """
 
     def __init__(self) -> None:
@@ -312,7 +312,7 @@ _HASHES: dict[str, str] = {}
 
 
 def _task_hash(name: str, experiment: Experiment) -> str:
-    """A task's hash takes some thousand verdicts, and is the same for all its cells."""
+    """A task's hash takes thousands of scores, and is the same for all its cells."""
     if name not in _HASHES:
         _HASHES[name] = task_hash(experiment)
     return _HASHES[name]

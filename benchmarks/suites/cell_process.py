@@ -1,9 +1,9 @@
-"""The process of one cell, so that nothing that one cell does can change another's result.
+"""The process of one cell: cells cannot affect each other's results.
 
     python -m benchmarks.cell_process < JOB
 
-The job is a line of JSON on the standard input, which stays open: when it ends, the runner is gone,
-and the process goes too. The record is a line of JSON on the standard output.
+The job is a line of JSON on the standard input, which stays open: when it closes, the runner has
+ended, and the process ends too. The record is a line of JSON on the standard output.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _ERROR_CHARACTERS = 2000
 
 
 def error_of(text: str) -> str:
-    """The end of a traceback, or of what a process had to say."""
+    """The end of a traceback, or of a process's output."""
     text = text.strip()
     return text if len(text) <= _ERROR_CHARACTERS else f"...{text[-_ERROR_CHARACTERS:]}"
 
 
 def _leave_with_the_runner() -> None:
-    """End the process when the standard input does; called in a thread."""
+    """End the process when the standard input closes; called in a thread."""
     while os.read(0, 1 << 16):
         pass
     os._exit(1)
@@ -32,7 +32,7 @@ def _leave_with_the_runner() -> None:
 
 def main() -> None:
     """Do the job on the standard input."""
-    # What the agent prints must not get into the record.
+    # The agent's output must not get into the record.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     line = b""
@@ -47,7 +47,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_the_runner, daemon=True).start()
     job = json.loads(line)
     try:
-        # Imports torch, which takes seconds: the runner may go meanwhile.
+        # Imports torch, which takes seconds: the runner may end meanwhile.
         from benchmarks.suites.cell import Cell, run_cell
 
         text = json.dumps(run_cell(Cell.from_json(job["cell"])), allow_nan=False)

@@ -1,8 +1,8 @@
-"""Which tasks an agent is measured on, how long it may train, and the scale of its scores.
+"""The tasks of each suite, the length of training, and the scale of the scores.
 
 A suite is a list of experiments; an experiment is an environment and a budget of training. Its
 floor is the expected return of uniformly random tokens, its ceiling the oracle's: on this scale
-0 is what chance gets and 1 is the best there is.
+0 is chance and 1 is the best possible score.
 
 Tags, floor and ceiling are attributes of the task's class. The floors are known: 0.00 ± 0.00 on
 200 prompts of every task in open text (``python -m benchmarks.tasks --rows 200``, docs/tasks.md),
@@ -25,11 +25,11 @@ PROBES = "TextGen/Probe-"
 
 @dataclass(frozen=True)
 class Experiment:
-    """An environment, and how long an agent may train in it.
+    """An environment, and the length of training in it.
 
     Attributes:
         id: The environment's id, a registered task's.
-        kwargs: Arguments of the environment, as JSON knows them: the level above all.
+        kwargs: JSON-able arguments of the environment, above all the level.
         timesteps: Length of the training in environment steps, which are tokens.
         tags: What the task requires of an agent.
         floor: Expected return of uniformly random tokens.
@@ -45,7 +45,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Id and arguments, which no other experiment of the suite has."""
+        """Id and arguments, unique in the suite."""
         return " ".join([self.id, *(f"{key}={self.kwargs[key]}" for key in sorted(self.kwargs))])
 
 
@@ -57,7 +57,7 @@ class Suite:
         name: Its name.
         experiments: The experiments.
         eval_episodes: Evaluation prompts, before and after training.
-        n_envs: Episodes that are written side by side.
+        n_envs: Number of parallel environments.
 
     Raises:
         SettingsError: If two experiments have the same name, or one has no scale.
@@ -73,8 +73,8 @@ class Suite:
         for experiment in self.experiments:
             if names.count(experiment.name) > 1:
                 raise SettingsError(
-                    f"suite {self.name!r} has two experiments {experiment.name!r}; tell them apart "
-                    "by their kwargs"
+                    f"suite {self.name!r} has two experiments {experiment.name!r}; give them "
+                    "different kwargs"
                 )
             if experiment.ceiling <= experiment.floor:
                 raise SettingsError(
@@ -87,7 +87,7 @@ def make_suite(name: str) -> Suite:
     """The suite of a name.
 
     Raises:
-        SettingsError: If there is none (with near matches).
+        SettingsError: If there is no such suite (with near matches).
     """
     if name not in SUITES:
         raise SettingsError(
@@ -98,14 +98,14 @@ def make_suite(name: str) -> Suite:
 
 
 def smoke() -> Suite:
-    """Does everything run? Less than a minute; the scores say little."""
+    """A check that everything runs, in less than a minute; its scores are not meaningful."""
     return Suite("smoke", (_experiment("TextGen/GoodBad-v0"),), eval_episodes=16, n_envs=16)
 
 
 def quick() -> Suite:
     """Six tasks at their easiest level: one agent and five seeds in less than an hour on two cores.
 
-    With a quarter of core's rows and of its tokens, an agent makes as many updates.
+    With a quarter of core's rows and tokens, an agent makes the same number of updates.
     """
     names = ("Sentiment", "Story", "Summarize", "QA", "DataToText", "Moderate")
     tasks = tuple(_experiment(f"TextGen/{name}-v0", 16_384) for name in names)
@@ -142,7 +142,7 @@ SUITES: dict[str, Callable[[], Suite]] = {
 def _experiment(id: str, timesteps: int | None = None, level: int | None = None) -> Experiment:
     """A task's experiment, with the tags and the scale that its class gives."""
     task = make_task(id, level)
-    if timesteps is None:  # Where there are few words there is little to learn.
+    if timesteps is None:  # A closed vocabulary is learned in few steps.
         timesteps = 65_536 if task.tokenizer is None else 2_048
     kwargs = {"level": task.level}
     return Experiment(id, kwargs, timesteps, task.tags, task.floor, task.ceiling)

@@ -1,7 +1,7 @@
-"""Where cells are run: in processes of this machine, or in those that Ray hands out.
+"""Engines that run cells: in processes of this machine, or on workers of Ray.
 
-Either way a cell is a fresh process of its own, with one thread and the same environment variables,
-so its result depends on neither the engine nor the number of workers.
+Either way a cell is a fresh process with one thread and the same environment variables, so its
+result depends on neither the engine nor the number of workers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Engine(Protocol):
     """Runs jobs.
 
     Attributes:
-        workers: So many at once.
+        workers: Number of parallel jobs.
     """
 
     workers: int
 
     def submit(self, job: dict[str, Any]) -> Future[Record]:
-        """Start a job: a dictionary with the cell and, as ``record``, what is known of it."""
+        """Start a job: a dictionary with the cell and its initial ``record``."""
 
     def stop(self) -> None:
         """End everything at once."""
@@ -78,7 +78,7 @@ class LocalEngine:
 
 
 class RayEngine:
-    """Ray's workers, in a cluster on this machine that is started for it.
+    """Ray's workers, in a new cluster on this machine.
 
     Args:
         workers: Number of workers.
@@ -118,15 +118,15 @@ def attempt(
     job: dict[str, Any],
     processes: set[subprocess.Popen[bytes]] | None = None,
 ) -> Record:
-    """Do a job in a process of its own.
+    """Do a job in a new process.
 
     Args:
         command: The process.
         job: The job.
-        processes: The process is in here while it runs.
+        processes: Contains the process while it runs.
 
     Returns:
-        The record that the process wrote; one that says how it ended, if it wrote none.
+        The record that the process wrote, or one with its exit status.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -135,7 +135,7 @@ def attempt(
             stdout=subprocess.PIPE,
             stderr=errors,
             env=_environment(),
-            # Ctrl-C is the runner's business.
+            # Only the runner handles Ctrl-C.
             start_new_session=True,
         )
         processes = set() if processes is None else processes
@@ -150,7 +150,7 @@ def attempt(
             if line.endswith(b"\n"):
                 record: Record = json.loads(line)
                 return record
-            ended = process.wait()  # It gave up its output, so it is at its end.
+            ended = process.wait()  # Its output is closed, so it is ending.
             errors.seek(0)
             words = error_of(errors.read().decode("utf-8", "replace"))
             how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
@@ -179,7 +179,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # The order of a set of strings would be another one in every process.
+        # The order of a set of strings would differ between processes.
         "PYTHONHASHSEED": "0",
     }
 

@@ -1,4 +1,4 @@
-"""What results depend on, in a few hex digits: results of unequal hashes are not to be mixed."""
+"""Hashes of tasks, models and files: results with different hashes must not be mixed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from textgym.testing.cheats import cheats
 from textgym.tokenization import TINY, TINY_DIR
 
 ITEMS = 12
-"""Items of each split that a task's hash is of."""
+"""Items of each split that a task's hash covers."""
 
 
 def task_hash(experiment: Experiment) -> str:
-    """Hash of what a task does: its budgets, its first items, and how it judges texts about them.
+    """Hash of a task's behaviour: its budgets, its first items, and scores of texts about them.
 
     The texts are the oracle's, the baselines' and the cheats of the task contract, some of them
     right in part; scores, rewards, costs and the other side's replies are rounded to 9 digits. So a
-    task whose code was moved or made faster keeps its hash, and one whose generator or verifier
-    changed gets another, unless the change shows on none of these texts.
+    task keeps its hash if its code is moved or made faster, and gets another one if its generator
+    or verifier changes, unless none of these texts shows the change.
     """
     kwargs = dict(experiment.kwargs)
     digest = hashlib.sha256(_plain([experiment.id, kwargs]))
@@ -45,12 +45,12 @@ def task_hash(experiment: Experiment) -> str:
 
 
 def lm_hash(experiment: Experiment, lm: str | None) -> str:
-    """Hash of the language model that an agent starts from; what its tokens mean, where none is.
+    """Hash of the language model that an agent starts from, or of the vocabulary without one.
 
     Args:
         experiment: A closed vocabulary has no pretrained model: the hash is that of its words.
-        lm: A folder, of whose weights, settings and tokenizer the hash is; a hub's name stands for
-            itself; None is textgym/tiny.
+        lm: A folder, whose weights, settings and tokenizer are hashed; the name of a hub model is
+            hashed as it is; None is textgym/tiny.
     """
     words = make_task(experiment.id).tokenizer
     if lm is None and words is not None:
@@ -71,7 +71,7 @@ def source_hash(file: Path) -> str:
 
 
 def _judged(task: Task, row: Row, words: list[str], index: int) -> list[Any]:
-    """Texts about a row, and what the task makes of them."""
+    """Texts about a row, with their scores, rewards, costs and replies."""
     rng = np.random.default_rng(index)
     oracle = task.oracle(row)
     texts = [oracle, *(text for _, text in cheats(row, oracle, words, rng))]

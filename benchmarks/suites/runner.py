@@ -1,9 +1,9 @@
-"""Runs suites: agents times experiments times seeds, on some workers, resumable at any moment.
+"""Runs suites: agents x experiments x seeds, on several workers, resumable at any moment.
 
     python -m benchmarks run --suite quick --agent ppo --agent my_agent.py --seeds 5 --out RUNS
 
-Every cell that is over is a line of ``RUNS/cells.jsonl`` (:mod:`benchmarks.suites.store`). The same
-command goes on where the last one ended, however it ended; two on one folder share the work.
+Every finished cell is a line of ``RUNS/cells.jsonl`` (:mod:`benchmarks.suites.store`). The same
+command resumes where the last one ended, however it ended; two on one folder share the work.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ COMPARED = (
     "agent_hash",
     "settings",
 )
-"""What has to be equal for two results of a cell to be of the same thing."""
+"""Parts of the record that are equal in comparable results of a cell."""
 
 _POLL = 0.5
-"""Seconds until a cell that another runner has is looked at again."""
+"""Seconds between checks of a cell that another runner works on."""
 
 
 @dataclass
@@ -62,19 +62,19 @@ class Options:
     seeds: int = 5
     """Number of seeds: 0, 1, ..."""
     workers: int | None = None
-    """Cells that are run at once, each in a process with one thread. Default: as many as cores."""
+    """Cells that run in parallel, each in a process with one thread. Default: the cores."""
     out: Path = Path("runs/suites")
-    """Folder of the results; run again, the command goes on with what is missing there."""
+    """Folder of the results; run again, the command does the missing cells."""
     retry_failed: bool = False
-    """Run the cells again that failed."""
+    """Run failed cells again."""
     redo: bool = False
-    """Run the cells again whose results here are of another task, agent or settings."""
+    """Run the cells again whose results are of another version of task, agent or settings."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or Ray (the extra ray)."""
     device: str = "cpu"
     """Device of the language models: cpu, cuda, ..."""
     tuned: bool = True
-    """Take what was tuned for an agent in an environment (agents/settings) for its defaults."""
+    """Use the settings that were tuned for an agent and environment (agents/settings)."""
     only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Only this experiment of the suite, by the id of its environment; may be repeated."""
 
@@ -84,7 +84,7 @@ class Plan(NamedTuple):
 
     Attributes:
         cell: The cell, as `benchmarks.suites.cell.Cell.from_json` reads it.
-        record: What is known of it before it is run.
+        record: Its record before it is run.
     """
 
     cell: dict[str, Any]
@@ -92,7 +92,7 @@ class Plan(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What tells it from others."""
+        """Its key."""
         return key_of(self.record)
 
 
@@ -100,7 +100,7 @@ def make_plans(options: Options) -> list[Plan]:
     """The cells of a suite, those of the first seed first.
 
     Raises:
-        SettingsError: If there is no such suite or agent, or a number makes no sense.
+        SettingsError: If there is no such suite or agent, or a number is out of range.
     """
     for flag, number in (("seeds", options.seeds), ("workers", options.workers)):
         if number is not None and number < 1:
@@ -116,8 +116,8 @@ def make_plans(options: Options) -> list[Plan]:
                 f"{near_matches(id, ids)}; it has: {', '.join(dict.fromkeys(ids))}"
             )
     experiments = [one for one in suite.experiments if not options.only or one.id in options.only]
-    # Imports torch, and so comes late: a mistyped flag is answered at once.
-    from benchmarks.studies.candidates import label, resolved
+    # Imports torch, and so comes late: a mistyped flag gets a quick answer.
+    from benchmarks.suites.candidates import label, resolved
     from benchmarks.suites.cell import Cell, describe
 
     labels = [label(spec) for spec in options.agent]
@@ -143,7 +143,7 @@ def make_plans(options: Options) -> list[Plan]:
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two records of one cell are about different things, in words."""
+    """The differences between two records of one cell, in words."""
     found = []
     for name in COMPARED:
         old, new = there.get(name), now.get(name)
@@ -158,10 +158,10 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def mixtures(plans: Iterable[Plan], records: Mapping[Key, Record]) -> list[Key]:
-    """The cells whose results are of something else than what is planned.
+    """The cells whose results were made differently than planned.
 
     Returns:
-        Their keys, of those that are done: a failed cell has no result that could be mixed.
+        The keys of those that are done: a failed cell has no result that could be mixed.
     """
     return [
         plan.key
@@ -179,14 +179,14 @@ def work(
     retry_failed: bool = False,
     over: Callable[[Record], None] = lambda _: None,
 ) -> None:
-    """Run the cells that are missing, until none is, and write each down when it is over.
+    """Run the missing cells, and store each when it is finished.
 
     Args:
         plans: The cells.
         store: Their results.
-        engine: Runs them; it is stopped in the end.
+        engine: Runs them; it is stopped at the end.
         retry_failed: Whether cells that have failed count as missing.
-        over: Told of each cell that is over, also when another runner ran it.
+        over: Called with each finished cell, also when another runner ran it.
     """
     began = store.records()
     failed = {key: record for key, record in began.items() if record["status"] == "failed"}
@@ -202,7 +202,7 @@ def work(
                 if not store.claim(plan.key):
                     waiting.append(plan)
                     continue
-                # Since the beginning another runner may have done it.
+                # Another runner may have done it since the start.
                 there = store.records().get(plan.key)
                 if there is not None and there != again.get(plan.key):
                     store.release(plan.key)
@@ -226,12 +226,12 @@ def work(
 
 
 def _checked(plan: Plan, record: Record) -> Record:
-    """A record, failed if it is of something else than what was planned."""
+    """A record, marked as failed if it was made differently than planned."""
     changed = differences(record, plan.record)
     if not changed:
         return record
     error = (
-        f"what is measured changed while it was run: {'; '.join(changed)}; run the command again "
+        f"the code changed during the run: {'; '.join(changed)}; run the command again "
         "with --retry-failed"
     )
     return {**plan.record, "status": "failed", "error": error}
@@ -242,13 +242,13 @@ def run(options: Options, console: Console | None = None) -> int:
 
     Args:
         options: What to run.
-        console: Where to tell of it.
+        console: Receives the progress.
 
     Returns:
         The exit code: 0 if every cell is done, 1 if some failed, 130 after Ctrl-C.
 
     Raises:
-        SettingsError: If the options make no sense, or the folder's results are of something else.
+        SettingsError: If the options are impossible, or the folder's results were made differently.
     """
     console = console or Console()
     plans = make_plans(options)
@@ -258,9 +258,9 @@ def run(options: Options, console: Console | None = None) -> int:
             planned = {plan.key: plan.record for plan in plans}
             what = "; ".join(differences(store.records()[mixed[0]], planned[mixed[0]]))
             raise SettingsError(
-                f"{store.file}: {len(mixed)} of its results are not of what is to be run now, and "
-                f"must not be mixed with it. {mixed[0]}: {what}. Give another --out, or --redo to "
-                "forget these results and run their cells again"
+                f"{store.file}: {len(mixed)} of its results were made differently, and must not be "
+                f"mixed with new ones. {mixed[0]}: {what}. Give another --out, or --redo to forget "
+                "these results and run their cells again"
             )
         store.drop(mixed)
         workers = options.workers or os.cpu_count() or 1
@@ -276,7 +276,9 @@ def run(options: Options, console: Console | None = None) -> int:
                 task = bar.add_task(options.suite, total=len(plans), completed=len(plans) - left)
 
                 def over(record: Record) -> None:
-                    bar.console.print(told(record), soft_wrap=True, markup=False, highlight=False)
+                    bar.console.print(
+                        result_line(record), soft_wrap=True, markup=False, highlight=False
+                    )
                     bar.advance(task)
 
                 work(plans, store, engine, options.retry_failed, over)
@@ -285,7 +287,7 @@ def run(options: Options, console: Console | None = None) -> int:
             count = sum(plan.key in records for plan in plans)
             console.print(
                 f"Interrupted: {count} of {len(plans)} cells are in {store.file}; the same command "
-                "goes on with the others.",
+                "runs the others.",
                 soft_wrap=True,
             )
             return 130
@@ -295,16 +297,14 @@ def run(options: Options, console: Console | None = None) -> int:
         f"{len(plans) - len(failed)} of {len(plans)} cells are done: {store.file}", soft_wrap=True
     )
     for key in failed:
-        console.print(told(records[key]), soft_wrap=True, markup=False, highlight=False)
+        console.print(result_line(records[key]), soft_wrap=True, markup=False, highlight=False)
     if failed:
-        console.print(
-            "What went wrong is in the file, under error; --retry-failed runs them again."
-        )
+        console.print("The errors are in the file; --retry-failed runs these cells again.")
     console.print(f"report: python -m benchmarks report {options.out}", soft_wrap=True)
     return 1 if failed else 0
 
 
-def told(record: Record) -> str:
+def result_line(record: Record) -> str:
     """A cell in a line."""
     if record["status"] == "failed":
         last = str(record["error"]).strip().rpartition("\n")[2]

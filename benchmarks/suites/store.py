@@ -1,12 +1,12 @@
-"""The file of results, cells.jsonl: one line a cell, whole or not there at all.
+"""The file of results, cells.jsonl: one line per cell, written atomically.
 
-A cell is an experiment, an agent and a seed. Its line is written in one stroke when it is over and
-forced to the disk, so a runner may be killed at any moment: what it leaves is whole lines and
-perhaps half of one, which is cut off when the file is next written to or opened by a runner.
+A cell is an experiment, an agent and a seed. Its line is written at once when it is finished and
+forced to the disk, so a runner may be killed at any moment: it leaves whole lines and possibly half
+a line, which is cut off when a runner next opens or writes the file.
 
-Several runners may share a folder. Whoever writes locks the file cells.lock, and whoever works on a
-cell locks a byte of it, the cell's own; the operating system lets go of both when a process ends,
-however it ends. These are POSIX record locks: a process has one `Store` of a folder, as closing
+Several runners may share a folder. A writer locks byte 0 of the file cells.lock, and a runner of a
+cell locks that cell's byte; the operating system releases both when a process ends, however it
+ends. These are POSIX record locks: a process has one `Store` of a folder, as closing
 another one would release them.
 """
 
@@ -27,11 +27,11 @@ from textgym.storage.files import append, replacing, write_error
 CELLS = "cells.jsonl"
 
 Record = dict[str, Any]
-"""A line of the file: what the cell is, and what came of it."""
+"""A line of the file: a cell and its result."""
 
 
 class Key(NamedTuple):
-    """What tells cells apart."""
+    """The key of a cell."""
 
     suite: str
     experiment: str
@@ -43,15 +43,15 @@ class Key(NamedTuple):
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
-    """The cell that a record is of."""
+    """The key of a record's cell."""
     return Key(record["suite"], record["experiment"], record["agent"], record["seed"])
 
 
 def read(folder: Path) -> list[Record]:
-    """The whole lines of a folder's cells.jsonl, which is not changed; runners may be at work.
+    """The whole lines of a folder's cells.jsonl, which is not changed; runners may be active.
 
     Raises:
-        DataError: If there is no such file, or it holds something else.
+        DataError: If the file does not exist or has another format.
     """
     file = folder / CELLS
     try:
@@ -70,9 +70,9 @@ class Store:
         folder: The folder; made if need be.
 
     Raises:
-        DataError: If a line of cells.jsonl is none of ours.
-        StorageError: Here and in every method, if the folder or a file in it cannot be written; the
-            lines that were there before are intact.
+        DataError: If a line of cells.jsonl is not a cell.
+        StorageError: Here and in every method, if the folder or a file in it cannot be written;
+            earlier lines are intact.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class Store:
         os.close(self._lock)
 
     def records(self) -> dict[Key, Record]:
-        """All cells that are there now, other runners' included."""
+        """All current cells, those of other runners included."""
         with self._writing() as records:
             return records
 
@@ -124,7 +124,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[dict[Key, Record]]:
-        """Keep other runners out of the file; half a last line is cut off, and the others read."""
+        """Lock the file; cut off half a last line, and read the others."""
         fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, 0)
         try:
             try:
@@ -142,7 +142,7 @@ class Store:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, 0)
 
     def _rewrite(self, records: Mapping[Key, Record]) -> None:
-        """Put another file in the place of this one, in one stroke."""
+        """Replace the file atomically."""
         with replacing(self.file) as file:
             file.writelines(map(_line, records.values()))
 
@@ -152,7 +152,7 @@ def _line(record: Record) -> bytes:
 
 
 def _place(key: Key) -> int:
-    """The byte of the lock file that stands for a cell; byte 0 stands for writing."""
+    """The byte of the lock file for a cell; byte 0 is for writing."""
     digest = hashlib.sha256(json.dumps(key).encode()).digest()
     return 1 + int.from_bytes(digest[:6], "big")
 
@@ -166,7 +166,7 @@ def _parse(file: Path, data: bytes) -> dict[Key, Record]:
             found[key_of(record)] = record
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{file}: the line {line[:60]!r} is no cell ({type(error).__name__}: {error}); "
+                f"{file}: the line {line[:60]!r} is not a cell ({type(error).__name__}: {error}); "
                 "remove it, or give another folder"
             ) from error
     return found

@@ -20,7 +20,7 @@ from agents.running import command_line as cli
 from agents.running import experiment, tuned
 from agents.running.run import RunSettings
 from agents.running.tuned import NOT_TUNED, tuned_settings
-from benchmarks.studies.candidates import load_candidate, named_agents
+from benchmarks.suites.candidates import load_candidate, named_agents
 from benchmarks.suites.cell import Cell, describe, run_cell
 from benchmarks.suites.definitions import Experiment
 from benchmarks.suites.runner import Options, differences, make_plans

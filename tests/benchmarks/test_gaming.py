@@ -21,10 +21,9 @@ from agents.running.evaluation import Evaluation
 from benchmarks.report.markdown import fenced, fill
 from benchmarks.studies import gaming
 from benchmarks.studies.gaming_page import HEAD, line, section, texts, wrapped
-from benchmarks.studies.reward_cases import OPTIONS
 from textgym.errors import SettingsError
 from textgym.lm.model import LanguageModel
-from textgym.rewards import train
+from textgym.rewards import registered_rewards, train
 from textgym.tasks import make_task
 
 BEGIN, END = "<!-- gaming:begin -->", "<!-- gaming:end -->"
@@ -223,7 +222,8 @@ def test_preference_model_is_a_reward(tmp_path: Path) -> None:
 def test_page_has_the_marks_and_names_every_reward() -> None:
     assert fill(PAGE, "gaming", "x").count(BEGIN) == 1
     variants = {"rouge1", "rouge2", "rougeL", "rougeLsum"}
-    assert [name for name in OPTIONS if f"`{name}`" not in PAGE and name not in variants] == []
+    names = {name for name in registered_rewards() if not name.startswith("test_")} - variants
+    assert [name for name in names if f"`{name}`" not in PAGE] == []
 
 
 def test_example_of_the_page_runs(tmp_path: Path) -> None:

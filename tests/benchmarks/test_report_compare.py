@@ -47,7 +47,7 @@ def cells() -> list[dict[str, Any]]:
     ]
 
 
-def told(folder: Path, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> str:
+def compared(folder: Path, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> str:
     for name, records in (("a", a), ("b", b)):
         (folder / name).mkdir()
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -62,7 +62,7 @@ def row(text: str, task: str, agent: str) -> list[str]:
 
 
 def test_equal_folders_differ_in_nothing(tmp_path: Path) -> None:
-    text = told(tmp_path, cells(), cells())
+    text = compared(tmp_path, cells(), cells())
     assert "The same in both folders." in text
     assert "as 0 of 4 do" in text
     a, b, difference = row(text, QA, "ppo")
@@ -75,7 +75,7 @@ def test_a_difference_has_the_interval_of_independent_draws(tmp_path: Path) -> N
     for record in later:
         if record["agent"] == "ppo" and record["experiment"] == QA:
             record["after"] = {"mean": 0.8 + 0.05 * record["seed"]}
-    text = told(tmp_path, cells(), later)
+    text = compared(tmp_path, cells(), later)
     found = re.fullmatch(r"\*\*(\S+) \[(\S+), (\S+)\]\*\*", row(text, QA, "ppo")[2])
     assert found is not None
     value, low, high = map(float, found.groups())
@@ -92,7 +92,7 @@ def test_a_difference_has_the_interval_of_independent_draws(tmp_path: Path) -> N
 def test_what_is_on_one_side_only_is_said(tmp_path: Path) -> None:
     later = [r for r in cells() if r["experiment"] == QA]
     later += [cell(QA, "mine", 7, 0.5)]
-    text = told(tmp_path, cells(), later).replace("\\", "")
+    text = compared(tmp_path, cells(), later).replace("\\", "")
     assert f"Tasks only in A: {STORY}." in text
     assert "Agents only in B: mine." in text
     assert "Seeds only in B: 7." in text
@@ -109,7 +109,7 @@ def test_other_settings_versions_and_budgets_are_said(tmp_path: Path) -> None:
         record["agent_hash"] = "new"
         if record["experiment"] == STORY:
             record.update(timesteps=2000, floor=-1.0)
-    text = told(tmp_path, cells(), later).replace("\\", "")
+    text = compared(tmp_path, cells(), later).replace("\\", "")
     for said in (
         'Suite: "quick" → "full".',
         'Version of torch: "2.13.0" → "2.14.0".',
@@ -130,7 +130,7 @@ def test_results_of_a_task_that_changed_are_not_compared(tmp_path: Path) -> None
     for record in later:
         if record["experiment"] == STORY:
             record["task_hash"] = "new"
-    text = told(tmp_path, cells(), later)
+    text = compared(tmp_path, cells(), later)
     assert row(text, STORY, "ppo")[2] == "not computed: the task changed"
     assert row(text, QA, "ppo")[2].startswith("+0.000")
     assert f"{STORY}, the task itself (hash)" in text.replace("\\", "")
@@ -139,13 +139,13 @@ def test_results_of_a_task_that_changed_are_not_compared(tmp_path: Path) -> None
 def test_failures_and_single_seeds_have_no_interval(tmp_path: Path) -> None:
     failed = [cell(QA, "ppo", 0, 0.0, status="failed", error="no", after=None)]
     before = [cell(QA, "grpo", 0, 0.25), *failed]
-    text = told(tmp_path, before, [cell(QA, "grpo", 0, 0.5), cell(QA, "ppo", 0, 0.5)])
+    text = compared(tmp_path, before, [cell(QA, "grpo", 0, 0.5), cell(QA, "ppo", 0, 0.5)])
     assert row(text, QA, "grpo") == ["0.250 (n=1)", "0.500 (n=1)", "+0.250"]
     assert row(text, QA, "ppo") == ["- (n=0, 1 failed)", "0.500 (n=1)", "not computed: no score"]
 
 
 def test_folders_without_a_cell_in_common_have_no_table(tmp_path: Path) -> None:
-    text = told(tmp_path, [cell(QA, "ppo", 0, 0.1)], [cell(STORY, "ppo", 0, 0.1)])
+    text = compared(tmp_path, [cell(QA, "ppo", 0, 0.1)], [cell(STORY, "ppo", 0, 0.1)])
     assert "No cell is in both folders." in text
 
 

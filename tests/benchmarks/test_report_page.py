@@ -159,7 +159,7 @@ def test_a_score_is_on_the_scale_of_floor_and_ceiling(tmp_path: Path) -> None:
     assert found.error is None
 
 
-def test_suites_in_one_folder_are_told_apart(tmp_path: Path) -> None:
+def test_suites_in_one_folder_have_different_names(tmp_path: Path) -> None:
     records = [cell("TextGen/GoodBad-v0", "ppo", 0, suite=name) for name in ("quick", "full")]
     write(tmp_path, records)
     cells, remarks = read_cells(tmp_path)
@@ -185,7 +185,7 @@ def test_lines_that_are_no_cells_are_named(tmp_path: Path, line: str, said: str)
 
 
 def test_folders_without_cells_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder of benchmark runs"):
+    with pytest.raises(DataError, match="folder of benchmark runs"):
         read_cells(tmp_path)
     (tmp_path / "cells.jsonl").write_text("")
     with pytest.raises(DataError, match="no cell yet"):
@@ -261,7 +261,7 @@ def test_tables_say_what_the_cells_say(made: Path) -> None:
 def test_failures_and_gaps_are_said(made: Path) -> None:
     for text in ((made / name).read_text("utf-8") for name in ("report.md", "report.html")):
         assert "1 of 26 cells have no score" in text
-        assert "Not in the file at all, so not run or not over: 1 of the 3 agents" in text
+        assert "Missing, so not run or not finished: 1 of the 3 agents" in text
         assert "The fewest seeds behind a number are 2" in text
         assert "(1 of 3 failed)" in text
         assert "(2 seeds)" in text
@@ -314,7 +314,7 @@ def test_one_cell_has_no_interval_and_nothing_is_best(tmp_path: Path) -> None:
     row = next(r for r in text.splitlines() if r.startswith("| TextGen/GoodBad-v0 | -1 "))
     assert "[" not in row
     assert "**" not in row
-    assert "with a single one there is none" in text
+    assert "a single seed has no interval" in text
     assert not (tmp_path / "out" / "curves.svg").exists()
 
 
@@ -328,7 +328,7 @@ def test_an_agent_that_failed_in_a_task_takes_it_out_of_the_aggregates(tmp_path:
     cells, _ = read_cells(write(tmp_path, records))
     summary = Summary(cells)
     assert summary.common == ["TextGen/QA-v0 level=1", "TextGen/Story-v0 level=2"]
-    assert "TextGen/GoodBad-v0 is left out of all that is over tasks: no score by grpo." in (
+    assert "TextGen/GoodBad-v0 is left out of all aggregates over tasks: no score by grpo." in (
         summary.notes()
     )
     # Pairs are compared where both have scores.

@@ -22,8 +22,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as command_line
-from benchmarks.studies import candidates
-from benchmarks.suites import engines, runner
+from benchmarks.suites import candidates, engines, runner
 from benchmarks.suites.cell import Cell, Heard, describe, learning_curve, run_cell
 from benchmarks.suites.cell_process import error_of
 from benchmarks.suites.definitions import Experiment
@@ -347,11 +346,14 @@ def test_a_change_while_it_runs_is_a_failure(agent_file: Path, tmp_path: Path, s
         ({"agent": ("my_bandit.py", "my_bandit.py")}, "two agents are named 'my_bandit'"),
         ({"agent": ("",)}, "--agent '': it has to be a name .*it is empty"),
         ({"agent": ("ppo --lr 'x",)}, "--agent .*No closing quotation"),
-        ({"agent": ("lm --seed 3",)}, "--agent lm --seed 3: --seed is for the suite to say"),
-        ({"agent": ("lm --reward length",)}, "--reward is for the suite to say"),
-        ({"agent": ("lm --max-new-tokens 1",)}, "--max-new-tokens is for the suite to say"),
-        ({"agent": (f"ppo{40 * ' --lr 1e-3'} --prompts x",)}, "--prompts is for the suite to say"),
-        ({"agent": ("my_bandit.py --lr 1",)}, "takes no settings, so there is nothing for flags"),
+        ({"agent": ("lm --seed 3",)}, "--agent lm --seed 3: --seed is determined by the suite"),
+        ({"agent": ("lm --reward length",)}, "--reward is determined by the suite"),
+        ({"agent": ("lm --max-new-tokens 1",)}, "--max-new-tokens is determined by the suite"),
+        (
+            {"agent": (f"ppo{40 * ' --lr 1e-3'} --prompts x",)},
+            "--prompts is determined by",
+        ),
+        ({"agent": ("my_bandit.py --lr 1",)}, "takes no settings"),
         ({"agent": ("ppo --lr 1", "ppo  --lr 1")}, "two agents are named 'ppo --lr 1'"),
         (
             {"only": ("TextGen/GodBad-v0",)},

@@ -231,7 +231,7 @@ def test_both_buffers_hold_the_same_rollout_and_learn_the_same(lm: str) -> None:
         torch.testing.assert_close(learned[name], expected[name], atol=3e-5, rtol=0)
 
 
-def test_timed_minibatches_are_the_work_that_is_told(lm: str) -> None:
+def test_timed_minibatches_are_the_reported_work(lm: str) -> None:
     case = Case(TINY, 32, 8)
     model = updates.agent(updates.SIDES[1], case, lm, SETTINGS)
     sizes = [len(sample.actions) for sample in model.rollout_buffer.get(model.batch_size)]
@@ -339,7 +339,7 @@ def test_trl_side_needs_nothing_of_textgym() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=end_to_end.ROOT, check=True)
 
 
-def test_trl_that_cannot_be_installed_is_told(
+def test_trl_that_cannot_be_installed_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(command: list[str], **_: Any) -> None:

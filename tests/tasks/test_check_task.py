@@ -239,7 +239,7 @@ def test_a_good_task_passes():
 
 @pytest.mark.parametrize(("rule", "task"), CASES.values(), ids=CASES)
 def test_a_broken_task_is_detected(rule, task, monkeypatch):
-    monkeypatch.setattr("textgym.testing.task._SECONDS", 0.2)
+    monkeypatch.setattr("textgym.testing.score_rules.JUDGING_SECONDS", 0.2)
     with pytest.raises(TaskError, match=rf"breaks the rule '{rule}'") as caught:
         check_task(task, n=60)
     assert "Remedy: " in str(caught.value)

@@ -1,4 +1,4 @@
-"""The command line: ``textgym list | show ID | play ID | check ID | rescore FILE``."""
+"""The command line: ``textgym list | show | play | check | new-task | rescore``."""
 
 from textgym.cli.main import main
 

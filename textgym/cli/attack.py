@@ -1,4 +1,4 @@
-"""``textgym check --attack``: the search for junk that is paid, as a table."""
+"""``textgym check --attack``: a table of the junk that is paid."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def attack_tasks(
     Args:
         console: Where to print.
         tasks: The tasks.
-        levels: Their levels; None for all. Of several tasks, each gets those that it has.
+        levels: Their levels; None for all. Each of several tasks gets the levels that it has.
         rows: Rows of each level.
         seconds: Time for all tasks together.
         seed: Of the search.
         out: A Markdown file to write, or None.
 
     Returns:
-        1 if some junk is paid too much, else 0.
+        1 if any junk is paid too much, else 0.
     """
     begin = time.monotonic()
     attacks: list[Attack] = []
@@ -108,12 +108,12 @@ def _short(text: str) -> str:
 
 
 def page(attacks: Sequence[Attack], command: str, texts: int) -> str:
-    """The page of the documentation: what the attack is, and what it found."""
+    """The page of the documentation: the attack and its findings."""
     lines = [_PAGE.format(command=command, texts=texts)]
     for attack in attacks:
         junk = [finding for finding in attack.findings if finding.kind != "constant text"]
         constant = [finding for finding in attack.findings if finding.kind == "constant text"]
-        # What is wrong in one word has a limit of its own, and is listed if it breaks it alone.
+        # A text with one wrong word has another limit, and is listed only if it exceeds it.
         junk = [finding for finding in junk if finding.limit < 0.99 or finding.failed] or junk
         if not junk:
             continue
@@ -134,42 +134,42 @@ def _cell(finding: Finding) -> str:
 _PAGE = """# Junk that scorers pay
 
 A scorer that pays for junk teaches junk: whatever a reward pays, a policy finds. `textgym check ID
---attack` searches for such texts, in a built-in task or in one of your own:
+--attack` searches for such texts, in a built-in task or in yours:
 
     textgym check TextGen/Caption-v0 --attack --seconds 60
     textgym check mymodule:MyTask --attack --levels 1 2 --rows 200 --seed 1
     textgym check --attack --all --seconds 3600 --out docs/attack.md
 
 In Python it is `textgym.testing.attack_task`. The rule: no text that a person would call nonsense,
-contradictory or off the question scores above 0.4 (a task's `junk_ceiling`); partly right answers
+contradictory or off topic scores above 0.4 (a task's `junk_ceiling`); partly right answers
 may. A finding above it makes the command exit with status 1. The search has three parts.
 
 * **Mutations.** Texts made from the right answer that are junk by construction, whatever the task:
-  a run of words that no task knows (at least eight, and half as many as the answer has) before,
+  a run of words that no task uses (at least eight, and half as many as the answer has) before,
   after or within it, or in place of one of its words; such words in place of every other one;
   special tokens and what follows them; strange characters; words of other answers; a phrase, a
   sentence or the whole repeated; a denial before or after it, or at every verb; several answers at
   once; its words in an order in which no two neighbours of the answer are neighbours; its words
   spelt backwards or without vowels; and of programs other names, bodies that raise, return nothing
-  or never end, and code that undoes them. One word replaced by a noun off the question is not junk,
-  but must not score 1.0.
+  or never end, and code that undoes them. An answer with one word replaced by an unrelated noun
+  is not junk, but must not score 1.0.
 * **Climbs.** Texts changed step by step, as long as their score does not fall, by moves that keep
-  them junk: at least as many words off the question as above, among parts of the answer, the prompt
-  and other answers; or two thirds of them, from random words; repetitions of any phrase; the words
+  them junk: at least as many unrelated words as above, among parts of the answer, the prompt and
+  other answers; or two thirds of the words, from random words; repetitions of any phrase; the words
   out of order.
 * **Constant texts.** The text with the best mean over the rows: other prompts' answers and their
-  parts, baselines' texts, templates, and what a climb makes of the best of them. Its mean over
-  other rows counts. A closed vocabulary has none: there any text is an answer.
+  parts, baselines' texts, templates, and improvements of the best of them by a climb. Its mean
+  over other rows counts. Closed vocabularies are left out: there every text is an answer.
 
 Each row gets at least one round of all mutations; then half of the time goes to more of them, a
 fifth to constant texts and the rest to climbs. The same seed tries the same texts in the same
 order. `check_task` (`textgym check ID`) tries one round of the mutations on some rows, and some
 constant texts on all.
 
-## What it found
+## Findings
 
-By `{command}`: {texts:,} texts. For each task and level the junk that
-is paid most and the constant text with the best mean.
+By `{command}`: {texts:,} texts. For each task and level, the best-paid junk
+and the constant text with the best mean.
 
 | task | level | best-paid junk | kind | best constant text (mean) |
 | --- | ---: | --- | --- | --- |"""

@@ -1,4 +1,4 @@
-"""The words of the command line, and what each runs."""
+"""The commands of ``textgym``."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _attack(options: argparse.Namespace, console: Console) -> int:
-    """Search for junk that tasks pay; 1 if there is some."""
+    """Search for junk that tasks pay; 1 if any is found."""
     if options.all:
         if not options.attack or options.task is not None:
-            raise TaskError("check --all needs --attack, and takes no ID: it searches every task")
+            raise TaskError("check --all needs --attack and no ID: it searches every task")
         tasks = [make_task(name) for name in registered_tasks()]
     else:
         tasks = [_task(options)]
     if options.level is not None and options.levels is not None:
-        raise TaskError("--level and --levels say the same twice: pass one of them")
+        raise TaskError("--level and --levels exclude each other")
     return attack_tasks(
         console,
         tasks,
@@ -92,17 +92,17 @@ def _attack(options: argparse.Namespace, console: Console) -> int:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    """The task that is meant: a registered id, or ``module:Class`` of anyone's own.
+    """The task of a registered id, or of ``module:Class``.
 
     Raises:
-        TaskError: If there is none.
+        TaskError: If there is no such task.
     """
     name: str | None = options.task
     if name is None:
         raise TaskError("which task? `textgym list` lists them; check --attack --all takes all")
     module, colon, attribute = name.partition(":")
     if colon:
-        # As in `python -m`: a module in the folder where one stands is found.
+        # As in `python -m`: a module in the current folder is found.
         if "" not in sys.path:
             sys.path.insert(0, "")
         try:
@@ -110,7 +110,7 @@ def _task(options: argparse.Namespace) -> Task:
         except Exception as error:  # Whatever the module does when it is imported.
             raise TaskError(f"{name!r} cannot be imported: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Task)):
-            raise TaskError(f"{name!r} is no subclass of textgym.Task")
+            raise TaskError(f"{name!r} is not a subclass of textgym.Task")
         if not isinstance(getattr(found, "id", None), str):
             raise TaskError(f"{name!r} has no id; write `id = 'TextGen/...-v0'` in the class")
         if found.id not in registered_tasks():
@@ -138,7 +138,7 @@ _count.__name__ = "whole number above 0"  # As argparse names it in its error.
 
 
 def _seconds(text: str) -> float:
-    """A finite time, not below 0."""
+    """A finite time of 0 or more."""
     number = float(text)
     if not 0 <= number < math.inf:
         raise ValueError
@@ -150,25 +150,23 @@ _seconds.__name__ = "number of seconds"
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="textgym", description="Look at the built-in tasks, play them, check one's own."
+        prog="textgym", description="Show and play the built-in tasks, and check your own."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the tasks, a line each")
-    show = commands.add_parser("show", help="a task's page: what it is, samples, who scores what")
+    show = commands.add_parser("show", help="a task's page, samples, and scores of simple writers")
     show.add_argument("--samples", type=_count, default=2, help="samples shown (default: 2)")
-    show.add_argument(
-        "--rows", type=_count, default=100, help="rows that are judged (default: 100)"
-    )
+    show.add_argument("--rows", type=_count, default=100, help="rows to score (default: 100)")
     show.add_argument(
         "--lm",
         nargs="?",
         const="textgym/tiny",
-        help="also the score of a language model (default: the built-in one)",
+        help="also score a language model (default: the built-in one)",
     )
-    play = commands.add_parser("play", help="play a task oneself: type, and see the score")
+    play = commands.add_parser("play", help="play a task yourself: type, and see the score")
     play.add_argument("--seed", type=int, default=None, help="of the prompts")
-    play.add_argument("--tokens", action="store_true", help="token by token, not by text")
-    check = commands.add_parser("check", help="hold a task to the task contract")
+    play.add_argument("--tokens", action="store_true", help="type single tokens instead of texts")
+    check = commands.add_parser("check", help="check a task against the task contract")
     check.add_argument(
         "--rows",
         type=_count,
@@ -176,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
         f"with --attack {_ATTACKED_ROWS})",
     )
     check.add_argument(
-        "--attack", action="store_true", help="search for junk that is paid; exit with 1 if it is"
+        "--attack",
+        action="store_true",
+        help="search for junk that is paid; exit with 1 if there is any",
     )
     check.add_argument("--all", action="store_true", help="with --attack: every registered task")
     check.add_argument(
@@ -192,14 +192,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     new = commands.add_parser("new-task", help="write the folder of a new task")
     new.add_argument("name", metavar="NAME", help="the class, in CamelCase: WordLadder")
-    again = commands.add_parser("rescore", help="judge stored episodes again by other rewards")
+    again = commands.add_parser("rescore", help="score stored episodes with other rewards")
     again.add_argument("file", type=Path, metavar="FILE", help="JSONL, as RecordEpisodes writes it")
     again.add_argument(
         "--reward", action="append", required=True, metavar="REWARD", help=SYNTAX + "; repeatable"
     )
     again.add_argument("--out", type=Path, help="write the episodes with their new rewards (JSONL)")
     again.add_argument(
-        "--batch", type=_count, default=256, help="episodes judged in one call (default: 256)"
+        "--batch", type=_count, default=256, help="episodes scored in one call (default: 256)"
     )
     again.add_argument(
         "--import",
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import a module that registers rewards of one's own; repeatable",
+        help="import a module that registers your rewards; repeatable",
     )
     for command in (show, play, check):
         command.add_argument(

@@ -16,10 +16,10 @@ from textgym.testing.standings import Standing, play, standings
 
 
 def list_tasks(console: Console) -> None:
-    """Print one line a task."""
+    """Print one line per task."""
     table = Table(box=None, pad_edge=False)
-    for head in ("id", "levels", "turns", "tokens", "what"):
-        table.add_column(head, no_wrap=head != "what")
+    for head in ("id", "levels", "turns", "tokens", "task"):
+        table.add_column(head, no_wrap=head != "task")
     for name in registered_tasks():
         task = make_task(name)
         table.add_row(
@@ -33,14 +33,14 @@ def list_tasks(console: Console) -> None:
 
 
 def show_task(console: Console, task: Task, samples: int, rows: int, lm: str | None) -> None:
-    """Print a task's page, samples, and what several writers score.
+    """Print a task's page, samples, and the scores of several writers.
 
     Args:
-        console: Where to.
+        console: The console.
         task: The task.
         samples: Number of samples.
-        rows: Number of rows that each writer is judged on.
-        lm: A language model to judge as well, which takes a while; None for none.
+        rows: Number of rows that each writer is scored on.
+        lm: A language model to score as well, which takes a while, or None.
     """
     console.print(f"[bold]{task.id}[/bold], level {task.level}, {task.split} split\n")
     console.print(Markdown(inspect.cleandoc(type(task).__doc__ or "")))

@@ -1,4 +1,4 @@
-"""``textgym play``: a person at the place of the policy."""
+"""``textgym play``: a person in place of the policy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from textgym.tasks import Task
 from textgym.tokenization import Tokenizer
 
 _HELP_TEXT = (
-    r"Type what follows, and press Enter: the line is written, then end-of-sequence. \n in it is a "
+    r"Type the continuation and press Enter: the line is written, then end-of-sequence; \n is a "
     "line break. Ctrl-D ends."
 )
 _HELP_TOKENS = (
-    "Type one token a line (its text, blanks included, or #ID); an empty line is end-of-sequence. "
+    "Type one token per line (text, blanks included, or #ID); an empty line is end-of-sequence. "
     "Ctrl-D ends."
 )
 
@@ -30,10 +30,10 @@ def play_task(console: Console, task: Task, seed: int | None, by_token: bool) ->
     """Play episode after episode, until the input ends.
 
     Args:
-        console: Where texts and scores go; lines are read from the standard input.
+        console: Receives texts and scores; lines are read from the standard input.
         task: The task.
         seed: Of the prompts.
-        by_token: Read a token a line, not a text.
+        by_token: Read one token per line, not a text.
     """
     env = TextGenEnv(prompts=task)
     console.print(_HELP_TOKENS if by_token else _HELP_TEXT, style="dim")
@@ -55,9 +55,9 @@ def play_task(console: Console, task: Task, seed: int | None, by_token: bool) ->
 
 
 def _picture(console: Console, image: NDArray[np.uint8]) -> Text:
-    """A picture ``[3, H, W]`` in half blocks: two rows of pixels a line."""
+    """A picture ``[3, H, W]`` in half blocks: two rows of pixels per line."""
     if console.color_system is None:
-        return Text("(there is a picture, which takes a terminal with colours)", style="dim")
+        return Text("(a picture, which needs a terminal with colours)", style="dim")
     height, width = image.shape[1:]
     text = Text()
     for top in range(0, height, 2):
@@ -77,10 +77,10 @@ def _episode(
     """Play one episode.
 
     Args:
-        console: Where the other side's texts go.
+        console: Receives the other side's texts.
         env: The environment, after its reset.
         shown: Tokens that the person has seen.
-        by_token: Read a token per line, not a text.
+        by_token: Read one token per line, not a text.
 
     Returns:
         The last ``info``, and the sum of the rewards.
@@ -128,7 +128,7 @@ def _report(console: Console, task: Task, info: dict[str, Any], total: float) ->
 def _tokens(line: str, env: TextGenEnv) -> list[int]:
     tokenizer = env.tokenizer
     text = line.replace(r"\n", "\n")
-    # Continuations begin with a blank, unless the vocabulary is one of words.
+    # Continuations begin with a blank, unless the vocabulary consists of words.
     if not tokenizer.separator and text and not text[0].isspace():
         text = f" {text}"
     ids = tokenizer.encode_continuation(text)

@@ -1,4 +1,4 @@
-"""``textgym rescore``: stored episodes, judged again by other rewards."""
+"""``textgym rescore``: stored episodes, scored with other rewards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SYNTAX = (
     """'regex:{"pattern": "a,b"}'"""
 )
 
-# What a stored episode says of itself; everything else in it is a column of the row.
+# The fields of a stored episode; every other key is a column of the row.
 _OWN = {
     "episode", "row", "seed", "prompt", "response", "reward", "reward_terms", "cost", "cost_terms",
     "length", "columns", "before",
@@ -48,10 +48,10 @@ def rescore(
     batch: int = 256,
     modules: Sequence[str] = (),
 ) -> None:
-    """Judge stored episodes, and print how the new terms compare with the stored ones.
+    """Score stored episodes, and print how the new terms compare with the stored ones.
 
-    Texts are read batch by batch and not kept; what is kept is a number a term and episode, for the
-    rank correlations.
+    Texts are read batch by batch and not kept in memory; one number per term and episode is, for
+    the rank correlations.
 
     Args:
         console: Where to.
@@ -59,19 +59,19 @@ def rescore(
         specs: Rewards, in the form of `SYNTAX`.
         out: Where to write the episodes with their new ``reward`` and ``reward_terms``; the stored
             ones are then in ``before``. None: nowhere.
-        batch: Episodes that are judged in one call.
-        modules: Modules to import first: those that register rewards of one's own.
+        batch: Episodes that are scored in one call.
+        modules: Modules to import first: those that register a user's rewards.
 
     Raises:
-        DataError: If the file cannot be read, or a line of it is no episode.
-        StorageError: If `out` cannot be written; it is then what it was before.
+        DataError: If the file cannot be read, or a line is not an episode.
+        StorageError: If `out` cannot be written; it is then unchanged.
         RewardError: If there is no such reward, it lacks a column, or fails.
     """
     for module in modules:
         _import(module)
     rewards, weights = _parse(specs, path)
     stored, new = _Columns(), _Columns()
-    # A column that was there once is None for a later batch without it, and not missing.
+    # A column of an earlier batch is None in a later batch without it, not missing.
     known: dict[str, None] = {}
     skipped = 0
     if out is not None and out.exists() and path.exists() and out.samefile(path):
@@ -88,11 +88,11 @@ def rescore(
                 file.write("".join(texts).encode("utf-8", "backslashreplace"))
     _print(console, stored, new)
     if skipped:
-        console.print(f"{skipped} truncated episodes have no response, and were left out")
+        console.print(f"{skipped} truncated episodes have no response and were left out")
 
 
 def _parse(specs: Sequence[str], path: Path) -> tuple[RewardSum, list[float]]:
-    """The terms of some specifications, and the weight of each."""
+    """The terms of the specifications, and their weights."""
     functions: dict[str, str | RewardFunction] = {}
     weights = []
     for name, function, weight in map(parse_reward, specs):
@@ -107,13 +107,13 @@ def _parse(specs: Sequence[str], path: Path) -> tuple[RewardSum, list[float]]:
 
 
 def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
-    """What a specification in the form of `SYNTAX` means.
+    """Parse a specification in the form of `SYNTAX`.
 
     Returns:
-        What to call the term, the reward function, and its weight.
+        The name of the term, the reward function, and its weight.
 
     Raises:
-        RewardError: If it is none.
+        RewardError: If it has another form.
     """
     head, _, rest = spec.partition(":")
     name, equals, weight = head.partition("=")
@@ -122,13 +122,13 @@ def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RewardError(f"{spec!r}: the weight {weight!r} is no finite number; write {SYNTAX}")
+        raise RewardError(f"{spec!r}: the weight {weight!r} is not a finite number; write {SYNTAX}")
     options: dict[str, Any] = {}
     if rest.startswith("{"):
         try:
             options = json.loads(rest)
         except ValueError as error:
-            raise RewardError(f"{spec!r}: the options are no JSON: {error}") from None
+            raise RewardError(f"{spec!r}: the options are not JSON: {error}") from None
     elif rest:
         for part in rest.split(","):
             option, equals, value = part.partition("=")
@@ -145,7 +145,7 @@ def parse_reward(spec: str) -> tuple[str, RewardFunction, float]:
 
 
 def _import(module: str) -> None:
-    # As in `python -m`: a module in the folder where one stands is found.
+    # As in `python -m`: a module in the current folder is found.
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -173,7 +173,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class _Columns:
-    """Numbers by name, one an episode; NaN where there is none."""
+    """Numbers by name, one per episode; NaN where an episode has none."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -203,7 +203,7 @@ def _judge(
     stored: _Columns,
     new: _Columns,
 ) -> None:
-    """Replace the rewards of some episodes, and take down the old and the new ones."""
+    """Replace the rewards of some episodes, and record the old and the new ones."""
     if not episodes:
         return
     rows = [
@@ -214,7 +214,7 @@ def _judge(
     columns = {name: [row.get(name) for row in rows] for name in known}
     prompts = [one["prompt"] for one in episodes]
     responses = [one["response"] for one in episodes]
-    # Errors call a row by its number: here that is the line's.
+    # Errors name a row by its number, which is that of its line here.
     _, terms = rewards(prompts, responses, columns, numbers)
     for at, one in enumerate(episodes):
         before = {name: one[name] for name in ("reward", "reward_terms") if name in one}
@@ -232,7 +232,7 @@ def _judge(
 
 
 def _batches(path: Path, size: int) -> Iterator[tuple[list[int], list[Episode]]]:
-    """The episodes of a file with the numbers of their lines, so many at a time."""
+    """The episodes of a file with the numbers of their lines, in batches of a size."""
     numbers: list[int] = []
     episodes: list[Episode] = []
     try:
@@ -262,8 +262,8 @@ def _episodes(path: Path, file: TextIO) -> Iterator[tuple[int, Episode]]:
             except (ValueError, RecursionError) as error:
                 if not line.endswith("\n"):
                     print(
-                        f"textgym: {where} is incomplete, as a run that is killed or under way "
-                        "leaves it; it is left out", file=sys.stderr,
+                        f"textgym: {where} is incomplete, as in a killed or unfinished run; "
+                        "it is left out", file=sys.stderr,
                     )  # fmt: skip
                     return
                 raise DataError(f"{where} is not JSON: {error}") from error
@@ -293,7 +293,7 @@ def _check(episode: Any, where: str) -> None:
 
 def _print(console: Console, stored: _Columns, new: _Columns) -> None:
     if not new.count:
-        raise DataError("there is no episode in the file")
+        raise DataError("the file has no episodes")
     old = stored.columns()
     returns = old[""]
     table = Table(

@@ -1,7 +1,7 @@
-"""Checks that other people's tasks and environments can run too.
+"""Checks for built-in and third-party tasks and environments.
 
-``check_task`` holds a task to the task contract, ``check_vector_env`` holds a native batch to
-Gymnasium's own ``SyncVectorEnv``, and ``attack_task`` searches for junk that a scorer pays.
+``check_task`` checks a task against the task contract, ``check_vector_env`` compares a native batch
+with Gymnasium's ``SyncVectorEnv``, and ``attack_task`` searches for junk that a scorer pays.
 """
 
 from textgym.testing.attack import Attack, Finding, attack_task

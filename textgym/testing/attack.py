@@ -1,7 +1,7 @@
 """A search for junk that a scorer pays: ``attack_task("TextGen/MyTask-v0", seconds=60)``.
 
-No text that a person would call nonsense, contradictory or off the question may score above a
-task's `junk_ceiling` (0.4); what is partly right may. The search has three parts: mutations of
+No text that a person would call nonsense, contradictory or off topic may score above a task's
+`junk_ceiling` (0.4); partly right answers may. The search has three parts: mutations of
 right answers that are junk by construction (`textgym.testing.mutations`), hill climbs whose moves
 keep a text junk (`textgym.testing.climbing`), and the best constant text, whose mean over many rows
 counts. ``textgym check ID --attack`` runs it from the command line.
@@ -32,7 +32,7 @@ _POOL = 400
 _FRESH = 500
 """Rows, other than those searched, over which the best constant text is averaged."""
 _SHARES = (0.5, 0.7, 1.0)
-"""When, of a level's time, the mutations, the constant texts and the climbs have to end."""
+"""The shares of a level's time at which mutations, constant texts and climbs have to end."""
 
 TEMPLATES = (
     " Yes.",
@@ -67,8 +67,8 @@ class Finding(NamedTuple):
         level: Its level.
         kind: How the text was made.
         text: The text.
-        score: What it is paid; of a constant text, the mean over the rows.
-        limit: No such text may be paid more.
+        score: Its score; of a constant text, the mean over the rows.
+        limit: The highest score that is allowed for such a text.
         prompt: The prompt that it answers; empty for a constant text.
         oracle: The right answer to it.
     """
@@ -89,12 +89,12 @@ class Finding(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         findings: The best text of each level and kind, the best-paid first.
-        texts: How many texts were scored.
-        seconds: How long it took.
+        texts: Number of texts that were scored.
+        seconds: Duration.
     """
 
     findings: tuple[Finding, ...]
@@ -120,10 +120,10 @@ def attack_task(
     Args:
         task: A registered id, a class (all its levels), or a task (its level and split).
         levels: The levels to search, in place of those.
-        rows: Rows of each level that are searched, and by which constant texts are chosen; what
-            the best of these is paid is its mean over other rows.
-        seconds: Time for all levels together. Each row gets one round of all mutations whatever
-            they take, so that a short time still finds what is easy to find.
+        rows: Rows of each level that are searched, and by which constant texts are chosen; the
+            score of the best of these is its mean over other rows.
+        seconds: Time for all levels together. Each row gets one round of all mutations, however
+            long it takes, so that a short search still finds the easy cases.
         seed: Of the rows and of the search. The same seed tries the same texts in the same order.
 
     Raises:
@@ -187,7 +187,7 @@ class _Search:
         """Remember a text if it is the best of its kind."""
         if kind in self.best and self.best[kind].score >= score:
             return
-        # What is wrong in one word is not junk, and not perfect either.
+        # A text with one wrong word is not junk, but must not get the full score.
         limit = self.task.junk_ceiling if junk else np.nextafter(1.0, 0.0)
         prompt, oracle = "", ""
         if number is not None:
@@ -197,7 +197,7 @@ class _Search:
         )
 
     def others(self, number: int) -> list[str]:
-        """Answers to prompts other than that of a row, for which they would be wrong."""
+        """Answers to other prompts, which are wrong for this row."""
         chosen = self.rng.integers(len(self.rows), size=_OTHERS).tolist()
         texts = dict.fromkeys(self.oracles[at] for at in chosen if at != number)
         return [text for text in texts if text != self.oracles[number]]
@@ -217,7 +217,7 @@ class _Search:
             first = False
 
     def right_answers(self, number: int) -> list[str]:
-        """The oracle of a row, and what baselines write that is as good and reads otherwise."""
+        """The oracle of a row, and different texts of baselines that score 1.0."""
         row = self.rows[number]
         texts = [self.oracles[number]]
         for baseline in self.task.baselines().values():
@@ -229,7 +229,7 @@ class _Search:
     def constants(self) -> None:
         """The text with the best mean over the rows, of a pool and by a climb from its best."""
         if self.task.tokenizer is not None:
-            return  # in a closed vocabulary any text is an answer, and chance the scale
+            return  # in a closed vocabulary every text is an answer
         drawn = list(zip(self.rows, self.oracles, strict=True))
         found = [(self.mean(text, drawn), text) for text in self.pool() if self.running(1)]
         if not found:
@@ -240,7 +240,7 @@ class _Search:
             trial = self.changed(text, pieces)
             if (value := self.mean(trial, drawn)) > score:
                 score, text = value, trial
-        # Its mean over the rows that it was chosen by is too high, as the best of many is.
+        # Its mean over the rows that selected it is biased upwards, as a maximum.
         rows = [self.task.sample(self.rng) for _ in range(_FRESH)]
         fresh = [(row, self.task.oracle(row)) for row in rows]
         self.keep("constant text", text, self.mean(text, fresh), None, True)

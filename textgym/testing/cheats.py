@@ -1,4 +1,4 @@
-"""What the task contract gives a scorer: texts that cheat, right ones, strange strings."""
+"""Texts that the task contract gives to a scorer: cheats, right answers, strange strings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 def cheats(
     row: Row, oracle: str, vocabulary: list[str], rng: np.random.Generator
 ) -> Iterator[tuple[str, str]]:
-    """Texts that earn what they get without doing the task, with their names."""
+    """Texts that do not attempt the task, with their names."""
     prompt = row["prompt"]
     yield "an empty text", ""
     yield "a space", " "
@@ -61,7 +61,7 @@ def spaced(oracle: str) -> Iterator[tuple[str, str]]:
 
 
 def junk(oracle: str, sizes: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Strings to stumble over: broken, strange, and of each of some lengths."""
+    """Strings that break careless scorers: malformed, unusual, and long ones of the given sizes."""
     strange = {
         "a null character": "\0",
         "white space": " \t\r\n\u2028\u00a0",

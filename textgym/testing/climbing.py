@@ -27,7 +27,7 @@ Score = Callable[[str], float]
 
 
 class Piece(NamedTuple):
-    """A piece of a text under change, and whether it is junk."""
+    """A piece of a text, and whether it is junk."""
 
     text: str
     junk: bool = False
@@ -51,10 +51,10 @@ def climb(
     """Climb once, from a start drawn at random.
 
     Args:
-        score: What the texts are paid.
+        score: The score of a text.
         oracle: The right answer.
-        fragments: Pieces of answers, of this row and of others, to be put in.
-        rng: The only source of chance.
+        fragments: Pieces of answers, of this row and of others, that may be inserted.
+        rng: The only source of randomness.
         running: Whether there is time left.
     """
     kinds = ("junk among the answer", "answer among junk", "repetition", "disorder")
@@ -75,10 +75,10 @@ def _junk(
     running: Callable[[], bool],
     random_start: bool,
 ) -> Peak:
-    """Move junk about in an answer, or put parts of the answer into junk.
+    """Move junk around in an answer, or insert parts of the answer into junk.
 
-    From the answer, the text keeps as much junk as `junk_size`, and a third of its words at least;
-    from random words, two thirds of them.
+    A climb from the answer keeps at least `junk_size` words of junk and a third of all words; one
+    from random words keeps two thirds.
     """
     needed = 6 if random_start else junk_size(oracle)
     share = 2 / 3 if random_start else 1 / 3
@@ -165,7 +165,7 @@ def _move(
 def _repetition(
     score: Score, oracle: str, rng: np.random.Generator, running: Callable[[], bool]
 ) -> Peak:
-    """An answer in which some phrase is said six times more."""
+    """An answer in which some phrase is repeated six times."""
     pieces = split(oracle)
     best, value = "", 0.0
     for _ in range(_PATIENCE // 2):
@@ -188,7 +188,7 @@ def _repetition(
 def _disorder(
     score: Score, oracle: str, rng: np.random.Generator, running: Callable[[], bool]
 ) -> Peak:
-    """The answer's words in an order without its neighbours, exchanged two by two."""
+    """Swap words of the answer, in orders that keep none of its pairs of neighbours."""
     words = words_of(oracle)
     order = [words[i] for i in rng.permutation(len(words))]
     end = "." if oracle.rstrip().endswith(".") else ""

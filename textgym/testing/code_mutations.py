@@ -1,4 +1,4 @@
-"""Programs that do not do what a right one does, whatever that is."""
+"""Wrong programs, made from a right one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BODIES = (
     "return type('E', (), {'__eq__': lambda a, b: True, '__hash__': lambda a: 0})()",
     "return type('I', (int,), {'__eq__': lambda a, b: True, '__hash__': lambda a: 0})()",
 )
-"""Bodies that answer no question."""
+"""Bodies without an answer."""
 
 _AFTER = (
     "raise SystemExit",
@@ -42,7 +42,7 @@ _AFTER = (
     "assert False",
     "while True: pass",
 )
-"""Statements behind a program that keep it from being used."""
+"""Statements after a program that prevent its use."""
 
 
 def is_code(text: str) -> bool:
@@ -60,11 +60,11 @@ def _functions(text: str) -> list[ast.FunctionDef] | None:
 
 
 def code_mutations(oracle: str, rng: np.random.Generator) -> Iterator[str]:
-    """Programs of other names, without a body, that end first, or that are undone at the end.
+    """Programs with other names, without a body, that exit early, or that undo themselves.
 
     Args:
-        oracle: A right program; there is none of other texts.
-        rng: Which of them.
+        oracle: A right program; other texts have no such mutations.
+        rng: The source of randomness.
     """
     functions = _functions(oracle)
     if not functions:

@@ -1,9 +1,9 @@
 """Texts that are junk by construction, made from a right answer.
 
-Each mutation leaves a text that a reader would call nonsense, contradictory or off the question,
-whatever the task: a run of words that no task knows, a denial of the whole, a phrase said seven
-times, words in an order in which no two neighbours of the answer are neighbours. What is only
-imperfect (a word left out, a mark too many) is not made here: partly right answers may be paid.
+Each mutation makes a text that a reader would call nonsense, contradictory or off topic, whatever
+the task: a run of words that no task uses, a denial of the whole, a phrase repeated seven times,
+words in an order that keeps no pair of neighbours. Merely imperfect texts (a missing word, an extra
+mark) are not made here: partly right answers may be paid.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Mutant(NamedTuple):
     Attributes:
         kind: The mutation's name.
         text: The text.
-        junk: False if it is only wrong in one word, and so must score less than 1.0.
+        junk: False if only one word is wrong: it then has to score less than 1.0.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Mutant(NamedTuple):
 
 
 Mutation = Callable[[str, Sequence[str], np.random.Generator], Iterator[str]]
-"""Makes texts of an oracle, the oracles of other rows, and a source of chance."""
+"""Makes texts from an oracle, the oracles of other rows, and a random generator."""
 
 
 def mutants(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Iterator[Mutant]:
@@ -83,7 +83,7 @@ def mutants(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Ite
     Args:
         oracle: The right answer.
         others: Right answers to other prompts.
-        rng: The only source of chance.
+        rng: The only source of randomness.
     """
     known = set(words_of(oracle))
     others = [other for other in others if set(words_of(other)) != known] or [""]
@@ -251,20 +251,20 @@ def _denied(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Ite
 
 
 def _negated(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-    """A "not" after the verb of every clause, where each has one that it can follow."""
+    """A "not" after the verb of every clause, if every clause has a suitable verb."""
     clauses = [_VERBS.intersection(words_of(clause)) for clause in _CLAUSES.split(oracle)]
     if all(clauses):
         negated = "".join(
             [f"{piece} not" if piece.strip() in _VERBS else piece for piece in split(oracle)]
         )
         yield negated
-        # Both the one and the other.
+        # Both together contradict each other.
         yield oracle + negated
         yield negated + oracle
 
 
 def _hedged(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-    """The answer and those to other questions, as alternatives or one after the other."""
+    """The answer and those to other questions, as alternatives or in sequence."""
     if not others[0]:
         return
     bare = oracle.strip().rstrip(".")
@@ -280,7 +280,7 @@ def _hedged(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Ite
 
 
 def _disordered(oracle: str, others: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-    """An order in which no two neighbours of the answer are neighbours."""
+    """An order that keeps no pair of neighbours of the answer."""
     words = words_of(oracle)
     if len(set(words)) < 6:
         return
@@ -317,7 +317,7 @@ def _random_words(oracle: str, others: Sequence[str], rng: np.random.Generator) 
     yield "".join([f"{part}." for part in foreign_run(rng, junk_size(oracle))])
     pieces = split(oracle)
     if len(pieces) > 1:
-        # The marks and little words of the answer, with nothing that it says.
+        # The marks and function words of the answer, without its content.
         yield "".join(
             [
                 foreign_run(rng, 1)[0] if is_word(piece) and len(piece.strip()) > 3 else piece
@@ -328,7 +328,7 @@ def _random_words(oracle: str, others: Sequence[str], rng: np.random.Generator) 
 
 
 def _one_word(oracle: str, rng: np.random.Generator) -> Iterator[str]:
-    """The answer with one word replaced by a noun that is off the question."""
+    """The answer with one word replaced by an unrelated noun."""
     pieces = split(oracle)
     places = [at for at, piece in enumerate(pieces) if is_word(piece) and len(piece.strip()) > 1]
     for at in rng.permutation(places).tolist()[:4]:
@@ -362,5 +362,5 @@ MUTATIONS: dict[str, Mutation] = {
 }
 """The mutations by name."""
 
-# In a program "- - - x" and "1 or 2" mean something; of its words the code mutations take care.
+# In a program "- - - x" and "1 or 2" are valid; code mutations replace its words.
 _NOT_FOR_CODE = frozenset(("a phrase repeated", "several answers", "words mangled"))

@@ -1,4 +1,4 @@
-"""Texts as pieces, and the words that no task knows: the material of the junk search."""
+"""Texts as pieces, and words that no task uses: the material of the junk search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOREIGN = tuple(
         "igloo sardine lobster yodel spatula mollusc",
     )
 )
-"""Words that no built-in task uses. In any answer they are off the question."""
+"""Words that no built-in task uses: they are off topic in any answer."""
 
 SPECIAL = (
     "<|endoftext|>",

@@ -1,4 +1,4 @@
-"""What writers that learn nothing get for a task: the scale on which an agent's score is read."""
+"""Scores of writers that do not learn: the scale for reading an agent's score."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def play(
     while len(found) < count:
         observations, _, ended, _, infos = envs.step(act(observations))
         for row in np.flatnonzero(ended).tolist():
-            # Rows that are done early play on with other prompts; only the first episode counts.
+            # Rows that end early continue with other prompts; only the first episode counts.
             if row not in found:
                 columns = task.item(row)
                 if task.max_turns > 1:
@@ -89,7 +89,7 @@ def standings(task: Task, count: int = 200, seed: int = 0) -> list[Standing]:
     Args:
         task: The task, whose level and split count.
         count: Rows that each writes for.
-        seed: Of all that is random.
+        seed: Seed of everything random.
     """
     rng = np.random.default_rng(seed)
     rows = [task.item(index) for index in range(count)]

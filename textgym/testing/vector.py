@@ -1,8 +1,8 @@
-"""Whether a native batch is Gymnasium's ``SyncVectorEnv`` over the single environment, bit for bit.
+"""A check that a native batch equals Gymnasium's ``SyncVectorEnv`` of the single environment.
 
-Gymnasium has a checker for single environments and none for vector environments. The strongest
-statement that can be made of a native batch is that nobody can tell it from a loop over single
-environments: observations, rewards, flags and infos, dtypes and masks included.
+Gymnasium has a checker for single environments only. A native batch has to be indistinguishable
+from a loop over single environments: observations, rewards, flags and infos are compared bit for
+bit, dtypes and masks included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def check_vector_env(
     autoreset_modes: Iterable[AutoresetMode | str] = tuple(AutoresetMode),
     **env_kwargs: Any,
 ) -> None:
-    """Run a registered id's native batch beside ``SyncVectorEnv`` and compare everything.
+    """Run a registered id's native batch and ``SyncVectorEnv``, and compare everything.
 
     Actions are random and the same for both; every third one is eos where the environment has an
     eos token, so that rows end at different times. Under ``AutoresetMode.DISABLED`` ended rows are
@@ -33,7 +33,7 @@ def check_vector_env(
 
     Args:
         env_id: A registered id with a ``vector_entry_point``.
-        num_envs: Rows of both.
+        num_envs: Number of rows of both.
         num_steps: Steps in each autoreset mode.
         seed: Seed of the environments and of the actions.
         autoreset_modes: The modes to check.

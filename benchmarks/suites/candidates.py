@@ -1,9 +1,9 @@
-"""The agents that are measured: by name one of ``agents/``, or anybody's own file.
+"""The agents that are measured: the name of one in ``agents/``, or the path of a file.
 
 A file defines ``make_agent(venv, seed)``, which returns anything with the `learn` and `predict` of
 Stable-Baselines3. One that has settings takes them too, ``make_agent(venv, seed, settings)``, and
-defines their class ``Settings``, a dataclass below :class:`agents.running.run.RunSettings`: then
-the environment is made as they say (`train_kwargs`, `wrap`), and they are recorded with the
+defines their class ``Settings``, a subclass of :class:`agents.running.run.RunSettings`: then
+the environment is made by these settings (`train_kwargs`, `wrap`), and they are recorded with the
 results.
 
 After the name or the path there may be flags, which set these settings: ``lm --sampling greedy``.
@@ -57,13 +57,13 @@ class Candidate:
 
 
 def label(spec: str) -> str:
-    """The name of an agent that was given by name or by file, maybe with flags."""
+    """The name of an agent that was given by name or by file, possibly with flags."""
     what, flags = _split(spec)
     return shlex.join([Path(what).stem if _is_file(what) else what, *flags])
 
 
 def resolved(spec: str) -> str:
-    """The same agent wherever it is asked for: the path of a file is made absolute."""
+    """The same specification for any working directory: the path of a file is made absolute."""
     what, flags = _split(spec)
     if _is_file(what):
         what = str(Path(what).expanduser().resolve())
@@ -75,11 +75,11 @@ def load_candidate(spec: str) -> Candidate:
     """Find an agent.
 
     Args:
-        spec: A name in ``agents/``, or the path of a .py file; and then maybe flags, all of it
-            written as in a shell.
+        spec: A name in ``agents/``, or the path of a .py file, then optional flags, written as in a
+            shell.
 
     Raises:
-        SettingsError: If there is none (with near matches), or it cannot be used.
+        SettingsError: If there is no such agent (with near matches), or it cannot be used.
     """
     what, flags = _split(spec)
     file = Path(what).expanduser() if _is_file(what) else _folder() / f"{what}.py"
@@ -98,8 +98,8 @@ def load_candidate(spec: str) -> Candidate:
     takes_settings = "settings" in inspect.signature(make_agent).parameters
     if flags and not takes_settings:
         raise SettingsError(
-            f"--agent {spec}: its make_agent(venv, seed) takes no settings, so there is nothing "
-            "for flags to set; let it take them, make_agent(venv, seed, settings)"
+            f"--agent {spec}: its make_agent(venv, seed) takes no settings, so flags have "
+            "no effect; let it take them, make_agent(venv, seed, settings)"
         )
     settings_class = getattr(module, "Settings", None) if takes_settings else RunSettings
     if not (isinstance(settings_class, type) and issubclass(settings_class, RunSettings)):
@@ -153,7 +153,7 @@ def _is_file(what: str) -> bool:
 
 
 def _load_file(file: Path) -> Any:
-    """Import a file that is in no package; what lies beside it can be imported by it."""
+    """Import a file outside of packages; it can import modules of its folder."""
     name = f"benchmarked_{file.stem}"
     found = importlib.util.spec_from_file_location(name, file)
     assert found is not None

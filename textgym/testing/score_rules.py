@@ -1,0 +1,216 @@
+"""The rules of the task contract for scores and rewards: a function each."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from textgym.testing.attack import TEMPLATES
+from textgym.testing.cheats import cheats, junk, spaced
+from textgym.testing.checked_task import CheckedTask, shortened
+from textgym.testing.mutations import mutants
+
+JUDGING_SECONDS = 5.0
+"""CPU time within which a scorer has to judge 100 kB. A linear one needs milliseconds."""
+
+_JUNK_ROWS = 3
+
+_ATTACKED_ROWS = 5
+"""Rows whose oracles are made into junk."""
+
+_CONSTANT_ROWS = 50
+"""With fewer rows, the mean score of a constant text says little."""
+
+
+def oracle(check: CheckedTask) -> None:
+    """The oracle scores exactly 1.0."""
+    for row in check.rows:
+        value = check.score("oracle", check.task.oracle(row), row, "the oracle")
+        if value != 1.0:
+            check.fail(
+                "oracle",
+                f"the oracle {check.task.oracle(row)!r} scores {value!r}, not 1.0",
+                "let score accept the text of oracle (or row['reference'])",
+                row,
+            )
+
+
+def scores(check: CheckedTask) -> None:
+    """Scores are floats in [0, 1], the same each time, and change nothing."""
+    baselines = list(check.task.baselines().values())
+    texts = []
+    for number, row in enumerate(check.rows):
+        rng = np.random.default_rng([check.seed, number])
+        written = [baseline(row, rng) for baseline in baselines]
+        texts.append([check.task.oracle(row), row["prompt"], "x", *written])
+    check.untouched(
+        "scores",
+        lambda: [
+            [check.score("scores", text, row, "a text") for text in some]
+            for some, row in zip(texts, check.rows, strict=True)
+        ],
+    )
+    for row, drawn in zip(check.rows, check.draw(check.seed), strict=True):
+        if row != drawn:
+            check.fail("scores", "score changed the row", "copy what score has to change", row)
+
+
+def cheating(check: CheckedTask) -> None:
+    """Empty, echoed, shuffled, repeated and dumped texts stay below `cheat_ceiling`."""
+    vocabulary = sorted({word for row in check.rows for word in row["reference"].split()})
+    rng = np.random.default_rng(check.seed)
+    ceiling = check.task.cheat_ceiling
+    for row in check.rows:
+        oracle = check.task.oracle(row)
+        for name, text in cheats(row, oracle, vocabulary, rng):
+            if text.strip() == oracle.strip():
+                continue  # a single word cannot be shuffled
+            value = check.score("cheats", text, row, name)
+            if name == "random words":
+                check.luck += value / check.n
+            elif value >= ceiling:
+                check.fail(
+                    "cheats",
+                    f"{name} scores {value:.3f}, the ceiling is {ceiling}: {shortened(text)}",
+                    "let score require what distinguishes an answer from this, or set a higher "
+                    "cheat_ceiling",
+                    row,
+                )
+    if check.luck >= ceiling:
+        check.fail(
+            "cheats",
+            f"random words score {check.luck:.3f} on average, the ceiling is {ceiling}",
+            "let score require more than the presence of words",
+        )
+
+
+def strange_strings(check: CheckedTask) -> None:
+    """No string raises, and long ones are judged in bounded time."""
+    for row in check.rows[:_JUNK_ROWS]:
+        # Long strings cost time, and depend less on the row.
+        sizes = (1_000, 10_000, 100_000) if row is check.rows[0] else ()
+        for name, text in junk(check.task.oracle(row), sizes):
+            begin = time.process_time()
+            value = check.score("junk", text, row, name)
+            if (taken := time.process_time() - begin) > JUDGING_SECONDS:
+                check.fail(
+                    "junk",
+                    f"score took {taken:.0f} s for {len(text)} characters ({name})",
+                    "judge in linear time, and give up early on long texts",
+                    row,
+                )
+            if value >= check.task.cheat_ceiling:
+                check.fail("junk", f"{name} scores {value:.3f}", "score junk 0.0", row)
+
+
+def junk_of_the_oracle(check: CheckedTask) -> None:
+    """Junk made from the oracle scores no more than `junk_ceiling`."""
+    rng = np.random.default_rng(check.seed)
+    ceiling = check.task.junk_ceiling
+    oracles = [check.task.oracle(row) for row in check.rows[: 4 * _ATTACKED_ROWS]]
+    for number, row in enumerate(check.rows[:_ATTACKED_ROWS]):
+        others = [oracle for oracle in oracles if oracle != oracles[number]]
+        for kind, text, is_junk in mutants(oracles[number], others, rng):
+            value = check.score("attack", text, row, kind)
+            if value > ceiling if is_junk else value >= 1.0:
+                limit = f"the ceiling is {ceiling}" if is_junk else "as only the right text may"
+                check.fail(
+                    "attack",
+                    f"{kind} scores {value:.3f}, {limit}: {shortened(text)}",
+                    "let the penalty for junk grow with its size, and read every part of a text; "
+                    "`textgym check ID --attack` shows more texts that are paid",
+                    row,
+                )
+
+
+def constants(check: CheckedTask) -> None:
+    """The same text for every prompt scores no more than `junk_ceiling` on average."""
+    # In a closed vocabulary every text is an answer, and random words set the scale.
+    if check.task.tokenizer is not None or check.n < _CONSTANT_ROWS:
+        return
+    oracles = [check.task.oracle(row) for row in check.rows]
+    for text in (*TEMPLATES, *oracles[:_ATTACKED_ROWS]):
+        rows = [
+            row
+            for row, oracle in zip(check.rows, oracles, strict=True)
+            if oracle.strip() != text.strip()
+        ]
+        if len(rows) < _CONSTANT_ROWS:
+            continue
+        scores = np.array([check.score("attack", text, row, "a constant") for row in rows])
+        mean = float(scores.mean())
+        # Above the ceiling by more than sampling error.
+        if mean - 2 * scores.std() / len(rows) ** 0.5 > check.task.junk_ceiling:
+            check.fail(
+                "attack",
+                f"the constant text {text!r} scores {mean:.3f} on average, the ceiling is "
+                f"{check.task.junk_ceiling}",
+                "let score require an answer to this prompt",
+            )
+
+
+def baselines(check: CheckedTask) -> None:
+    """There is a baseline, above random words and below the oracle on average."""
+    means = {}
+    for name, baseline in check.task.baselines().items():
+        rng = np.random.default_rng(check.seed)
+        values = [
+            check.score("baselines", baseline(row, rng), row, f"the baseline {name!r}")
+            for row in check.rows
+        ]
+        means[name] = sum(values) / len(values)
+        if means[name] >= 1.0:
+            check.fail(
+                "baselines",
+                f"the baseline {name!r} is as good as the oracle: there is nothing to learn",
+                "make the task harder, or the baseline weaker",
+            )
+    if not means:
+        check.fail(
+            "baselines",
+            "there are no baselines",
+            "return at least one writer that does not learn, such as a template or a guess",
+        )
+    if max(means.values()) <= check.luck:
+        check.fail(
+            "baselines",
+            f"none is better than random words ({check.luck:.3f}): {means}",
+            "add a baseline that attempts the task",
+        )
+
+
+def reward(check: CheckedTask) -> None:
+    """The default reward returns one finite float per text."""
+    rows = check.rows
+    # As in the environments: None where a row lacks a column of other rows.
+    names = dict.fromkeys(name for row in rows for name in row if name != "prompt")
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    oracles = [check.task.oracle(row) for row in rows]
+    values = check.task.reward([row["prompt"] for row in rows], oracles, **columns)
+    if len(values) != len(rows) or not np.isfinite(np.array(values, dtype=np.float64)).all():
+        check.fail(
+            "reward",
+            f"reward returned {len(values)} values for {len(rows)} texts, or one not finite",
+            "return one finite float for each text",
+        )
+
+
+def spaces(check: CheckedTask) -> None:
+    """White space around the oracle does not change the reward."""
+    for row in check.rows:
+        oracle = check.task.oracle(row)
+        columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        [right] = check.task.reward([row["prompt"]], [oracle], **columns)
+        for name, text in spaced(oracle):
+            if not check.can_write(text):
+                continue
+            [value] = check.task.reward([row["prompt"]], [text], **columns)
+            if value != right:
+                check.fail(
+                    "spaces",
+                    f"{name} ({shortened(text)}) is rewarded with {value!r}, not {right!r}",
+                    "define judge(text, row), which gets the text without the white space "
+                    "around it, rather than score, or strip the completions",
+                    row,
+                )
