@@ -179,16 +179,17 @@ def test_new_task_of_a_checkout_has_its_line_in_the_registry(capsys, monkeypatch
     registry.parent.mkdir(parents=True)
     shutil.copy(ROOT / "textgym" / "tasks" / "registry.py", registry)
     before = registry.read_text().splitlines()
-    status, out, _ = new_task(capsys, monkeypatch, tmp_path, "Sum")
+    status, out, _ = new_task(capsys, monkeypatch, tmp_path, "Ladder")
     assert status == 0
     after = registry.read_text().splitlines()
     (line,) = set(after) - set(before)
-    assert line == '    "TextGen/Sum-v0": "textgym.tasks.sum.task:Sum",'
+    assert line == '    "TextGen/Ladder-v0": "textgym.tasks.ladder.task:Ladder",'
     assert after[after.index(line) - 1] < line < after[after.index(line) + 1]
-    for path in ("textgym/tasks/sum/__init__.py", "textgym/tasks/sum/task.py"):
+    for path in ("textgym/tasks/ladder/__init__.py", "textgym/tasks/ladder/task.py"):
         assert path in out
-        assert "Sum" in (tmp_path / path).read_text()
-    assert "textgym.tasks.sum import Sum" in (tmp_path / "tests/tasks/test_sum.py").read_text()
+        assert "Ladder" in (tmp_path / path).read_text()
+    test = tmp_path / "tests" / "tasks" / "test_ladder.py"
+    assert "from textgym.tasks.ladder import Ladder" in test.read_text()
 
 
 @pytest.mark.parametrize("name", ["word_sum", "1", "", "A B", "QA"])

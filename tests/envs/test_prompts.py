@@ -16,6 +16,7 @@ import textgym
 from textgym import load_tokenizer
 from textgym.envs import TextGenEnv
 from textgym.errors import DataError, DataWarning, PromptError, SettingsError, TextGymError
+from textgym.tasks import Task
 from textgym.tokenization import WordTokenizer
 
 LONG = "the cat sat on a mat and the dog ran after it"
@@ -213,8 +214,14 @@ def test_index_of_an_endless_task_is_always_the_same_row(env_id: str) -> None:
     assert len(set(prompts)) > 10
 
 
+def judges_any_prompt(task: Task) -> bool:
+    """Whether a task reads prompts that a user writes: in a closed vocabulary, or by a method."""
+    reads = task.tokenizer is not None or type(task).complete_row is not Task.complete_row
+    return reads and task.image_shape is None
+
+
 WITHOUT_PICTURES = [
-    name for name in textgym.registered_tasks() if textgym.make_task(name).image_shape is None
+    name for name in textgym.registered_tasks() if judges_any_prompt(textgym.make_task(name))
 ]
 
 

@@ -10,8 +10,15 @@ from textgym.registry import TASKS
 from textgym.tasks import Task, make_task
 from textgym.tokenization import WordTokenizer
 
+
+def judges_any_prompt(task: Task) -> bool:
+    """Whether a task reads prompts that a user writes: in a closed vocabulary, or by a method."""
+    reads = task.tokenizer is not None or type(task).complete_row is not Task.complete_row
+    return reads and task.image_shape is None
+
+
 WITHOUT_PICTURES = [
-    name for name in textgym.registered_tasks() if make_task(name).image_shape is None
+    name for name in textgym.registered_tasks() if judges_any_prompt(make_task(name))
 ]
 OPEN_TASKS = ("TextGen/Sentiment-v0", "TextGen/Story-v0")
 

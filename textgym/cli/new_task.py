@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.tasks import Baseline, Row, Task
+from textgym.tasks import Baseline, Judgement, Row, Task
 
 
 class NAME(Task):
@@ -25,8 +25,7 @@ class NAME(Task):
     id = "TextGen/NAME-v0"
     tags = ("reasoning", "exact")
     scored_by = "the right sum"
-    max_prompt_tokens = 12
-    max_new_tokens = 6
+    max_prompt_tokens, max_new_tokens = 12, 6
     cheat_ceiling = 0.5
 
     def generate(self, rng: np.random.Generator) -> Row:
@@ -34,9 +33,10 @@ class NAME(Task):
         a, b = rng.integers(1000, size=2).tolist()
         return {"prompt": f"{a} + {b} =", "reference": f" {a + b}", "a": a, "b": b}
 
-    def judge(self, text: str, row: Mapping[str, Any]) -> float:
+    def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """Score a text, which has no white space around it: 1.0 for the sum."""
-        return float(text == row["reference"].strip())
+        right = row["reference"].strip()
+        return Judgement().add(repr(text), f"the sum is {right}", float(text == right))
 
     def baselines(self) -> dict[str, Baseline]:
         """Add the second number to the first one's tens."""

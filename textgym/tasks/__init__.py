@@ -2,6 +2,16 @@
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Reply, Task
+from textgym.tasks.judgement import Judgement
 from textgym.tasks.registry import make_task, register_task, registered_tasks
 
-__all__ = ["Baseline", "Reply", "Row", "Task", "make_task", "register_task", "registered_tasks"]
+__all__ = [
+    "Baseline",
+    "Judgement",
+    "Reply",
+    "Row",
+    "Task",
+    "make_task",
+    "register_task",
+    "registered_tasks",
+]
