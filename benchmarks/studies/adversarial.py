@@ -37,9 +37,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.ppo import make_agent
+from agents.ppo import Settings
 from agents.running.evaluation import Evaluation, evaluate
-from benchmarks.studies.measured import Measured
+from benchmarks.studies.measured import make_agent
 from benchmarks.studies.ngrams import Trigrams, divergence
 from textgym.rewards.adversarial.reward import Adversarial
 from textgym.sb3 import LMRolloutBuffer, make_vec_env
@@ -296,7 +296,7 @@ def main(args: Args) -> None:
     venv = make_vec_env(
         args.env, args.n_envs, args.seed, level=args.level, tokenizer=args.lm, reward=reward
     )
-    settings = Measured(
+    settings = Settings(
         env=args.env, lm=args.lm, n_envs=args.n_envs, kl_coef=args.kl_coef, kl_target=None
     )
     agent = make_agent(venv, args.seed, settings)

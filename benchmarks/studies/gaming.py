@@ -38,7 +38,7 @@ from agents.running.evaluation import Evaluation, evaluate
 from agents.running.run import RunSettings
 from benchmarks.report.markdown import fill
 from benchmarks.studies.gaming_page import HEAD, line, section, texts
-from benchmarks.studies.measured import Measured
+from benchmarks.studies.measured import make_agent
 from benchmarks.studies.preferences import judged_pairs
 from textgym.errors import SettingsError, near_matches
 from textgym.lm.model import LanguageModel
@@ -252,8 +252,8 @@ def trained(case: Case, settings: Settings, kl_coef: float, weights: str) -> dic
     began = time.process_time()
     make = partial(make_vec_env, case.env, tokenizer=settings.lm, reward=reward)
     make_eval: Callable[[int, int], VecEnv] = partial(make, split="eval")
-    trainer = Measured(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device)
-    agent = ppo.make_agent(make(settings.n_envs, settings.seed), settings.seed, trainer)
+    trainer = ppo.Settings(lm=settings.lm, kl_coef=kl_coef, kl_target=None, device=settings.device)
+    agent = make_agent(make(settings.n_envs, settings.seed), settings.seed, trainer)
     agent.set_logger(configure(None, []))
     before, after = (
         (learn(), evaluate(agent, make_eval, settings.episodes, settings.n_envs))[1]

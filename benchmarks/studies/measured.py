@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents import ppo
+from textgym.sb3 import LMRolloutBuffer
 
 
-@dataclass
-class Measured(ppo.Settings):
-    """PPO's settings, with a reference model for any weight of the penalty."""
-
-    def penalty(self, lm: str) -> dict[str, Any]:
-        """The KL penalty; with a weight of 0 it only measures."""
-        target = self.kl_target if self.kl_coef else None
-        return {"kl_coef": self.kl_coef, "kl_target": target, "reference": lm}
+def make_agent(venv: VecEnv, seed: int, settings: ppo.Settings) -> PPO:
+    """The agent of `agents.ppo`; with a KL coefficient of 0, its reference model only measures."""
+    agent = ppo.make_agent(venv, seed, settings)
+    if settings.kl_coef == 0.0:
+        options = {**agent.rollout_buffer_kwargs, "reference": agent.policy_kwargs["lm"]}
+        agent.rollout_buffer = LMRolloutBuffer(
+            agent.n_steps,
+            agent.observation_space,
+            agent.action_space,
+            device=agent.device,
+            gamma=agent.gamma,
+            gae_lambda=agent.gae_lambda,
+            n_envs=agent.n_envs,
+            **options,
+        )
+    return agent

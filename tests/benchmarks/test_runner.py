@@ -319,7 +319,7 @@ def test_results_of_other_things_are_not_mixed(
     assert started(stub) == {"my_bandit 0": 2, "my_bandit 1": 2, "my_bandit 2": 1}
 
 
-def test_differences_are_told_setting_by_setting() -> None:
+def test_differences_are_listed_by_setting() -> None:
     one = {"timesteps": 5, "settings": {"lr": 0.1, "k": 8}, "task_hash": "a", "wall_seconds": 3.0}
     other = {**one, "settings": {"lr": 0.2, "k": 8, "n": 1}, "wall_seconds": 4.0}
     assert differences(one, one) == []
@@ -331,8 +331,8 @@ def test_a_change_while_it_runs_is_a_failure(agent_file: Path, tmp_path: Path, s
     stub.write_text(STUB.replace('"status": "done"', '"status": "done", "agent_hash": "other"'))
     code, text = said_by(Options("smoke", (str(agent_file),), 1, 1, tmp_path / "out"))
     assert code == 1
-    assert "my_bandit, seed 0: FAILED: what is measured changed while it was run" in text
-    assert "--retry-failed runs them again" in text
+    assert "my_bandit, seed 0: FAILED: the code changed during the run" in text
+    assert "--retry-failed runs" in text
 
 
 @pytest.mark.parametrize(
