@@ -1,7 +1,10 @@
 import copy
 import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -170,3 +173,24 @@ def test_copies() -> None:
 def test_range_on_any_text(rows: list[str], said: str) -> None:
     [value] = Cider(corpus=rows)([""], [said], reference=[rows[0]])
     assert 0 <= value <= 10
+
+
+def test_processes_agree_to_the_last_bit() -> None:
+    words = [f"w{k}" for k in range(40)]
+    code = (
+        "from textgym.rewards import Cider\n"
+        f"rows = [{words!r}[k:k + 20] for k in range(9)]\n"
+        "texts = [' '.join(row) for row in rows]\n"
+        "print(Cider()([''] * 9, texts[::-1], reference=texts))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(printed) == 1

@@ -202,9 +202,11 @@ class Cider:
         total = 0.0
         for a, b, norm_a, norm_b in zip(said[0], meant[0], said[1], meant[1], strict=True):
             if norm_a and norm_b:
-                shared = a.keys() & b.keys()
+                # In the order of the text: that of a set, and the rounding, vary between processes.
                 dot = sum(
-                    (min(a[gram], b[gram]) if robust else a[gram]) * b[gram] for gram in shared
+                    (min(weight, b[gram]) if robust else weight) * b[gram]
+                    for gram, weight in a.items()
+                    if gram in b
                 )
                 total += dot / (norm_a * norm_b)
         if robust:
