@@ -22,7 +22,7 @@ from agents.running.logs import open_logger
 from agents.running.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
 from agents.running.resuming import Saver
 from agents.running.run import RunSettings
-from agents.running.run_record import check_run, new_folder, write_record
+from agents.running.run_record import new_folder, write_record
 from agents.running.validation import unknown_device
 from agents.running.word_model import WORD_MODELS
 from textgym.errors import SettingsError
@@ -35,10 +35,6 @@ def experiment(
     name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]
 ) -> Path:
     """Evaluate, train, evaluate again, and write everything down; see `agents.running.run.run`."""
-    if settings.eval_episodes < 2:
-        raise SettingsError(
-            f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
-        )
     unknown_device(settings.device)
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -46,8 +42,6 @@ def experiment(
         raise SettingsError(f"--out {settings.out}: no folder can be made there: {error}") from None
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    if settings.resume is not None:
-        check_run(settings.resume, settings, name)
     console = Console()
     venv = StepCounter(
         make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)

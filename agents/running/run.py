@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from agents.running.command_line import Json
+from agents.running.run_record import check_run
 from agents.running.validation import at_least, within
 from textgym.errors import SettingsError
 
@@ -146,7 +147,13 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
             device, or no folder can be made.
         StorageError: If a file cannot be written; the file that it replaces stays intact.
     """
-    # Here, so that reading settings does not wait for torch.
+    if settings.eval_episodes < 2:
+        raise SettingsError(
+            f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
+        )
+    if settings.resume is not None:
+        check_run(settings.resume, settings, name)
+    # Imported here, so that errors of settings do not wait for torch.
     from agents.running.experiment import experiment
 
     return experiment(name, settings, make_agent)
