@@ -81,7 +81,7 @@ def test_large_and_small_automata_agree(monkeypatch: pytest.MonkeyPatch) -> None
     texts = [tokenizer.decode([rng.randrange(tokenizer.vocab_size)]) for _ in range(300)]
     stops = [text for text in texts if "\ufffd" not in text]
     by_table = StopStrings(stops, tokenizer)
-    monkeypatch.setattr(stopping, "_MAX_TABLE", 0)
+    monkeypatch.setattr(stopping, "MAX_TABLE", 0)
     by_bytes = StopStrings(stops, tokenizer)
     states = np.zeros(64, np.int32)
     for _ in range(20):

@@ -114,7 +114,7 @@ def test_same_numbers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposals, "_CALLS", calls)
+    monkeypatch.setattr(proposals, "MAX_CACHED_CALLS", calls)
     lm = checkpoint()
     wrap = wrappers(lm)[kind]
     features = {

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from typing import Any, TypeAlias
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +49,18 @@ def prompt_and_response(batch: TextBatch, row: int) -> tuple[str, str]:
     return prompt + separator, response
 
 
+def render_rows(batch: TextBatch, mode: str | None) -> tuple[Frame, ...] | None:
+    """One frame per row, for the ``render`` method of an environment; None for "human"."""
+    if mode is None:
+        gym.logger.warn(
+            "render() was called without a render mode; make the environment with "
+            "render_mode='ansi', 'human' or 'rgb_array'"
+        )
+    if mode is None or mode == "human":
+        return None
+    return tuple(frame(mode, *prompt_and_response(batch, row)) for row in range(len(batch.rows)))
+
+
 def frame(mode: str, prompt: str, response: str) -> Frame:
     """A text as a string (mode "ansi") or as an image (mode "rgb_array").
 
@@ -60,8 +73,9 @@ def frame(mode: str, prompt: str, response: str) -> Frame:
     return (prompt + response or "\n") if mode == "ansi" else _image(prompt, response)
 
 
-def show(prompt: str, response: str, label: str = "") -> None:
-    """Print a text; on a terminal the response is colored."""
+def print_row(batch: TextBatch, row: int, label: str = "") -> None:
+    """Print the text of a row; on a terminal the response is colored."""
+    prompt, response = prompt_and_response(batch, row)
     if sys.stdout.isatty():
         response = f"\x1b[1;34m{response}\x1b[0m"
     print(f"{label}{prompt}{response}", flush=True)

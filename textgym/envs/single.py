@@ -17,9 +17,8 @@ from textgym.envs.rendering import (
     RENDER_MODES,
     Frame,
     check_render_mode,
-    frame,
-    prompt_and_response,
-    show,
+    print_row,
+    render_rows,
 )
 from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
@@ -181,7 +180,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         self._update_np_random()
         self._over = False
         if self.render_mode == "human":
-            self._show()
+            print_row(self._batch, 0)
         return observe(self._batch, 0), info
 
     def step(
@@ -211,7 +210,7 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         if self.settings.costs is not None:
             info.setdefault("cost", 0.0)
         if self.render_mode == "human":
-            self._show()
+            print_row(self._batch, 0)
         return observe(self._batch, 0), float(outcome.rewards[0]), self._over, False, info
 
     def get_state(self) -> State:
@@ -247,15 +246,8 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
 
     def render(self) -> Frame | list[Frame] | None:  # type: ignore[override]
         """The text as a string ("ansi") or an image ("rgb_array"); None for "human"."""
-        if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called without a render mode; make the environment with "
-                "render_mode='ansi', 'human' or 'rgb_array'"
-            )
-            return None
-        if self.render_mode == "human":
-            return None
-        return frame(self.render_mode, *prompt_and_response(self._batch, 0))
+        frames = render_rows(self._batch, self.render_mode)
+        return None if frames is None else frames[0]
 
     def _update_np_random(self) -> None:
         """Set Gymnasium's attributes for the generator and the seed."""
@@ -275,6 +267,3 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
                 "an action is one token id"
             )
         return array.reshape(1)
-
-    def _show(self) -> None:
-        show(*prompt_and_response(self._batch, 0))

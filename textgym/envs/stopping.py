@@ -23,7 +23,7 @@ MAX_STOP_BYTES = 2**17
 """Maximal total length of the stop strings in UTF-8 bytes; the automaton has a state for each."""
 
 # Maximal number of entries of the table over tokens (64 MiB).
-_MAX_TABLE = 2**24
+MAX_TABLE = 2**24
 
 # Halves of surrogate pairs, which do not occur in valid text.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -67,7 +67,7 @@ class StopStrings:
             self._over_bytes = _automaton([stop.encode() for stop in self.stops])
             states = len(self._over_bytes)
             self.final = states - 1
-            if states * tokenizer.vocab_size <= _MAX_TABLE:
+            if states * tokenizer.vocab_size <= MAX_TABLE:
                 self._table = _over_tokens(self._over_bytes, self._token_bytes)
 
     def __bool__(self) -> bool:

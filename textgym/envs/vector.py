@@ -22,9 +22,8 @@ from textgym.envs.rendering import (
     RENDER_MODES,
     Frame,
     check_render_mode,
-    frame,
-    prompt_and_response,
-    show,
+    print_row,
+    render_rows,
 )
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import resolve
@@ -259,15 +258,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
 
     def render(self) -> tuple[Frame, ...] | None:
         """One frame per row ("ansi" or "rgb_array"); None for "human"."""
-        if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called without a render mode; make the environment with "
-                "render_mode='ansi', 'human' or 'rgb_array'"
-            )
-            return None
-        if self.render_mode == "human":
-            return None
-        return tuple(self._frame(row) for row in range(self.num_envs))
+        return render_rows(self._batch, self.render_mode)
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -320,9 +311,6 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
             )
         return list(seed)
 
-    def _frame(self, row: int) -> Frame:
-        return frame(str(self.render_mode), *prompt_and_response(self._batch, row))
-
     def _show(self) -> None:
         for row in range(self.num_envs):
-            show(*prompt_and_response(self._batch, row), label=f"[{row}] ")
+            print_row(self._batch, row, label=f"[{row}] ")

@@ -21,7 +21,7 @@ Proposals: TypeAlias = dict[str, NDArray[Any]]
 """An observation of the wrappers: arrays by name, whose first axis is the batch."""
 
 # Maximal number of calls whose texts stay in the decoder's cache.
-_MAX_CACHED_CALLS = 128
+MAX_CACHED_CALLS = 128
 
 
 class _OptimizerSteps:
@@ -81,7 +81,7 @@ class FrozenLM:
     def hidden(self, tokens: NDArray[np.int32]) -> Tensor:
         """Hidden states ``[B, d]`` after texts ``[B, L]``, a new tensor."""
         self._loaded = self._loaded or self._load()
-        if len(self._fed) == _MAX_CACHED_CALLS or self._steps != _OptimizerSteps.count:
+        if len(self._fed) == MAX_CACHED_CALLS or self._steps != _OptimizerSteps.count:
             self.forget()
         self._fed.append(tokens.copy())
         try:
