@@ -170,7 +170,7 @@ def run_tests(
         limits: The program's limits; None is ``Limits()``.
 
     Raises:
-        DataError: If there are no tests, or they are not valid Python, lack ``check``, or never
+        DataError: If `tests` is empty, or they are not valid Python, lack ``check``, or never
             call the program.
         SettingsError: On a system without the layers that the sandbox needs.
     """
@@ -180,7 +180,7 @@ def run_tests(
         raise DataError("tests that define check(candidate) need the function's name: entry_point=")
     parts = [tests] if isinstance(tests, str) else list(tests)
     if not parts:
-        raise DataError("there are no tests: pass a source that defines check, or some asserts")
+        raise DataError("no tests: pass a source that defines check, or some asserts")
     kind = "check" if whole else "assert"
     frames = [
         wire.encode([index, kind, setup, part, entry_point]) for index, part in enumerate(parts)

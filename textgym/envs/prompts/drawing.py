@@ -92,7 +92,7 @@ class PromptStreams:
         Args:
             rows: Indices of the rows. If these are all rows, each group shares one stream again.
             seeds: N seeds, of which each group uses its first row's. None continues the current
-                stream, or draws entropy from the operating system if there is none yet.
+                stream, or draws entropy from the operating system at first.
 
         Raises:
             SettingsError: If a seed is not a non-negative integer.
