@@ -79,7 +79,7 @@ def config_of(kind: str, vocab_size: int = len(WORDS)) -> Any:
     if kind == "lstm":
         return LSTMConfig(**recurrent)
     if kind == "t5":
-        # Distances beyond the largest one with a bias of its own.
+        # Distances beyond the largest bucket.
         return T5Config(
             d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
             relative_attention_num_buckets=6, relative_attention_max_distance=8,

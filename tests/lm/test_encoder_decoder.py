@@ -117,7 +117,7 @@ def test_the_encoder_runs_once_a_prompt(lm):
     for count in (1, 2, 3):
         decoder(texts_after(count))
         assert calls.take() == ([], [(3, 1)])
-    # The first response is at its end, the others go on; then a new prompt in one row.
+    # The first response is at its end, the others continue; then a new prompt in one row.
     decoder(texts_after(4))
     assert calls.take() == ([], [(3, 1)])
     texts = texts_after(5)
@@ -195,7 +195,7 @@ def test_prompts_that_do_not_end(lm):
         for texts in (broken, padded([[1, EOS], []])):
             with pytest.raises(ModelError, match=r"no eos token \(22\).*tokenizer='"):
                 run(texts)
-    # A decision before the end of the prompt, though the text goes on.
+    # A decision before the end of the prompt, in a longer text.
     batch = SequenceBatch(padded([[1, 2, 3, EOS, 4]]), torch.tensor([0]), torch.tensor([1]))
     with pytest.raises(ModelError, match="no eos token"):
         sequence_hidden(lm, batch)
@@ -203,8 +203,8 @@ def test_prompts_that_do_not_end(lm):
     assert sequence_hidden(lm, batch).isnan().any(1).tolist() == [True, False]
 
 
-def test_padding_is_no_end():
-    """Not even where eos has the id that stands in for padding."""
+def test_padding_does_not_end_a_prompt():
+    """Even if padding is replaced by the id of eos."""
     config = config_of("t5")
     config.eos_token_id = 0
     torch.manual_seed(0)

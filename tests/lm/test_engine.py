@@ -94,7 +94,7 @@ def test_compiled_training_is_the_same(load):
     expected = gradients(load("gpt2"))
     lm = load("gpt2")
     prepare_training(lm, compile="eager")
-    # How it computes is no part of what is saved.
+    # The engine settings are not saved.
     assert lm.state_dict().keys() == load("gpt2").state_dict().keys()
     found = gradients(lm)
     assert found.keys() == expected.keys()

@@ -167,7 +167,7 @@ def test_missing_weights(tmp_path: Path) -> None:
         LanguageModel.load(path, device="cpu")
 
 
-def test_what_is_no_gguf_file(tmp_path: Path) -> None:
+def test_other_files_are_not_gguf(tmp_path: Path) -> None:
     junk = tmp_path / "junk.gguf"
     for content in (b"", b"GGU", b"PK\x03\x04 and so on"):
         junk.write_bytes(content)

@@ -92,7 +92,7 @@ def test_missing_folder(tmp_path):
             LanguageModel.load(name)
 
 
-def test_folder_that_is_no_checkpoint(tmp_path):
+def test_a_folder_without_a_checkpoint(tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         LanguageModel.load(str(tmp_path))
 

@@ -135,7 +135,7 @@ def test_gradients_reach_the_encoder(lm):
     assert all(float(weight.grad.abs().sum()) > 0 for weight in lm.pictures.parameters())
 
 
-def test_an_encoder_is_kept_beside_the_checkpoint(load, tmp_path):
+def test_the_encoder_is_saved_with_the_checkpoint(load, tmp_path):
     lm = seeing(load("gpt2"), seed=4)
     lm.save_pretrained(tmp_path)
     assert (tmp_path / PICTURES_FILE).exists()

@@ -108,7 +108,7 @@ def test_a_head_that_a_task_does_not_need(copy: Callable[[str], Path], tmp_path:
 
 @pytest.mark.parametrize("labels", [1, 5])
 def test_a_classifier_becomes_a_reward_model(labels: int, tmp_path: Path) -> None:
-    """A head for one label goes on; one for several is replaced, and the body stays."""
+    """A head for one label is trained further; one for several is replaced."""
     config = config_of("gpt2")
     config.num_labels = labels
     with torch.random.fork_rng():

@@ -85,7 +85,7 @@ def test_only_what_is_missing_is_run(lm):
     assert counter.take() == [(4, 1)]
     decoder(torch.from_numpy(texts_of(4, 6, 4, 3)))
     assert counter.take() == []
-    # A row that lost a token cannot go on from what it holds.
+    # A row that lost a token cannot continue from its state.
     decoder(torch.from_numpy(texts_of(5, 6, 5, 2)))
     assert counter.take() == [(2, 1), (1, 2)]
     # Two rows get several tokens, one of them more than the other.
@@ -107,7 +107,7 @@ def test_what_is_forgotten_begins_at_zero(lm):
 
 
 def test_a_state_that_is_rewound_would_be_seen(load, monkeypatch):
-    """The tests above could not pass with slots that go on from the wrong state."""
+    """The tests above fail with slots that continue from the wrong state."""
     decoder = MemoDecoder(load("mamba"), WIDTH)
     monkeypatch.setattr(StateSlots, "can_extend", lambda self, known, lengths: lengths > 0)
     assert_agrees(decoder, texts_of(6, 7))

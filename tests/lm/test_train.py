@@ -118,7 +118,7 @@ def test_other_settings_are_refused_in_the_same_folder(finished):
 
 @pytest.mark.usefixtures("no_card")
 def test_sharpness_multiplies_the_logits(finished, tmp_path):
-    """It is no part of the training: the same folder is finished again with another one."""
+    """The folder of a finished training accepts another sharpness."""
     out, _ = finished
     ids = torch.tensor([[5, 6, 7]])
     found = []

@@ -87,7 +87,7 @@ def test_a_change_is_seen_once(change):
     assert not watch.changed()
 
 
-def test_use_is_no_change():
+def test_use_does_not_count_as_a_change():
     net = module()
     watch = WeightWatch(net)
     watch.changed()
@@ -130,7 +130,7 @@ def test_a_write_to_one_element_that_torch_knows_of_is_seen_at_once():
     assert watch.changed()
 
 
-def test_training_something_else_is_no_change_for_a_frozen_module():
+def test_a_frozen_module_is_unchanged_by_other_training():
     net, other = module().requires_grad_(False), module()
     watch = WeightWatch(net)
     watch.changed()

@@ -60,7 +60,7 @@ def stock_twin(buffer: LMRolloutBuffer) -> RolloutBuffer:
 
 
 class Record(BaseCallback):
-    """What a user's logging callback sees."""
+    """The values of a logging callback."""
 
     def __init__(self) -> None:
         super().__init__()

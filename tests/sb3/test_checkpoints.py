@@ -1,4 +1,4 @@
-"""A training that is interrupted goes on as if nothing had happened.
+"""An interrupted training resumes with the same curve, number for number.
 
 The truth is the training that was never interrupted, nor saved. Everything that the other one logs
 after its checkpoint, and every weight at the end, has to be the same number.
@@ -102,7 +102,7 @@ def weights(model: Any) -> dict[str, Any]:
 
 
 def disturb() -> None:
-    """Leave every generator in a state of its own, as another process would."""
+    """Put every random generator into another state, as in another process."""
     random.seed(123)
     np.random.seed(123)
     torch.manual_seed(123)
@@ -248,7 +248,7 @@ def test_every_boundary_will_do(
 def test_the_memo_is_cold_between_update_and_rollout(
     make_env: MakeEnv, checkpoint: Callable[..., str]
 ) -> None:
-    """Training drops it: that is why a run that was never saved reads the texts anew as well."""
+    """Training empties it, so that an uninterrupted run prefills as well."""
     model = makers(make_env, checkpoint)["ppo"]()
     drop, dropped = model.policy.decoder.invalidate, []
 
@@ -349,7 +349,7 @@ class End(BaseCallback):
 def test_a_training_that_a_callback_ends_in_mid_rollout(
     step: int, kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path
 ) -> None:
-    """What is left then is half a rollout, and no checkpoint is made of it.
+    """The rollout is incomplete then, and is not saved.
 
     In the first step the buffer is still empty, but the environment is one step ahead.
     """
@@ -816,7 +816,7 @@ def test_what_may_be_another(
 
 
 def test_functions_have_the_same_name_in_every_process() -> None:
-    """An address in memory would tell every two processes apart."""
+    """An address in memory differs between processes."""
 
     class Thing:
         pass

@@ -84,7 +84,7 @@ def test_a_dialogue_equals_its_transcript(model, speaker):
 
 
 def test_only_the_agents_tokens_are_in_the_loss(model):
-    """The gradient is that of SB3's own buffer, in which every decision is a row of its own."""
+    """The gradient is that of SB3's buffer, which has one row per decision."""
     buffer = collect(model, rollouts=2)
     loss, gradient = gradients(model, buffer)
     expected_loss, expected = gradients(model, stock_twin(buffer))

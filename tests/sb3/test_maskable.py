@@ -1,4 +1,4 @@
-"""Masks change what they say, and nothing else: sb3-contrib's own parts tell what that is."""
+"""Action masks have the effect that they have in sb3-contrib, and no other."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def collect(model: Any, rollouts: int = 1) -> Any:
 
 
 def masks_of(observations: np.ndarray) -> np.ndarray:
-    """What the environment's rules say of observations ``[T, N, L]``, asked anew."""
+    """Masks for observations ``[T, N, L]``, computed again by the environment's rules."""
     shape = observations.shape
     masks = by_last_word(observations.reshape(-1, shape[-1])).reshape(*shape[:2], SIZE)
     masks[..., 7] = False
@@ -297,7 +297,7 @@ def test_the_kl_is_within_the_masks(checkpoint, make_env):
     np.testing.assert_allclose(buffer.rewards, expected, atol=1e-4)
 
 
-def test_what_is_wrong_is_told(checkpoint, make_env):
+def test_wrong_masks_are_refused(checkpoint, make_env):
     env, lm = make_masked(make_env), checkpoint()
     policy = make(env, lm, policy_kwargs={"lm": lm, "sampling": {"banned_tokens": ["w3"]}}).policy
     texts = env.reset()

@@ -83,7 +83,7 @@ class World:
         self.now = np.where(dones, self.new(ROWS), following)
 
     def reset(self):
-        """The environment starts anew in all rows, whatever they were doing."""
+        """The environment resets all rows in the middle of their episodes."""
         for row in range(ROWS):
             if self.steps[row] and self.steps[row][-1]["end"] is None:
                 self.steps[row][-1]["end"] = "cut"

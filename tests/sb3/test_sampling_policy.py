@@ -290,7 +290,7 @@ def _spaces(env):
     return env.observation_space, env.action_space
 
 
-def test_wrong_settings_are_told(checkpoint, make_env):
+def test_wrong_settings_are_refused(checkpoint, make_env):
     for sampling, message in (
         ({"topk": 5}, "no setting 'topk'; did you mean"),
         ({"banned_tokens": ["nothing"]}, "'nothing'"),

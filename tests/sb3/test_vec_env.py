@@ -86,7 +86,7 @@ def test_observations_are_fresh_arrays():
     assert np.array_equal(first, kept)
 
 
-def test_truncation_is_told_apart():
+def test_truncations_are_not_terminations():
     venv = make(2, max_episode_steps=2)
     venv.reset()
     venv.step(np.array([1, 1]))
@@ -146,12 +146,12 @@ def test_seeds_of_single_rows():
     assert len(set(venv.seed())) == 3
 
 
-def test_starts_are_told_through_the_monitor():
+def test_reset_infos_are_visible_through_the_monitor():
     venv = make(3)
     venv.set_options([{"prompt": "w9"}, {"prompt": "w8 w8"}, {"prompt": "w7"}])
     venv.reset()
     assert [info["prompt"] for info in venv.reset_infos] == ["w9", "w8 w8", "w7"]
-    venv.step(np.array([1, EOS, 1]))  # The second row starts anew.
+    venv.step(np.array([1, EOS, 1]))  # The second row is reset.
     assert venv.reset_infos[0]["prompt"] == "w9"
     assert venv.reset_infos[1]["prompt"] in PROMPTS
 
@@ -242,7 +242,7 @@ def test_environments_that_are_not_of_text_are_sent_to_sb3(env_id):
         make_vec_env(env_id, 2)
 
 
-def test_other_wrong_arguments_are_told_as_they_are():
+def test_other_wrong_arguments_raise_as_usual():
     with pytest.raises(TypeError, match="nonsense"):
         make(nonsense=1)
 
@@ -267,7 +267,7 @@ def test_a_wrapped_batch_with_dict_observations(checkpoint):
     envs = wrap(venv_batch(3))
     assert venv.observation_space == envs.single_observation_space
     assert venv.action_space == gym.spaces.Discrete(4)
-    assert not hasattr(venv.action_space, "tokenizer_hash")  # These actions are no tokens.
+    assert not hasattr(venv.action_space, "tokenizer_hash")  # These actions are not tokens.
     obs, (expected, _) = venv.reset(), envs.reset(seed=row_seeds(7, 3))
     rng = np.random.default_rng(0)
     ends = 0

@@ -1,4 +1,4 @@
-"""Trainings among a language model's proposals go on as if nothing had happened.
+"""Trainings on a language model's proposals resume with the same curve.
 
 As in test_checkpoints: the truth is the training that was never interrupted, nor saved.
 """
@@ -199,7 +199,7 @@ def test_other_masks_are_refused_and_nothing_changes(make_env: Callable[..., Any
     assert_same(before, after)
 
 
-def test_unknown_layers_are_told_what_to_do(make_env: Callable[..., Any], tmp_path: Path) -> None:
+def test_unknown_layers_are_refused(make_env: Callable[..., Any], tmp_path: Path) -> None:
     env = make_env(wrapper=gym.wrappers.vector.RecordEpisodeStatistics)
     model = PPO("MlpPolicy", env, n_steps=5, batch_size=10, device="cpu")
     with pytest.raises(SettingsError, match="RecordEpisodeStatistics has no get_state"):

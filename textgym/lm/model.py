@@ -310,7 +310,7 @@ class LanguageModel(nn.Module):
 
         Raises:
             StorageError: If the files cannot be written; existing files stay intact.
-            ModelError: If ``merge=False`` and there is no adapter, or its base model has no name.
+            ModelError: If ``merge=False`` without an adapter, or its base model has no name.
         """
         base = None if merge else self._base_name()
         model = merged(self.model) if merge and has_adapter(self.model) else self.model
@@ -327,7 +327,7 @@ class LanguageModel(nn.Module):
             (Path(folder) / stale).unlink(missing_ok=True)
 
     def merge_adapter(self) -> None:
-        """Merge an adapter into the weights permanently; does nothing if there is none."""
+        """Merge the adapter, if the model has one, into the weights permanently."""
         if has_adapter(self.model):
             merge_in_place(self.model)
             if self.origin is not None:

@@ -110,7 +110,7 @@ class Document(NamedTuple):
     """A training text.
 
     Attributes:
-        prompt: The prompt, a prefix of the first piece; empty if there is none.
+        prompt: The prompt, a prefix of the first piece, or empty.
         pieces: The text in pieces, with eos after each.
     """
 

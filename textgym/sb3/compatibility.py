@@ -141,7 +141,7 @@ def check_activation(activation: Any, layers: list[int]) -> None:
     """Check the activation function of the value head.
 
     Raises:
-        SettingsError: If it is not a module class, or there are no hidden layers.
+        SettingsError: If it is not a module class, or the value head has no hidden layers.
     """
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise SettingsError(

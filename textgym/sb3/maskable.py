@@ -261,12 +261,12 @@ class MaskableLMRolloutBuffer(LMRolloutBuffer):
             yield MaskableRolloutBufferSamples(*samples, None)  # type: ignore[arg-type]
 
     def waiting_state(self) -> dict[str, Any] | None:
-        """What `unfinished` returns, as a checkpoint holds it."""
+        """The unfinished episodes, for a checkpoint."""
         state = super().waiting_state()
         return None if state is None else {**state, "masks": self._distinct()}
 
     def set_waiting_state(self, state: dict[str, Any] | None) -> None:
-        """Empty the buffer, and let the next rollout go on with the episodes of another one."""
+        """Empty the buffer, and restore unfinished episodes, which the next rollout continues."""
         masks = () if state is None else np.asarray(state["masks"])
         self._numbers = {mask.tobytes(): number for number, mask in enumerate(masks)}
         super().set_waiting_state(state)

@@ -130,7 +130,7 @@ class MemoDecoder:
 
         Raises:
             ActionError: If a token id is out of range, or -1 is inside a text.
-            ModelError: If a text is empty and there is no start token.
+            ModelError: If a text is empty and the tokenizer has neither bos nor eos.
         """
         if self._placement() != self._probed:
             # Another device or dtype needs new memory, and may use other kernels.

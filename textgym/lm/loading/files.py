@@ -175,7 +175,7 @@ def load_model(name: str, source: str, dtype: str) -> PreTrainedModel:
         dtype: Name of a torch dtype, or ``"auto"`` for the checkpoint's own.
 
     Raises:
-        ModelError: If there is none, or it is not a language model, incomplete or damaged
+        ModelError: If it is missing, not a language model, incomplete or damaged
             (:func:`textgym.lm.loading.pretrained.load_pretrained`).
     """
     try:

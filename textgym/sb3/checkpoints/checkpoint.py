@@ -80,8 +80,8 @@ def load_checkpoint(model: Resumable, path: str | Path) -> dict[str, Any]:
         The argument `extra` of `save_checkpoint`.
 
     Raises:
-        SettingsError: If there is no checkpoint, or it is of another training; the model is not
-            changed then.
+        SettingsError: If the checkpoint is missing or of another training; the model is not changed
+            then.
     """
     file = latest_checkpoint(path) if Path(path).is_dir() else Path(path)
     if file is None:

@@ -81,7 +81,7 @@ def load_policy(kind: type[_Policy], path: str | Path, device: torch.device) -> 
 
 
 def named_class(name: str, base: type) -> type | None:
-    """An imported subclass of `base` by its ``module.name``; None if there is none."""
+    """An imported subclass of `base` by its ``module.name``; None if not found."""
     module, _, last = name.rpartition(".")
     module = current_name(module)
     found = vars(sys.modules[module]).get(last) if module in sys.modules else None
