@@ -114,8 +114,7 @@ class QLearning:
         settings: Settings.
 
     Attributes:
-        values: float32 ``[2**bits]``, mean target of each pair of state and token, and of each
-            state.
+        values: float32 ``[2**bits]``, mean target of each state, and of each token in a state.
         visits: int32 ``[2**bits]``, the number of visits of each.
         num_timesteps: Environment steps of the training so far.
     """
@@ -148,8 +147,6 @@ class QLearning:
     def set_logger(self, logger: Logger) -> None:
         """Use another logger."""
         self.logger = logger
-
-    # ------------------------------------------------------------------ acting
 
     def predict(
         self,
@@ -224,8 +221,6 @@ class QLearning:
         share = min(self._progress / self.settings.explore, 1.0)
         return first + share * (last - first)
 
-    # ------------------------------------------------------------------ learning
-
     def learn(
         self,
         total_timesteps: int,
@@ -237,8 +232,7 @@ class QLearning:
         Args:
             total_timesteps: Length of the training, all rows together.
             callback: Called as by algorithms of Stable-Baselines3.
-            reset_num_timesteps: Count from 0 again, and explore from the start. The table is not
-                reset.
+            reset_num_timesteps: Count from 0 and explore again. The table is not reset.
         """
         if reset_num_timesteps:
             self.num_timesteps = 0

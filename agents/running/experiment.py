@@ -21,8 +21,8 @@ from agents.running.held_out import EvalPrompts, eval_prompts
 from agents.running.logs import open_logger
 from agents.running.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
 from agents.running.resuming import Saver
-from agents.running.run import RunSettings
 from agents.running.run_record import new_folder, write_record
+from agents.running.settings import RunSettings
 from agents.running.validation import unknown_device
 from agents.running.word_model import WORD_MODELS
 from textgym.errors import SettingsError

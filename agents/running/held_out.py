@@ -92,7 +92,7 @@ def _check_unseen(venv: VecEnv, other: VecEnv) -> None:
     shared = [prompt for key, prompt in seen.items() if key in trained]
     if shared:
         raise SettingsError(
-            f"{len(shared)} of {len(seen)} evaluation prompts are also training prompts, such as "
+            f"{len(shared)} of {len(seen)} evaluation prompts are trained on as well, such as "
             f"{str(shared[0])[:60]!r}; remove them from one of the two, or hold prompts out with "
             "--eval-share"
         )
