@@ -50,10 +50,11 @@ ifndef TEXTGYM_REAL_MODEL
 endif
 	$(BIN)/python -m pytest tests/real -m real -q --durations=10
 
-lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict, tables up to date
+lint: $(STAMP)  ## ruff, mypy --strict, plain language (.ci/prose.py), tables up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict textgym agents benchmarks
+	$(BIN)/python .ci/prose.py
 	$(BIN)/python -m benchmarks.catalog --check
 
 format: $(STAMP)  ## let ruff fix and format the code; write the README's tables of tasks and rewards

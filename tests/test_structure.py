@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_no_circle_of_imports() -> None:
         TopologicalSorter(IMPORTS).prepare()
     except CycleError as error:
         pytest.fail(f"modules import each other: {' <- '.join(error.args[1])}")
+
+
+def test_folders_and_files_have_a_readable_size() -> None:
+    folders = Counter(str(path.parent) for path in FILES if path.parts[0] == "textgym")
+    assert {folder: count for folder, count in folders.items() if count > 15} == {}
+    lines = {str(path): len((ROOT / path).read_text("utf-8").splitlines()) for path in FILES}
+    assert {path: count for path, count in lines.items() if count > 400} == {}
 
 
 @pytest.mark.parametrize("agent", ["ppo", "grpo"])
