@@ -10,4 +10,4 @@ This package is not part of the wheel; it runs from a checkout.
 from pathlib import Path
 
 # `agents.common`, `agents.cli` and `agents.word_model` of earlier versions, for agents of users.
-__path__.append(str(Path(__file__).parent / "running" / "former"))
+__path__.append(str(Path(__file__).parent / "running" / "legacy"))

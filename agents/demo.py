@@ -1,8 +1,9 @@
 """The two-minute demo, `make demo`: PPO trains a small language model to write happier texts.
 
-It is `python -m agents.ppo` with other defaults, `SETTINGS` below, and one more number at the end:
-the share of texts that are grammatical, since a policy could also trade grammar for praise.
-`python -m agents.demo --help` lists the settings; `make demo DEMO_ARGS="..."` passes them on.
+It is `python -m agents.ppo` with other defaults (`SETTINGS` below; tuned settings are not used),
+and one more number at the end: the share of texts that are grammatical, since a policy could also
+trade grammar for praise. `python -m agents.demo --help` lists the settings; `make demo
+DEMO_ARGS="..."` passes them on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=65_000, eval_episodes=256,
 
 
 def grammatical(prompt: str, response: str) -> bool:
-    """Whether a response completes a prompt of `Sentiment` to sentences of its grammar."""
+    """Whether a response completes a prompt of `Sentiment` into sentences of its grammar."""
     row = Sentiment().complete_row({"prompt": prompt})
     return read(response, row["subject"], row["opening"]).lost_points == 0
 

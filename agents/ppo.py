@@ -12,8 +12,9 @@ In the first pass over a rollout the probability ratio is 1 for every token that
 have written. With `--whole-episodes`, tokens of earlier rollouts wait for the end of their text;
 their ratio is to the weights that wrote them, as in later passes.
 
-This file has all hyperparameters, and stable_baselines3/ppo/ppo.py the algorithm. The run around
-it (evaluation, logs, checkpoints) is in agents/running/.
+This file has all hyperparameters, and stable_baselines3/ppo/ppo.py the algorithm. For single
+environments agents/settings/ppo.yaml has better defaults (`--no-tuned` ignores them). The run
+around it (evaluation, logs, checkpoints) is in agents/running/.
 """
 
 from __future__ import annotations

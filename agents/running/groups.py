@@ -35,10 +35,10 @@ class GroupAgent(LMAgent):
         learning_rate: Learning rate, or a schedule of it.
         group_size: Neighbouring rows that share their prompts, G.
         n_episodes: Episodes of each row in a rollout, E.
-        kl_coef: Coefficient of the KL divergence from the initial model; 0 is without a reference.
+        kl_coef: Coefficient of the KL divergence from the initial model; 0: no reference model.
         kl_target: Mean KL per token that the coefficient adapts to; None keeps it fixed.
         max_grad_norm: Gradients are scaled down to this norm.
-        rollout_buffer_kwargs: Of agents that were saved by version 0.1, where it held
+        rollout_buffer_kwargs: Only for agents saved by releases up to 0.1.0, where it held
             `group_size`, `n_episodes` and the penalty.
         **others: See :class:`agents.running.lm_agent.LMAgent`.
 
@@ -84,11 +84,11 @@ class GroupAgent(LMAgent):
         name = type(self).__name__
         if self.n_episodes < 1:
             raise SettingsError(f"n_episodes={self.n_episodes} has to be at least 1")
-        if self.env is not None:  # A saved agent that only predicts has none, but knows it.
+        if self.env is not None:  # None for a loaded agent that only predicts.
             if self.group_size < 2 or self.env.num_envs % self.group_size:
                 raise SettingsError(
-                    f"group_size={self.group_size} has to be at least 2, as a response is compared "
-                    f"with others to its prompt, and to divide n_envs={self.env.num_envs}, the "
+                    f"group_size={self.group_size} has to be at least 2, because responses to "
+                    f"the same prompt are compared, and to divide n_envs={self.env.num_envs}, the "
                     "number of rows"
                 )
             if not self.env.has_attr("settings"):

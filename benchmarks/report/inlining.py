@@ -1,4 +1,4 @@
-"""SVG files as parts of a page: without addresses, and with unique ids."""
+"""SVG files as parts of a page: without XML namespaces, and with unique ids."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from benchmarks.report.plots import Plot
 def inlined(plot: Plot) -> str:
     """A plot as an element of a page.
 
-    Elements refer to each other by ids, which have to be unique in the page: they get the plot's
-    name. Namespaces, metadata and the style sheet are removed: HTML parsers know SVG.
+    Elements refer to each other by ids, which have to be unique in the page: the plot's
+    name is their prefix. Namespaces, metadata and the style sheet are removed: HTML parsers know
+    SVG.
     """
     root = ElementTree.fromstring(plot.svg)
     for parent in list(root.iter()):

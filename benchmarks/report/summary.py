@@ -20,7 +20,7 @@ STATISTICS = {
     "median": st.median,
     "optimality gap": st.optimality_gap,
 }
-"""Statistics over all tasks, by name; of the optimality gap less is better."""
+"""Statistics over all tasks, by name; lower is better for the optimality gap."""
 
 
 SMOOTHED = 5
@@ -166,9 +166,9 @@ class Summary:
     def curve(self, task: str, agent: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Learning curve of the mean over seeds: steps [points], and value and band [3, points].
 
-        Seeds whose points are not at the same steps are interpolated where all of them have any.
-        Each point is the mean of up to `SMOOTHED` points around it, as a stretch of the training
-        may have few episodes.
+        Seeds whose points are not at the same steps are interpolated over the range that they
+        share. Each point is the mean of up to `SMOOTHED` points around it, as a stretch of the
+        training may have few episodes.
         """
         curves = [c.curve for c in self.of(task, agent) if c.score is not None and c.curve]
         if not curves:

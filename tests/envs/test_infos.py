@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.envs.infos import add_infos
+from textgym.envs.vector_infos import add_infos
 from textgym.testing import assert_same
 
 # One kind of value per key, as environments report them.

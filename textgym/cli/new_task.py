@@ -103,9 +103,7 @@ def new_task(console: Console, name: str, here: Path) -> None:
         place, module, tests = here, folder, here
     files = {
         place / folder / "__init__.py": _INIT,
-        place
-        / folder
-        / "task.py": f'"""The task."""\n\nfrom __future__ import annotations\n\n{TASK}',
+        place / folder / "task.py": _HEAD + TASK,
         tests / f"test_{folder}.py": _TEST,
     }
     for path in (place / folder, *files):

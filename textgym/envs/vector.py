@@ -15,7 +15,6 @@ from textgym.data.observations import Observation
 from textgym.data.rows import Row
 from textgym.envs.arguments import MAX_ROWS, BatchArguments, check_memory, known_mode, takes, whole
 from textgym.envs.batch import TextBatch
-from textgym.envs.infos import add_infos
 from textgym.envs.observations import check_actions, observation_space, observe
 from textgym.envs.prompts.drawing import check_options
 from textgym.envs.rendering import (
@@ -28,6 +27,7 @@ from textgym.envs.rendering import (
 from textgym.envs.row_steps import RowSteps, step_rows, with_costs
 from textgym.envs.settings import resolve
 from textgym.envs.state import State, batch_state, set_batch_state
+from textgym.envs.vector_infos import add_infos
 from textgym.errors import ResetNeededError, SettingsError, shown
 from textgym.tokenization.writable import writable_tokens
 

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgym.envs.infos import add_infos
 from textgym.envs.vector import TextGenVectorEnv
+from textgym.envs.vector_infos import add_infos
 from textgym.errors import ResetNeededError, SettingsError
 from textgym.tokenization import TINY
 from textgym.wrappers.continuations import Continuations

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules import module as everywhere
+from torch.nn.modules import module as nn_module
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.mistral import modeling_mistral as mistral
@@ -26,21 +26,21 @@ from transformers.pytorch_utils import Conv1D
 from textgym.lm.decoding.cache import SlotCache
 
 # On a CPU, a few dozen rows are multiplied a quarter faster by [in, out] matrices, as in GPT-2,
-# than by the [out, in] of a linear layer. Transposing pays off after this number of steps, and is
-# done for up to this number of elements: half a gigabyte in float32.
+# than by the [out, in] of a linear layer. Transposing pays off after this number of steps.
 _STEPS_BEFORE_TRANSPOSING = 8
+# Elements that are transposed at most: half a gigabyte in float32.
 _MAX_TRANSPOSED = 2**27
 
 Bias: TypeAlias = Tensor | Mapping[str, Tensor] | None
 
-_LLAMAS = ((llama, "Llama"), (mistral, "Mistral"), (qwen2, "Qwen2"))
+_LLAMA_MODULES = ((llama, "Llama"), (mistral, "Mistral"), (qwen2, "Qwen2"))
 # The classes of model, layer, attention and MLP; and of the norms that _rms_norm replaces.
 _GPT2 = (GPT2Model, GPT2Block, GPT2Attention, GPT2MLP)
-_LLAMA = [
+_LLAMA_CLASSES = [
     tuple(getattr(module, prefix + part) for part in ("Model", "DecoderLayer", "Attention", "MLP"))
-    for module, prefix in _LLAMAS
+    for module, prefix in _LLAMA_MODULES
 ]
-_RMS_NORMS = {getattr(module, f"{prefix}RMSNorm") for module, prefix in _LLAMAS}
+_RMS_NORMS = {getattr(module, f"{prefix}RMSNorm") for module, prefix in _LLAMA_MODULES}
 
 
 class DirectPass(ABC):
@@ -66,7 +66,7 @@ class DirectPass(ABC):
         """Whether no module has a forward hook or a replaced ``forward``."""
         if any(self._hooks) or any("forward" in own for own in self._own):
             return False
-        return not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+        return not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks)
 
     def _linears(self) -> Iterator[nn.Module]:
         """The linear layers whose matrix is ``[out, in]``."""
@@ -117,7 +117,7 @@ def direct_pass(body: nn.Module) -> DirectPass | None:
         blocks: Any = body.h
         parts = {(GPT2Model, type(x), type(x.attn), type(x.mlp)) for x in blocks}
         return _GPT2Pass(body) if plain and parts == {_GPT2} else None
-    for known in _LLAMA:
+    for known in _LLAMA_CLASSES:
         if type(body) is known[0]:
             layers: Any = body.layers
             found = {(known[0], type(x), type(x.self_attn), type(x.mlp)) for x in layers}

@@ -26,8 +26,8 @@ from textgym.tasks.caption.world import (
     cell_of,
 )
 from textgym.tasks.caption.writer import describe
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing
+from textgym.tasks.random_draws import draws, pick
 
 _CELLS = GRID**2
 _KINDS = [(colour, shape) for colour in COLOURS for shape in SHAPES]

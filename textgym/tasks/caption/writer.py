@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textgym.tasks.caption.world import INVERSE, RELATIONS, Object, cell_of
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 
 _PHRASES = {
     "left": ("left of", "to the left of"),

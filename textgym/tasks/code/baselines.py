@@ -13,7 +13,7 @@ from textgym.data.rows import Row
 from textgym.tasks.code.interpreter import MAX_LIST, MAX_NUMBER
 from textgym.tasks.code.reader import read
 from textgym.tasks.code.writer import plan
-from textgym.tasks.drawing import draws
+from textgym.tasks.random_draws import draws
 
 _HEADER = re.compile(r"\ADefine f\(([a-z](?:, [a-z])*)\)\. ")
 _EXAMPLE = re.compile(r"^f\((.*)\) = (.+)$", re.MULTILINE)

@@ -26,7 +26,7 @@ from textgym.tasks.code.phrases import (
     WHOLE,
     Step,
 )
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 
 
 class Plan(NamedTuple):

@@ -8,7 +8,7 @@ from textgym.data.rows import Row
 from textgym.tasks.data_to_text.concepts import AGENTS, OBJECTS, PEOPLE, PLACES, TOOLS, VERBS
 from textgym.tasks.data_to_text.world import DOMAINS
 from textgym.tasks.data_to_text.writer import slots, spelled, write_concepts, write_record
-from textgym.tasks.drawing import Draw, draws, pick
+from textgym.tasks.random_draws import Draw, draws, pick
 
 _BEASTS = frozenset(("dog", "cat", "horse", "pony", "mouse", "duck", "rabbit", "fish"))
 _LIFELESS = tuple(thing for thing in OBJECTS if thing not in _BEASTS)

@@ -15,8 +15,8 @@ from textgym.tasks.data_to_text.public import convert, score_public
 from textgym.tasks.data_to_text.reader import judge
 from textgym.tasks.data_to_text.world import DOMAINS
 from textgym.tasks.data_to_text.writer import write_concepts, write_record
-from textgym.tasks.drawing import Draw, draws, pick
 from textgym.tasks.judgement import Judgement
+from textgym.tasks.random_draws import Draw, draws, pick
 
 _NAMES = tuple(DOMAINS)
 _VERBS = tuple(VERBS)

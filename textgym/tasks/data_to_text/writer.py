@@ -13,7 +13,7 @@ from textgym.tasks.data_to_text.concepts import (
 )
 from textgym.tasks.data_to_text.reader import pronoun
 from textgym.tasks.data_to_text.world import DOMAINS, article
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 
 _Phrase = tuple[frozenset[str], str]
 """The attributes that a phrase states, and the phrase."""

@@ -19,7 +19,7 @@ from textgym.tasks.dialogue.world import (
     SPOT,
 )
 from textgym.tasks.dialogue.writer import question, statement
-from textgym.tasks.drawing import Draw, draws, pick
+from textgym.tasks.random_draws import Draw, draws, pick
 
 _POLITE = (" Certainly.", " Of course.", " Thank you.", " Very well.")
 

@@ -23,7 +23,7 @@ from textgym.tasks.dialogue.world import (
     SPOT,
 )
 from textgym.tasks.dialogue.writer import Plot
-from textgym.tasks.drawing import draws, pick
+from textgym.tasks.random_draws import draws, pick
 
 _BOOKING = re.compile(r"(\w+) for (\w+) on (\w+)\.")
 _MINE = r"my \w+ (?:on|for) (\w+)"

@@ -14,8 +14,8 @@ from textgym.tasks.dialogue.prompts import read_prompt
 from textgym.tasks.dialogue.public import convert, score_public
 from textgym.tasks.dialogue.user import User
 from textgym.tasks.dialogue.writer import draw_row
-from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, unreadable
+from textgym.tasks.random_draws import draws
 
 
 class Dialogue(Task):

@@ -30,7 +30,7 @@ from textgym.tasks.dialogue.world import (
     write_bookings,
     write_table,
 )
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 
 _WANT = ("I want", "I need", "Please book", "I would like")
 _BOOKED = (

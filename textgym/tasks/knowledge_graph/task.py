@@ -10,13 +10,13 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.knowledge_graph.baselines import mediocre, related, wander
 from textgym.tasks.knowledge_graph.public import convert, judge_public, parse
 from textgym.tasks.knowledge_graph.reader import read, valid_steps
 from textgym.tasks.knowledge_graph.writer import completion, write
 from textgym.tasks.qa.public import answers_of
+from textgym.tasks.random_draws import draws
 
 _WRONG_ANSWER = 0.2
 """The factor for a wrong answer after a path."""

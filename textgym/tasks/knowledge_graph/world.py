@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from textgym.tasks.drawing import Draw
+from textgym.tasks.random_draws import Draw
 from textgym.tasks.words import MEN, WOMEN
 
 CITIES = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.knowledge_graph.world import (
     CITIES,
     FAMILY,
@@ -27,6 +26,7 @@ from textgym.tasks.knowledge_graph.world import (
     Query,
     Rule,
 )
+from textgym.tasks.random_draws import Draw, pick
 from textgym.tasks.words import MEN, WOMEN
 
 _OTHERS = 4

@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.moderate.world import NAMES, VIRTUES, refusal
+from textgym.tasks.random_draws import draws, pick
 
 _COMMON = frozenset(
     re.findall(

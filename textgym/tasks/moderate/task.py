@@ -9,7 +9,6 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.moderate.baselines import heedless, mediocre, refuse, wary
 from textgym.tasks.moderate.public import (
@@ -29,6 +28,7 @@ from textgym.tasks.moderate.world import (
     draw_fields,
     refusal,
 )
+from textgym.tasks.random_draws import draws, pick
 
 _ORDER = tuple(KINDS)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 from textgym.tasks.words import MEN, PLACES, THINGS, WOMEN
 
 NAMES = MEN + WOMEN

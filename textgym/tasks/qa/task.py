@@ -9,7 +9,6 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa.answers import (
     ABSTENTIONS,
@@ -23,6 +22,7 @@ from textgym.tasks.qa.baselines import abstain, lookup, mediocre, recent
 from textgym.tasks.qa.public import answers_of, convert, judge_public
 from textgym.tasks.qa.reader import read
 from textgym.tasks.qa.writer import write
+from textgym.tasks.random_draws import draws
 
 _ABSTENTION = 0.1
 """The score of an abstention where there is an answer: less than a guess among nine."""

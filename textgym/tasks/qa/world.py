@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 from textgym.tasks.words import GIVE, GO, MEN, PLACES, TAKE, THINGS, WOMEN
 
 NAMES = (*MEN, *WOMEN)

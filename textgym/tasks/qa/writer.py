@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from textgym.tasks.drawing import Draw, pick
 from textgym.tasks.qa.world import NUMBERS, TIMES, Cast, Plan
+from textgym.tasks.random_draws import Draw, pick
 
 UNANSWERABLE = 0.2
 """The share of unanswerable questions."""

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws, pick
+from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.risk.world import ACTIONS
 
 _NUMBER = re.compile(r"\d+")

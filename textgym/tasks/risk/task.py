@@ -9,8 +9,8 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, nothing, quoted, unreadable
+from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.risk.baselines import (
     cautious,
     everything,

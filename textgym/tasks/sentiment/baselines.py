@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import Draw, draws, pick
+from textgym.tasks.random_draws import Draw, draws, pick
 from textgym.tasks.sentiment.writer import Clause, phrases_of
 
 

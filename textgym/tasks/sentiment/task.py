@@ -13,8 +13,8 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.automaton import walk
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import Draw, draws, pick
 from textgym.tasks.judgement import Judgement, nothing
+from textgym.tasks.random_draws import Draw, draws, pick
 from textgym.tasks.sentiment.baselines import brief, mediocre
 from textgym.tasks.sentiment.grammar import grammar_of
 from textgym.tasks.sentiment.lexicon import SUBJECTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import draws, pick
+from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.story.grammar import FEELINGS
 from textgym.tasks.words import GO, MEN, PLACES, TAKE, THINGS
 

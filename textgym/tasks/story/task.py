@@ -10,8 +10,8 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, discount
+from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.story.baselines import OPENERS, formula, mediocre, ramble
 from textgym.tasks.story.grammar import FEELINGS, HAPPY, SAD
 from textgym.tasks.story.reader import read

@@ -12,8 +12,8 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.data.words import count_words
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws, pick
 from textgym.tasks.judgement import Judgement, discount, nothing
+from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.summarize.baselines import extract, lead, mediocre
 from textgym.tasks.summarize.grammar import PLACE, THINGS, VERB, Fact
 from textgym.tasks.summarize.public import convert, judge_public

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from textgym.data.rows import Row
-from textgym.tasks.drawing import Draw, draws, pick
+from textgym.tasks.random_draws import Draw, draws, pick
 from textgym.tasks.translate.chinese import segment
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,

@@ -11,8 +11,8 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.errors import TaskError, near_matches
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.drawing import draws
 from textgym.tasks.judgement import Judgement, nothing, quoted
+from textgym.tasks.random_draws import draws
 from textgym.tasks.translate import chinese as translate_chinese
 from textgym.tasks.translate import english as translate_english
 from textgym.tasks.translate.baselines import gloss, mediocre, skeleton, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textgym.tasks.drawing import Draw, pick
+from textgym.tasks.random_draws import Draw, pick
 from textgym.tasks.translate.lexicon import (
     ADJECTIVES,
     FUTURE,
