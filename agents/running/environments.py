@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -12,7 +13,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
-from textgym.errors import RewardError, SettingsError, UnknownArgumentError, near_matches
+from textgym.errors import RewardError, SettingsError, UnknownArgumentError
 from textgym.sb3 import make_vec_env
 
 
@@ -52,6 +53,10 @@ def load_reward(spec: str | None) -> Any:
     try:
         return load_function(spec)
     except SettingsError as error:
+        name = spec.partition(":")[2]
+        if name in textgym.registered_rewards():  # Perhaps by the module, which was imported.
+            _check_name(name)
+            return name
         raise RewardError(
             f"--reward {error}, or a registered name: {', '.join(textgym.registered_rewards())}"
         ) from None
@@ -160,9 +165,16 @@ def make_env(
         )
     except (gym.error.Error, ModuleNotFoundError) as error:
         known = ["TextGen-v0", *textgym.registered_tasks()]
+        name = settings.env_id.rpartition("/")[2].removesuffix("-v0")
+        short = {id.removeprefix("TextGen/").removesuffix("-v0"): id for id in known}
+        close = difflib.get_close_matches(name, short, n=1, cutoff=0.5)
+        near = f"; did you mean {short[close[0]]!r}?" if close else ""
+        # Gymnasium's own suggestions are among all environments.
+        missing = near and isinstance(error, gym.error.NameNotFound)
+        reason = "there is no such environment" if missing else f"{error}"
         raise SettingsError(
-            f"--env {settings.env_id}: {error}{near_matches(settings.env_id, known)}; "
-            f"textgym has {', '.join(known)}"
+            f"--env {settings.env_id}: {reason}{near}; textgym has {', '.join(known)}; a task of "
+            "yours is --env MODULE:ID, where MODULE calls textgym.register_task"
         ) from error
     except UnknownArgumentError as error:
         raise SettingsError(f"--env-kwargs: {error}") from error

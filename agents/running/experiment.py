@@ -15,7 +15,7 @@ from rich.console import Console
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.running.environments import make_env
+from agents.running.environments import make_env, own_prompts
 from agents.running.evaluation import Agent, evaluate
 from agents.running.held_out import EvalPrompts, eval_prompts
 from agents.running.logs import open_logger
@@ -85,6 +85,13 @@ def _run_in_folder(
         else:
             before = saved.before
             console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
+        _print_default_reward(settings, venv, console)
+        different = len(set(before.prompts))
+        if different < min(8, len(before.prompts)):
+            console.print(
+                f"{len(before.prompts)} evaluation episodes are on {different} different prompts: "
+                "intervals say nothing about other prompts"
+            )
         console.print(f"{settings.env_id}: reward before training {before} ({prompts})")
         interrupted = saver.learn(before, console)
         if interrupted:
@@ -142,6 +149,15 @@ def _run_in_folder(
         soft_wrap=True,
     )
     return folder
+
+
+def _print_default_reward(settings: RunSettings, venv: VecEnv, console: Console) -> None:
+    """Say by which reward a user's prompts are scored, if nothing chose it."""
+    if own_prompts(settings) is None or settings.reward or "reward" in settings.env_kwargs:
+        return
+    reward = venv.get_attr("settings", [0])[0].source.default_reward()
+    if isinstance(reward, str):
+        console.print(f"reward: {reward}, the default for these prompts (--reward chooses another)")
 
 
 def _origin(policy: LMPolicy) -> str:

@@ -336,4 +336,4 @@ def write_results(path: Path, found: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command_line("benchmarks.studies.gaming", Settings(), __doc__, main)
+    command_line("benchmarks.gaming", Settings(), __doc__, main)

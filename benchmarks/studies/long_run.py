@@ -133,7 +133,7 @@ def table(points: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, evaluate, write."""
-    args = tyro.cli(Args, description=__doc__)
+    args = tyro.cli(Args, description=__doc__, prog="python -m benchmarks.long_run")
     torch.set_num_threads(SETTINGS.threads or 1)
     agent = make_agent(make_env(SETTINGS, SETTINGS.n_envs, args.seed, "train"), args.seed, SETTINGS)
     agent.set_logger(configure(None, []))

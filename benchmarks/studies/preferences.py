@@ -147,4 +147,4 @@ def report(
 
 
 if __name__ == "__main__":
-    command_line("benchmarks.studies.preferences", Settings(), __doc__, main)
+    command_line("benchmarks.preferences", Settings(), __doc__, main)

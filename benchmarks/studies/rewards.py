@@ -304,4 +304,4 @@ so that the sum takes as long as the slowest.
 
 
 if __name__ == "__main__":
-    command_line("benchmarks.studies.rewards", Settings(), __doc__, main)
+    command_line("benchmarks.rewards", Settings(), __doc__, main)

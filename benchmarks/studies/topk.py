@@ -163,4 +163,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command_line("benchmarks.studies.topk", Settings(), __doc__, main)
+    command_line("benchmarks.topk", Settings(), __doc__, main)

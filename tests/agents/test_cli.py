@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from agents.running import command_line as cli
 from agents.running import environments
 from agents.running.run import RunSettings
 from textgym.errors import RewardError, SettingsError, TaskError
+from textgym.registry import REWARDS
 
 SHORT = ["--steps=16", "--n-envs=2", "--eval-episodes=2", "--threads=1", "--device=cpu"]
 
@@ -200,3 +202,35 @@ def test_help_is_wrapped_by_the_terminal_alone() -> None:
             lines = [line for doc in docs for line in str(doc).splitlines()]
             broken += [line for line in lines if not line.endswith((".", "?", ":", "'"))]
     assert broken == []
+
+
+def test_a_reward_that_its_module_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_vowels.py").write_text(
+        "import textgym\n\n"
+        "@textgym.register_reward('my_vowels')\n"
+        "class Vowels:\n"
+        "    def __call__(self, prompts, completions, **columns):\n"
+        "        return [float('a' in text) for text in completions]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    with REWARDS.restored():
+        assert environments.load_reward("my_vowels:my_vowels") == "my_vowels"
+        with pytest.raises(RewardError, match="my_vowels:other"):
+            environments.load_reward("my_vowels:other")
+
+
+def test_the_default_reward_and_few_prompts_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "three.txt"
+    prompts.write_text("one\ntwo\nthree\n")
+    arguments = [*SHORT, "--eval-episodes=4", "--prompts", str(prompts), "--out", str(tmp_path)]
+    cli.command_line(
+        "agents.random_tokens", random_tokens.Settings(), None, random_tokens.main, arguments
+    )
+    output = " ".join(capsys.readouterr().out.split())
+    assert "reward: distinct" in output
+    assert "on 1 different prompts" in output

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lm.checkpoints import EOS, WORDS
+from textgym.errors import SettingsError
 from textgym.lm import SequenceBatch, last_hidden, score_actions, scoring
 from textgym.lm.scoring import _cuts, sequence_hidden
 
@@ -154,3 +155,10 @@ def test_sequences_are_scored_as_one_text_a_decision(load, kind):
     scale = max(float(expected.abs().max()) for expected in theirs[1:])
     for found, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5 * scale, rtol=1e-4)
+
+
+def test_one_action_per_observation(load):
+    lm = load("gpt2")
+    hidden = last_hidden(lm, padded([[1, 2], [3]], 8))
+    with pytest.raises(SettingsError, match="1 actions for 2"):
+        score_actions(lm, hidden, torch.tensor([4]))

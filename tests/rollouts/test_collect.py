@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -294,3 +295,13 @@ def test_the_example_runs() -> None:
     code = textwrap.dedent((textgym.rollouts.__doc__ or "").split("::\n", 1)[1])
     assert "collect(venv, policy)" in code
     exec(compile(code, "example", "exec"), {})
+
+
+def test_what_is_not_a_vec_env_or_a_policy_is_refused(lm: Any) -> None:
+    venv = make_vec_env("TextGen/GoodBad-v0", 2, seed=0)
+    envs = gymnasium.make_vec("TextGen/GoodBad-v0", num_envs=2)
+    for wrong in (envs, "TextGen/GoodBad-v0"):
+        with pytest.raises(SettingsError, match="make_vec_env"):
+            collect(wrong, lambda obs, deterministic: None)
+    with pytest.raises(SettingsError, match="LMPolicy"):
+        collect(venv, "textgym/tiny")

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textgym.errors import SettingsError
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch
 from textgym.rollouts import Episodes
@@ -149,3 +150,13 @@ def test_extra_values_travel_along(episodes: Episodes) -> None:
     batch = numbered.select([len(episodes) - 1]).to("cpu")
     last = int(episodes.lengths[-1])
     assert batch.extra["number"].tolist() == list(range(len(episodes.actions)))[-last:]
+
+
+def test_extra_values_are_one_per_action() -> None:
+    episodes = Episodes(
+        np.array([2, 1]), torch.zeros(3), np.zeros(3, np.float32), ("", ""), ({}, {}), np.zeros(3),
+        None, torch.zeros(3), torch.zeros(3),
+    )  # fmt: skip
+    for wrong in (torch.zeros(2), torch.tensor(1.0), [1.0, 2.0, 3.0], np.zeros(3)):
+        with pytest.raises(SettingsError, match=r"advantages\[episodes\.owners\]"):
+            episodes.with_extra(advantages=wrong)

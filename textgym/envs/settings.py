@@ -120,7 +120,9 @@ def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Setti
     if arguments.stop is not None and (
         isinstance(arguments.stop, str) or not isinstance(arguments.stop, Sequence)
     ):
-        raise SettingsError(f"{name}: stop={shown(arguments.stop)} is not a list of strings")
+        raise SettingsError(
+            f"{name}: stop={shown(arguments.stop)} is not a list of strings, such as ['.']"
+        )
     with naming(name):
         template = chat_template(name, arguments.chat, source, words)
         if template is not None:

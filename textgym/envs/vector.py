@@ -74,7 +74,8 @@ class TextGenVectorEnv(VectorEnv[Observation, Actions, NDArray[Any]]):
         group_size = whole(name, "group_size", arguments.group_size, least=1)
         if num_envs % group_size:
             raise SettingsError(
-                f"{name}: group_size={shown(group_size)} does not divide num_envs={num_envs}"
+                f"{name}: group_size={shown(group_size)} does not divide num_envs={num_envs}; use "
+                f"num_envs={-(-num_envs // group_size) * group_size}"
             )
         check_memory(name, num_envs, self.settings.width, self.settings.image_shape)
         self.tokenizer = self.settings.tokenizer

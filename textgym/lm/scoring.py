@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from textgym.errors import ModelError
+from textgym.errors import ModelError, SettingsError
 from textgym.lm.model import LanguageModel
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.sampling.processing import Sampler
@@ -203,8 +203,11 @@ def score_actions(
         Log-probabilities and entropies in nats, both float32 ``[n]``.
 
     Raises:
-        SettingsError: If the sampler has top-k or top-p, and the batch lacks the kept sets.
+        SettingsError: If the actions are not as many as the hidden states, or the sampler has top-k
+            or top-p, and the batch lacks the kept sets.
     """
+    if len(actions) != len(hidden):
+        raise SettingsError(f"{len(actions)} actions for {len(hidden)} observations")
     if sampler is not None and sampler.plain:
         sampler = None
     if sampler is not None:

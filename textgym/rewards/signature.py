@@ -95,7 +95,7 @@ class Call:
         if isinstance(call, Call):
             return call
         if inspect.isclass(function):
-            raise RewardError(f"{function!r} is a class; pass an instance of it")
+            raise RewardError(f"{function!r} is a class; pass an instance, {function.__name__}()")
         try:
             parameters = _signature(function)
         except (ValueError, TypeError) as error:  # some functions written in C have none

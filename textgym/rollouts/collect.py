@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from textgym.data.observations import split_observation, text_view
 from textgym.errors import SettingsError
@@ -18,48 +17,7 @@ from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch
 from textgym.rollouts.episodes import Episodes
 from textgym.rollouts.fragments import FragmentStore, Ints
-
-
-class VecEnv(Protocol):
-    """The part of Stable-Baselines3's ``VecEnv`` that is used here.
-
-    A row starts its next episode in the step that ends the last one, whose final observation is
-    then ``info["terminal_observation"]``; the info of the start is in ``reset_infos``.
-    """
-
-    num_envs: int
-    observation_space: spaces.Space[Any]
-
-    @property
-    def unwrapped(self) -> Any:
-        """The innermost environment, which has ``reset_infos``."""
-
-    def reset(self) -> Any:
-        """Start new episodes in all rows; returns observations ``[N, ...]``."""
-
-    def step(self, actions: NDArray[Any]) -> Any:
-        """Observations ``[N, ...]``, rewards ``[N]``, dones ``[N]`` and one info per row."""
-
-    def get_attr(self, attr_name: str) -> list[Any]:
-        """An attribute of the environment, once per row."""
-
-
-class Agent(Protocol):
-    """An agent that chooses actions, as algorithms of Stable-Baselines3 do."""
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
-        """One action per row, and the agent's own state for the next call."""
-
-
-Policy: TypeAlias = Callable[[Any, bool], tuple[Tensor, Tensor, Tensor]]
-"""From observations (tensors) and ``deterministic`` to actions ``[N]``, values ``[N, 1]`` and
-log-probabilities ``[N]``, as Stable-Baselines3's ``ActorCriticPolicy``."""
+from textgym.rollouts.interfaces import Agent, Policy, VecEnv
 
 
 class Step(NamedTuple):
@@ -116,9 +74,8 @@ def collect(
 ) -> Episodes | None:
     """Reset the environment, and write a number of whole episodes in each of its N rows.
 
-    Which episodes count does not depend on how long they are: each row writes `episodes_per_row`
-    of them, and the rollout is over with the last one. (The episodes that end first in a number of
-    steps are mostly short ones.) All actions are of the present weights.
+    Each row writes `episodes_per_row` of them, however long they are. (The episodes that end first
+    in a number of steps are mostly short ones.) All actions are of the present weights.
 
     Args:
         venv: An environment of :func:`textgym.sb3.make_vec_env`, or any other ``VecEnv``.
@@ -130,13 +87,13 @@ def collect(
         rest: Rows that are done show the policy the last text that it has read, so that
             :class:`textgym.lm.decoding.MemoDecoder` has nothing to compute, and the environment
             gets a filler token for them. False: they write further episodes, which are dropped. An
-            agent with ``predict`` never rests, because its state may depend on every step.
+            agent with ``predict`` never rests: its state may depend on every step.
         deterministic: Take the likeliest action instead of drawing one.
         on_step: Called after each step; False ends the rollout.
 
     Returns:
-        ``E * N`` episodes: the first of each row in the order of the rows, then the second ones,
-        and so on. None if `on_step` ended the rollout.
+        ``E * N`` episodes: the first of each row, in order, then the second ones, and so on. None
+        if `on_step` ended the rollout.
 
     Raises:
         SettingsError: If the rows of a group have different prompts, or the numbers are impossible.
@@ -184,6 +141,11 @@ class Rollout:
         rest: bool = True,
         deterministic: bool = False,
     ) -> None:
+        if not hasattr(venv, "get_attr"):
+            kind = type(venv).__name__
+            raise SettingsError(f"collect: {kind} is not a VecEnv; use textgym.sb3.make_vec_env")
+        if not (callable(policy) or hasattr(policy, "predict")):
+            raise SettingsError(f"collect: {policy!r:.80} is not an LMPolicy or another agent")
         self._venv, self._policy, self._deterministic = venv, policy, deterministic
         self._episodes_per_row = np.inf if episodes_per_row is None else episodes_per_row
         self._rests = rest and callable(policy)

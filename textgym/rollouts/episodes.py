@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textgym.errors import SettingsError
 from textgym.lm.kl import KLPenalty
 from textgym.lm.model import LanguageModel
 from textgym.lm.sampling.kept_sets import KeptSets
@@ -111,7 +112,17 @@ class Episodes:
         """The same, with further values ``[n]`` per action.
 
         They are selected, joined, moved and dealt out to minibatches together with the others.
+
+        Raises:
+            SettingsError: If a value is not a tensor of n elements.
         """
+        for name, value in values.items():
+            if not isinstance(value, Tensor) or value.shape[:1] != self.actions.shape[:1]:
+                raise SettingsError(
+                    f"{name} has to be a tensor of {len(self.actions)} values, one per action, not "
+                    f"{type(value).__name__} {getattr(value, 'shape', '')}; with one value per "
+                    f"episode write {name}[episodes.owners]"
+                )
         return replace(self, extra={**self.extra, **values})
 
     def select(self, episodes: Sequence[int] | Ints) -> Episodes:

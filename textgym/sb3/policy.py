@@ -239,7 +239,7 @@ class LMPolicy(ActorCriticPolicy):
             Values ``[n, 1]``, log-probabilities ``[n]`` and entropies ``[n]`` (float32).
 
         Raises:
-            SettingsError: If top-k or top-p is on, and the support is not known.
+            SettingsError: If there are not as many actions, or the support of top-k is not known.
         """
         batch = _as_batch(obs)
         if kept is not None:

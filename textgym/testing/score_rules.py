@@ -73,7 +73,7 @@ def cheating(check: CheckedTask) -> None:
                 check.fail(
                     "cheats",
                     f"{name} scores {value:.3f}, the ceiling is {ceiling}: {shortened(text)}",
-                    "let score require what distinguishes an answer from this, or set a higher "
+                    "let judge require what distinguishes an answer from this, or set a higher "
                     "cheat_ceiling",
                     row,
                 )
@@ -81,7 +81,7 @@ def cheating(check: CheckedTask) -> None:
         check.fail(
             "cheats",
             f"random words score {check.luck:.3f} on average, the ceiling is {ceiling}",
-            "let score require more than the presence of words",
+            "let judge require more than the presence of words",
         )
 
 
@@ -146,7 +146,7 @@ def constants(check: CheckedTask) -> None:
                 "attack",
                 f"the constant text {text!r} scores {mean:.3f} on average, the ceiling is "
                 f"{check.task.junk_ceiling}",
-                "let score require an answer to this prompt",
+                "let judge require an answer to this prompt",
             )
 
 

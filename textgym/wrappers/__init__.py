@@ -8,6 +8,10 @@ both the single environment (``gymnasium.make``) and the batch (``gymnasium.make
     env = TopKActions(gymnasium.make("TextGen/Sentiment-v0"), lm="textgym/tiny", k=8)
     envs = TopKActions(gymnasium.make_vec("TextGen/Sentiment-v0", num_envs=64), k=8)
 
+**A new wrapper** is a file with its two classes, one for each kind of environment, which
+:func:`textgym.wrappers.nesting.new_of_kind` chooses between; copy
+:mod:`textgym.wrappers.episodes`. Its names are listed below.
+
 Importing this package does not import torch, but using one of its names may.
 """
 
