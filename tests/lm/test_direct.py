@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from tests.lm.checkpoints import WORDS
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
-from textgym.lm.decoding import direct
+from textgym.lm.decoding import attention, direct
 from textgym.lm.decoding.attention import AttentionSlots
 from textgym.lm.decoding.direct import direct_pass
 from textgym.lm.engine import prepare_training
@@ -23,12 +25,9 @@ def lm(request, load):
     return load(request.param)
 
 
-def run(lm: LanguageModel, direct: bool) -> list[torch.Tensor]:
+def run(lm: LanguageModel) -> list[torch.Tensor]:
     """A prefill, two steps at even and at uneven lengths, and an extension."""
     slots = AttentionSlots(lm, ROWS, WIDTH)
-    assert slots._direct is not None
-    if not direct:
-        slots._direct = None
     generator = torch.Generator().manual_seed(0)
     texts = torch.randint(0, len(WORDS), (ROWS, WIDTH), generator=generator)
     rows = torch.arange(ROWS)
@@ -44,14 +43,23 @@ def run(lm: LanguageModel, direct: bool) -> list[torch.Tensor]:
     return found
 
 
+def both_ways(lm: LanguageModel) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Results of the direct pass, and of transformers' own."""
+    assert direct_pass(lm.body) is not None
+    found = run(lm)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "direct_pass", lambda body: None)
+        return zip(found, run(lm), strict=True)
+
+
 def test_equals_transformers_own(lm):
-    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+    for found, expected in both_ways(lm):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_equals_transformers_own_in_mixed_precision(lm):
     prepare_training(lm, dtype="bfloat16")
-    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+    for found, expected in both_ways(lm):
         assert found.dtype == expected.dtype
         error = (found.float() - expected.float()).abs().max() / expected.float().abs().max()
         assert error < 0.05
@@ -59,7 +67,7 @@ def test_equals_transformers_own_in_mixed_precision(lm):
 
 def test_equals_transformers_own_in_float64(lm):
     lm.to(torch.float64)
-    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+    for found, expected in both_ways(lm):
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
 
 
@@ -71,7 +79,7 @@ def test_equals_transformers_own_with_an_adapter(load):
         for name, weight in lm.named_parameters():
             if "lora_B" in name:
                 weight.normal_()
-    for found, expected in zip(run(lm, True), run(lm, False), strict=True):
+    for found, expected in both_ways(lm):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -29,6 +29,7 @@ from tests.lm.test_decoding import WIDTH, Schedule, assert_agrees
 from textgym.errors import ModelError
 from textgym.lm import LanguageModel, MemoDecoder, SequenceBatch, last_hidden
 from textgym.lm.decoding.encoder_decoder import EncoderDecoderSlots
+from textgym.lm.decoding.slots import make_slots
 from textgym.lm.scoring import sequence_hidden
 from textgym.lm.split_check import check_split
 from textgym.tokenization import load_tokenizer
@@ -133,8 +134,7 @@ def test_the_encoder_runs_once_a_prompt(lm):
     for count in (2, 0, 1):
         decoder(texts_after(count)[:2])
     assert calls.take() == ([], [(2, 2), (2, 1), (2, 1)])
-    slots = decoder._memos[3].slots
-    assert isinstance(slots, EncoderDecoderSlots)
+    assert isinstance(make_slots(lm, 3, WIDTH), EncoderDecoderSlots)
 
 
 def test_rows_at_the_end_of_their_prompts(lm):
@@ -247,10 +247,10 @@ def test_positions_are_only_lent(lm):
     for module in lm.model.modules():
         assert not {"compute_bias", "forward"} & set(vars(module))
     layers = next(c for c in lm.seq2seq.decoder.children() if isinstance(c, torch.nn.ModuleList))
-    layers[1].register_forward_hook(lambda *_: 1 / 0)
+    hook = layers[1].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         decoder(texts_after(2))
-    layers[1]._forward_hooks.clear()
+    hook.remove()
     for module in lm.model.modules():
         assert not {"compute_bias", "forward"} & set(vars(module))
     assert_agrees(decoder, texts_after(2).numpy())

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import ModelError, SettingsError
 from textgym.lm import LanguageModel, MemoDecoder, last_hidden
+from textgym.lm.decoding import attention
 from textgym.lm.engine import prepare_training
 from textgym.lm.lora import adapter_off, has_adapter
 
@@ -102,7 +103,10 @@ def test_compiled_training_is_the_same(load):
         torch.testing.assert_close(found[name], gradient, msg=name)
 
 
-def test_mixed_precision_keeps_float32_weights(load):
+def test_mixed_precision_keeps_float32_weights(load, monkeypatch):
+    caches = []
+    make = attention.SlotCache
+    monkeypatch.setattr(attention, "SlotCache", lambda *a: caches.append(make(*a)) or caches[-1])
     lm = load("llama")
     with torch.no_grad():
         exact = last_hidden(lm, TEXTS)
@@ -112,8 +116,7 @@ def test_mixed_precision_keeps_float32_weights(load):
     decoder = MemoDecoder(lm, 6)
     rough = decoder(TEXTS)
     assert 0 < (rough - exact).abs().max() < 0.1 * exact.abs().max()
-    layer = next(iter(decoder._memos.values())).slots._cache.layers[0]
-    assert layer.keys.dtype == torch.bfloat16
+    assert {layer.keys.dtype for cache in caches for layer in cache.layers} == {torch.bfloat16}
     assert all(gradient.dtype == torch.float32 for gradient in gradients(lm).values())
 
 

@@ -52,6 +52,8 @@ def record(call, device):
     assert device.type == "cpu"
     Recording.made += 1
     result = torch.full_like(call(), torch.nan)
+    with NoWaiting():
+        call()
     return Recording(call, result), result
 
 
@@ -113,22 +115,26 @@ def test_recorded_steps_see_changed_and_replaced_weights(load):
             torch.testing.assert_close(decoder(texts), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "grouped", "qwen", "sliding", "alternating"])
-def test_a_step_waits_for_nothing(load, kind):
-    slots = AttentionSlots(load(kind), 3, WIDTH)
+def step(lm):
+    """One step of slots at uneven lengths."""
     tokens, positions = torch.tensor([1, 2, 3]), torch.tensor([0, 4, 2])
     with torch.no_grad():
-        slots._step(tokens, positions, 8)
-        with NoWaiting():
-            slots._step(tokens, positions, 8)
+        AttentionSlots(lm, 3, WIDTH).decode(tokens, positions, torch.ones(3, dtype=torch.bool), 5)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "grouped", "qwen", "sliding", "alternating"])
+@pytest.mark.usefixtures("recorded")
+def test_a_step_waits_for_nothing(load, kind):
+    step(load(kind))
+    assert Recording.made == 1
+
+
+@pytest.mark.usefixtures("recorded")
 def test_what_waits_is_found(load):
     """As rotary embeddings do that change with the length: those are not recorded."""
     lm = load("llama")
     lm.body.rotary_emb.register_forward_hook(
         lambda module, args, out: bool(out[0].max() > 3) or None
     )
-    slots = AttentionSlots(lm, 3, WIDTH)
-    with torch.no_grad(), NoWaiting(), pytest.raises(AssertionError):
-        slots._step(torch.tensor([1, 2, 3]), torch.tensor([0, 4, 2]), 8)
+    with pytest.raises(AssertionError, match="_local_scalar_dense"):
+        step(lm)

@@ -116,14 +116,15 @@ def test_a_state_that_is_rewound_would_be_seen(load, monkeypatch):
 
 
 def test_states_that_are_not_kept_are_found_out(load, monkeypatch):
-    store = StateSlots._store
+    fill = StateSlots.fill
 
-    def forgetful(self, rows, cache, hidden):
-        store(self, rows, cache, hidden)
+    def forgetful(self, *arguments):
+        hidden = fill(self, *arguments)
         for layer in self._memory.layers:
             layer.recurrent_states[0].zero_()
+        return hidden
 
-    monkeypatch.setattr(StateSlots, "_store", forgetful)
+    monkeypatch.setattr(StateSlots, "fill", forgetful)
     with pytest.raises(ModelError, match=r"MambaForCausalLM.*cache=False"):
         MemoDecoder(load("mamba"), WIDTH)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tests.lm.checkpoints import EOS, WORDS
 from textgym.errors import SettingsError
 from textgym.lm import SequenceBatch, last_hidden, score_actions, scoring
-from textgym.lm.scoring import _cuts, sequence_hidden
+from textgym.lm.scoring import sequence_hidden
 
 
 def brute_force(lm, texts: list[list[int]]) -> torch.Tensor:
@@ -54,21 +56,32 @@ def test_a_batch_of_empty_texts_alone(load):
     torch.testing.assert_close(sequence_hidden(lm, batch), brute_force(lm, [[], [], []]))
 
 
+def groups_of(lengths: list[int]) -> tuple[list[torch.Tensor], list[int]]:
+    """The groups in which texts are scored; and, for each, its number, read from its last token."""
+    groups = []
+
+    def hidden(tokens, images):
+        groups.append(tokens)
+        return tokens[..., None]
+
+    texts = [[at] * length for at, length in enumerate(lengths)]
+    found = last_hidden(SimpleNamespace(hidden=hidden), padded(texts, max(lengths)))
+    return groups, found.flatten().tolist()
+
+
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
 @settings(deadline=None, max_examples=100)
 def test_cuts_cover_every_text_and_never_lose(lengths):
-    lengths = sorted(lengths, reverse=True)
-    groups = sorted(_cuts(lengths))
-    covered = [at for first, stop, _ in groups for at in range(first, stop)]
-    assert covered == list(range(len(lengths)))
-    assert all(width == lengths[first] for first, _, width in groups)
-    size = sum((stop - first) * width for first, stop, width in groups)
-    assert size <= len(lengths) * lengths[0]
+    groups, found = groups_of(lengths)
+    assert found == list(range(len(lengths)))
+    assert all(bool((tokens[:, -1] >= 0).any()) for tokens in groups), "padding alone"
+    assert sum(len(tokens) for tokens in groups) == len(lengths)
+    assert sum(tokens.numel() for tokens in groups) <= len(lengths) * max(lengths)
 
 
 def test_cuts_leave_no_large_waste():
-    (big, small) = sorted(_cuts([60] * 4 + [5] * 60))
-    assert (big, small) == ((0, 4, 60), (4, 64, 5))
+    groups, _ = groups_of([5, 60, 5, 60] * 2 + [5] * 56)
+    assert sorted(tuple(tokens.shape) for tokens in groups) == [(4, 60), (60, 5)]
 
 
 @pytest.mark.parametrize(("limit", "saved"), [(10**9, 10**9), (60, 10**9), (60, 0), (60, 120)])
@@ -120,7 +133,8 @@ def test_logits_of_a_large_batch_are_never_whole(load, monkeypatch, saved, passe
 
 def test_impossible_tokens_have_no_entropy():
     logits = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
-    log_probs, entropy = scoring._LogProbAndEntropy.apply(logits, torch.tensor([1]))
+    head = SimpleNamespace(vocab_size=3, logits=lambda hidden: hidden)
+    log_probs, entropy = score_actions(head, logits, torch.tensor([1]))
     half = torch.tensor([0.5]).log()
     torch.testing.assert_close((log_probs, entropy), (half, -half))
     (gradient,) = torch.autograd.grad((log_probs + entropy).sum(), logits)
