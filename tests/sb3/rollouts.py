@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -38,12 +39,36 @@ def make_model(
     return model
 
 
+def begin(model: Any, callback: BaseCallback | None = None, reset: bool = True) -> BaseCallback:
+    """What SB3's ``learn`` does before the first rollout; the callback for `rollout`.
+
+    Args:
+        model: An on-policy algorithm.
+        callback: A callback of the training.
+        reset: Count from 0, and reset the environment.
+    """
+    _, found = model._setup_learn(10**6, callback, reset_num_timesteps=reset)
+    return found
+
+
+def rollout(model: Any, callback: BaseCallback) -> bool:
+    """Fill the buffer once; whether no callback stopped the training."""
+    return model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
 def collect(model: Any, rollouts: int = 1) -> Any:
     """Fill the buffer; with several rollouts, episodes cross their borders."""
-    _, callback = model._setup_learn(10**6, None)
+    callback = begin(model)
     for _ in range(rollouts):
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+        rollout(model, callback)
     return model.rollout_buffer
+
+
+def after_rollout(model: Any) -> tuple[torch.Tensor, np.ndarray]:
+    """Values ``[N, 1]`` of the next observations, and whether episodes begin there ``[N]``."""
+    with torch.no_grad():
+        values = model.policy.predict_values(torch.as_tensor(model._last_obs))
+    return values, model._last_episode_starts
 
 
 def stock_twin(buffer: LMRolloutBuffer) -> RolloutBuffer:

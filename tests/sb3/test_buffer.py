@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 
 from tests.lm.checkpoints import WORDS
-from tests.sb3.rollouts import collect, make_model, stock_twin
+from tests.sb3.rollouts import begin, collect, make_model, rollout, stock_twin
 from textgym.errors import ModelError, SettingsError
 from textgym.lm import scoring
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
@@ -259,15 +259,11 @@ def yielded(model: Any, batch_size: int | None = 7) -> list[tuple[Any, ...]]:
     return found
 
 
-def rollout(model: Any, callback: Any) -> None:
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-
-
 @pytest.mark.parametrize("n_steps", [2, 3, 5, 9])
 def test_whole_episodes_come_once_with_what_they_earned(checkpoint, make_env, n_steps):
     model = whole(make_env(48, stop=STOP), checkpoint, n_steps, gae_lambda=0.9, gamma=0.98)
     heard = Everything()
-    _, callback = model._setup_learn(10**6, heard)
+    callback = begin(model, heard)
     found: list[tuple[Any, ...]] = []
     for _ in range(6):
         known = len(heard.episodes)
@@ -288,7 +284,7 @@ def test_a_rollout_in_which_nothing_ends_is_used_as_it_is(checkpoint, make_env):
     stock = make_model(
         PPO, make_env(stop_at_eos=False), checkpoint(), n_steps=3, batch_size=18
     )  # fmt: skip
-    callbacks = [each._setup_learn(10**6, None)[1] for each in (model, stock)]
+    callbacks = [begin(each) for each in (model, stock)]
     for at in range(3):
         for each, callback in zip((model, stock), callbacks, strict=True):
             torch.manual_seed(at)
@@ -304,7 +300,7 @@ def test_a_rollout_in_which_nothing_ends_is_used_as_it_is(checkpoint, make_env):
 
 def test_a_text_that_waited_is_one_row(checkpoint, make_env):
     model = whole(make_env(48, stop=STOP), checkpoint, 4)
-    _, callback = model._setup_learn(10**6, None)
+    callback = begin(model)
     for _ in range(4):
         rollout(model, callback)
         (batch,) = model.rollout_buffer.get(None)
@@ -326,7 +322,7 @@ def test_what_waited_is_scored_as_it_was_drawn(checkpoint, make_env, sampling):
         policy=sampling and {"sampling": sampling},
     )  # fmt: skip
     heard = Everything()
-    _, callback = model._setup_learn(10**6, heard)
+    callback = begin(model, heard)
     charged: list[float] = []
     model.policy.set_training_mode(True)
     for _ in range(5):
@@ -336,19 +332,21 @@ def test_what_waited_is_scored_as_it_was_drawn(checkpoint, make_env, sampling):
         np.testing.assert_allclose(
             (buffer.task_rewards - buffer.rewards).mean(), 0.5 * charged[-1], rtol=1e-4
         )
+        yielded_now: set[float] = set()
         for batch in buffer.get(20):
             _, log_probs, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
             torch.testing.assert_close(log_probs, batch.old_log_prob, atol=2e-5, rtol=0)
-    assert buffer._before is not None
+            yielded_now |= set(batch.old_log_prob.tolist())
+    assert yielded_now - set(buffer.log_probs.flatten().tolist()), "no decision had waited"
 
 
 def test_episodes_that_a_reset_cut_off_are_forgotten(checkpoint, make_env):
     model = whole(make_env(48, stop=STOP), checkpoint, 3)
     heard = Everything()
-    _, callback = model._setup_learn(10**6, heard)
+    callback = begin(model, heard)
     rollout(model, callback)
     assert model.rollout_buffer.unfinished() is not None
-    _, callback = model._setup_learn(10**6, heard)  # Resets the environment.
+    callback = begin(model, heard)  # Resets the environment.
     heard.open.clear()
     heard.episodes.clear()
     rollout(model, callback)
@@ -371,7 +369,7 @@ def test_one_decision_alone_is_never_yielded(checkpoint, make_env, algorithm):
         rollout_buffer_kwargs={"whole_episodes": True},
         **({"batch_size": 3} if algorithm is PPO else {}),
     )  # fmt: skip
-    _, callback = model._setup_learn(10**6, None)
+    callback = begin(model)
     sizes = []
     for _ in range(40):
         rollout(model, callback)
@@ -400,7 +398,7 @@ def test_a_rollout_that_was_broken_off_leaves_nothing(checkpoint, make_env, step
     model.learn(10**6, callback=Stops(step))
     assert model.rollout_buffer.pos == step - 5
     heard = Everything()
-    _, callback = model._setup_learn(10**6, heard, reset_num_timesteps=False)
+    callback = begin(model, heard, reset=False)
     rollout(model, callback)
     ours = [each[:2] for each in yielded(model)]
     # Episodes under way began before; what is known of them is what was heard since.
@@ -410,7 +408,7 @@ def test_a_rollout_that_was_broken_off_leaves_nothing(checkpoint, make_env, step
 
 def test_an_interrupt_before_the_estimate_leaves_nothing(checkpoint, make_env, monkeypatch):
     model = whole(make_env(48, stop=STOP), checkpoint, 4)
-    _, callback = model._setup_learn(10**6, None)
+    callback = begin(model)
     for _ in range(2):
         rollout(model, callback)
 

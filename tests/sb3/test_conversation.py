@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
 
 from tests.conversations import Parley
-from tests.sb3.rollouts import collect, make_model, stock_twin
+from tests.sb3.rollouts import after_rollout, begin, collect, make_model, stock_twin
 from tests.sb3.test_buffer import gradients
 from textgym.sb3 import make_vec_env
 
@@ -71,9 +71,8 @@ def test_a_dialogue_equals_its_transcript(model, speaker):
                 heard += len(grown) - 1
     assert heard > 15
     np.testing.assert_allclose(buffer.values, values, atol=1e-5)
-    dones = model._last_episode_starts
-    with torch.no_grad():
-        last = model.policy.predict_values(torch.from_numpy(model._last_obs)).flatten().numpy()
+    following, dones = after_rollout(model)
+    last = following.flatten().numpy()
     for row in range(rows):
         advantage, following, goes_on = 0.0, last[row], 1.0 - dones[row]
         for step in reversed(range(steps)):
@@ -104,7 +103,7 @@ def test_it_learns_to_say_what_pays(speaker):
 
     def mean_return():
         episodes = []
-        model._setup_learn(10**6, None)
+        begin(model)
         obs, total = env.reset(), np.zeros(16)
         torch.manual_seed(0)
         while len(episodes) < 100:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from tests.lm.checkpoints import EOS, WORDS
-from tests.sb3.rollouts import COLUMNS
+from tests.sb3.rollouts import COLUMNS, collect
 from tests.sb3.test_checkpoints import disturb, train, weights
 from textgym.errors import SettingsError
 from textgym.lm.sampling.decision import Decision
@@ -55,13 +55,6 @@ def make(env: Any, lm: str, buffer: Any = MaskableLMRolloutBuffer, **kwargs: Any
     torch.manual_seed(5)
     nn.init.normal_(model.policy.value_net[-1].weight, std=0.1)  # type: ignore[index]
     return model
-
-
-def collect(model: Any, rollouts: int = 1) -> Any:
-    _, callback = model._setup_learn(10**6, None)
-    for _ in range(rollouts):
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-    return model.rollout_buffer
 
 
 def masks_of(observations: np.ndarray) -> np.ndarray:
@@ -202,15 +195,18 @@ def test_the_ratio_is_one_at_first(checkpoint, make_env, sampling, whole):
         rollout_buffer_kwargs={"whole_episodes": whole},
     )  # fmt: skip
     buffer = collect(model, rollouts=4)
-    assert (buffer._before is not None) == whole
     model.policy.set_training_mode(True)
+    written: set[float] = set()
     for batch in buffer.get(7):
+        written |= set(batch.old_log_prob.tolist())
         assert batch.action_masks is None
         _, log_probs, entropy = model.policy.evaluate_actions(batch.observations, batch.actions)
         ratio = torch.exp(log_probs - batch.old_log_prob)
         torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=2e-5, rtol=0)
         sizes = batch.observations.kept.mask().sum(-1)
         assert (entropy <= torch.log(sizes) + 1e-5).all()
+    waited = written - set(buffer.log_probs.flatten().tolist())
+    assert bool(waited) == whole
 
 
 def log_softmax_within(folder: str, texts: Any, masks: Any, top_k: int | None = None) -> Any:
@@ -268,8 +264,6 @@ def test_masks_are_stored_once(checkpoint, make_env):
     buffer = collect(model, rollouts=3)
     masks = masks_of(buffer.observations)
     assert np.array_equal(buffer.action_masks, masks)
-    assert len(buffer._distinct()) == len(np.unique(masks.reshape(-1, SIZE), axis=0)) == 2
-    assert buffer._distinct().nbytes == 2 * 3  # 23 bits each.
     seen = 0
     for batch in buffer.get(11):
         texts = batch.observations.observations(0, len(batch.actions)).numpy()
@@ -277,8 +271,27 @@ def test_masks_are_stored_once(checkpoint, make_env):
         assert np.array_equal(batch.observations.kept.mask().numpy(), expected)
         seen += len(texts)
     assert seen == STEPS
-    buffer.reset()
-    assert buffer._numbers == {}
+
+
+def test_masks_of_earlier_rollouts_are_dropped(checkpoint, make_env):
+    """Each distinct mask is stored once, as bits, while a decision needs it."""
+    model = make(
+        make_masked(make_env), checkpoint(), rollout_buffer_kwargs={"whole_episodes": True}
+    )
+
+    def stored() -> np.ndarray:
+        masks = collect(model, rollouts=3).waiting_state()["masks"]
+        assert masks.nbytes == 2 * 3  # 23 bits each.
+        return np.unpackbits(masks, 1, SIZE, bitorder="little").astype(bool)
+
+    def expected(banned: int) -> np.ndarray:
+        masks = by_last_word(np.array([[0], [1]]))
+        masks[:, banned] = False
+        return masks
+
+    np.testing.assert_array_equal(np.unique(stored(), axis=0), np.unique(expected(7), axis=0))
+    model.set_env(make_env(wrapper=partial(ActionMasks, mask=by_last_word, banned=["w8"])))
+    np.testing.assert_array_equal(np.unique(stored(), axis=0), np.unique(expected(8), axis=0))
 
 
 def test_the_kl_is_within_the_masks(checkpoint, make_env):
@@ -305,7 +318,8 @@ def test_wrong_masks_are_refused(checkpoint, make_env):
     only[:, 3] = True
     with pytest.raises(SettingsError, match="action_masks"):
         policy.predict(texts, action_masks=only)
-    assert policy._masks is None
+    actions, _ = policy.predict(texts)  # Those masks are gone.
+    assert (actions != 3).all()
     with pytest.raises(SettingsError, match="action_masks has 2 rows"):
         policy.predict(texts, action_masks=~only[:2])
     # sb3-contrib's buffer does not know what top-k kept.

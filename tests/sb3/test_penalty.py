@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 from transformers import AutoModelForCausalLM
 
 from tests.lm.checkpoints import EOS
-from tests.sb3.rollouts import Record, collect, make_model, stock_twin
+from tests.sb3.rollouts import Record, after_rollout, collect, make_model, stock_twin
 from textgym.sb3 import LMRolloutBuffer
 
 
@@ -41,9 +41,7 @@ def test_the_penalty_is_the_kl_to_the_reference(checkpoint, make_env):
     assert abs(ratio).max() > 1
     # The advantages are those of the lowered rewards.
     stock = stock_twin(buffer)
-    with torch.no_grad():
-        last = model.policy.predict_values(torch.from_numpy(model._last_obs))
-    stock.compute_returns_and_advantage(last, model._last_episode_starts)
+    stock.compute_returns_and_advantage(*after_rollout(model))
     np.testing.assert_allclose(buffer.advantages, stock.advantages, atol=1e-5)
 
 
@@ -88,19 +86,18 @@ def test_a_rollout_is_charged_once(checkpoint, make_env):
     kwargs = {"kl_coef": 0.3, "kl_target": 0.05, "reference": checkpoint(seed=1)}
     model = make_model(PPO, make_env(), checkpoint(), rollout_buffer_kwargs=kwargs)
     buffer = collect(model, rollouts=2)
-    with torch.no_grad():
-        last = model.policy.predict_values(torch.from_numpy(model._last_obs))
+    after = after_rollout(model)
 
     def results():
         found = (buffer.task_rewards, buffer.rewards, buffer.advantages, buffer.returns)
         return [array.copy() for array in found], buffer.kl.coef, dict(buffer.stats)
 
     once = results()
-    buffer.compute_returns_and_advantage(last, model._last_episode_starts)
+    buffer.compute_returns_and_advantage(*after)
     np.testing.assert_equal(results(), once)
     # What a callback then adds to the rewards counts, and is not taken for a new rollout.
     buffer.rewards += 1
-    buffer.compute_returns_and_advantage(last, model._last_episode_starts)
+    buffer.compute_returns_and_advantage(*after)
     np.testing.assert_array_equal(buffer.rewards, once[0][1] + 1)
     assert (buffer.advantages > once[0][2]).all()
 

@@ -49,17 +49,39 @@ def make(algorithm, env, lm, name, buffer=LMRolloutBuffer, **kwargs):
     return model
 
 
-def truth(model, buffer, kept_masks):
+def decisions(buffer):
+    """Texts ``[n, L]``, actions ``[n]`` and kept sets ``[n, V]`` of all decisions."""
+    np.random.seed(0)  # The order of the decisions.
+    (batch,) = buffer.get(None)
+    texts = batch.observations.observations(0, len(batch.actions))
+    found = zip(texts, batch.actions, batch.old_log_prob, strict=True)
+    stored = (
+        (buffer.observations[at], buffer.actions[at][0], buffer.log_probs[at])
+        for at in np.ndindex(buffer.log_probs.shape)
+    )
+    ours, theirs = (
+        sorted(
+            (text[text >= 0].tolist(), int(action), float(value)) for text, action, value in each
+        )
+        for each in (found, stored)
+    )
+    assert ours == theirs
+    kept = batch.observations.kept
+    return texts, batch.actions.flatten(), None if kept is None else kept.mask()
+
+
+def truth(model, texts, actions, kept_masks):
     """Plain transformers, one unpadded pass a decision: log-probabilities and entropies.
 
     Args:
-        kept_masks: ``[T * N, V]``, or None.
+        texts: ``[n, L]``.
+        actions: ``[n]``.
+        kept_masks: ``[n, V]``, or None.
     """
     settings = Sampling.of(model.policy.sampling)
     banned = model.policy.sampler.banned
     found = []
-    for at, (step, row) in enumerate(np.ndindex(buffer.buffer_size, buffer.n_envs)):
-        text = buffer.observations[step, row]
+    for at, text in enumerate(texts):
         text = text[text >= 0].tolist()
         scores = model.policy.lm.model(torch.tensor([text or [EOS]])).logits[0, -1]
         seen = torch.zeros(len(WORDS), dtype=torch.bool)
@@ -77,7 +99,7 @@ def truth(model, buffer, kept_masks):
             hidden |= ~kept_masks[at]
         log_probs = torch.log_softmax(scores.masked_fill(hidden, -torch.inf), 0)
         entropy = -(log_probs.exp() * log_probs.masked_fill(hidden, 0.0)).sum()
-        found.append(torch.stack([log_probs[int(buffer.actions[step, row, 0])], entropy]))
+        found.append(torch.stack([log_probs[actions[at]], entropy]))
     return torch.stack(found)
 
 
@@ -116,21 +138,24 @@ def test_losses_and_gradients_are_a_brute_force(checkpoint, make_env, name, monk
     model = make(PPO, make_env(), checkpoint(), name)
     buffer = collect(model, rollouts=2)
     assert (buffer.episode_starts[0] == 0).any(), "no episode crosses the border"
-    masks = None if buffer._kept is None else buffer._kept.mask()
+    texts, actions, masks = decisions(buffer)
     assert (masks is not None) == model.policy.sampler.truncates
+    if masks is not None:
+        with torch.no_grad():
+            assert torch.equal(masks, model.policy.get_distribution(texts).distribution.probs > 0)
     # Other weights than those that the tokens were drawn with.
     with torch.no_grad():
         for parameter in model.policy.lm.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    batch, which = buffer._sequences(np.random.permutation(len(buffer._counts)))
-    actions = torch.from_numpy(buffer.actions.reshape(-1)[which])
-    weights = torch.randn(2, len(which))
+    np.random.seed(0)
+    batch = next(buffer.get(None)).observations
+    weights = torch.randn(2, len(actions))
     parameters = list(model.policy.lm.parameters())
 
     _, log_probs, entropy = model.policy.evaluate_actions(batch, actions)
     loss = (weights[0] * log_probs + weights[1] * entropy).sum()
     ours = torch.autograd.grad(loss, parameters)
-    expected = truth(model, buffer, masks)[torch.from_numpy(which)]
+    expected = truth(model, texts, actions, masks)
     torch.testing.assert_close(torch.stack([log_probs, entropy], 1), expected, atol=1e-4, rtol=1e-4)
     theirs = torch.autograd.grad((weights * expected.T).sum(), parameters)
     for a, b in zip(ours, theirs, strict=True):
@@ -141,7 +166,7 @@ def test_losses_and_gradients_are_a_brute_force(checkpoint, make_env, name, monk
 def test_updates_replay_what_was_kept(checkpoint, make_env, name):
     model = make(PPO, make_env(), checkpoint(), name, learning_rate=3e-2, n_epochs=3)
     buffer = collect(model)
-    before = buffer._kept.mask()
+    _, _, before = decisions(buffer)
     model.train()
     policy = model.policy
     policy.set_training_mode(False)
@@ -160,7 +185,7 @@ def test_updates_replay_what_was_kept(checkpoint, make_env, name):
         assert torch.equal(then > 0, recorded)
         outside += int((now.gather(1, batch.actions) == 0).sum())
     assert outside > 0
-    assert torch.equal(buffer._kept.mask(), before)
+    assert torch.equal(decisions(buffer)[2], before)
 
 
 @each_setting
@@ -266,7 +291,7 @@ def test_log_probabilities_without_their_record_are_refused(checkpoint, make_env
 def test_what_is_stored_is_small(checkpoint, make_env):
     model = make(PPO, make_env(), checkpoint(), "top_k")
     buffer = collect(model)
-    kept = buffer._kept
+    kept = next(buffer.get(None)).observations.kept
     assert isinstance(kept, KeptSets)
     # Four of 23 tokens: three bytes of bits are less than four ids.
     assert kept.bits.shape == (30, 3)
