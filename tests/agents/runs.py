@@ -94,14 +94,14 @@ class CrashError(Exception):
 
 def at_step(monkeypatch: pytest.MonkeyPatch, steps: int, happens: Callable[[], Any]) -> None:
     """Let something happen in the middle of training."""
-    on_step = TrainingLog._on_step
+    on_step = TrainingLog.on_step
 
     def watched(self: TrainingLog) -> bool:
-        if self.num_timesteps == steps:
+        if self.model.num_timesteps == steps:
             happens()
         return on_step(self)
 
-    monkeypatch.setattr(TrainingLog, "_on_step", watched)
+    monkeypatch.setattr(TrainingLog, "on_step", watched)
 
 
 def crash() -> None:

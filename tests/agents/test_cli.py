@@ -138,7 +138,7 @@ def test_levels_are_the_tasks_own() -> None:
 def test_a_model_that_cannot_write_the_words_is_refused() -> None:
     """The built-in tokenizer spells "good" and "bad" in several tokens; the budget is one."""
     settings = RunSettings(env="TextGen/GoodBad-v0", lm="textgym/tiny")
-    with pytest.raises(SettingsError, match=r"several|tokens of the tokenizer.*Leave --lm out"):
+    with pytest.raises(SettingsError, match=r"textgym/tiny.* --lm .*--max-new-tokens [234]"):
         environments.make_env(settings, 2, 0, "train")
     settings.max_new_tokens = 4
     environments.make_env(settings, 2, 0, "train")
@@ -183,7 +183,7 @@ def test_impossible_numbers_are_refused_when_settings_are_made(
     agent: str, setting: str, value: Any
 ) -> None:
     settings = importlib.import_module(f"agents.{agent}").Settings
-    with pytest.raises(SettingsError, match=f"--{setting.replace('_', '-')} .*it has to be"):
+    with pytest.raises(SettingsError, match=f"--{setting.replace('_', '-')} "):
         settings(**{setting: value})
 
 

@@ -442,7 +442,7 @@ def test_a_resumed_training_is_the_same(module: Any, tmp_path: Path) -> None:
 @BOTH
 def test_groups_of_another_size_are_not_resumed(module: Any, tmp_path: Path) -> None:
     make(module, tmp_path).learn(50, callback=Checkpoints(tmp_path / "saved"))
-    with pytest.raises(SettingsError, match="group_size was 4 and is 2"):
+    with pytest.raises(SettingsError, match=r"group_size .*4.*2"):
         resume(make(module, tmp_path, group_size=2), tmp_path / "saved", 400)
 
 
@@ -466,7 +466,7 @@ def test_saved_agents_load(module: Any, tmp_path: Path) -> None:
 @BOTH
 @pytest.mark.parametrize(
     ("group_size", "words"),
-    [(1, "at least 2"), (3, "divide n_envs=8"), (8, r"different prompts.*group_size=8")],
+    [(1, "group.size.*1.*2"), (3, "n_envs=8"), (8, "group_size=8")],
 )
 def test_groups_that_cannot_be(module: Any, group_size: int, words: str, tmp_path: Path) -> None:
     """The environment's groups are of 4."""
@@ -478,7 +478,7 @@ def test_groups_that_cannot_be(module: Any, group_size: int, words: str, tmp_pat
 def test_texts_that_a_step_limit_cuts_off_are_refused(module: Any, tmp_path: Path) -> None:
     """They have no verdict, and a reward of 0 would be none."""
     agent = make(module, tmp_path, make_env(max_episode_steps=3))
-    with pytest.raises(SettingsError, match="a step limit has cut a text off"):
+    with pytest.raises(SettingsError, match="step limit"):
         agent.learn(200)
 
 

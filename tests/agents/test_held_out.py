@@ -72,14 +72,14 @@ def test_evaluation_prompts_in_a_file(tmp_path: Path) -> None:
     venv = make_env(other, 2, 0, "train")
     assert prompts_of(eval_prompts(other, venv).make_env(2, 0)) == {"e1", "e2"}
     settings.eval_prompts = file_of(tmp_path / "e.jsonl", [{"prompt": "e1"}, {"prompt": "p7"}])
-    with pytest.raises(SettingsError, match=r"1 of 2 evaluation prompts are trained on.*'p7'"):
+    with pytest.raises(SettingsError, match=r"1 of 2 .*'p7'"):
         chosen(settings)
 
 
 def test_a_prompt_on_both_sides_of_a_split_is_refused(tmp_path: Path) -> None:
     rows = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a", "split": "eval"}]
     settings = RunSettings(prompts=file_of(tmp_path / "p.jsonl", rows), reward="distinct")
-    with pytest.raises(SettingsError, match=r"1 of 1 evaluation prompts are trained on.*'a'"):
+    with pytest.raises(SettingsError, match=r"1 of 1 .*'a'"):
         chosen(settings)
 
 
@@ -108,7 +108,7 @@ def test_settings_that_are_refused(flags: dict[str, Any], message: str) -> None:
 
 def test_one_prompt_cannot_be_held_out(tmp_path: Path) -> None:
     settings = RunSettings(prompts=file_of(tmp_path / "p.jsonl", NUMBERS[:1]), reward="distinct")
-    with pytest.raises(DataError, match=r"only one distinct prompt.*--eval-share 0"):
+    with pytest.raises(DataError, match="--eval-share 0"):
         make_env(settings, 2, 0, "train")
 
 

@@ -20,6 +20,7 @@ from agents import ppo_lagrangian
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
 from agents.running.evaluation import evaluate
 from tests.agents import runs
+from tests.sb3.rollouts import after_rollout, begin, rollout
 from textgym.errors import SettingsError
 from textgym.sb3 import make_vec_env, resume, save_checkpoint
 
@@ -221,11 +222,11 @@ def test_rewards_are_charged_with_the_multiplier_of_their_rollout(lm: str) -> No
     agent = make(venv, lm, n_steps=7, multiplier=0.5, gamma=0.9, gae_lambda=0.8)
     torch.nn.init.normal_(agent.policy.value_net[-1].weight)  # type: ignore[index]
     watch, buffer = Watch(), agent.rollout_buffer
-    _, callback = agent._setup_learn(10**6, watch)
+    callback = begin(agent, watch)
     multipliers = []
     for _ in range(3):
         watch.steps.clear()
-        assert agent.collect_rollouts(agent.env, callback, buffer, 7)  # type: ignore[arg-type]
+        assert rollout(agent, callback)
         rewards, costs, cut = (np.stack(column) for column in zip(*watch.steps, strict=True))
         assert costs.any()
         assert cut.any()
@@ -234,10 +235,9 @@ def test_rewards_are_charged_with_the_multiplier_of_their_rollout(lm: str) -> No
         expected = (rewards - multiplier * costs) / (1 + multiplier) + 0.9 * cut
         np.testing.assert_allclose(buffer.rewards, expected, atol=1e-6)
         # Generalised advantage estimation, by its definition as a sum.
-        with torch.no_grad():
-            last = agent.policy.predict_values(torch.as_tensor(agent._last_obs))[:, 0].numpy()
-        values = np.concatenate([buffer.values, last[None]])
-        goes_on = 1 - np.concatenate([buffer.episode_starts[1:], agent._last_episode_starts[None]])  # type: ignore[index]
+        last, ended = after_rollout(agent)
+        values = np.concatenate([buffer.values, last.numpy().T])
+        goes_on = 1 - np.concatenate([buffer.episode_starts[1:], ended[None]])
         deltas = buffer.rewards + 0.9 * values[1:] * goes_on - values[:-1]
         advantages = np.zeros_like(deltas)
         for at in range(7):
@@ -313,7 +313,7 @@ def test_foreign_environments_without_costs(lm: str) -> None:
 @pytest.mark.parametrize("name", ["multiplier", "multiplier_lr", "multiplier_kp", "multiplier_kd"])
 @pytest.mark.parametrize("value", [-0.1, float("nan")])
 def test_what_would_let_costs_be_a_reward(name: str, value: float, lm: str) -> None:
-    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} .*at least 0"):
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} {value}"):
         make(bandit(lm, n_envs=2), lm, **{name: value})
 
 
@@ -333,7 +333,7 @@ def test_costs_are_evaluated(lm: str) -> None:
 def test_an_environment_that_takes_no_costs_down_is_refused(lm: str) -> None:
     agent = make(bandit(lm, n_envs=4), lm)
     agent.set_env(bandit(lm, n_envs=4))
-    with pytest.raises(SettingsError, match="wrap the environment in it"):
+    with pytest.raises(SettingsError, match=r"Costs\(venv, multiplier\)"):
         agent.learn(8)
 
 

@@ -337,7 +337,7 @@ def test_texts_that_a_step_limit_cuts_off_are_refused(gpt2: str) -> None:
         max_prompt_tokens=2, max_new_tokens=LENGTH, max_episode_steps=1,
     )  # fmt: skip
     agent = Reinforce(venv, 0, Settings(device="cpu"), {"lm": gpt2})
-    with pytest.raises(SettingsError, match="a step limit has cut a text off"):
+    with pytest.raises(SettingsError, match="step limit"):
         agent.learn(20)
 
 

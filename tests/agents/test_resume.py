@@ -249,12 +249,12 @@ def test_what_does_not_contradict(interrupted: Path) -> None:
 def test_no_folder_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command("ppo", "--resume", str(tmp_path))
-    assert "no folder of a run" in capsys.readouterr().err
+    assert f"--resume {tmp_path}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("asked", ["checkpoint_every", "resume"])
 @pytest.mark.parametrize(
-    ("kind", "why"), [("random", "does not say what it goes on from"), ("DQN", "LMReplayBuffer")]
+    ("kind", "why"), [("random", r"RandomTokens.*get_state\(\)"), ("DQN", "LMReplayBuffer")]
 )
 def test_agents_that_cannot_be_resumed(kind: str, why: str, asked: str, tmp_path: Path) -> None:
     def make_agent(venv: Any, seed: int) -> Any:
@@ -274,6 +274,6 @@ def test_agents_that_cannot_be_resumed(kind: str, why: str, asked: str, tmp_path
     record = json.loads((folder / "run.json").read_text())
     record.pop("results")
     (folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(SettingsError, match=f"cannot be resumed.*{why}"):
+    with pytest.raises(SettingsError, match=why):
         common.run("other", settings(**others), make_agent)
     assert len(list(tmp_path.iterdir())) == 1, "no folder is left behind"

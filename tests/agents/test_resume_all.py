@@ -79,11 +79,11 @@ def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
     interrupts = iter([(60, KeyboardInterrupt), (140, RuntimeError)])
     steps, error = next(interrupts)
-    on_step = TrainingLog._on_step
+    on_step = TrainingLog.on_step
 
     def watched(self: TrainingLog) -> bool:
         nonlocal steps, error
-        if self.num_timesteps >= steps:
+        if self.model.num_timesteps >= steps:
             happens = error
             steps, error = next(interrupts, (10_000, RuntimeError))
             if happens is RuntimeError:
@@ -91,7 +91,7 @@ def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
             signal.raise_signal(signal.SIGINT)
         return on_step(self)
 
-    monkeypatch.setattr(TrainingLog, "_on_step", watched)
+    monkeypatch.setattr(TrainingLog, "on_step", watched)
     folder = command(agent, *args, "--checkpoint-every", "48")
     record = json.loads((folder / "run.json").read_text())
     assert record["results"]["interrupted"]

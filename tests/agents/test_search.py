@@ -126,43 +126,35 @@ def test_best_of_n_has_the_expected_maximum(n: int, lm: str) -> None:
 
 def test_the_best_candidate_is_the_one_that_is_played(lm: str) -> None:
     """The rewards read a column that no prompt shows, and texts have several lengths."""
-    rows = [{"prompt": p, "wanted": w} for p, w in zip(PROMPTS, "5678", strict=True)]
+    # So many that no two of those that are played are the same.
+    rows = [{"prompt": PROMPTS[i % 4], "wanted": "5678"[i % 4], "name": i} for i in range(1000)]
+    scored: dict[int, list[tuple[str, float]]] = {}
 
-    def reward(prompts: Any, completions: Any, wanted: Any, **_: Any) -> list[float]:
-        each = zip(completions, wanted, strict=True)
-        return [text.count(digit) + 0.01 * len(text) for text, digit in each]
+    def reward(prompts: Any, completions: Any, wanted: Any, name: Any, **_: Any) -> list[float]:
+        found = []
+        for text, digit, number in zip(completions, wanted, name, strict=True):
+            found.append(text.count(digit) + 0.01 * len(text))
+            scored.setdefault(number, []).append((text, found[-1]))
+        return found
 
     venv = make(4, prompts=rows, reward=reward)
     settings = best_of_n.Settings(lm=lm, n=5, at_once=7, device="cpu")
     agent = best_of_n.make_agent(venv, 0, settings)
-    planned: list[tuple[Any, Any]] = []
     obs = venv.reset()
-    agent.predict(obs)
-    candidates = agent._candidates
-    assert candidates is not None
-    write = candidates._write
-
-    def spy(jobs: Any) -> Any:
-        texts, rewards = write(jobs)
-        planned.extend((text, value) for text, value in zip(texts, rewards, strict=True))
-        return texts, rewards
-
-    candidates._write = spy  # type: ignore[method-assign]
     actions, state = agent.predict(obs)
-    assert len(planned) == 20
-    groups = [planned[at : at + 5] for at in range(0, 20, 5)]
-    best = [max(value for _, value in group) for group in groups]
+    assert [len(group) for group in scored.values()] == [5] * 4
+    best = {name: max(value for _, value in group) for name, group in scored.items()}
+    assert len({len(text.split()) for group in scored.values() for text, _ in group}) > 1
     starts = np.zeros(4, bool)
     done = np.zeros(4, bool)
     while not done.all():
         obs, _, starts, infos = venv.step(actions)
         for row in np.flatnonzero(starts & ~done):
-            assert infos[row]["episode"]["r"] == pytest.approx(best[row], abs=1e-5)
-            wanted = infos[row]["wanted"]
-            assert infos[row]["response"].count(wanted) == int(best[row])
+            wanted, expected = infos[row]["wanted"], best[infos[row]["name"]]
+            assert infos[row]["episode"]["r"] == pytest.approx(expected, abs=1e-5)
+            assert infos[row]["response"].count(wanted) == int(expected)
         done |= starts
         actions, state = agent.predict(obs, state, starts)
-    assert len({len(text) for text, _ in planned}) > 1
 
 
 def test_conversations_are_refused() -> None:

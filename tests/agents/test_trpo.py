@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agents import trpo
 from tests.lm.checkpoints import WORDS, write_checkpoint
+from tests.sb3.rollouts import collect
 from textgym.errors import SettingsError
 from textgym.sb3 import Checkpoints, LMPolicy, make_vec_env, resume
 
@@ -43,10 +44,12 @@ def make(lm: str, **changes: Any) -> trpo.LanguageTRPO:
 
 def collected(agent: trpo.LanguageTRPO) -> Any:
     """A batch of a rollout, all at once."""
-    _, callback = agent._setup_learn(10**6, None)
-    assert agent.env is not None
-    agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
-    return next(iter(agent.rollout_buffer.get(None)))
+    return next(collect(agent).get(None))
+
+
+def actor_gradients(kind: type[TRPO], agent: trpo.LanguageTRPO, *of: torch.Tensor) -> Any:
+    """Weights, gradients of the gain and of the KL, and shapes, as an algorithm computes them."""
+    return kind._compute_actor_grad(agent, *of)
 
 
 def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
@@ -60,8 +63,8 @@ def test_gradients_are_those_of_one_pass_for_each_weight(lm: str) -> None:
         new = agent.policy.get_distribution(batch.observations)
         kl = kl_divergence(new, old).mean()
         gain = (batch.advantages * new.log_prob(batch.actions.flatten())).mean()
-        theirs = TRPO._compute_actor_grad(agent, kl, gain)
-        ours = agent._compute_actor_grad(kl, gain)
+        theirs = actor_gradients(TRPO, agent, kl, gain)
+        ours = actor_gradients(trpo.LanguageTRPO, agent, kl, gain)
     # Where output and input share a matrix, the policy has two names for it, and TRPO takes both.
     known = {id(weight): at for at, weight in enumerate(theirs[0])}
     assert set(known) == {id(weight) for weight in ours[0]}
@@ -119,7 +122,7 @@ def test_the_curvature_is_the_fisher_matrix_of_a_part_of_the_texts(lm: str, part
         )
         gain = (batch.advantages * new.log_prob(batch.actions.flatten())).mean()
         kl = kl_divergence(new, old).mean()
-        weights, _, slope, _ = agent._compute_actor_grad(kl, gain)
+        weights, _, slope, _ = actor_gradients(trpo.LanguageTRPO, agent, kl, gain)
         some = drawn[-1] if drawn else batch
         # The longest text has six tokens.
         assert abs(len(some.actions) - len(batch.actions) / parts) <= 6
@@ -138,16 +141,16 @@ def test_the_curvature_is_the_fisher_matrix_of_a_part_of_the_texts(lm: str, part
 
 @pytest.mark.parametrize("parts", [0, -1])
 def test_an_impossible_number_of_parts_is_refused(lm: str, parts: int) -> None:
-    with pytest.raises(SettingsError, match=r"--fisher-parts .*at least 1"):
+    with pytest.raises(SettingsError, match=f"--fisher-parts {parts}"):
         make(lm, fisher_parts=parts)
-    with pytest.raises(SettingsError, match=r"fisher_parts=.*at least 1"):
+    with pytest.raises(SettingsError, match=f"fisher_parts={parts}"):
         trpo.LanguageTRPO(LMPolicy, make(lm).env, fisher_parts=parts)
 
 
 @pytest.mark.parametrize("sampling", [{"top_k": 3}, {"banned_tokens": ["w2"]}])
 def test_excluded_tokens_are_refused(lm: str, sampling: dict[str, Any]) -> None:
     venv = make(lm).env
-    with pytest.raises(SettingsError, match="not defined where tokens are excluded"):
+    with pytest.raises(SettingsError, match="top_k, top_p, banned_tokens"):
         trpo.LanguageTRPO(
             LMPolicy, venv, n_steps=8, batch_size=64, device="cpu",
             policy_kwargs={"lm": lm, "sampling": sampling},

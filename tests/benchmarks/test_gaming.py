@@ -190,7 +190,7 @@ def test_script_trains_once_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
     both = json.loads(settings.results.read_text("utf-8"))
     assert both["length"] == found["length"]
     assert both["length, KL 0.5"]["settings"]["kl_coef"] == 0.5
-    with pytest.raises(SettingsError, match="did you mean 'length'"):
+    with pytest.raises(SettingsError, match=r"--rewards lenght: .*'length'"):
         gaming.main(dataclasses.replace(settings, rewards=("lenght",)))
 
 

@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_old_lines_and_is_named(tmp_path: Path) -> None:
         assert list(store.records().values()) == [record(0), record(1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [CELLS, "cells.lock"]
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file could not be written: File exists"):
+    with pytest.raises(StorageError, match=rf"{tmp_path / 'file'}.*{os.strerror(errno.EEXIST)}"):
         Store(tmp_path / "file")
 
 
@@ -96,7 +96,7 @@ def test_what_is_no_cell_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / CELLS).write_text('{"suite": "s"}\n')
     with pytest.raises(DataError, match=r"suite.*remove it"):
         Store(tmp_path)
-    with pytest.raises(DataError, match=r"No such file.*--out folder"):
+    with pytest.raises(DataError, match=rf"{tmp_path / 'nowhere'}.*--out"):
         read(tmp_path / "nowhere")
 
 

@@ -103,8 +103,7 @@ def sessions() -> set[int]:
 
 def with_layers(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Pretend that the kernel supports only these layers."""
-    here = sandbox._kernel_layers()
-    if missing := set(names) - set(here):
+    if missing := set(names) - set(sandbox_layers()):
         pytest.skip(f"this kernel or container lacks {missing}")
     monkeypatch.setattr(sandbox, "_kernel_layers", lambda: names)
 
@@ -556,19 +555,24 @@ def test_a_layer_that_is_lost_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         run_tests(GOOD, TESTS)
 
 
-def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox._kernel_layers.cache_clear()
-    try:
-        monkeypatch.setattr(sandbox.sys, "platform", "darwin")
-        with pytest.raises(SettingsError, match="darwin"):
-            run_tests(GOOD, TESTS)
-        monkeypatch.setattr(sandbox.sys, "platform", "linux")
-        monkeypatch.setattr(sandbox.sys, "executable", "")
-        with pytest.raises(SettingsError, match="interpreter"):
-            run_tests(GOOD, TESTS)
-    finally:
-        monkeypatch.undo()
-        sandbox._kernel_layers.cache_clear()
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("platform", "darwin", "darwin"), ("executable", "", "sys.executable")],
+)
+def test_other_systems_are_refused(name: str, value: str, message: str) -> None:
+    """In a process of its own: the layers of a system are looked up once."""
+    code = f"""if True:
+        import sys
+        from textgym.errors import SettingsError
+        from textgym.sandbox.run import run_tests
+        sys.{name} = {value!r}
+        try:
+            run_tests("", ["assert True"])
+        except SettingsError as error:
+            print(error)
+    """
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert message in process.stdout, process.stderr
 
 
 # The caller.

@@ -75,7 +75,7 @@ def test_a_reference_of_the_same_weights_is_no_distance_away(checkpoint, make_en
 def test_a_list_of_words_leaves_prompts_open(checkpoint, make_env, kind):
     """The vocabulary is the same, but nothing closes the prompts."""
     model = make_model(PPO, make_env(), checkpoint(kind))
-    with pytest.raises(ModelError, match="no eos token"):
+    with pytest.raises(ModelError, match="eos token"):
         collect(model)
 
 

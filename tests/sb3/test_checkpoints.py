@@ -695,7 +695,7 @@ def test_wrappers_of_ones_own(make_env: MakeEnv, tmp_path: Path) -> None:
     assert other.env.count == 5
     with pytest.raises(SettingsError, match="Counting > VecMonitor"):
         load_checkpoint(make(make_env()), tmp_path)
-    with pytest.raises(SettingsError, match="Forgetful has no get_state"):
+    with pytest.raises(SettingsError, match=r"Forgetful.*get_state"):
         make(Forgetful(make_env())).learn(STEPS, callback=Checkpoints(tmp_path / "other"))
 
 
@@ -790,9 +790,9 @@ def test_another_reference_is_refused_and_its_copy_is_not(
     first.learn(STEPS, callback=Checkpoints(tmp_path / "saved"))
     load_checkpoint(make(str(copied), str(copied)), tmp_path / "saved")
     assert first.rollout_buffer.kl.coef != 0.1, "an adapted coefficient is no difference"
-    with pytest.raises(SettingsError, match=r"reference was 'weights \w+' and is 'weights \w+'"):
+    with pytest.raises(SettingsError, match=r"reference .*'weights \w+'.*'weights \w+'"):
         load_checkpoint(make(str(copied), checkpoint(seed=1)), tmp_path / "saved")
-    with pytest.raises(SettingsError, match="reference_dtype was 'auto' and is 'bfloat16'"):
+    with pytest.raises(SettingsError, match=r"reference_dtype .*'auto'.*'bfloat16'"):
         load_checkpoint(make(str(copied), str(copied), "bfloat16"), tmp_path / "saved")
 
 
@@ -898,7 +898,7 @@ def test_an_agent_of_ones_own_that_refuses(make_env: MakeEnv, tmp_path: Path) ->
     after = larger.step()
     np.random.seed(1)
     assert after == twin.step()
-    with pytest.raises(SettingsError, match="algorithm was 'Bandit' and is 'PPO'"):
+    with pytest.raises(SettingsError, match=r"algorithm .*'Bandit'.*'PPO'"):
         load_checkpoint(PPO("MlpPolicy", make_env(), device="cpu"), tmp_path)
 
 
@@ -911,7 +911,7 @@ def test_what_cannot_be_resumed(make_env: MakeEnv, tmp_path: Path) -> None:
     stock = PPO(
         "MlpPolicy", make_stock_env("CartPole-v1", 2), n_steps=4, batch_size=8, device="cpu"
     )
-    with pytest.raises(SettingsError, match="DummyVecEnv has no get_state"):
+    with pytest.raises(SettingsError, match=r"DummyVecEnv.*get_state"):
         stock.learn(8, callback=Checkpoints(tmp_path))
     things = make_env(prompts=lambda rng: {"prompt": "w1", "thing": object()})
     model = PPO("MlpPolicy", things, n_steps=4, batch_size=24, device="cpu")

@@ -114,7 +114,7 @@ def test_where_there_are_no_second_derivatives(make_env: MakeEnv, checkpoint: Ch
     with sdpa_kernel(SDPBackend.MATH):
         _, log_probs, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
     weights = list(model.policy.lm.parameters())
-    with pytest.raises(ModelError, match=r"evaluate_actions .*second order.*get_distribution"):
+    with pytest.raises(ModelError, match=r"evaluate_actions.*get_distribution"):
         torch.autograd.grad(log_probs.mean(), weights, create_graph=True)
     for policy, fix in (
         ({"sampling": {"top_k": 3}}, "top_k, top_p"),
@@ -160,7 +160,7 @@ def test_another_policy_with_our_buffer_is_refused(make_env: MakeEnv, algorithm:
     model = algorithm(
         "MlpPolicy", make_env(64), n_steps=5, rollout_buffer_class=LMRolloutBuffer, device="cpu"
     )
-    with pytest.raises(SettingsError, match=r"LMRolloutBuffer is for LMPolicy.*leave rollout_b"):
+    with pytest.raises(SettingsError, match=r"LMRolloutBuffer.*LMPolicy.*rollout_buffer_class"):
         model.learn(320)
 
 

@@ -191,7 +191,7 @@ def test_other_masks_are_refused_and_nothing_changes(make_env: Callable[..., Any
 def test_unknown_layers_are_refused(make_env: Callable[..., Any], tmp_path: Path) -> None:
     env = make_env(wrapper=gym.wrappers.vector.RecordEpisodeStatistics)
     model = PPO("MlpPolicy", env, n_steps=5, batch_size=10, device="cpu")
-    with pytest.raises(SettingsError, match="RecordEpisodeStatistics has no get_state"):
+    with pytest.raises(SettingsError, match=r"RecordEpisodeStatistics.*get_state"):
         model.learn(STEPS, callback=Checkpoints(tmp_path))
     with pytest.raises(SettingsError, match="path="):
         load_checkpoint(model, tmp_path)

@@ -39,7 +39,7 @@ def test_shares_of_a_mix() -> None:
     assert counts["b"] == pytest.approx(1500, abs=4 * (4000 * 15 / 64) ** 0.5)
     assert source.size == 3
     assert [source.item(index)["prompt"] for index in range(3)] == ["a", "b", "c"]
-    with pytest.raises(DataError, match="rows 0 to 2, but not 3"):
+    with pytest.raises(DataError, match=r" 0 .*2.* 3"):
         source.item(3)
 
 
@@ -85,15 +85,13 @@ def test_a_reward_that_does_not_apply_is_none() -> None:
 
 def test_lists_in_a_mix_are_checked() -> None:
     spec = textgym.mix([["a", "b " * 100], SUMS])
-    with pytest.raises(
-        textgym.TextGymError, match=r"row 1 of the list of prompts .*max_prompt_tok"
-    ):
+    with pytest.raises(textgym.TextGymError, match=r"row 1 .*max_prompt_tokens"):
         gym.make("TextGen-v0", prompts=spec)
-    with pytest.raises(DataError, match="row 1 of the list of prompts is a int"):
+    with pytest.raises(DataError, match=r"row 1 .*int"):
         make_source(textgym.mix([["a", 3], SUMS]))
     source = make_source(textgym.mix([["a", 3], SUMS]), on_bad_row="skip")
     assert source.item(0)["prompt"] == "a"
-    with pytest.raises(DataError, match="has a column 'mixed_from'"):
+    with pytest.raises(DataError, match="'mixed_from'"):
         make_source(textgym.mix([[{"prompt": "a", "mixed_from": "b"}]]))
 
 
@@ -108,7 +106,7 @@ def test_splits_of_a_mix() -> None:
     ]
     assert not texts[0] & texts[1]
     assert len(texts[0] | texts[1]) == 100
-    with pytest.raises(DataError, match="the list of prompts has no 'eval' split"):
+    with pytest.raises(DataError, match="'eval' split"):
         make_source(textgym.mix(lists), "eval")
 
 
@@ -190,7 +188,7 @@ def test_a_data_set_object_keeps_its_own_scorer() -> None:
         assert (row["prompt"], row["reference"]) == (entry["question"], entry["answer"])
         for text in (entry["answer"], "0", "some"):
             assert verdict(source, row, text) == dataset.score_answer(text, entry)
-    with pytest.raises(DataError, match="has no 'eval' split"):
+    with pytest.raises(DataError, match="'eval' split"):
         make_source(dataset, "eval")
     halves = [make_source(dataset, split, eval_share=0.5) for split in ("train", "eval")]
     texts = [{half.item(at)["prompt"] for at in range(half.size or 0)} for half in halves]

@@ -92,15 +92,15 @@ def test_contexts_of_several_paragraphs() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**CONTEXT, "answers": {"start": 3}}, "column 'answers' is {'start"),
-        ({**CONTEXT, "answers": [{"start": 3}]}, "column 'answers' is"),
-        (CONTEXT, "column 'answers' is missing"),
+        ({**CONTEXT, "answers": {"start": 3}}, "'answers'.*{'start"),
+        ({**CONTEXT, "answers": [{"start": 3}]}, "'answers'.*start"),
+        (CONTEXT, "'answers'"),
         ({"title": "Rome", "paragraphs": [{"context": "", "qas": []}]}, "column 'paragraphs'"),
         ({"story": "Ann.", "questions": ["Who?"], "answers": {}}, "column 'questions'"),
     ],
 )
 def test_questions_without_their_context_are_rejected(row: Any, message: str) -> None:
-    with pytest.raises(DataError, match=rf"row 0 of the list of prompts .*{message}"):
+    with pytest.raises(DataError, match=rf"row 0 .*{message}"):
         gym.make("TextGen/QA-v0", prompts=[row])
     # A column with a prompt takes precedence.
     assert make_source([{**row, "prompt": "p"}], "train", None, make_task("TextGen/QA-v0").convert)

@@ -84,7 +84,7 @@ def test_a_column_with_a_reserved_name_is_moved() -> None:
     ],
 )
 def test_names_of_gymnasium_masks_are_rejected(extra: dict[str, Any], name: str) -> None:
-    with pytest.raises(DataError, match=f"here has a column '{name}'"):
+    with pytest.raises(DataError, match=f"here .*'{name}'"):
         as_row({"prompt": "p", **extra}, "here")
 
 
@@ -116,9 +116,9 @@ def test_invalid_rows(value: Any, message: str) -> None:
 
 
 def test_the_position_of_a_bad_row_is_named() -> None:
-    with pytest.raises(DataError, match="row 1 of the list of prompts is a int"):
+    with pytest.raises(DataError, match=r"row 1 .*int"):
         make_source(["a", 3])
-    with pytest.raises(DataError, match="row 0 of the list of prompts has no prompt"):
+    with pytest.raises(DataError, match=r"row 0 .*'x'"):
         make_source([{"x": 1}])
 
 
@@ -175,7 +175,7 @@ def test_tables(kind: str) -> None:
     }
     table = made[kind]()
     assert all_rows(make_source(table)) == ROWS
-    with pytest.raises(DataError, match=f"{type(table).__name__} has no 'eval' split"):
+    with pytest.raises(DataError, match=f"{type(table).__name__} .*'eval' split"):
         make_source(table, "eval")
     env = gym.make("TextGen-v0", prompts=table)
     assert env.reset(options={"index": 1})[1]["prompt"] == ROWS[1]["prompt"]
@@ -318,7 +318,7 @@ def test_splits_by_a_column(tmp_path: Path, kind: str) -> None:
 def test_missing_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'eval' split.*column 'split'"):
         make_source(["a"], "eval")
-    with pytest.raises(DataError, match="eval split of the list of prompts"):
+    with pytest.raises(DataError, match="eval split"):
         make_source([row for row in MARKED if row["split"] == "train"], "eval")
 
 
@@ -349,7 +349,7 @@ def test_callable_objects() -> None:
 @pytest.mark.parametrize("index", [-1, -100])
 def test_endless_sources_start_at_0(index: int) -> None:
     for spec in (lambda rng: "x", make_task("TextGen/Sentiment-v0")):
-        with pytest.raises(DataError, match=f"has no row {index}"):
+        with pytest.raises(DataError, match=f"row {index};"):
             make_source(spec).item(index)
 
 
@@ -456,7 +456,7 @@ def test_hub_data_sets_that_cannot_be_loaded(folder: Path) -> None:
     with pytest.raises(DataError, match="gone"):
         make_source(f"hf:{folder}:default:gone")
     for spec in ("hf:", "hf:a:b:c:d"):
-        with pytest.raises(DataError, match="not of the form"):
+        with pytest.raises(DataError, match=f"'{spec}'.*hf:NAME"):
             make_source(spec)
 
 
@@ -564,5 +564,5 @@ def test_reasoning_gym_data_sets_that_prepare_their_items(reasoning: Any, name: 
 
 
 def test_reasoning_gym_data_sets_that_need_options(reasoning: Any) -> None:
-    with pytest.raises(DataError, match="reasoning_gym:composite cannot be made"):
+    with pytest.raises(DataError, match="reasoning_gym:composite"):
         reasoning("reasoning_gym:composite")

@@ -38,9 +38,9 @@ def test_names_of_splits(kind: str) -> None:
         rows = pytest.importorskip("datasets").Dataset.from_list(rows)
     assert prompts(rows) == ["0", "3", "4", "5"]
     assert prompts(rows, "eval") == ["1"], "test rows are kept for the very end"
-    with pytest.raises(DataError, match=r"row 1 of the list of prompts has the split 'extra'"):
+    with pytest.raises(DataError, match=r"row 1 .*split 'extra'"):
         make_source([{"prompt": "a"}, {"prompt": "b", "split": "extra"}])
-    with pytest.raises(DataError, match=r"row 0 .* has the split 3"):
+    with pytest.raises(DataError, match=r"row 0 .*split 3"):
         make_source([{"prompt": "a", "split": 3}])
 
 
@@ -53,7 +53,7 @@ def test_a_share_is_held_out_by_the_prompt_alone() -> None:
     assert set(judge) == {text for text in learn + judge if prompt_hash(text) < 0.1 * 2**32}
     # Additional rows do not move others to the other side.
     assert set(prompts(rows[500:1500], "eval", eval_share=0.1)) <= set(judge)
-    with pytest.raises(DataError, match=r"has no 'eval' split; .*eval_share"):
+    with pytest.raises(DataError, match=r"'eval' split.*eval_share"):
         make_source(rows, "eval")
 
 
@@ -65,7 +65,7 @@ def test_neither_side_is_empty() -> None:
             assert learn, (count, share)
             assert judge, (count, share)
             assert sorted(learn + judge) == rows
-    with pytest.raises(DataError, match="only one distinct prompt"):
+    with pytest.raises(DataError, match="one distinct prompt"):
         make_source(["a", "a"], eval_share=0.5)
 
 
@@ -121,13 +121,13 @@ def test_missing_values_in_data_frames(missing: Any) -> None:
     source = make_source(frame)
     assert source.item(0)["reference"] == "x"
     assert source.item(1)["reference"] is None
-    with pytest.raises(DataError, match="row 1 of DataFrame has a NoneType as its 'prompt'"):
+    with pytest.raises(DataError, match=r"row 1 of DataFrame .*NoneType.*'prompt'"):
         make_source(pandas.DataFrame({"prompt": ["a", missing]}, dtype=object))
 
 
 def test_duplicate_columns_are_rejected() -> None:
     frame = pandas.DataFrame([["a", "b"]], columns=["prompt", "prompt"])
-    with pytest.raises(DataError, match="two columns 'prompt'"):
+    with pytest.raises(DataError, match="columns 'prompt'"):
         make_source(frame)
 
 
@@ -156,7 +156,7 @@ def test_prompts_of_messages_are_kept(row: dict[str, Any]) -> None:
 
 def test_other_lists_are_not_prompts() -> None:
     for wrong in ([], ["a"], [{"role": "user"}], [{"role": 1, "content": "a"}]):
-        with pytest.raises(DataError, match="list as its 'prompt'"):
+        with pytest.raises(DataError, match=r"list.*'prompt'"):
             make_source([{"prompt": wrong}])
-    with pytest.raises(DataError, match="has no prompt"):
+    with pytest.raises(DataError, match="'messages'"):
         make_source([{"messages": "hi"}])
