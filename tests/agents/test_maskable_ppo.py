@@ -16,7 +16,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents import maskable_ppo
 from agents.running import run as common
-from tests.agents import runs
 from textgym.errors import ActionError, SettingsError
 from textgym.sb3 import make_vec_env
 from textgym.wrappers import ActionMasks
@@ -197,17 +196,3 @@ def test_make_agent_needs_only_an_environment_and_a_seed() -> None:
     venv: VecEnv = make_vec_env("TextGen/Sentiment-v0", n_envs=3, seed=0)
     actions, _ = maskable_ppo.make_agent(venv, 0).predict(venv.reset())
     assert all(venv.action_space.contains(action) for action in actions)
-
-
-@pytest.mark.usefixtures("curves_as_numbers")
-def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = ["--no-repeat-ngram", "2", "--banned", "f"]
-    whole = runs.start("maskable_ppo", tmp_path / "whole", "--checkpoint-every", "0", *flags)
-    every = ["--checkpoint-every", "64", *flags]
-    with monkeypatch.context() as patch:
-        runs.at_step(patch, 108, runs.crash)
-        with pytest.raises(runs.CrashError):
-            runs.start("maskable_ppo", tmp_path / "other", *every)
-    (folder,) = (tmp_path / "other").glob("TextGen*")
-    runs.command("maskable_ppo", "--resume", str(folder))
-    runs.assert_same_run(folder, whole, MaskablePPO)

@@ -34,7 +34,7 @@ OWN = {
     "ppo": STEPWISE,
     "a2c": STEPWISE,
     "nlpo": [*STEPWISE, "--target-update", "2"],
-    "maskable_ppo": STEPWISE,
+    "maskable_ppo": [*STEPWISE, "--no-repeat-ngram", "2", "--banned", "f"],
     "trpo": [*STEPWISE, "--cg-max-steps", "2"],
     "grpo": ["--group-size", "2"],
     "rloo": ["--group-size", "2", "--n-episodes", "2"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from agents import trpo
 from tests.lm.checkpoints import WORDS, write_checkpoint
 from tests.sb3.rollouts import collect
 from textgym.errors import SettingsError
-from textgym.sb3 import Checkpoints, LMPolicy, make_vec_env, resume
+from textgym.sb3 import LMPolicy, make_vec_env
 
 torch.set_num_threads(1)
 
@@ -155,16 +154,3 @@ def test_excluded_tokens_are_refused(lm: str, sampling: dict[str, Any]) -> None:
             LMPolicy, venv, n_steps=8, batch_size=64, device="cpu",
             policy_kwargs={"lm": lm, "sampling": sampling},
         )  # type: ignore[arg-type]  # fmt: skip
-
-
-def test_it_goes_on_from_a_checkpoint(lm: str, tmp_path: Path) -> None:
-    whole = make(lm)
-    whole.learn(4 * 64)
-    first = make(lm)
-    first.learn(2 * 64, callback=Checkpoints(tmp_path, every=64))
-    second = make(lm)
-    left = resume(second, tmp_path, 4 * 64)
-    assert left == 2 * 64
-    second.learn(left, reset_num_timesteps=False)
-    for ours, theirs in zip(second.policy.parameters(), whole.policy.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
