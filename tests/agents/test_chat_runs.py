@@ -11,9 +11,11 @@ import transformers
 
 from agents import sft
 from agents.running.environments import make_env
+from agents.running.oracle import Oracle
 from agents.running.run import RunSettings
 from tests.agents.runs import command
 from tests.envs import families
+from textgym.rollouts import collect
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
@@ -123,12 +125,13 @@ def test_sft_learns_the_answers_of_chats(model: Path, prompts: Path) -> None:
         prompts=str(prompts), lm=str(model), max_prompt_tokens=200, max_new_tokens=8, eval_share=0
     )
     venv = make_env(settings, 4, 0, "train")
-    for reading in (sft.Reading(venv, venv),
-                    sft.Reading(sft.demonstrations(str(prompts), venv, 0), venv)):  # fmt: skip
-        reading.start()
-        while len(reading.texts) < 8:
-            reading.step()
-        written = {theirs.decode([int(index) for index in text.tokens]) for text in reading.texts}
+    for source in (venv, sft.demonstrations(str(prompts), venv, 0)):
+        episodes = collect(source, Oracle(source), episodes_per_row=2)
+        assert len(episodes) == 8
+        written = {
+            prompt + theirs.decode(episodes.actions[episodes.owners == number].tolist())
+            for number, prompt in enumerate(episodes.prompts)
+        }
         assert written <= right
     venv.close()
 

@@ -273,7 +273,7 @@ def test_the_command_passes_a_good_task(capsys):
     [
         (["check"], "which task"),
         (["check", "--all"], "--all needs --attack"),
-        (["check", "QA", "--attack", "--all"], "takes no ID"),
+        (["check", "QA", "--attack", "--all"], "no ID"),
         (["check", "QA", "--attack", "--levels", "7"], "no level 7"),
         (["check", "QA", "--attack", "--level", "1", "--levels", "2"], "--level and --levels"),
     ],

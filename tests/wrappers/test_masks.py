@@ -209,9 +209,9 @@ def test_masks_that_are_none_are_told():
 def test_other_environments_and_names_are_refused():
     with pytest.raises(SettingsError, match="text environments"):
         ActionMasks(gym.make("CartPole-v1"))
-    with pytest.raises(SettingsError, match=r"banned has 'e'.*no token"):
+    with pytest.raises(SettingsError, match=r"banned has 'e'"):
         make(banned=["e"])
-    with pytest.raises(SettingsError, match="allowed is 'a'"):
+    with pytest.raises(SettingsError, match="allowed='a'"):
         make(allowed="a")
 
 
