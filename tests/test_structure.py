@@ -18,7 +18,8 @@ FILES = sorted(
 
 # From the bottom to the top: a module imports from its own room and from those before it.
 ROOMS = (
-    "textgym.errors", "textgym.hub", "textgym.storage", "textgym.gguf", "textgym.data",
+    "textgym.moved", "textgym.errors", "textgym.hub", "textgym.storage", "textgym.gguf",
+    "textgym.data",
     "textgym.registry", "textgym.tokenization", "textgym.sandbox", "textgym.lm",
     "textgym.rewards", "textgym.tasks", "textgym.testing", "textgym.pretrain", "textgym.envs",
     "textgym.rollouts", "textgym.wrappers", "textgym.sb3", "textgym", "textgym.cli",

@@ -11,6 +11,7 @@ Environments do not need torch. Language models are in :mod:`textgym.lm`, and th
 stable-baselines3 in :mod:`textgym.sb3`.
 """
 
+import textgym.moved  # noqa: F401  # old names of modules can be imported
 from textgym.envs import TextGenEnv, TextGenVectorEnv, register_task
 from textgym.envs.registration import register_environments
 from textgym.errors import DataWarning, TextGymError

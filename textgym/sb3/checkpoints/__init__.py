@@ -8,5 +8,15 @@
 * The checks before one is loaded: :mod:`~textgym.sb3.checkpoints.validation`.
 * Other files: :mod:`~textgym.sb3.checkpoints.policy_files` (``policy.save`` and ``load``) and
   :mod:`~textgym.sb3.checkpoints.saved_agents` (``model.zip``, read without unpickling).
-* Modules that moved since a file was saved: :mod:`~textgym.sb3.checkpoints.moved`.
+* Modules that moved since a file was saved: :mod:`~textgym.moved`.
 """
+
+from textgym.sb3.checkpoints.checkpoint import (
+    Checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    resume,
+    save_checkpoint,
+)
+
+__all__ = ["Checkpoints", "latest_checkpoint", "load_checkpoint", "resume", "save_checkpoint"]

@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from textgym.errors import DataError, SettingsError, StorageError
-from textgym.sb3.checkpoints.moved import current_name
+from textgym.moved import current_name
 from textgym.sb3.spaces import KINDS
 from textgym.storage.value_files import read_values, write_values
 
