@@ -169,6 +169,18 @@ def test_rows_that_the_task_cannot_judge(sums):
     TextGenEnv(task=sums, prompts=["1 + 2 ="], reward="distinct")
 
 
-def test_the_old_name_of_the_method_is_rejected():
-    with pytest.raises(TaskError, match="complete_row"):
-        type("Old", (Task,), {"adopt": lambda self, row: row})
+def test_the_old_name_of_the_method_works():
+    class Old(Sums):
+        def adopt(self, row):
+            return {**super().adopt(row), "total": 5}
+
+    class New(Old):
+        def complete_row(self, row):
+            return {**super().complete_row(row), "more": 6}
+
+    row = {"prompt": "2 + 3 ="}
+    assert Old().complete_row(row) == Old().adopt(row) == {**row, "total": 5}
+    assert New().complete_row(row) == New().adopt(row) == {**row, "total": 5, "more": 6}
+    qa = make_task("TextGen/QA-v0")
+    row = {"prompt": qa.item(0)["prompt"]}
+    assert qa.adopt(row) == qa.complete_row(row)

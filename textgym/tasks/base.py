@@ -131,8 +131,11 @@ class Task(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "adopt" in vars(cls):
-            raise TaskError(f"{cls.__name__}.adopt: rename this method to complete_row")
+        # `adopt` is the name of `complete_row` in version 0.1.0; tasks of users may define it.
+        if "complete_row" in vars(cls):
+            cls.adopt = cls.complete_row
+        elif "adopt" in vars(cls):
+            cls.complete_row = cls.adopt  # type: ignore[method-assign]
 
     def __init__(self, level: int | None = None, split: str = "train") -> None:
         level = self.default_level if level is None else level
@@ -334,6 +337,8 @@ class Task(ABC):
         The default adds none. A task that can parse its prompts overrides it.
         """
         return row
+
+    adopt = complete_row
 
     def reward(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
