@@ -7,7 +7,4 @@ checkpoints) is in ``agents/running/`` and is not needed to understand an algori
 This package is not part of the wheel; it runs from a checkout.
 """
 
-from pathlib import Path
-
-# `agents.common`, `agents.cli` and `agents.word_model` of earlier versions, for agents of users.
-__path__.append(str(Path(__file__).parent / "running" / "legacy"))
+import textgym.moved  # noqa: F401  # old names, such as agents.common, can be imported

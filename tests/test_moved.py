@@ -11,6 +11,10 @@ import pytest
 from textgym import moved
 
 OLD = {
+    "agents.cli": "command_line",
+    "agents.common": "run",
+    "agents.evaluation": "evaluate",
+    "agents.word_model": "starting_model",
     "textgym.tasks.loading": "make_source",
     "textgym.tasks.rows": "as_row",
     "textgym.tasks.files": "read_file",

@@ -15,7 +15,22 @@ from importlib.util import spec_from_loader
 from types import ModuleType
 
 _MOVED = {
+    "agents.cli": "agents.running.command_line",
+    "agents.common": "agents.running.run",
+    "agents.environments": "agents.running.environments",
+    "agents.evaluation": "agents.running.evaluation",
     "agents.groups": "agents.running.groups",
+    "agents.held_out": "agents.running.held_out",
+    "agents.logs": "agents.running.logs",
+    "agents.planning": "agents.running.planning",
+    "agents.proposals": "agents.running.proposals",
+    "agents.refusals": "agents.running.validation",
+    "agents.report": "agents.running.report",
+    "agents.resuming": "agents.running.resuming",
+    "agents.run_record": "agents.running.run_record",
+    "agents.supervised": "agents.running.supervised",
+    "agents.tuned": "agents.running.tuned",
+    "agents.word_model": "agents.running.word_model",
     "textgym.envs.autoreset": "textgym.envs.arguments",
     "textgym.envs.chat": "textgym.envs.prompts.chat",
     "textgym.envs.data_state": "textgym.envs.prompts.fingerprint",
