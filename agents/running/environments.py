@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import textgym
 from textgym.errors import RewardError, SettingsError, UnknownArgumentError
+from textgym.registry import REWARDS
 from textgym.sb3 import make_vec_env
 
 
@@ -53,8 +54,9 @@ def load_reward(spec: str | None) -> Any:
     try:
         return load_function(spec)
     except SettingsError as error:
-        name = spec.partition(":")[2]
-        if name in textgym.registered_rewards():  # Perhaps by the module, which was imported.
+        module, _, name = spec.partition(":")
+        # The module may have registered it under another name than the attribute's.
+        if name in REWARDS and getattr(REWARDS.get(name), "__module__", None) == module:
             _check_name(name)
             return name
         raise RewardError(

@@ -87,7 +87,8 @@ def _run_in_folder(
             console.print(f"{folder}: resumed at {saved.steps:,} of {settings.steps:,} steps")
         _print_default_reward(settings, venv, console)
         different = len(set(before.prompts))
-        if different < min(8, len(before.prompts)):
+        users = own_prompts(settings) is not None or settings.eval_prompts is not None
+        if users and different < min(8, len(before.prompts)):
             console.print(
                 f"{len(before.prompts)} evaluation episodes are on {different} different prompts: "
                 "intervals say nothing about other prompts"

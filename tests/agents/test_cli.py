@@ -218,8 +218,10 @@ def test_a_reward_that_its_module_registers(
     monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
     with REWARDS.restored():
         assert environments.load_reward("my_vowels:my_vowels") == "my_vowels"
-        with pytest.raises(RewardError, match="my_vowels:other"):
-            environments.load_reward("my_vowels:other")
+        # A built-in name does not hide a wrong module, or an attribute that the module lacks.
+        for wrong in ("my_vowels:other", "my_vowels:distinct", "no_such_module:distinct"):
+            with pytest.raises(RewardError, match=wrong):
+                environments.load_reward(wrong)
 
 
 def test_the_default_reward_and_few_prompts_are_reported(
