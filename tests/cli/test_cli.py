@@ -68,7 +68,7 @@ def test_play_says_why(capsys, monkeypatch):
     assert status == 0
     assert "why the score:" in out
     (line,) = (line for line in out.splitlines() if "'I do not know.'" in line)
-    assert "+0.100" in line
+    assert "+0.020" in line
     assert "'kitchen'" in line  # The right answer.
 
 

@@ -43,16 +43,16 @@ def test_precedence_and_exceptions():
     ("text", "score"),
     [
         (f" Decline: {DEBTS}.", 1.0),
-        (" Decline.", 0.2),
+        (" Decline.", 0.1),
         (f" Approve: {DEBTS}.", 0.0),
         (f" Refer: {DEBTS}.", 0.4),
-        (" Refer.", 0.08),
+        (" Refer.", 0.04),
         # False claims: two points each.
-        (" Decline: the debts of 900 are not above half of the income of 1200.", 0.2 / 3),
-        (" Decline: the debts of 800 are above half of the income of 1200.", 0.2 / 3),
-        (" Decline: the loan is for a car.", 0.2 / 3),
-        (f" Decline: {DEBTS} and the loan is for a car.", 0.2 / 3 + 0.8 / 9),
-        (f" Decline: {DEBTS}, {DEBTS}.", 0.2 / 3 + 0.8 / 9),
+        (" Decline: the debts of 900 are not above half of the income of 1200.", 0.1 / 3),
+        (" Decline: the debts of 800 are above half of the income of 1200.", 0.1 / 3),
+        (" Decline: the loan is for a car.", 0.1 / 3),
+        (f" Decline: {DEBTS} and the loan is for a car.", 0.1 / 3 + 0.9 / 9),
+        (f" Decline: {DEBTS}, {DEBTS}.", 0.1 / 3 + 0.9 / 9),
         (f"Decline: {DEBTS}.", 1.0),
         # Another format.
         ("", 0),
@@ -61,7 +61,7 @@ def test_precedence_and_exceptions():
         (f" Decline Approve: {DEBTS}.", 0),
         (f" Decline. {DEBTS}.", 0),
         (f" {DEBTS}.", 0),
-        (f" Decline: {DEBTS}. Approve: {DEBTS}.", 0.2 / 3),
+        (f" Decline: {DEBTS}. Approve: {DEBTS}.", 0.1 / 3),
         (f" Decline: {DEBTS}.\n", 1.0),
     ],
 )
@@ -77,18 +77,18 @@ def test_a_changed_word_costs_little():
         ("the amount of 2240 is not above 6 times the income of 480", 1.0),
         ("the amount of 2,240 is not over six times the income of 480", 1.0),
         ("The amount of 2240 does not exceed 6 times the income of 480", 1.0),
-        ("the amount is not above six times the income", 0.2 + 0.8 * 0.7),
-        ("the amount of 2240 isn't more than 6 times the income", 0.2 + 0.8 * 0.7),
+        ("the amount is not above six times the income", 0.1),
+        ("the amount of 2240 isn't more than 6 times the income", 0.1),
         # Not understood: the value of the decision, and a discount on other findings.
-        ("it is a small amount", 0.2),
-        ("", 0.2),
-        ("the amount of 2240 is not above 6 times the income of 480, all is well", 0.2 + 0.8 / 4),
+        ("it is a small amount", 0.1),
+        ("", 0.1),
+        ("the amount of 2240 is not above 6 times the income of 480, all is well", 0.1 + 0.9 / 4),
         # False.
-        ("the amount is above six times the income", 0.2 / 3),
-        ("the amount of 2250 is not above 6 times the income", 0.2 / 3),
-        ("the amount of 480 is not above six times the income of 2240", 0.2 / 3),
-        ("the amount is not above 5 times the income", 0.2 / 3),
-        ("I approve or decline", 0.2 / 3),
+        ("the amount is above six times the income", 0.1 / 3),
+        ("the amount of 2250 is not above 6 times the income", 0.1 / 3),
+        ("the amount of 480 is not above six times the income of 2240", 0.1 / 3),
+        ("the amount is not above 5 times the income", 0.1 / 3),
+        ("I approve or decline", 0.1 / 3),
     ):
         assert task.score(f" Approve: {reason}.", row) == pytest.approx(score), reason
 
@@ -105,16 +105,24 @@ def test_digits_and_number_words_are_alike(level):
         digits = text.replace("two thirds", "2/3")
         digits = re.sub("two|three|four|five|six", lambda m: str(NUMBERS[m[0]]), digits)
         assert task.score(spelled, row) == task.score(digits, row) == 1.0
-        brief = re.sub(r" of \d+", "", text)
-        brief = re.sub(r"\d+ (?=job|late)", "", brief)
-        assert 0.7 < task.score(brief, row) <= 1.0
+        brief = brief_of(text)
         assert (task.score(brief, row) == 1.0) == (brief == text)
+        # A finding without its numbers counts as if it were missing.
+        without = sum(
+            brief_of(row["findings"][at]) != row["findings"][at] for at in row["decisive"]
+        )
+        share = 1 - without / len(row["decisive"])
+        assert task.score(brief, row) == pytest.approx(0.1 + 0.9 * share)
+
+
+def brief_of(text):
+    return re.sub(r"\d+ (?=job|late)", "", re.sub(r" of \d+", "", text))
 
 
 def test_a_finding_without_its_exception():
     no = Risk(3).complete_row({"prompt": PROMPT.replace("a pledge.\nR", "no pledge.\nR")})
     for end, score in ((" and there is no pledge", 1.0), (", and there is no pledge", 1.0),
-                       ("", 0.2), (" but there is a pledge", 0.2 / 3)):  # fmt: skip
+                       ("", 0.1), (" but there is a pledge", 0.1 / 3)):  # fmt: skip
         assert Risk(3).score(f" Decline: {DEBTS}{end}.", no) == pytest.approx(score)
 
 
@@ -125,9 +133,9 @@ def test_a_finding_without_its_exception():
         (f" Decline: {BOAT}.", 0.3),
         (f" Approve: {BOAT}.", 0.1),
         # True, but not decisive.
-        (f" Refer: {AMOUNT}.", 0.1),
-        (f" Refer: {BOAT} and {AMOUNT}.", 0.1 + 0.8 / 4),
-        (f" Refer: {DEBTS} but there is a pledge, {BOAT} and {AMOUNT}.", 0.2 / 3 + 0.8 / 9),
+        (f" Refer: {AMOUNT}.", 0.05),
+        (f" Refer: {BOAT} and {AMOUNT}.", 0.05 + 0.9 / 4),
+        (f" Refer: {DEBTS} but there is a pledge, {BOAT} and {AMOUNT}.", 0.1 / 3 + 0.9 / 9),
     ],
 )
 def test_only_decisive_facts_count(text, score):
@@ -148,7 +156,7 @@ def test_half_of_the_reasons_for_approval():
     for text in (f" Approve: {two} and {one}.", f" Approve: {two}, {one}.",
                  f" Approve: {two}, and {one}."):  # fmt: skip
         assert Risk(2).score(text, row) == 1.0
-    assert Risk(2).score(f" Approve: {two}.", row) == pytest.approx(0.2 + 0.8 / 2)
+    assert Risk(2).score(f" Approve: {two}.", row) == pytest.approx(0.1 + 0.9 / 2)
 
 
 # An independent implementation of the rules.
@@ -254,11 +262,11 @@ def test_baselines_and_documents_are_in_their_bands(level):
     assert 0.3 < np.mean(scores) < 0.62
     assert np.std(scores) > 0.2
     expected = {
-        "strict": (0.52, 0.31, 0.22),
-        "everything": (0.66, 0.23, 0.17),
+        "strict": (0.52, 0.29, 0.21),
+        "everything": (0.66, 0.22, 0.16),
         "lenient": (0.49, 0.33, 0.28),
-        "cautious": (0.08, 0.12, 0.11),
-        "guess": (0.27, 0.16, 0.12),
+        "cautious": (0.04, 0.06, 0.05),
+        "guess": (0.26, 0.14, 0.10),
     }
     for name, write in task.baselines().items():
         mean = np.mean([task.score(write(row, rng), row) for row, _ in written])
@@ -273,9 +281,9 @@ def test_rows_with_a_reason():
     assert row["reference"] == " Decline: Debts too high."
     assert row["prompt"] == "Application: A man wants 900.\nDecision:"
     assert task.score(row["reference"], row) > 0.9
-    assert task.score(" Decline.", row) == pytest.approx(0.2)
+    assert task.score(" Decline.", row) == pytest.approx(0.1)
     half = task.score(" Decline: the debts.", row)
-    assert 0.2 < half < task.score(row["reference"], row)
+    assert 0.1 < half < task.score(row["reference"], row)
     assert task.score(" Approve: Debts too high.", row) == 0
 
 
@@ -286,7 +294,7 @@ def test_reasons_similar_to_the_right_one():
     words = reason.removesuffix(".").split()
     assert task.score(f" Decline: {reason}", row) == 1.0
     assert task.score(f" Decline: {reason} and ruins.", row) > 0.8
-    assert task.score(f" Decline: {' '.join(words[:8])} and is poor.", row) == 0.2  # no "not"
+    assert task.score(f" Decline: {' '.join(words[:8])} and is poor.", row) == 0.1  # no "not"
     for junk in (" ".join(words[::2] + words[1::2]), " ".join(words[::-1]),
                  reason.replace("not ", ""), reason.replace("has a", "never had a"),
                  "marzipan walrus kettle trombone yodel",

@@ -39,8 +39,8 @@ I liked the breakfast.
 We really enjoyed the breakfast.
 I loved the lobby.
 The breakfast did not disappoint us.
-The waiter never annoyed us.
-The owner impressed us.
+The porter never annoyed us.
+The manager impressed us.
 It had an excellent bathroom.
 It had great coffee.
 It had clean beds.
@@ -63,7 +63,7 @@ I disliked the breakfast.
 We did not enjoy the breakfast.
 I never liked the lobby.
 The breakfast did not impress us.
-The waiter annoyed us.
+The porter annoyed us.
 It had an awful bathroom.
 It had terrible coffee.
 The room was worse than expected.

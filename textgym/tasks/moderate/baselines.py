@@ -78,8 +78,8 @@ def mediocre(row: Row, rng: np.random.Generator) -> str:
     for answers, rule in row["asks"]:
         choice = draw()
         answer = f" {pick(answers, draw)}."
-        reason = rules[rule][2]
-        if draw() < 0.2:
+        reason = rules[max(rule, 0)][2]
+        if draw() < (0.2 if rule >= 0 else 0.5):
             reason = pick(rules, draw)[2]
         refused = f" {refusal(reason, draw())}"
         if draw() < 0.15:

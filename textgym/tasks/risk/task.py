@@ -34,9 +34,6 @@ from textgym.tasks.risk.world import (
     write,
 )
 
-_WITHOUT_NUMBERS = 0.7
-"""Value of a finding without its numbers."""
-
 _UNREADABLE_WEIGHT = 3
 """Weight of an unreadable phrase: one leaves a quarter of the value of the reason."""
 
@@ -71,7 +68,7 @@ class Risk(Task):
 
     The score, in [0, 1], once at the end:
 
-        score = value(said, right) * (0.2 / (1 + o) + 0.8 * share * precision^2 / (1 + 3 u))
+        score = value(said, right) * (0.1 / (1 + o) + 0.9 * share * precision^2 / (1 + 3 u))
 
     * ``value``: cost-sensitive; a wrong approval is worse than a wrong refusal:
 
@@ -85,8 +82,8 @@ class Risk(Task):
       refer    0.4     0.4     1
       ======== ======= ======= =====
 
-    * ``share``: the share of the decisive findings that are stated, in any order. A finding without
-      all its numbers counts 0.7 ("the amount is not above six times the income").
+    * ``share``: the share of the decisive findings that are stated, in any order, with all their
+      numbers: "the amount is not above six times the income" only repeats the rule.
     * ``o``: 1 for each other true finding about a rule, 2 for each that is false or repeated and
       for each other decision.
     * ``precision``: decisive findings stated / (decisive findings stated + o).
@@ -96,15 +93,15 @@ class Risk(Task):
     "1/3", and the usual synonyms of "above" and "under" ("over", "exceeds", "less than", "at
     least"). A reason that is not understood is worth 0 and leaves the value of the decision.
 
-    A decision alone scores 0.2 of its value, a text in another format 0. The baselines, with their
+    A decision alone scores 0.1 of its value, a text in another format 0. The baselines, with their
     mean scores by level:
 
-    * ``strict`` declines and claims that the first rule applies: 0.52, 0.31, 0.22;
+    * ``strict`` declines and claims that the first rule applies: 0.52, 0.29, 0.21;
     * ``everything`` declines and states every rule's finding correctly: 0.66 (there is only one
-      rule, and half of the applications are declined), 0.23, 0.17;
+      rule, and half of the applications are declined), 0.22, 0.16;
     * ``lenient`` approves and states every rule's finding correctly: 0.49, 0.33, 0.28;
-    * ``cautious`` always refers, without a reason: 0.08, 0.12, 0.11;
-    * ``guess`` is random: 0.27, 0.16, 0.12.
+    * ``cautious`` always refers, without a reason: 0.04, 0.06, 0.05;
+    * ``guess`` is random: 0.26, 0.14, 0.10.
 
     ## Starting State
 
@@ -162,7 +159,7 @@ class Risk(Task):
     reason.
 
     Such rows have no rules. The score is the ``value`` of the decision at the start of the text (0
-    if the text has two). If the row has a reason, it is multiplied by 0.2 + 0.8 s, where the
+    if the text has two). If the row has a reason, it is multiplied by 0.1 + 0.9 s, where the
     similarity s is the smaller of BLEU and chrF (which need sacrebleu), or 0 if the numbers of
     negations differ. Otherwise any further text is discounted as in other tasks, and a constant
     decision scores the share of its label. Similarity does not imply truth.
@@ -266,7 +263,6 @@ def _reasoned(
     decisive, findings = row["decisive"], row["findings"]
     seen: set[int] = set()
     right = others = unread = 0
-    worth = 0.0
     for phrase in reasons:
         number, complete = stated(phrase, findings)
         if number == UNREAD:
@@ -276,9 +272,9 @@ def _reasoned(
             others += 2
             what = "false" if number == FALSE else "repeated"
         elif number in decisive:
-            right += 1
-            worth += 1.0 if complete else _WITHOUT_NUMBERS
-            what = "decisive" if complete else "decisive, without its numbers"
+            # The rule's own words, copied from the prompt, are not a finding.
+            right += complete
+            what = "decisive" if complete else "decisive, but without its numbers"
         else:
             others += 1
             what = "true, but not decisive"
@@ -287,7 +283,7 @@ def _reasoned(
     for number in decisive:
         if number not in seen:
             judgement.note(quoted(findings[number]), "missing: it is decisive")
-    share = worth / len(decisive)
+    share = right / len(decisive)
     precision = right / (right + others) if right else 0.0
     reasoned = share * precision**2
 

@@ -38,7 +38,7 @@ VALUES = {
 }
 """Value of a decision: ``VALUES[made][right]``."""
 
-FLOOR = 0.2
+FLOOR = 0.1
 """Share of a decision's value without a reason."""
 
 Facts = Mapping[str, Any]

@@ -21,7 +21,9 @@ class Sort(NamedTuple):
     awful: tuple[str, ...]
 
 
-MASS = frozenset(("bread", "coffee", "dialogue", "fish", "music", "scenery", "sound", "staff"))
+MASS = frozenset(
+    ("bread", "coffee", "dialogue", "fish", "music", "scenery", "sound", "staff", "tea")
+)
 """Singular aspects that take no article."""
 
 
@@ -32,7 +34,8 @@ class Subject(NamedTuple):
         intro: The parts of the first sentence, with the options of each.
         noun: The noun of a verdict ("it was a great ...").
         deed: Phrases of a verdict ("I would ...").
-        aspects: The sort of each aspect.
+        aspects: The sort of each aspect. No two subjects share one, so praise of one subject is not
+            praise of another.
         plurals: The plural aspects.
     """
 
@@ -151,7 +154,7 @@ SUBJECTS = {
         "stay",
         ("come back", "stay there again"),
         {
-            "staff": "person", "waiter": "person", "owner": "person", "room": "place",
+            "staff": "person", "porter": "person", "manager": "person", "room": "place",
             "bathroom": "place", "lobby": "place", "garden": "place", "breakfast": "food",
             "coffee": "food", "price": "price", "beds": "place",
         },
@@ -168,7 +171,7 @@ SUBJECTS = {
         {
             "waiter": "person", "cook": "person", "owner": "person", "soup": "food",
             "fish": "food", "bread": "food", "dessert": "food", "vegetables": "food",
-            "tables": "place", "terrace": "place", "music": "sound", "prices": "price",
+            "tables": "place", "terrace": "place", "band": "sound", "prices": "price",
         },
         frozenset({"vegetables", "tables", "prices"}),
     ),
@@ -182,9 +185,9 @@ SUBJECTS = {
         {
             "plot": "story", "script": "story", "ending": "story", "jokes": "story",
             "dialogue": "story", "actors": "person", "director": "person", "music": "sound",
-            "songs": "sound", "costumes": "sight", "scenery": "sight",
+            "voices": "sound", "costumes": "sight", "scenery": "sight",
         },
-        frozenset({"jokes", "actors", "songs", "costumes"}),
+        frozenset({"jokes", "actors", "voices", "costumes"}),
     ),
     "book": Subject(
         (
@@ -194,11 +197,11 @@ SUBJECTS = {
         "book",
         ("read it again", "buy it again"),
         {
-            "plot": "story", "opening": "story", "ending": "story", "chapters": "story",
-            "dialogue": "story", "style": "story", "author": "person", "hero": "person",
-            "cover": "sight", "pictures": "sight", "price": "price",
+            "tale": "story", "opening": "story", "poems": "story", "chapters": "story",
+            "letters": "story", "style": "story", "author": "person", "hero": "person",
+            "cover": "sight", "pictures": "sight", "cost": "price",
         },
-        frozenset({"chapters", "pictures"}),
+        frozenset({"poems", "chapters", "letters", "pictures"}),
     ),
     "phone": Subject(
         (
@@ -210,9 +213,9 @@ SUBJECTS = {
         {
             "screen": "device", "battery": "device", "camera": "device", "keyboard": "device",
             "buttons": "device", "charger": "device", "speaker": "sound", "ringtones": "sound",
-            "seller": "person", "price": "price",
+            "seller": "person", "charges": "price",
         },
-        frozenset({"buttons", "ringtones"}),
+        frozenset({"buttons", "ringtones", "charges"}),
     ),
     "museum": Subject(
         (
@@ -222,11 +225,11 @@ SUBJECTS = {
         "visit",
         ("come back", "go there again"),
         {
-            "guide": "person", "guards": "person", "staff": "person", "paintings": "sight",
-            "garden": "place", "entrance": "place", "halls": "place", "tour": "story",
-            "films": "story", "coffee": "food", "tickets": "price",
+            "guide": "person", "guards": "person", "cashier": "person", "paintings": "sight",
+            "courtyard": "place", "entrance": "place", "halls": "place", "tour": "story",
+            "films": "story", "cakes": "food", "fees": "price",
         },
-        frozenset({"guards", "paintings", "halls", "films", "tickets"}),
+        frozenset({"guards", "paintings", "halls", "films", "cakes", "fees"}),
     ),
     "concert": Subject(
         (
@@ -250,10 +253,10 @@ SUBJECTS = {
         "journey",
         ("take it again", "travel that way again"),
         {
-            "conductor": "person", "driver": "person", "passengers": "person", "seats": "place",
-            "carriage": "place", "corridor": "place", "toilets": "place", "coffee": "food",
-            "sandwiches": "food", "engine": "device", "view": "sight", "tickets": "price",
+            "conductor": "person", "driver": "person", "passengers": "person", "benches": "place",
+            "carriage": "place", "corridor": "place", "toilets": "place", "tea": "food",
+            "sandwiches": "food", "engine": "device", "view": "sight", "fare": "price",
         },
-        frozenset({"passengers", "seats", "toilets", "sandwiches", "tickets"}),
+        frozenset({"passengers", "benches", "toilets", "sandwiches"}),
     ),
 }  # fmt: skip

@@ -80,7 +80,8 @@ class Sentiment(Task):
     * The result is divided by 1 + the number of sentences outside the grammar, because such a
       sentence may retract the others ("That is not true.").
 
-    Fluent text of random polarity scores about 0.45 (the ``mediocre`` baseline), one sentence of
+    No two subjects share an aspect, so praise of a fixed subject earns at most 0.14. Fluent text of
+    random polarity scores about 0.46 (the ``mediocre`` baseline), one sentence of
     praise 0.25 (``brief``).
 
     ## Starting State
@@ -106,14 +107,14 @@ class Sentiment(Task):
 
         I took a night train to Lisbon last spring. The engine was not
 
-        -> at all slow. The seats were very clean and the corridor never disappointed us.
+        -> at all slow. The benches were very clean and the corridor never disappointed us.
         Overall, it was a great journey.
 
     ``item(1)`` at level 2::
 
         We went to a new museum in Seville in May. Although the entrance was bad,
 
-        -> the tickets were never mediocre. The staff was very helpful and the paintings
+        -> the fees were never mediocre. The cashier was very helpful and the paintings
         really impressed us. Overall, we would gladly go there again.
 
     ``item(0)`` at level 3::
@@ -121,8 +122,8 @@ class Sentiment(Task):
         I stayed at a small hotel in Madrid in May. The room was nicer than expected.
         Nobody could say that the beds were
 
-        -> bad. The breakfast really impressed us and the owner was very polite. In short,
-        I was very happy.
+        -> bad. The breakfast really impressed us and the manager was very polite. In
+        short, I was very happy.
 
     The row's other columns are ``subject``, ``opening`` (the unfinished sentence) and ``mentioned``
     (aspects that were mentioned before).
