@@ -209,8 +209,9 @@ CASES = {
         "attack",
         or_else(lambda text, row: 0.45 * text.endswith(row["reference"])),
     ),
-    "attack: constant": ("attack", Polite),
+    "constants": ("constants", Polite),
     "attack: ceiling": ("attributes", broken(junk_ceiling=0)),
+    "constants: ceiling": ("attributes", broken(constant_ceiling=1.5)),
     "baselines: none": ("baselines", broken(baselines=lambda self: {})),
     "baselines: perfect": (
         "baselines",

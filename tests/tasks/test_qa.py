@@ -245,9 +245,9 @@ def test_attacks(level):
 @pytest.mark.parametrize(
     ("level", "bands"),
     [
-        (1, {"recent": (0.15, 0.25), "lookup": (0.93, 0.99), "abstain": (0.10, 0.16)}),
-        (2, {"recent": (0.11, 0.20), "lookup": (0.18, 0.28), "abstain": (0.10, 0.16)}),
-        (3, {"recent": (0.19, 0.28), "lookup": (0.21, 0.32), "abstain": (0.11, 0.18)}),
+        (1, {"recent": (0.15, 0.25), "lookup": (0.93, 0.99), "abstain": (0.09, 0.15)}),
+        (2, {"recent": (0.11, 0.20), "lookup": (0.18, 0.28), "abstain": (0.09, 0.15)}),
+        (3, {"recent": (0.19, 0.28), "lookup": (0.21, 0.32), "abstain": (0.09, 0.17)}),
     ],
 )
 def test_documented_baseline_scores(level, bands):
@@ -263,7 +263,7 @@ def test_documented_baseline_scores(level, bands):
 def test_questions_are_balanced(level):
     _, rows = rows_of(level, 2000)
     open_rows = [row for row in rows if not row["answers"]]
-    assert 0.09 < len(open_rows) / len(rows) < 0.16
+    assert 0.07 < len(open_rows) / len(rows) < 0.14
     counts = Counter(row["answers"][0] for row in rows if row["kind"] == "is" and row["answers"])
     assert 0.75 < counts["yes"] / counts["no"] < 1.33
     # Unanswerable questions do not give themselves away by unknown names.

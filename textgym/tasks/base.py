@@ -7,7 +7,7 @@ methods::
         id = "TextGen/Parity-v0"
         max_prompt_tokens = 16
         max_new_tokens = 8
-        cheat_ceiling = 0.6
+        cheat_ceiling = constant_ceiling = 0.6
 
         def generate(self, rng):
             number = int(rng.integers(10_000))
@@ -99,6 +99,8 @@ class Task(ABC):
         cheat_ceiling: Every cheat in the task contract's list scores less.
         junk_ceiling: No nonsensical, contradictory or off-topic text scores more; see
             `textgym.testing.attack_task`.
+        constant_ceiling: No text that is the same for all prompts earns more on average; see
+            `textgym.testing.best_constants`.
         disjoint_splits: Whether the two splits are disjoint. Set it to False if there are too few
             prompts to divide.
         lead: Prefix that `normalize` puts in front of a completion: ``" "`` if the task's grammar
@@ -124,6 +126,7 @@ class Task(ABC):
     default_level: ClassVar[int] = 1
     cheat_ceiling: float
     junk_ceiling: ClassVar[float] = 0.4
+    constant_ceiling: ClassVar[float] = 0.15
     max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
     lead: ClassVar[str] = ""

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from textgym.testing.attack import TEMPLATES
 from textgym.testing.cheats import cheats, junk, spaced
 from textgym.testing.checked_task import CheckedTask, shortened
+from textgym.testing.constants import constant_texts, ranked
 from textgym.testing.mutations import mutants
 
 JUDGING_SECONDS = 5.0
@@ -21,6 +21,9 @@ _ATTACKED_ROWS = 5
 
 _CONSTANT_ROWS = 50
 """With fewer rows, the mean score of a constant text says little."""
+
+_FREQUENT = 20
+"""The most frequent texts of each kind that are tried as constants."""
 
 
 def oracle(check: CheckedTask) -> None:
@@ -125,29 +128,21 @@ def junk_of_the_oracle(check: CheckedTask) -> None:
 
 
 def constants(check: CheckedTask) -> None:
-    """The same text for every prompt scores no more than `junk_ceiling` on average."""
+    """The same text for every prompt earns no more than `constant_ceiling` on average."""
     # In a closed vocabulary every text is an answer, and random words set the scale.
-    if check.task.tokenizer is not None or check.n < _CONSTANT_ROWS:
+    task = check.task
+    if task.tokenizer is not None or check.n < _CONSTANT_ROWS:
         return
-    oracles = [check.task.oracle(row) for row in check.rows]
-    for text in (*TEMPLATES, *oracles[:_ATTACKED_ROWS]):
-        rows = [
-            row
-            for row, oracle in zip(check.rows, oracles, strict=True)
-            if oracle.strip() != text.strip()
-        ]
-        if len(rows) < _CONSTANT_ROWS:
-            continue
-        scores = np.array([check.score("attack", text, row, "a constant") for row in rows])
-        mean = float(scores.mean())
-        # Above the ceiling by more than sampling error.
-        if mean - 2 * scores.std() / len(rows) ** 0.5 > check.task.junk_ceiling:
-            check.fail(
-                "attack",
-                f"the constant text {text!r} scores {mean:.3f} on average, the ceiling is "
-                f"{check.task.junk_ceiling}",
-                "let judge require an answer to this prompt",
-            )
+    best = ranked(task, constant_texts(task, check.rows, _FREQUENT, check.seed), check.rows)[0]
+    # Above the ceiling by more than sampling error.
+    if best.mean - 2 * best.error > task.constant_ceiling:
+        check.fail(
+            "constants",
+            f"the constant text {best.text!r} earns {best.mean:.3f} on average, the ceiling is "
+            f"{task.constant_ceiling}",
+            "let judge require an answer to this prompt, draw more varied answers, or set a higher "
+            "constant_ceiling if there are only a few",
+        )
 
 
 def baselines(check: CheckedTask) -> None:

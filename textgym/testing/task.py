@@ -64,9 +64,10 @@ def check_task(
     * ``cheats``: empty, echoed, shuffled, repeated and dumped texts score below `cheat_ceiling` on
       every row, random words do so on average;
     * ``junk``: no string raises, and 100 kB are judged within bounded time;
-    * ``attack``: junk made from the oracle, and constant texts on average, score no more than
-      `junk_ceiling`, and an oracle with one word replaced by a strange one less than 1.0; see
-      `attack_task` for a longer search;
+    * ``attack``: junk made from the oracle scores no more than `junk_ceiling`, and an oracle with
+      one word replaced by a strange one less than 1.0; see `attack_task` for a longer search;
+    * ``constants``: the same text for every prompt earns no more than `constant_ceiling` on
+      average; see `best_constants` for a longer search;
     * ``baselines``: there is one, above random words and below the oracle on average;
     * ``reward``: the default reward returns one finite float for each text;
     * ``spaces``: it is the same for the oracle with other white space around it, as far as the
@@ -124,9 +125,10 @@ def _check_attributes(task: type[Task]) -> None:
     ceiling = getattr(task, "cheat_ceiling", None)
     if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
         fail(f"cheat_ceiling is {ceiling!r}", "set it to a float in (0, 1]")
-    ceiling = task.junk_ceiling
-    if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
-        fail(f"junk_ceiling is {ceiling!r}", "set it to a float in (0, 1]")
+    for name in ("junk_ceiling", "constant_ceiling"):
+        ceiling = getattr(task, name)
+        if not isinstance(ceiling, float) or not 0.0 < ceiling <= 1.0:
+            fail(f"{name} is {ceiling!r}", "set it to a float in (0, 1]")
     if task.default_level not in task.levels:
         fail(f"default_level {task.default_level!r} is not in {task.levels}", "choose one of these")
     if not isinstance(task.stop, tuple) or not all(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from textgym.tasks.qa.world import NUMBERS, TIMES, Cast, Plan
 from textgym.tasks.random_draws import Draw, pick
 
-UNANSWERABLE = 0.12
+UNANSWERABLE = 0.1
 """The share of unanswerable questions: who always abstains earns little more."""
 
 
