@@ -49,12 +49,15 @@ class Evaluation:
             and not part of it.
         costs: Sum of the costs of each episode, ``info["cost"]``; empty where the environment
             reports no costs.
+        terms: The reward's terms of each episode, if there are several; NaN where a term does not
+            apply.
     """
 
     prompts: list[str] = field(default_factory=list)
     responses: list[str] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -67,13 +70,20 @@ class Evaluation:
         return float(1.96 * np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
 
     def summary(self) -> dict[str, float]:
-        """Mean return and half its interval, and the mean cost where there are costs."""
+        """Mean return and half its interval, and the means of costs and terms, if there are any."""
         costs = {"cost": float(np.mean(self.costs))} if self.costs else {}
-        return {"mean": self.mean, "ci95": self.half_width, **costs}
+        terms = {f"reward_terms/{name}": mean for name, mean in self.term_means().items()}
+        return {"mean": self.mean, "ci95": self.half_width, **costs, **terms}
+
+    def term_means(self) -> dict[str, float]:
+        """Mean of each term over the episodes that it applies to."""
+        values = {name: np.array(found)[~np.isnan(found)] for name, found in self.terms.items()}
+        return {name: float(found.mean()) for name, found in values.items() if len(found)}
 
     def __str__(self) -> str:
         costs = f" at a cost of {np.mean(self.costs):.3f}" if self.costs else ""
-        return f"{self.mean:.3f} ± {self.half_width:.3f}{costs}"
+        terms = ", ".join(f"{name} {mean:.3f}" for name, mean in self.term_means().items())
+        return f"{self.mean:.3f} ± {self.half_width:.3f}{costs}{f' ({terms})' if terms else ''}"
 
 
 def evaluate(
@@ -108,4 +118,8 @@ def evaluate(
             result.returns.append(round(float(info["episode"]["r"]), 6))
             if "cost" in info:
                 result.costs.append(round(cost, 6))
+            terms = info.get("reward_terms", {})
+            if len(terms) > 1:
+                for name, value in terms.items():
+                    result.terms.setdefault(name, []).append(float(value))
     return result

@@ -295,7 +295,9 @@ def _ended(steps: int, dones: Any, infos: Any) -> list[tuple[int, float]]:
 
 
 def _evaluation(found: Evaluation) -> dict[str, Any]:
-    return {"mean": found.mean, "ci95": found.half_width, "returns": found.returns}
+    terms = {name: round(mean, 6) for name, mean in found.term_means().items()}
+    scores = {"mean": found.mean, "ci95": found.half_width, "returns": found.returns}
+    return {**scores, "terms": terms} if terms else scores
 
 
 @cache

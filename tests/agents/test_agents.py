@@ -307,6 +307,27 @@ def test_evaluation_counts_every_row_once() -> None:
     assert result.half_width == pytest.approx(1.96 * np.sqrt(48 / 42 / 7))
 
 
+def test_terms_of_the_reward_are_evaluated_where_they_apply() -> None:
+    """The second term is reported with weight 0, and does not apply to "bad"."""
+
+    def only_good(completions: list[str], **columns: Any) -> list[float | None]:
+        return [0.5 if text == "good" else None for text in completions]
+
+    def make_venv(n_envs: int, seed: int) -> VecEnv:
+        reward = {"distinct": 1.0, only_good: 0.0}
+        return make_vec_env("TextGen/GoodBad-v0", n_envs=n_envs, seed=seed, reward=reward)
+
+    result = evaluation.evaluate(Scripted(), make_venv, episodes=7, batch=4)
+    assert result.term_means() == {"distinct": pytest.approx(result.mean), "only_good": 0.5}
+    assert result.summary()["reward_terms/only_good"] == 0.5
+    assert "only_good 0.500" in str(result)
+
+    def alone(n_envs: int, seed: int) -> VecEnv:
+        return make_vec_env("TextGen/GoodBad-v0", n_envs=n_envs, seed=seed)
+
+    assert evaluation.evaluate(Scripted(), alone, episodes=2, batch=2).terms == {}
+
+
 def test_interrupt_still_evaluates_and_saves(tmp_path: Path) -> None:
     settings = common.RunSettings(env="TextGen/GoodBad-v0", out=tmp_path, **SMALL)
     folder = common.run("scripted", settings, lambda *_: Scripted())

@@ -112,6 +112,20 @@ def test_costs_are_of_the_rows_that_have_them():
     assert any(found)
 
 
+def test_metrics_are_of_the_rows_that_have_them():
+    mix = Mix(tasks={"TextGen/Moderate-v0": 1.0, "TextGen/QA-v0": 1.0})
+    alone = make_task("TextGen/QA-v0")
+    assert mix.metrics().keys() == alone.metrics().keys()
+    rng = np.random.default_rng(0)
+    rows = [mix.sample(rng) for _ in range(60)]
+    prompts, texts = [row["prompt"] for row in rows], [mix.oracle(row) for row in rows]
+    keys = {key for row in rows for key in row} - {"prompt"}
+    columns = {key: [row.get(key) for row in rows] for key in keys}
+    expected = [1.0 if row.get("answers") else None for row in rows]
+    assert mix.metrics()["answerable"](prompts, texts, **columns) == expected
+    assert {1.0, None} == set(expected)
+
+
 def test_the_batch_equals_the_loop():
     check_vector_env("TextGen-v0", prompts=Mix(tasks=PAIR), num_steps=60)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.documents import document_scores
 from textgym.data.rows import as_row
+from textgym.envs import TextGenEnv
 from textgym.tasks.qa.answers import ABSTENTIONS, KINDS
 from textgym.tasks.qa.public import convert
 from textgym.tasks.qa.reader import read
@@ -199,6 +200,42 @@ OPEN = {"kind": "where", "about": ["Tom"], "answers": []}
 )  # fmt: skip
 def test_scores_by_hand(text, row, expected):
     assert QA().score(text, row) == expected
+
+
+def test_metrics_by_hand():
+    """Answers and abstentions are reported apart, in the environment's terms too."""
+    told, open_ = "Tom went to the hall.", "Anna went to the hall."
+    cases = [  # story, text, score, answerable, answered
+        (told, " hall", 1.0, 1.0, 1.0),
+        (told, " barn", 0.0, 0.0, 0.0),
+        (told, " I do not know.", 0.02, 0.0, None),
+        (open_, " I do not know.", 1.0, None, None),
+        (open_, " hall", 0.0, None, 0.0),
+    ]
+    task = QA()
+    rows = [task.complete_row({"prompt": prompt(story, "Where is Tom?")}) for story, *_ in cases]
+    names = {name for row in rows for name in row} - {"prompt"}
+    columns = {name: [row[name] for row in rows] for name in names}
+    texts = [text for _, text, *_ in cases]
+    for place, name in ((3, "answerable"), (4, "answered")):
+        found = task.metrics()[name]([row["prompt"] for row in rows], texts, **columns)
+        assert found == [case[place] for case in cases]
+    env = TextGenEnv(task="TextGen/QA-v0")
+    for row, (_, text, *expected) in zip(rows, cases, strict=True):
+        env.reset(options={"prompt": row["prompt"]})
+        for token in [*env.tokenizer.encode_continuation(text), env.tokenizer.eos_id]:
+            _, reward, over, _, info = env.step(token)
+        assert over
+        assert reward == expected[0]
+        terms = [info["reward_terms"][name] for name in ("score", "answerable", "answered")]
+        assert [None if value != value else value for value in terms] == expected
+
+
+def test_metrics_of_another_reward_are_not_reported():
+    env = TextGenEnv(task="TextGen/QA-v0", reward="distinct")
+    env.reset(seed=0)
+    *_, info = env.step(env.tokenizer.eos_id)
+    assert list(info["reward_terms"]) == ["distinct"]
 
 
 @pytest.mark.parametrize("level", QA.levels)

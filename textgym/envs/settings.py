@@ -26,6 +26,7 @@ from textgym.errors import (
     shown,
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
+from textgym.rewards.registry import RewardFunction
 from textgym.tasks.base import SPLITS, Task
 from textgym.tasks.registry import check_registered, make_task
 from textgym.tasks.sources.base import CompletedSource, Source, TaskSource
@@ -139,15 +140,16 @@ def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Setti
         )
     if max_episode_steps is not None:
         max_episode_steps = whole(name, "max_episode_steps", max_episode_steps, least=1)
-    rewarded = _reward(name, scored_by)
+    metrics = _on_user_text(
+        defaults.metrics() if defaults is not None and arguments.reward is None else {}, template
+    )
+    rewarded = _reward(name, scored_by, reported=metrics)
     shaping = None
     if arguments.step_reward is not None:
         shaping = _reward(f"{name}, step_reward", arguments.step_reward, False)
     costs = arguments.costs
     if costs is None and defaults is not None:
-        costs = defaults.costs()
-        if template is not None:
-            costs = {term: OnUserText(cost) for term, cost in costs.items()}
+        costs = _on_user_text(defaults.costs(), template)
     costed = _costs(name, costs)
     _check_columns(source, [rewarded, shaping, costed], multi_turn=conversation is not None)
     max_prompt_tokens = _first(
@@ -273,9 +275,23 @@ def _check_columns(source: Source, sums: Sequence[RewardSum | None], multi_turn:
             function.check_columns(name for name in names if name != "prompt")
 
 
-def _reward(where: str, spec: RewardSpec, warn: bool = True) -> RewardSum:
+def _on_user_text(
+    functions: Mapping[str, RewardFunction], template: ChatTemplate | None
+) -> Mapping[str, RewardFunction]:
+    """A task's functions, which get the user's text without the template."""
+    if template is None:
+        return functions
+    return {name: OnUserText(function) for name, function in functions.items()}
+
+
+def _reward(
+    where: str,
+    spec: RewardSpec,
+    warn: bool = True,
+    reported: Mapping[str, RewardFunction] | None = None,
+) -> RewardSum:
     try:
-        return RewardSum(spec, where, warn)
+        return RewardSum(spec, where, warn, reported)
     except TextGymError:
         raise
     except (TypeError, ValueError) as error:

@@ -43,6 +43,7 @@ class RewardSum:
             0 reports the term without rewarding it.
         where: Prefix of errors, usually the id of the environment.
         warn: Whether to warn if no term applies to a text.
+        reported: Further functions by name, which are reported with weight 0.
 
     Attributes:
         terms: The names of the terms in order: the registered name, or the function's ``name`` or
@@ -53,9 +54,18 @@ class RewardSum:
         MissingDependencyError: If a named reward needs a library that is not installed.
     """
 
-    def __init__(self, spec: RewardSpec, where: str, warn: bool = True) -> None:
+    def __init__(
+        self,
+        spec: RewardSpec,
+        where: str,
+        warn: bool = True,
+        reported: Mapping[str, RewardFunction] | None = None,
+    ) -> None:
         weighted = spec.items() if isinstance(spec, Mapping) else [(spec, 1.0)]
-        self._build([(None, source, weight) for source, weight in weighted], where, warn)
+        entries: list[_Entry] = [(None, source, weight) for source, weight in weighted]
+        if entries and reported:
+            entries += [(name, function, 0.0) for name, function in reported.items()]
+        self._build(entries, where, warn)
 
     @classmethod
     def named(

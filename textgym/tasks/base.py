@@ -275,6 +275,14 @@ class Task(ABC):
         """
         return {}
 
+    def metrics(self) -> dict[str, Callable[..., Sequence[float | None]]]:
+        """Return metrics that are reported next to the score, by name, in TRL's reward signature.
+
+        The environment adds them to ``info["reward_terms"]``, with weight 0, if the task's own
+        reward is used. None where a metric does not apply to a text.
+        """
+        return {}
+
     def baselines(self) -> dict[str, Baseline]:
         """Return non-learning reference policies by name, for agents to be compared with."""
         return {}

@@ -170,7 +170,12 @@ class Mix(Task):
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """The tasks' costs by name; each is 0 for rows of the others."""
         names = dict.fromkeys(name for task in self.tasks.values() for name in task.costs())
-        return {name: partial(self._cost, name) for name in names}
+        return {name: partial(self._of_owners, "costs", name, 0.0) for name in names}
+
+    def metrics(self) -> dict[str, Callable[..., Sequence[float | None]]]:
+        """The tasks' metrics by name; each is None for rows of the others."""
+        names = dict.fromkeys(name for task in self.tasks.values() for name in task.metrics())
+        return {name: partial(self._of_owners, "metrics", name, None) for name in names}
 
     def baselines(self) -> dict[str, Baseline]:
         """Each task's first baseline."""
@@ -204,19 +209,36 @@ class Mix(Task):
                 f"{self._names}"
             ) from None
 
-    def _cost(
-        self, name: str, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float]:
-        found = [0.0] * len(prompts)
+    def _of_owners(
+        self,
+        kind: str,
+        name: str,
+        otherwise: Any,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        /,
+        **columns: Any,
+    ) -> list[Any]:
+        """Values of a function of the rows' tasks; `otherwise` where a task has none of the name.
+
+        Args:
+            kind: The method of `Task` that returns the functions, ``"costs"`` or ``"metrics"``.
+            name: The function's name.
+            otherwise: The value for rows of other tasks.
+            prompts: N prompts.
+            completions: N completions.
+            **columns: The rows' other columns, N values each.
+        """
+        found = [otherwise] * len(prompts)
         for owner in dict.fromkeys(columns["task"]):
-            cost = self.tasks[owner].costs().get(name)
-            if cost is None:
+            function = getattr(self.tasks[owner], kind)().get(name)
+            if function is None:
                 continue
             at = [place for place, whose in enumerate(columns["task"]) if whose == owner]
             mine = {key: [values[place] for place in at] for key, values in columns.items()}
             texts = ([column[place] for place in at] for column in (prompts, completions))
-            for place, value in zip(at, cost(*texts, **mine), strict=True):
-                found[place] = float(value)
+            for place, value in zip(at, function(*texts, **mine), strict=True):
+                found[place] = value
         return found
 
 

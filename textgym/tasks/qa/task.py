@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,10 @@ class QA(Task):
     story, 0.20, 0.16 and 0.24 at levels 1, 2 and 3. ``lookup``, the strongest, answers from the
     last sentence that names the person or thing in question: 0.97, 0.22 and 0.26. Level 1 needs no
     more than one sentence.
+
+    Two metrics (``info["reward_terms"]``) show how a mean came about: ``answerable``, the score on
+    answerable questions without credit for abstentions, and ``answered``, the score of texts that
+    do not abstain.
 
     ## Starting State
 
@@ -198,6 +202,10 @@ class QA(Task):
         answers = [found.answer] if found.answer else []
         return {"kind": found.kind, "about": found.about, "answers": answers, **row}
 
+    def metrics(self) -> dict[str, Callable[..., Sequence[float | None]]]:
+        """Return the scores ``answerable`` and ``answered``; see Rewards."""
+        return {"answerable": self._answerable, "answered": self._answered}
+
     def baselines(self) -> dict[str, Baseline]:
         """``recent`` repeats the last candidate, ``lookup`` uses one sentence, ``abstain``."""
         return {"recent": recent, "lookup": lookup, "abstain": abstain}
@@ -206,3 +214,36 @@ class QA(Task):
         """A story, a question, and an answer that is right in less than half of the documents."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
+
+    def _answerable(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float | None]:
+        scores = self._of_answers(prompts, completions, columns)
+        given = columns.get("answers", columns.get("reference", ()))
+        return [
+            score if answers_of(answers) else None
+            for score, answers in zip(scores, given, strict=True)
+        ]
+
+    def _answered(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float | None]:
+        scores = self._of_answers(prompts, completions, columns)
+        return [
+            None if abstains(capitalized(text)) else score
+            for score, text in zip(scores, completions, strict=True)
+        ]
+
+    def _of_answers(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[float]:
+        """The scores, 0 for abstentions."""
+        return [
+            0.0 if abstains(capitalized(text)) else score
+            for text, score in zip(
+                completions, self.reward(prompts, completions, **columns), strict=True
+            )
+        ]
