@@ -221,14 +221,18 @@ class ExpertIteration(LMAgent):
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
-            kept = []
+            written, kept = [], []
             callback.on_rollout_start()
             for _ in range(self.rounds):
                 episodes = self._write(self.env, callback)
                 if episodes is None:
                     callback.on_training_end()
                     return self
+                written.append(episodes)
                 kept.append(self._kept(episodes))
+            callback.update_locals(
+                {"episodes": Episodes.concatenate(written), "group_size": self.k}
+            )
             callback.on_rollout_end()
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self._train(Episodes.concatenate(kept))
@@ -250,7 +254,6 @@ class ExpertIteration(LMAgent):
         """The texts to learn."""
         rewards = np.where(episodes.truncated, np.nan, episodes.returns)  # Cut off: not judged.
         which = chosen(rewards.reshape(-1, self.k), self.keep, self.threshold).flatten()
-        self.logger.record_mean("train/reward", float(np.nanmean(rewards)))
         self.logger.record_mean("train/kept", float(which.mean()))
         if which.any():
             self.logger.record_mean("train/kept_reward", float(rewards[which].mean()))
@@ -269,7 +272,7 @@ class ExpertIteration(LMAgent):
             order = self._rng.permutation(len(texts))
             for at in range(0, len(order), self.batch_size):
                 batch = texts.select(order[at : at + self.batch_size])
-                losses.append(gradient_step(self.policy, batch, self.max_grad_norm))
+                losses.append(gradient_step(self.policy, batch, self.max_grad_norm)[0])
                 self._n_updates += 1
         self.logger.record("train/loss", float(np.mean(losses)))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

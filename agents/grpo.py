@@ -188,6 +188,7 @@ class GRPO(GroupAgent):
                 advantages=advantages[episodes.owners],
                 reference=episodes.log_probs - log_ratios,
             )
+            callback.update_locals({"episodes": episodes, "group_size": self.group_size})
             callback.on_rollout_end()
             iteration += 1
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
@@ -207,23 +208,21 @@ class GRPO(GroupAgent):
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        losses, clipped, entropies = [], [], []
+        losses, clipped = [], []
         for _ in range(self.n_epochs):
             for minibatch in episodes.minibatches(self.minibatches):
                 batch = minibatch.to(self.device)
                 assert batch.sequences is not None
-                _, log_probs, entropy = self.policy.evaluate_actions(batch.sequences, batch.actions)
+                _, log_probs, _ = self.policy.evaluate_actions(batch.sequences, batch.actions)
                 weights = token_weights(batch, self.loss_type, self.max_tokens)
                 loss = (weights * self.token_losses(batch, log_probs, kl_coef)).sum()
                 self.descend(loss)
                 away = (log_probs - batch.log_probs).exp().sub(1).abs() > self.clip_range
                 losses.append(loss.item())
                 clipped.append(away.float().mean().item())
-                entropies.append(entropy.mean().item())
             self._n_updates += 1
         self.logger.record("train/loss", np.mean(losses))
         self.logger.record("train/clip_fraction", np.mean(clipped))
-        self.logger.record("train/entropy", np.mean(entropies))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def token_losses(self, batch: Episodes, log_probs: Tensor, kl_coef: float) -> Tensor:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.proposals import with_proposals
+from agents.running.proposals import choice_entropy, with_proposals
 from agents.running.run import RunSettings, run
 from agents.running.validation import above, at_least, within
 from textgym.errors import DataError, SettingsError
@@ -134,8 +134,7 @@ class QLearning:
         self.logger = Logger(None, [])
         self._rng = np.random.default_rng(seed)
         self._progress = 0.0
-        # The current observations, the last written tokens, and the steps of the episodes under
-        # way, by row.
+        # Observations, last written tokens, and steps of the episodes under way, by row.
         self._obs: Any = None
         self._recent = self._context(venv.num_envs, None, None)
         self._episodes: list[list[Step]] = []
@@ -174,8 +173,7 @@ class QLearning:
             gumbel = self._rng.gumbel(size=logits.shape)
             choices = (logits + gumbel).argmax(1)
             uniform = self._rng.random(len(tokens)) < self.scheduled(self.settings.epsilon)
-            # Fillers are last.
-            counts = (~fillers(tokens)).sum(1)
+            counts = (~fillers(tokens)).sum(1)  # Fillers are last.
             choices[uniform] = self._rng.integers(counts[uniform])
         return choices, self._next_context(context, tokens[np.arange(len(tokens)), choices])
 
@@ -257,6 +255,9 @@ class QLearning:
             if running:
                 callbacks.on_rollout_end()
                 self.logger.record("train/known", float((self.visits > 0).mean()))
+                logits, _ = self._logits(self._obs, self._recent)
+                entropy = choice_entropy(logits, self.scheduled(self.settings.epsilon))
+                self.logger.record("diagnostics/entropy", entropy)
                 self.logger.dump(self.num_timesteps)
         self._progress = 1.0
         callbacks.on_training_end()
@@ -274,8 +275,7 @@ class QLearning:
         for row, episode in enumerate(self._episodes):
             chosen, state = int(entries[row, choices[row]]), int(states[row])
             episode.append((chosen, state, float(rewards[row]), float(best[row])))
-            if ended[row]:
-                # A step limit truncates an episode, and its text is not scored.
+            if ended[row]:  # A step limit truncates an episode, and its text is not scored.
                 if not infos[row].get("TimeLimit.truncated", False):
                     self._learn_from(episode)
                 episode.clear()

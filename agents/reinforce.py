@@ -86,7 +86,7 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import get_device, set_random_seed
+from stable_baselines3.common.utils import explained_variance, get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -168,6 +168,7 @@ class Reinforce:
             if episodes is None:
                 break
             episodes = self.charge(episodes)
+            heard.update_locals({"episodes": episodes})
             heard.on_rollout_end()
             self.update(episodes)
             self.logger.dump(self.num_timesteps)
@@ -244,12 +245,13 @@ class Reinforce:
         gain = (log_probs * weights).sum() / len(episodes)
         loss: Tensor = -gain - s.ent_coef * entropy.sum() / len(episodes)
         self.logger.record("train/policy_gradient_loss", -gain.item())
-        self.logger.record("train/entropy_loss", -entropy.mean().item())
         if s.baseline == "value":
             values = policy.value_net(hidden.detach().float())[:, 0]
             targets = torch.from_numpy(episodes.flat(returns)).to(self.device)
             value_loss = mse_loss(values, targets)
             self.logger.record("train/value_loss", value_loss.item())
+            explained = explained_variance(episodes.values.numpy(), episodes.flat(returns))
+            self.logger.record("train/explained_variance", float(explained))
             loss = loss + s.vf_coef * value_loss
         return loss
 

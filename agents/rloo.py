@@ -126,6 +126,7 @@ class RLOO(GroupAgent):
             returns = self.grouped(episodes.returns - kl_coef * divergences)
             advantages = torch.from_numpy(leave_one_out(returns).flatten()).float()
             episodes = episodes.with_extra(advantages=advantages[episodes.owners])
+            callback.update_locals({"episodes": episodes, "group_size": self.group_size})
             callback.on_rollout_end()
             iteration += 1
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
@@ -142,12 +143,11 @@ class RLOO(GroupAgent):
         (minibatch,) = episodes.minibatches(1)
         batch = minibatch.to(self.device)
         assert batch.sequences is not None
-        _, log_probs, entropy = self.policy.evaluate_actions(batch.sequences, batch.actions)
+        _, log_probs, _ = self.policy.evaluate_actions(batch.sequences, batch.actions)
         loss = reinforce(batch, log_probs)
         self.descend(loss)
         self._n_updates += 1
         self.logger.record("train/loss", loss.item())
-        self.logger.record("train/entropy", entropy.mean().item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
 

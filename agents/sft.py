@@ -92,6 +92,7 @@ class SFT(LMAgent):
     """
 
     learns = True
+    learns_demonstrations = True
 
     def __init__(
         self,
@@ -199,9 +200,11 @@ class SFT(LMAgent):
 
     def _train(self, texts: Episodes) -> None:
         self._update_learning_rate(self.policy.optimizer)
-        loss = gradient_step(self.policy, texts, self.max_grad_norm)
+        loss, entropy = gradient_step(self.policy, texts, self.max_grad_norm)
         self._n_updates += 1
         self.logger.record_mean("train/loss", loss)
+        # Of the policy's distributions behind the demonstrated tokens: none is sampled.
+        self.logger.record_mean("diagnostics/entropy", entropy)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
 

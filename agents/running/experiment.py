@@ -14,7 +14,9 @@ import torch
 from rich.console import Console
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
 
+from agents.running.diagnosis import plot_diagnostics, print_table, summary
 from agents.running.environments import make_env, own_prompts
 from agents.running.evaluation import Agent, evaluate
 from agents.running.held_out import EvalPrompts, eval_prompts
@@ -26,7 +28,7 @@ from agents.running.settings import RunSettings
 from agents.running.validation import unknown_device
 from agents.running.word_model import WORD_MODELS
 from textgym.errors import SettingsError
-from textgym.sb3 import LMPolicy, keep_kl_coef
+from textgym.sb3 import DiagnosticsCallback, LMPolicy, keep_kl_coef
 from textgym.storage.files import replacing_folder
 from textgym.storage.lock import locked
 
@@ -49,7 +51,7 @@ def experiment(
     prompts = eval_prompts(settings, venv)
     agent = make_agent(venv, settings.seed)
     log = TrainingLog(settings.steps)
-    saver = Saver(agent, settings, log)
+    saver = Saver(agent, settings, log, DiagnosticsCallback(warn=_print_warning))
     folder = settings.resume or new_folder(settings, name)
     with locked(folder):
         return _run_in_folder(folder, name, settings, agent, venv, prompts, saver, console)
@@ -123,6 +125,8 @@ def _run_in_folder(
         after,
         prompts=str(prompts),
     )
+    courses, warnings = saver.diagnostics.watch.courses(), saver.diagnostics.watch.warnings
+    plot_diagnostics(folder / "diagnostics.png", f"{name} on {settings.env_id}", courses)
     write_samples(folder, before, after)
     results = {
         "steps": steps,
@@ -131,12 +135,14 @@ def _run_in_folder(
         "eval_split": prompts.split if prompts.held_out else None,
         f"{prompts.key}_before": before.summary(),
         f"{prompts.key}_after": after.summary(),
+        **({"diagnostics": summary(courses, warnings)} if courses else {}),
         # The device that "auto" resolved to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
     write_record(folder, name, settings, results)
 
     side_by_side(console, before, after)
+    print_table(console, courses, warnings)
     models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
     rewards = f"before {before}, after {after}" if trained else str(before)
     console.print(
@@ -150,6 +156,11 @@ def _run_in_folder(
         soft_wrap=True,
     )
     return folder
+
+
+def _print_warning(step: int, sentence: str) -> None:
+    """Print a finding of the diagnostics above the progress bar."""
+    tqdm.write(f"warning: after {step:,} tokens: {sentence}")
 
 
 def _print_default_reward(settings: RunSettings, venv: VecEnv, console: Console) -> None:

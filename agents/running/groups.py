@@ -134,9 +134,7 @@ class GroupAgent(LMAgent):
             episodes: The rollout.
             steps: Environment steps of the rollout, in all rows.
         """
-        returns = self.grouped(episodes.returns)
         record = self.logger.record
-        record("rollout/tied_groups", float((returns == returns[:, :1]).all(-1).mean()))
         record("rollout/writing", len(episodes.actions) / steps)
         if self.ep_info_buffer:
             for column, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l")):

@@ -58,9 +58,10 @@ class StepCounter(VecEnvWrapper):
 
 
 class TrainingLog(BaseCallback):
-    """Progress bar, learning curve and logged values, one record per rollout.
+    """Progress bar, learning curve, speed and a sample text, one record per rollout.
 
-    It works with every algorithm of Stable-Baselines3.
+    It works with every algorithm of Stable-Baselines3. All other values are logged by
+    :class:`textgym.sb3.DiagnosticsCallback`.
 
     Args:
         total_steps: Length of the training, for the progress bar.
@@ -104,9 +105,6 @@ class TrainingLog(BaseCallback):
         elapsed = time.perf_counter() - self._began
         written = self.num_timesteps - self._steps_before
         self.logger.record("time/tokens_per_second", written / elapsed)
-        buffer = self.locals.get("rollout_buffer")  # DQN has none; SB3's own buffers have no stats.
-        for name, value in getattr(buffer, "stats", {}).items():
-            self.logger.record(f"rollout/{name}", value)
         if not self._ended:
             return
         reward = float(np.mean([info["episode"]["r"] for info in self._ended]))
@@ -114,15 +112,8 @@ class TrainingLog(BaseCallback):
         self.rewards.append(reward)
         if self._bar is not None:
             self._bar.set_postfix(reward=f"{reward:.3f}")
-        lengths = [info["episode"]["l"] for info in self._ended]
-        self.logger.record("rollout/reward", reward)
-        self.logger.record("rollout/response_tokens", float(np.mean(lengths)))
-        # A truncated episode is not scored, and has neither terms nor a response.
-        scored = [info for info in self._ended if "reward_terms" in info]
-        for term in scored[0]["reward_terms"] if scored else ():
-            values = np.array([info["reward_terms"][term] for info in scored], np.float64)
-            if not np.isnan(values).all():  # a term that does not apply to a text is NaN
-                self.logger.record(f"reward_terms/{term}", float(np.nanmean(values)))
+        # A truncated episode is not scored, and has no response.
+        scored = [info for info in self._ended if "response" in info]
         if scored:
             last = scored[-1]
             text = f"{last['prompt']}**{last['response']}** (reward {last['episode']['r']:.3f})"

@@ -23,11 +23,18 @@ from typing import Any, Protocol
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.running.evaluation import Agent, Evaluation
 from agents.running.report import TrainingLog
 from textgym.errors import DataError, SettingsError
-from textgym.sb3 import Checkpoints, check_resumable, latest_checkpoint, load_checkpoint
+from textgym.sb3 import (
+    Checkpoints,
+    DiagnosticsCallback,
+    check_resumable,
+    latest_checkpoint,
+    load_checkpoint,
+)
 
 CHECKPOINT_EVERY = 20_000
 """Default number of environment steps between two checkpoints."""
@@ -67,22 +74,31 @@ class Saver:
         agent: The agent.
         settings: The settings of the run.
         log: Progress and curve, which are saved too.
+        diagnostics: The diagnostics, which are saved too.
 
     Attributes:
         seconds: Duration of the training without interruptions.
         saves: Whether checkpoints are written.
         log: As given.
+        diagnostics: As given.
 
     Raises:
         SettingsError: If the agent cannot be resumed, but the settings ask for it.
     """
 
-    def __init__(self, agent: Agent, settings: CheckpointSettings, log: TrainingLog) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        settings: CheckpointSettings,
+        log: TrainingLog,
+        diagnostics: DiagnosticsCallback,
+    ) -> None:
         self.seconds = 0.0
         self.saves = _is_resumable(agent, settings) and settings.checkpoint_every != 0
         self._agent: Any = agent
         self._settings = settings
         self.log = log
+        self.diagnostics = diagnostics
         self._folder = Path()
         self._resumed = False
 
@@ -100,6 +116,8 @@ class Saver:
         try:
             self.log.steps, self.log.rewards = extra["curve"]
             self.seconds = extra["seconds"]
+            if "diagnostics" in extra:  # Not in checkpoints of version 0.1.0.
+                self.diagnostics.set_state(extra["diagnostics"])
             before = Evaluation(**extra["before"])
             if not before.returns:
                 raise ValueError("the evaluation before training is empty")
@@ -127,26 +145,29 @@ class Saver:
             return {
                 "before": dataclasses.asdict(before),
                 "curve": [self.log.steps, self.log.rewards],
+                "diagnostics": self.diagnostics.get_state(),
                 "seconds": earlier + time.perf_counter() - began,
                 "progress": (self._folder / PROGRESS).read_text("utf-8"),
             }
 
-        callback: BaseCallback = self.log
+        callbacks: list[BaseCallback] = [self.diagnostics, self.log]
         checkpoints = None
         if self.saves:
             every = self._settings.checkpoint_every or CHECKPOINT_EVERY
             checkpoints = Checkpoints(self._checkpoints, every, keep=1, extra=extra)
-            callback = CallbackList([self.log, checkpoints])
+            callbacks.append(checkpoints)
         try:
             with _interruptible(checkpoints, console):
                 steps, others = self._settings.steps, {}
                 if isinstance(self._agent, OffPolicyAlgorithm):
                     # In episodes: one line of the log for as many as there are rows.
                     others["log_interval"] = self._agent.n_envs
+                elif isinstance(self._agent, OnPolicyAlgorithm):
+                    others["log_interval"] = 1  # In rollouts. A2C's own default is 100.
                 if self._resumed:
                     steps = max(0, steps - self._agent.num_timesteps)
                     others["reset_num_timesteps"] = False
-                self._agent.learn(steps, callback=callback, **others)
+                self._agent.learn(steps, callback=CallbackList(callbacks), **others)
         except KeyboardInterrupt:
             return True
         finally:

@@ -7,6 +7,7 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
 
 * ``run.json``: the resolved settings, versions and results;
 * ``curve.png``: reward during training, and the evaluations before and after;
+* ``diagnostics.png``: what to watch in a training (:class:`textgym.sb3.DiagnosticsCallback`);
 * ``samples.jsonl``: the evaluation prompts with the texts before and after;
 * ``progress.csv`` and TensorBoard events: all logged values, and sample texts;
 * ``model.zip`` (for ``load`` of the agent's class, such as ``PPO.load``, which unpickles it, or for

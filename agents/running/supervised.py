@@ -22,19 +22,30 @@ def cross_entropy(lm: LanguageModel, episodes: Episodes) -> Tensor:
     It is a mean over tokens, so long texts have more weight. The full softmax is taken, whatever
     the sampling is.
     """
+    return _scored(lm, episodes)[0]
+
+
+def _scored(lm: LanguageModel, episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """The cross-entropy, and the mean entropy of the model's distributions at these actions."""
     batch = episodes.to(lm.device)
     assert batch.sequences is not None
-    log_probs, _ = score_actions(lm, sequence_hidden(lm, batch.sequences), batch.actions)
-    return -log_probs.mean()
+    log_probs, entropy = score_actions(lm, sequence_hidden(lm, batch.sequences), batch.actions)
+    return -log_probs.mean(), entropy.detach().mean()
 
 
-def gradient_step(policy: LMPolicy, episodes: Episodes, max_grad_norm: float) -> float:
-    """One step of the policy's optimizer on some episodes; returns their loss before it."""
+def gradient_step(
+    policy: LMPolicy, episodes: Episodes, max_grad_norm: float
+) -> tuple[float, float]:
+    """One step of the policy's optimizer on some episodes.
+
+    Returns:
+        Before it, their cross-entropy, and the mean entropy of the model's distributions there.
+    """
     policy.set_training_mode(True)  # It empties the cache, which is of the old weights.
     policy.optimizer.zero_grad()
-    loss = cross_entropy(policy.lm, episodes)
+    loss, entropy = _scored(policy.lm, episodes)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(policy.lm.parameters(), max_grad_norm)
     policy.optimizer.step()
     policy.set_training_mode(False)
-    return float(loss.detach())
+    return float(loss.detach()), float(entropy)

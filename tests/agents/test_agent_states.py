@@ -164,9 +164,9 @@ def test_references_of_a_new_environment(lm: str, monkeypatch: pytest.MonkeyPatc
     agent.learn(40)
     learned: list[list[int]] = []
 
-    def step(policy: Any, texts: Any, max_grad_norm: float) -> float:
+    def step(policy: Any, texts: Any, max_grad_norm: float) -> tuple[float, float]:
         learned.append(texts.actions.tolist())
-        return 0.0
+        return 0.0, 0.0
 
     monkeypatch.setattr(sft, "gradient_step", step)
     rows = [{"prompt": "w1", "reference": "w9 w9 w9"}]
@@ -258,4 +258,4 @@ def test_an_agent_of_ones_own_that_fails(tmp_path: Path) -> None:
     assert np.array_equal(agent.venv.envs.get_state()["tokens"], shown)
     settings = RunSettings(resume=tmp_path)
     with pytest.raises(SettingsError, match="reset_num_timesteps"):
-        Saver(agent, settings, None)  # type: ignore[arg-type]
+        Saver(agent, settings, None, None)  # type: ignore[arg-type]

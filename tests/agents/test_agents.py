@@ -97,8 +97,9 @@ def test_run_writes_everything(ppo_run: tuple[Path, str]) -> None:
     assert {
         "eval/reward",
         "reward_terms/my_reward",
-        "rollout/response_tokens",
-        "rollout/reward",
+        "diagnostics/entropy",
+        "episode/length",
+        "episode/reward",
         "time/tokens_per_second",
     } <= set(columns)
     assert str(folder.relative_to(folder.parents[1])) in output

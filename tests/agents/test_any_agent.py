@@ -46,7 +46,7 @@ def test_stock_algorithms(algorithm: Any, arguments: Any, steps: int, tmp_path: 
     logged = [row for row in rows if row.get("reward_terms/score")]
     assert logged, "reward terms are logged whatever the algorithm"
     for row in logged:
-        assert float(row["rollout/reward"]) == pytest.approx(float(row["reward_terms/score"]))
+        assert float(row["episode/reward"]) == pytest.approx(float(row["reward_terms/score"]))
 
 
 class Bandit:

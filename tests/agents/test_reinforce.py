@@ -402,7 +402,7 @@ def test_learns_to_say_good(baseline: Any, seed: int, tmp_path: Path) -> None:
     assert abs(results["eval_before"]["mean"]) < 0.4
     assert results["eval_after"]["mean"] > 0.9
     header = (folder / "progress.csv").read_text().splitlines()[0]
-    assert {"rollout/kl", "rollout/reward", "train/policy_gradient_loss"} <= {*header.split(",")}
+    assert {"rollout/kl", "episode/reward", "train/policy_gradient_loss"} <= {*header.split(",")}
     assert (folder / "lm" / "model.safetensors").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from pathlib import Path
@@ -19,7 +20,10 @@ pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
 WORDS = ["a", "b", "c", "d", "e", "f", "<eos>"]
 ENVIRONMENT = {
-    "prompts": [{"prompt": "a", "reference": "b c d"}, {"prompt": "b c", "reference": "d"}],
+    "prompts": [
+        {"prompt": prompt, "reference": reference}
+        for prompt, reference in itertools.product(["a", "b", "b c", "d e f"], ["b c d", "d"])
+    ],
     "tokenizer": WORDS,
     "max_prompt_tokens": 3,
     "max_new_tokens": 6,
@@ -50,6 +54,20 @@ OWN = {
     ],
     "dqn_topk qrdqn": ["--algorithm", "qrdqn", "--k", "3", "--batch-size", "8"],
 }
+
+ANY = {"episode/reward", "episode/length", "reward_terms/distinct", "diagnostics/entropy"}
+OWN_TEXTS = ANY | {"diagnostics/mutual_information", "diagnostics/mutual_information_max"}
+GROUPS = OWN_TEXTS | {"diagnostics/groups_without_variance"}
+DIAGNOSED = {
+    "sft": ANY,
+    "grpo": GROUPS,
+    "rloo": GROUPS,
+    "expert_iteration": GROUPS,
+    "q_learning": OWN_TEXTS,
+    "dqn_topk": OWN_TEXTS,
+    "others": OWN_TEXTS | {"train/explained_variance"},
+}
+"""Columns of the log that a user watches."""
 
 
 def learned(folder: Path) -> dict[str, Any]:
@@ -101,6 +119,11 @@ def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert command(agent, "--resume", str(folder)) == folder
 
     assert progress(folder) == progress(truth)
+    columns = {name for row in progress(truth) for name in row}
+    assert columns >= DIAGNOSED.get(agent, DIAGNOSED["others"])
+    results = [json.loads((path / "run.json").read_text())["results"] for path in (folder, truth)]
+    assert results[0]["diagnostics"] == results[1]["diagnostics"]
+    assert (truth / "diagnostics.png").exists()
     assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
     ours, theirs = learned(folder), learned(truth)
     assert ours.keys() == theirs.keys()

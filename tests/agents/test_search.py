@@ -231,7 +231,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[Episodes]:
     """The minibatches that are learned, in order."""
     seen: list[Episodes] = []
 
-    def spy(policy: Any, texts: Any, norm: float) -> float:
+    def spy(policy: Any, texts: Any, norm: float) -> tuple[float, float]:
         seen.append(texts)
         return gradient_step(policy, texts, norm)
 

@@ -280,7 +280,7 @@ def test_a_run_on_a_closed_vocabulary(tmp_path: Path) -> None:
     assert results["eval_after"]["mean"] > 0.9
     assert isinstance(LanguageModel.load(folder / "lm"), LanguageModel)
     columns = (folder / "progress.csv").read_text().splitlines()[0].split(",")
-    assert {"train/loss", "rollout/reward"} <= set(columns)
+    assert {"train/loss", "episode/reward", "diagnostics/entropy"} <= set(columns)
 
 
 def test_what_learns_nothing_cannot_be_resumed(lm: str, tmp_path: Path) -> None:

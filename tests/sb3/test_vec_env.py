@@ -50,6 +50,7 @@ def test_it_agrees_with_single_environments():
     assert venv.unwrapped.reset_infos == [info for _, info in starts]
     rng = np.random.default_rng(0)
     totals, ends = np.zeros(n_envs), 0
+    prompt_tokens = [info["prompt_tokens"] for _, info in starts]
     for _ in range(40):
         actions = rng.choice([1, 2, 3, EOS], n_envs, p=[0.3, 0.3, 0.2, 0.2])
         texts, rewards, dones, infos = venv.step(actions)
@@ -69,12 +70,14 @@ def test_it_agrees_with_single_environments():
             assert told.pop("TimeLimit.truncated") is False
             episode = told.pop("episode")
             assert episode["r"] == pytest.approx(totals[row])
+            assert told.pop("prompt_tokens") == prompt_tokens[row]
             assert told == info
             assert set(told) >= {"response", "finish_reason", "reward_terms"}
             totals[row] = 0
             obs, info = env.reset()
             assert np.array_equal(texts[row], obs)
             assert venv.unwrapped.reset_infos[row] == info
+            prompt_tokens[row] = info["prompt_tokens"]
     assert ends > 20
 
 

@@ -113,6 +113,11 @@ class RewardSum:
         # The sort is stable.
         self._order = sorted(self._terms, key=lambda term: term[0] in self._starts)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term, by its name."""
+        return {name: weight for name, _, weight in self._terms}
+
     def check_columns(self, columns: Iterable[str]) -> None:
         """Check that every function can be called for rows with these columns.
 

@@ -24,6 +24,7 @@
   :mod:`~textgym.sb3.buffer` for PPO and A2C; :mod:`~textgym.sb3.maskable` for MaskablePPO.
 * :mod:`~textgym.sb3.topk` and :mod:`~textgym.sb3.replay` for DQN and QR-DQN.
 * :mod:`~textgym.sb3.vec_env` (with :mod:`~textgym.sb3.spaces`), the environment.
+* :mod:`~textgym.sb3.diagnostics` (with :mod:`~textgym.sb3.logging`): what to watch in a training.
 * :mod:`~textgym.sb3.checkpoints`: saving, loading, resuming.
 * :mod:`~textgym.sb3.compatibility`: error messages for arguments and algorithms that do not apply.
 """
@@ -40,6 +41,7 @@ from textgym.sb3.checkpoints.checkpoint import (
 )
 from textgym.sb3.checkpoints.model_state import check_resumable, keep_kl_coef
 from textgym.sb3.checkpoints.saved_agents import load_agent
+from textgym.sb3.diagnostics import DiagnosticsCallback, DiagnosticsWarning
 from textgym.sb3.logging import RewardTermsCallback
 from textgym.sb3.policy import LMPolicy
 from textgym.sb3.replay.buffer import LMReplayBuffer
@@ -50,6 +52,8 @@ from textgym.sb3.vec_env import TextVecEnv, make_vec_env
 
 __all__ = [
     "Checkpoints",
+    "DiagnosticsCallback",
+    "DiagnosticsWarning",
     "LMPolicy",
     "LMReplayBuffer",
     "LMRolloutBuffer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -28,6 +29,8 @@ class RewardTermsCallback(BaseCallback):
     Each mean is over the episodes that have the value; a truncated one has no terms. Without
     finished episodes since the last log, nothing is logged. It works with any ``log_interval``;
     SB3's ``rollout/ep_rew_mean`` is over the last 100 episodes instead.
+
+    :class:`textgym.sb3.DiagnosticsCallback` includes it.
     """
 
     def __init__(self) -> None:
@@ -41,7 +44,8 @@ class RewardTermsCallback(BaseCallback):
         self._ended: Counter[str] = Counter()
 
     def _on_training_start(self) -> None:
-        self._clear()
+        if not self.model.num_timesteps:
+            self._clear()
 
     def _on_step(self) -> bool:
         ended = [
@@ -75,6 +79,22 @@ class RewardTermsCallback(BaseCallback):
                 self._sums[name] += float(value)  # type: ignore[assignment]
                 self._counts[name] += 1
         self._ended[str(info.get("finish_reason", "truncated"))] += 1
+
+    def get_state(self) -> dict[str, Any]:
+        """The episodes since the last log, as values of JSON, for a checkpoint."""
+        return {
+            "sums": dict(self._sums),
+            "counts": dict(self._counts),
+            "ended": dict(self._ended),
+            "reasons": sorted(self._reasons),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a state of `get_state`, before ``learn``."""
+        self._sums, self._counts, self._ended = (
+            Counter(state[name]) for name in ("sums", "counts", "ended")
+        )
+        self._reasons = set(state["reasons"])
 
     def _record(self) -> None:
         count = self._ended.total()

@@ -213,9 +213,10 @@ class TextVecEnv(VecEnv):
         Returns:
             Observations ``[N, L]`` int32 (or as in :meth:`reset`), rewards ``[N]`` float32, dones
             ``[N]`` bool, and one info per row. At the end of an episode it has
-            ``terminal_observation`` ``[L]``, ``TimeLimit.truncated`` and the environment's final
-            info (``response``, ``finish_reason``, ...). The info of the next episode is in
-            ``reset_infos`` (through wrappers: ``venv.unwrapped.reset_infos``).
+            ``terminal_observation`` ``[L]``, of which the first ``prompt_tokens`` are the prompt,
+            ``TimeLimit.truncated`` and the environment's final info (``response``,
+            ``finish_reason``, ...). The info of the next episode is in ``reset_infos`` (through
+            wrappers: ``venv.unwrapped.reset_infos``).
         """
         observations, rewards, terminated, truncated, vector = self.envs.step(self._actions)
         dones = terminated | truncated
@@ -238,6 +239,9 @@ class TextVecEnv(VecEnv):
             reports = _rows_of(vector.get("final_info", {}), ended)
             for row, report in zip(ended, reports, strict=True):
                 report["terminal_observation"] = finals[row]
+                # Until below, these are of the episode that has ended.
+                if "prompt_tokens" in self.reset_infos[row]:
+                    report["prompt_tokens"] = int(self.reset_infos[row]["prompt_tokens"])
                 report["TimeLimit.truncated"] = bool(cut[row])
                 infos[row] = report
         rest = {

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
@@ -99,6 +100,12 @@ class TopKPolicy(DQNPolicy):
     def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
         return choose(self.q_net(obs), obs, self.temperature, deterministic)
 
+    @torch.no_grad()
+    def choice_entropy(self, observation: dict[str, NDArray[Any]]) -> float:
+        """Mean entropy of the choice after some observations, in nats."""
+        obs: Any = self.obs_to_tensor(observation)[0]
+        return float(entropy(self.q_net(obs), obs, self.temperature).mean())
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return constructor_parameters(self)
 
@@ -147,12 +154,24 @@ def choose(
     Returns:
         ``[B]``.
     """
-    logits = values / temperature
-    if "outcomes" not in obs:
-        logits = (logits + obs["logprobs"]).masked_fill(fillers(obs["candidates"]), -torch.inf)
+    logits = _logits(values, obs, temperature)
     if deterministic:
         return logits.argmax(1)
     return torch.multinomial(torch.softmax(logits, 1), 1)[:, 0]
+
+
+def entropy(values: Tensor, obs: dict[str, Tensor], temperature: float) -> Tensor:
+    """Entropy of the choice of :func:`choose`, in nats, ``[B]``; see there for the arguments."""
+    probs = torch.softmax(_logits(values, obs, temperature), 1)
+    terms: Tensor = torch.special.entr(probs)
+    return terms.sum(1)
+
+
+def _logits(values: Tensor, obs: dict[str, Tensor], temperature: float) -> Tensor:
+    logits = values / temperature
+    if "outcomes" in obs:
+        return logits
+    return (logits + obs["logprobs"]).masked_fill(fillers(obs["candidates"]), -torch.inf)
 
 
 def check_temperature(temperature: float) -> float:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from textgym.sb3.topk.policy import (
     check_temperature,
     choose,
     constructor_parameters,
+    entropy,
 )
 from textgym.tokenization import TINY
 
@@ -80,6 +82,12 @@ class TopKQuantilePolicy(QRDQNPolicy):
     def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
         values = self.quantile_net(obs).mean(1)
         return choose(values, obs, self.temperature, deterministic)
+
+    @torch.no_grad()
+    def choice_entropy(self, observation: dict[str, NDArray[Any]]) -> float:
+        """Mean entropy of the choice after some observations, in nats."""
+        obs: Any = self.obs_to_tensor(observation)[0]
+        return float(entropy(self.quantile_net(obs).mean(1), obs, self.temperature).mean())
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**constructor_parameters(self), "n_quantiles": self.n_quantiles}
