@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agents.running.command_line import command_line
 from agents.running.proposals import with_proposals
-from agents.running.run import RunSettings, run
+from agents.running.run import StepSettings, run
 from agents.running.validation import above, at_least, within
 from textgym.errors import SettingsError, require
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(StepSettings):
     """Settings of DQN over proposals, on top of those of every run."""
 
     lm: str | None = None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.running.command_line import check_flags, command_line
 from agents.running.proposals import choice_entropy, with_proposals
-from agents.running.run import RunSettings, run
+from agents.running.run import RunSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from textgym.errors import DataError, SettingsError
 from textgym.storage.files import replacing
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(StepSettings):
     """Settings of tabular Q-learning, on top of those of every run."""
 
     lm: str | None = None

@@ -32,14 +32,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import RunSettings, run
+from agents.running.run import StepSettings, run
 from agents.running.validation import above, at_least, cut_off, within
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(StepSettings):
     """Settings of REINFORCE. Each update sees one whole text of each of the n_envs rows."""
 
     lm: str | None = None

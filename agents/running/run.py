@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.running.run_record import check_run
-from agents.running.settings import RunSettings
+from agents.running.settings import RunSettings, StepSettings
 from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from agents.running.evaluation import Agent
 
-__all__ = ["RunSettings", "run"]
+__all__ = ["RunSettings", "StepSettings", "run"]
 
 
 def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:

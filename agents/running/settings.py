@@ -102,3 +102,20 @@ class RunSettings:
     def wrap(self, envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
         """Wrap the batch as the agent needs it. By default, actions are tokens."""
         return envs
+
+
+@dataclass
+class StepSettings(RunSettings):
+    """Settings shared by agents that credit each token with the rewards that follow it."""
+
+    gamma: float = 1.0
+    """Discount, which each agent's own file documents."""
+    dense: bool = False
+    """Reward each sentence, token or turn in training, where the environment's task can judge an
+    unfinished text. The best policy stays the best (potential-based shaping)."""
+
+    @property
+    def train_kwargs(self) -> dict[str, Any]:
+        """Arguments of the training environment alone: an evaluation is of the score."""
+        shaping = {"dense": True, "step_reward_gamma": self.gamma} if self.dense else {}
+        return {**super().train_kwargs, **shaping}

@@ -211,7 +211,7 @@ PPO_DEFAULTS = {
     one.name: one.default
     for one in fields(ppo.Settings)
     if one.name not in {other.name for other in fields(RunSettings)}
-    and one.name not in ("kl_coef", "kl_target")
+    and one.name not in ("kl_coef", "kl_target", "dense")
 }
 """The settings of PPO that all trainings have in common."""
 

@@ -236,3 +236,15 @@ def test_the_default_reward_and_few_prompts_are_reported(
     output = " ".join(capsys.readouterr().out.split())
     assert "reward: distinct" in output
     assert "on 1 different prompts" in output
+
+
+def test_dense_rewards_are_for_training_alone() -> None:
+    """They are discounted as the agent discounts, which keeps the best policy the best."""
+    s = cli.parse("agents.ppo", ppo.Settings(), None, ["--dense", "--gamma", "0.9"])
+    assert s.train_kwargs == {"dense": True, "step_reward_gamma": 0.9}
+    assert ppo.Settings().train_kwargs == {}
+    settings = ppo.Settings(env="TextGen/Story-v0", dense=True)
+    training = environments.make_env(settings, 2, 0, "train", **settings.train_kwargs)
+    assert training.get_attr("settings", [0])[0].step_reward is not None
+    evaluation = environments.make_env(settings, 2, 0, "eval")
+    assert evaluation.get_attr("settings", [0])[0].step_reward is None

@@ -77,6 +77,7 @@ VALID: dict[str, list[Any]] = {
     "split": ["train", "eval", "test", np.str_("eval")],
     "level": [None, 1, 2, 3, np.int64(1), 99],
     "group_size": [1, 2, np.int64(2), np.int64(1)],
+    "dense": [False, True, np.True_, 0, 1],
     "step_reward": [None, "distinct", _reward],
     "step_reward_gamma": [1.0, 0.9, 0, 1, np.float32(0.5), np.int64(1)],
     "costs": [None, {}, {"length": _reward}, {"a": "distinct"}, {1: _reward}, {"": _reward}],

@@ -154,6 +154,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     [
         ("stop_at_eos", np.array([True, False])),
         ("stop_at_eos", "yes"),
+        ("dense", 2),
         ("max_new_tokens", np.True_),
         ("max_new_tokens", np.array([1, 2])),
         ("max_new_tokens", 2.0),

@@ -226,6 +226,15 @@ CASES = {
         "reward",
         broken(reward=lambda self, prompts, completions, **columns: [float("nan")] * len(prompts)),
     ),
+    "potential: count": ("potential", broken(potential=lambda self, texts, rows: [0.0])),
+    "potential: nan": (
+        "potential",
+        broken(potential=lambda self, texts, rows: [float("nan")] * len(texts)),
+    ),
+    "potential: every token": (
+        "potential",
+        broken(potential=lambda self, texts, rows: [float(len(text)) for text in texts]),
+    ),
     "spaces": ("spaces", type("Exact", (Add,), {"align": exact})),
     "document: global": ("document", broken(document=lambda self, rng: f"{random.random()}")),
     "document: bytes": ("document", broken(document=lambda self, rng: b"text")),
@@ -235,6 +244,8 @@ CASES = {
 def test_a_good_task_passes():
     check_task(Reverse, n=60)
     check_task(Reverse(split="eval"), n=20)
+    potential = {"potential": lambda self, texts, rows: [float(len(text)) for text in texts]}
+    check_task(broken(**potential, dense_at="token"), n=20)
     check_task(Add, n=60)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -211,3 +211,15 @@ def prompt_hash(prompt: Any) -> int:
     """A 32-bit hash of a prompt, the same on every machine."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def rows_of(prompts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """Rows from the arguments of a reward function.
+
+    Args:
+        prompts: N prompts.
+        columns: N values of each other column.
+    """
+    names = ["prompt", *columns]
+    values = zip(prompts, *columns.values(), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]

@@ -69,6 +69,7 @@ class Arguments:
     eval_share: float | None = None
     level: int | None = None
     group_size: int = 1
+    dense: bool = False
     step_reward: RewardSpec | None = None
     step_reward_gamma: float = 1.0
     costs: Mapping[str, Any] | None = None

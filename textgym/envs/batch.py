@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from textgym.data.rows import Row
 from textgym.envs.conversation import Conversations, Turn
 from textgym.envs.prompts.drawing import PromptStreams, Start, describe_row
-from textgym.envs.scoring import Info, decode_response, potential, score
+from textgym.envs.scoring import Info, can_change, decode_response, potential, score
 from textgym.envs.settings import Settings
 
 Rows = NDArray[np.intp]
@@ -196,7 +196,9 @@ class TextBatch:
             rewards = np.zeros(len(stepping))
             infos: list[Info] = []
             if settings.step_reward is not None:
-                potentials = self._potentials(stepping, ends, terminated, turns)
+                changed = can_change(settings, taken, turns) & ~terminated
+                unchanged = np.where(terminated, 0.0, self.potential[stepping])
+                potentials = self._potentials(stepping, ends, changed, unchanged, turns)
                 shaping = settings.step_reward_gamma * potentials - self.potential[stepping]
                 rewards += shaping
             if len(over):
@@ -212,8 +214,7 @@ class TextBatch:
                 rewards[over] += scores
             for index, turn in turns.items():
                 rewards[index] += turn.reply.reward
-            # The step limit of gymnasium.make(max_episode_steps=...) is not an end of the process,
-            # so a truncated text is not scored.
+            # A step limit, gymnasium.make(max_episode_steps=...), is not an end: no score is paid.
             limit = settings.max_episode_steps
             truncated = np.zeros(len(stepping), np.bool_) if limit is None else written >= limit
             if starting is None:
@@ -281,18 +282,17 @@ class TextBatch:
         self,
         stepping: Rows,
         ends: NDArray[np.intp],
-        terminated: NDArray[np.bool_],
+        changed: NDArray[np.bool_],
+        unchanged: NDArray[np.float64],
         turns: Mapping[int, Turn],
     ) -> NDArray[np.float64]:
-        """The potential of each stepping row's text; 0 where the episode has terminated.
+        """The potential of each stepping row's text; computed where it may have changed.
 
-        A potential of zero at the end leaves the optimal policy unchanged (Ng, Harada and Russell
-        1999, "Policy invariance under reward transformations"; Grzes 2017 for finite episodes).
+        A potential of 0 at the end leaves the best policy the best (Ng, Harada and Russell 1999,
+        "Policy invariance under reward transformations"; Grzes 2017 for finite episodes).
         """
-        values = np.zeros(len(stepping))
-        unfinished = np.flatnonzero(~terminated)
-        rows, ends = stepping[unfinished], ends[unfinished]
-        values[unfinished] = potential(
+        rows, ends = stepping[changed], ends[changed]
+        unchanged[changed] = potential(
             self.settings,
             rows,
             [self.rows[row] for row in rows],
@@ -300,7 +300,7 @@ class TextBatch:
             self._prompt_ids(rows),
             self._conversation_columns(rows, ends, stepping, turns),
         )
-        return values
+        return unchanged
 
     def _conversation_columns(
         self, rows: Rows, ends: Rows, stepping: Rows, turns: Mapping[int, Turn]

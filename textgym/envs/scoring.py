@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,24 @@ def potential(
     reasons = [""] * len(rows)
     texts, columns = _columns(settings, rows, response_ids, prompt_ids, reasons, conversations)
     return settings.step_reward([row["prompt"] for row in rows], texts, columns, indices)[0]
+
+
+def can_change(
+    settings: Settings, tokens: NDArray[np.intp], turns: Collection[int]
+) -> NDArray[np.bool_]:
+    """Whether the potential of each row can have changed by the last token, ``[S]`` bool.
+
+    Args:
+        settings: The settings with the potential.
+        tokens: The tokens that were appended, ``[S]``.
+        turns: Indices of the rows whose turn has ended.
+    """
+    if settings.dense_at == "token":
+        return np.ones(len(tokens), dtype=np.bool_)
+    marks = settings.marks
+    changed = np.zeros(len(tokens), dtype=np.bool_) if marks is None else marks.among(tokens)
+    changed[list(turns)] = True
+    return changed
 
 
 def decode_response(settings: Settings, ids: list[int], before: Ids, reason: str) -> str:

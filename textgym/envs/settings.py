@@ -27,12 +27,13 @@ from textgym.errors import (
 )
 from textgym.rewards.combine import RewardSpec, RewardSum
 from textgym.rewards.registry import RewardFunction
-from textgym.tasks.base import SPLITS, Task
+from textgym.tasks.base import SPLITS, DenseAt, Task
+from textgym.tasks.judgement import MARKS
 from textgym.tasks.registry import check_registered, make_task
-from textgym.tasks.sources.base import CompletedSource, Source, TaskSource
+from textgym.tasks.sources.base import CompletedSource, Source, TaskPotential, TaskSource
 from textgym.tasks.sources.lists import OnBadRow
 from textgym.tasks.sources.loading import make_source
-from textgym.tokenization import ChatTemplate, Tokenizer, load_tokenizer
+from textgym.tokenization import ChatTemplate, MarkedTokens, Tokenizer, load_tokenizer
 
 _OVERFLOWS = {
     "error": "refuse the prompt",
@@ -63,6 +64,10 @@ class Settings:
     reward: RewardSum
     step_reward: RewardSum | None
     step_reward_gamma: float
+    dense_at: DenseAt
+    """When the potential can change."""
+    marks: MarkedTokens | None
+    """The tokens after which it can change, if `dense_at` is "punctuation"."""
     costs: RewardSum | None
     max_prompt_tokens: int
     max_new_tokens: int
@@ -115,6 +120,7 @@ def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Setti
     arguments = _checked(name, arguments)
     with naming(name):
         source, defaults = _source(arguments)
+    judge = source.task if isinstance(source, TaskSource) else defaults
     # Defaults are the task's, for its own rows and for a user's.
     at_eos = bool(_first(arguments.stop_at_eos, defaults and defaults.stop_at_eos, True))
     words = _tokenizer(name, arguments, defaults, at_eos)
@@ -145,8 +151,12 @@ def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Setti
     )
     rewarded = _reward(name, scored_by, reported=metrics)
     shaping = None
-    if arguments.step_reward is not None:
+    if arguments.dense:
+        own = {"dense": TaskPotential(_with_potential(name, judge))}
+        shaping = _reward(f"{name}, dense", _on_user_text(own, template)["dense"], False)
+    elif arguments.step_reward is not None:
         shaping = _reward(f"{name}, step_reward", arguments.step_reward, False)
+    dense_at = judge.dense_at if arguments.dense and judge is not None else "token"
     costs = arguments.costs
     if costs is None and defaults is not None:
         costs = _on_user_text(defaults.costs(), template)
@@ -168,6 +178,8 @@ def resolve(arguments: Arguments, max_episode_steps: int | None = None) -> Setti
         reward=rewarded,
         step_reward=shaping,
         step_reward_gamma=fraction(name, "step_reward_gamma", arguments.step_reward_gamma),
+        dense_at=dense_at,
+        marks=MarkedTokens(words, MARKS) if dense_at == "punctuation" else None,
         costs=costed,
         max_prompt_tokens=_budget(name, "max_prompt_tokens", max_prompt_tokens),
         max_new_tokens=_budget(name, "max_new_tokens", max_new_tokens, least=1),
@@ -189,6 +201,12 @@ def _checked(name: str, arguments: Arguments) -> Arguments:
     stop_at_eos, level, share = arguments.stop_at_eos, arguments.level, arguments.eval_share
     stop_at_eos = None if stop_at_eos is None else flag(name, "stop_at_eos", stop_at_eos)
     level = None if level is None else whole(name, "level", level)
+    dense = flag(name, "dense", arguments.dense)
+    if dense and arguments.step_reward is not None:
+        raise SettingsError(
+            f"{name}: dense=True and step_reward={shown(arguments.step_reward)} are both potential "
+            "functions; leave one of them out (a step_reward may call the task's potential)"
+        )
     overflow = choice(name, "prompt_overflow", arguments.prompt_overflow, _OVERFLOWS)
     on_bad_row = choice(name, "on_bad_row", arguments.on_bad_row, _BAD_ROWS)
     if share is not None:
@@ -199,6 +217,7 @@ def _checked(name: str, arguments: Arguments) -> Arguments:
         arguments,
         stop_at_eos=stop_at_eos,
         level=level,
+        dense=dense,
         prompt_overflow=cast(PromptOverflow, overflow),
         on_bad_row=cast(OnBadRow, on_bad_row),
         eval_share=share,
@@ -246,8 +265,9 @@ def _source(arguments: Arguments) -> tuple[Source, Task | None]:
     if defaults is None:
         return source, None
     scored = arguments.reward is None  # By the task's reward.
-    # Replies, costs and pictures use the same columns as the task's reward.
-    if scored or defaults.max_turns > 1 or defaults.costs() or defaults.image_shape is not None:
+    # Replies, costs, pictures and potentials use the same columns as the task's reward.
+    more = defaults.max_turns > 1 or defaults.costs() or defaults.image_shape is not None
+    if scored or more or arguments.dense:
         source = CompletedSource(source, defaults, scored, skip=arguments.on_bad_row == "skip")
     return source, defaults
 
@@ -273,6 +293,22 @@ def _check_columns(source: Source, sums: Sequence[RewardSum | None], multi_turn:
             names.update(dict.fromkeys(source.item(index)))
         for function in functions:
             function.check_columns(name for name in names if name != "prompt")
+
+
+def _with_potential(name: str, task: Task | None) -> Task:
+    """The task that judges unfinished texts.
+
+    Raises:
+        SettingsError: If there is none, or it cannot.
+    """
+    why = "there is no task that could judge an unfinished text"
+    advice = "omit it, or pass a potential function as step_reward="
+    if task is not None:
+        if type(task).potential is not Task.potential:
+            return task
+        why = f"{task.id} cannot judge an unfinished text"
+        advice += ", or define the task's potential(texts, rows)"
+    raise SettingsError(f"{name}: dense=True, but {why}; {advice}")
 
 
 def _on_user_text(

@@ -47,8 +47,8 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
     ``Discrete(V)``: V is the size of the tokenizer's vocabulary, added tokens included.
 
     ## Rewards
-    0 until the episode ends, then the weighted sum of the reward's terms; ``step_reward`` adds
-    ``gamma * potential(text after) - potential(text before)`` to every step.
+    0 until the episode ends, then the weighted sum of the reward's terms; ``dense`` or
+    ``step_reward`` adds ``gamma * potential(text after) - potential(text before)`` to every step.
 
     ## Starting State
     A prompt drawn from ``prompts``. ``reset(seed=...)`` seeds the stream of prompts;
@@ -108,9 +108,13 @@ class TextGenEnv(gym.Env[Observation, np.integer[Any] | int]):
         by a hash; pass the same share to both environments. None: there is no ``"eval"`` split.
     level: The difficulty of a built-in task.
     group_size: 1; other sizes are for the batch, ``gymnasium.make_vec``.
+    dense: Whether to shape the reward with the task's own potential of unfinished texts
+        (:meth:`textgym.tasks.Task.potential`), so that a part of the reward is paid after each
+        sentence, token or turn. The best policy is the same, and so is the sum of an episode's
+        rewards, less the potential of the empty text. Tasks that define none raise.
     step_reward: A potential function over partial texts, with a reward's signature
         (potential-based shaping, Ng et al. 1999; the potential after the end is 0).
-    step_reward_gamma: The discount factor of the shaping, 0 to 1; use the agent's.
+    step_reward_gamma: The discount factor of either shaping, 0 to 1; use the agent's.
     costs: ``{"name": function}`` with a reward's signature. Their sum is ``info["cost"]`` in every
         step (0 before the end), and ``info["cost_terms"]`` has each of them. None: the task's;
         ``{}``: none.

@@ -29,12 +29,12 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.data.rows import Row
+from textgym.data.rows import Row, rows_of
 from textgym.errors import TaskError, near_matches, shown
 from textgym.tasks.judgement import Judgement, Part
 
@@ -59,6 +59,10 @@ class Reply(NamedTuple):
     done: bool = False
     message: str | None = None
 
+
+DenseAt = Literal["token", "punctuation", "turn"]
+"""When a potential can change: after each token, after tokens with a punctuation mark (or a line
+break) and at the end of a turn, or only at the end of a turn."""
 
 SPLITS = ("train", "eval")
 
@@ -103,6 +107,8 @@ class Task(ABC):
             `textgym.testing.best_constants`.
         disjoint_splits: Whether the two splits are disjoint. Set it to False if there are too few
             prompts to divide.
+        dense_at: When `potential` can change, so that ``dense=True`` need not compute it after
+            every token.
         lead: Prefix that `normalize` puts in front of a completion: ``" "`` if the task's grammar
             expects a space before every word.
         image_shape: ``(3, height, width)`` of the image in the observation, or None for text-only
@@ -129,6 +135,7 @@ class Task(ABC):
     constant_ceiling: ClassVar[float] = 0.15
     max_turns: int = 1
     disjoint_splits: ClassVar[bool] = True
+    dense_at: ClassVar[DenseAt] = "punctuation"
     lead: ClassVar[str] = ""
     image_shape: ClassVar[tuple[int, int, int] | None] = None
 
@@ -236,6 +243,23 @@ class Task(ABC):
             A score in [0, 1], or a `Judgement` with such a score (see `explain`).
         """
         raise TaskError(f"{self.id} defines neither judge(text, row) nor score(completion, row)")
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Sequence[float]:
+        """Return the potentials of unfinished texts, for the environments' ``dense=True``.
+
+        A step then also earns ``gamma * potential(text after) - potential(text before)``, where the
+        potential after the end is 0; this leaves the best policy the best (Ng, Harada and Russell
+        1999). A common choice is the score of the complete sentences so far
+        (`textgym.tasks.judgement.finished`).
+
+        Args:
+            texts: N texts so far.
+            rows: Their rows; in a conversation, with the columns ``turns`` and ``replies`` so far.
+
+        Returns:
+            N finite floats, which may only change as `dense_at` says.
+        """
+        raise TaskError(f"{self.id} defines no potential(texts, rows)")
 
     def oracle(self, row: Mapping[str, Any]) -> str:
         """Return a completion that scores exactly 1.0. In a conversation, one turn per line."""
@@ -364,9 +388,7 @@ class Task(ABC):
         Raises:
             TaskError: If a column that `judge` needs is missing.
         """
-        names = ["prompt", *columns]
-        values = zip(prompts, *columns.values(), strict=True)
-        rows = [dict(zip(names, row, strict=True)) for row in values]
+        rows = rows_of(prompts, columns)
         if type(self).score is not Task.score:
             completions = list(map(self.align, completions, rows))
         try:

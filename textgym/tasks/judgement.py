@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MARKS = frozenset(".,:;!?\n\u3002\uff0c\uff1a\uff1b\uff01\uff1f\u3001")
+"""The punctuation marks of `Task.dense_at`; a line break is one."""
+
 _FAULT_WEIGHT = 1.5
 _WORDS_PER_FAULT = 8
 _CHARACTERS_PER_FAULT = 64
@@ -83,6 +86,20 @@ def quoted(text: str, limit: int = 60) -> str:
     """An excerpt of a text for `Part.part`: quoted, on one line, at most `limit` characters."""
     text = text.strip()
     return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
+
+
+def finished(text: str, ends: str = ".!?\n\u3002\uff01\uff1f") -> str:
+    """The complete sentences of a text: its beginning, up to the last of some punctuation marks.
+
+    Args:
+        text: A text.
+        ends: The marks.
+
+    Example:
+        >>> finished(" It rains. The sun")
+        ' It rains.'
+    """
+    return text[: 1 + max(map(text.rfind, ends))]
 
 
 def unreadable(sentence: str) -> int:

@@ -80,6 +80,7 @@ class Mix(Task):
     max_prompt_tokens = 128
     max_new_tokens = 112
     levels = (1, 2, 3)
+    dense_at = "token"  # as often as for any of its tasks
     cheat_ceiling = 0.5
 
     def __init__(
@@ -136,12 +137,7 @@ class Mix(Task):
 
     def judge(self, text: str, row: Mapping[str, Any]) -> float | Judgement:
         """What the row's task says."""
-        task = self._of(row)
-        known = self._columns.get(row["task"])
-        if known is None:
-            known = self._columns[row["task"]] = frozenset(task.item(0))
-        # A batch fills the columns that other tasks' rows have and this one lacks with None.
-        own = {name: value for name, value in row.items() if value is not None or name in known}
+        task, own = self._of(row), self._own(row)
         if type(task).score is not Task.score:
             return task.score(task.align(text, own), own)
         return task.judge(task.normalize(text, own), own)
@@ -166,6 +162,21 @@ class Mix(Task):
         """The reply of the row's task; the end where it has one turn only."""
         task = self._of(row)
         return Reply(done=True) if len(turns) >= task.max_turns == 1 else task.reply(row, turns)
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The potentials of the rows' tasks; 0 for tasks that define none."""
+        found = [0.0] * len(texts)
+        for owner in dict.fromkeys(row["task"] for row in rows):
+            task = self._of({"task": owner})
+            if type(task).potential is Task.potential:
+                continue
+            at = [place for place, row in enumerate(rows) if row["task"] == owner]
+            own = [self._own(rows[place]) for place in at]
+            for place, value in zip(
+                at, task.potential([texts[place] for place in at], own), strict=True
+            ):
+                found[place] = value
+        return found
 
     def costs(self) -> dict[str, Callable[..., Sequence[float]]]:
         """The tasks' costs by name; each is 0 for rows of the others."""
@@ -199,6 +210,13 @@ class Mix(Task):
 
     def _draw(self, rng: np.random.Generator) -> str:
         return self._names[int(np.searchsorted(self._bounds[:-1], rng.random(), side="right"))]
+
+    def _own(self, row: Mapping[str, Any]) -> Row:
+        """A row without the columns of other tasks, which a batch fills with None."""
+        known = self._columns.get(row["task"])
+        if known is None:
+            known = self._columns[row["task"]] = frozenset(self._of(row).item(0))
+        return {name: value for name, value in row.items() if value is not None or name in known}
 
     def _of(self, row: Mapping[str, Any]) -> Task:
         try:

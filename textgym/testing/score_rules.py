@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
+from itertools import pairwise
 
 import numpy as np
 
+from textgym.tasks.base import Task
+from textgym.tasks.judgement import MARKS
 from textgym.testing.cheats import cheats, junk, spaced
 from textgym.testing.checked_task import CheckedTask, shortened
 from textgym.testing.constants import constant_texts, ranked
@@ -189,6 +193,39 @@ def reward(check: CheckedTask) -> None:
             f"reward returned {len(values)} values for {len(rows)} texts, or one not finite",
             "return one finite float for each text",
         )
+
+
+def potential(check: CheckedTask) -> None:
+    """The potential of unfinished texts is a finite float, and changes as `dense_at` says."""
+    task = check.task
+    if type(task).potential is Task.potential:
+        return
+    for row in check.rows[:_ATTACKED_ROWS]:
+        # In a conversation these are the parts of the first turn: no turn has ended.
+        given = row if task.max_turns == 1 else {**row, "turns": [], "replies": []}
+        ids = check.tokenizer.encode(task.oracle(row).partition("\n")[0] or task.oracle(row))
+        texts = [check.tokenizer.decode(ids[:end]) for end in range(len(ids))]
+        values = list(task.potential(texts, [given] * len(texts)))
+        if len(values) != len(texts) or not all(map(math.isfinite, values)):
+            check.fail(
+                "potential",
+                f"it returned {len(values)} values for {len(texts)} texts, or one not finite",
+                "return one finite float for each text",
+                row,
+            )
+        for before, after, (old, new) in zip(texts, texts[1:], pairwise(values), strict=False):
+            marked = not MARKS.isdisjoint(after[len(before) :]) or "\ufffd" in before + after
+            if old != new and not (
+                task.dense_at == "token" or (marked and task.dense_at != "turn")
+            ):
+                check.fail(
+                    "potential",
+                    f"it changes from {old!r} to {new!r} after {shortened(after)}, which "
+                    f"dense_at = {task.dense_at!r} excludes",
+                    "judge complete sentences alone (textgym.tasks.judgement.finished), or set "
+                    'dense_at = "token"',
+                    row,
+                )
 
 
 def spaces(check: CheckedTask) -> None:

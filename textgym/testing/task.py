@@ -38,6 +38,7 @@ RULES: tuple[Callable[[CheckedTask], None], ...] = (
     score_rules.constants,
     score_rules.baselines,
     score_rules.reward,
+    score_rules.potential,
     score_rules.spaces,
     row_rules.document,
 )
@@ -70,6 +71,8 @@ def check_task(
       average; see `best_constants` for a longer search;
     * ``baselines``: there is one, above random words and below the oracle on average;
     * ``reward``: the default reward returns one finite float for each text;
+    * ``potential``: where the task defines one, that of the first parts of an oracle is one finite
+      float for each text, and changes as `dense_at` says alone;
     * ``spaces``: it is the same for the oracle with other white space around it, as far as the
       tokenizer can write that: no leading space, a line break before or after, a trailing space;
     * ``document``: training texts are text;

@@ -14,6 +14,7 @@ from textgym.tokenization.base import ASSETS, EOS_NAMES, TINY, TINY_DIR, Tokeniz
 from textgym.tokenization.chat import ChatTemplate, Message
 from textgym.tokenization.fast import FastTokenizer
 from textgym.tokenization.loading import TokenizerSpec, is_ours, load_tokenizer, looks_local
+from textgym.tokenization.marks import MarkedTokens
 from textgym.tokenization.slow import SlowTokenizer
 from textgym.tokenization.words import WordTokenizer
 
@@ -24,6 +25,7 @@ __all__ = [
     "TINY_DIR",
     "ChatTemplate",
     "FastTokenizer",
+    "MarkedTokens",
     "Message",
     "SlowTokenizer",
     "Tokenizer",

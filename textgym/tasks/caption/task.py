@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from textgym.tasks.caption.world import (
     cell_of,
 )
 from textgym.tasks.caption.writer import describe
-from textgym.tasks.judgement import Judgement, nothing
+from textgym.tasks.judgement import Judgement, finished, nothing
 from textgym.tasks.random_draws import draws, pick
 
 _CELLS = GRID**2
@@ -248,6 +248,10 @@ class Caption(Task):
     def convert(self, row: dict[str, Any]) -> Row:
         """Convert rows with pictures and captions, such as COCO's."""
         return convert(row)
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``blind`` ignores the picture; the others leave out attributes or places."""

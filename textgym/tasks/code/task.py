@@ -148,6 +148,7 @@ class Code(Task):
     max_prompt_tokens = 128
     max_new_tokens = 56
     levels = (1, 2, 3)
+    dense_at = "token"
     cheat_ceiling = 0.4
 
     def generate(self, rng: np.random.Generator) -> Row:
@@ -246,6 +247,13 @@ class Code(Task):
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Convert a row of HumanEval or MBPP; see Real data."""
         return convert(row)
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the program so far; 0 for public rows, whose programs are run as Python."""
+        return [
+            self.score(text, row) if "tests" in row else 0.0
+            for text, row in zip(texts, rows, strict=True)
+        ]
 
     def baselines(self) -> dict[str, Baseline]:
         """``memorize`` the examples, ``guess`` a function, or ``fit`` a common one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from textgym.tasks.data_to_text.public import convert, score_public
 from textgym.tasks.data_to_text.reader import judge
 from textgym.tasks.data_to_text.world import DOMAINS
 from textgym.tasks.data_to_text.writer import write_concepts, write_record
-from textgym.tasks.judgement import Judgement
+from textgym.tasks.judgement import Judgement, finished
 from textgym.tasks.random_draws import Draw, draws, pick
 
 _NAMES = tuple(DOMAINS)
@@ -288,6 +288,10 @@ class DataToText(Task):
             else:
                 facts.append([attribute, value])
         return {"domain": rest, "subject": subject, "facts": facts, "private": private, **row}
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``formula`` fills a template for each domain, ``one_fact`` states the first line."""

@@ -150,6 +150,7 @@ class Dialogue(Task):
     max_new_tokens = 112
     max_turns = 6
     levels = (1, 2, 3)
+    dense_at = "turn"
     cheat_ceiling = 0.41
 
     def generate(self, rng: np.random.Generator) -> Row:
@@ -193,6 +194,10 @@ class Dialogue(Task):
         if "stages" in row:
             return row
         return {**(read_prompt(row["prompt"]) or {"reference": ""}), **row}
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score if the conversation ended after the finished turns; 0 for public rows."""
+        return [self.score("", row) if "stages" in row else 0.0 for row in rows]
 
     def baselines(self) -> dict[str, Baseline]:
         """``hasty`` asks nothing, ``everything`` books all lines."""

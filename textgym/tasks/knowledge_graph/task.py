@@ -22,6 +22,9 @@ _WRONG_ANSWER = 0.2
 """The factor for a wrong answer after a path."""
 
 _ANSWER = re.compile(r"\s*Path:([^.]+)\.\s*Answer:\s*([^.,\s]+)\.?\s*").fullmatch
+_PATH = re.compile(r"\s*Path:((?:[^.,]+,)*(?:[^.,]+\.)?)").match
+"""The complete names of a path, each with its comma or full stop."""
+
 _MAX_CHARACTERS = 250
 """No completion of this task is longer."""
 
@@ -206,6 +209,10 @@ class KnowledgeGraph(Task):
             return row
         return {**found._asdict(), **row}
 
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the path so far, if its end were the answer."""
+        return list(map(self.score, map(_answered, texts), rows))
+
     def baselines(self) -> dict[str, Baseline]:
         """``wander`` walks along any facts, ``related`` along those that the question names."""
         return {"wander": wander, "related": related}
@@ -214,6 +221,15 @@ class KnowledgeGraph(Task):
         """A graph, a question and a completion; fewer than half of them are right."""
         row = self.sample(rng)
         return str(row["prompt"]) + mediocre(row, rng)
+
+
+def _answered(text: str) -> str:
+    """The text if it has an answer, or else its path so far, answered by the path's end."""
+    path = _PATH(text)
+    if not path or not path[1] or (_ANSWER(text) and text.rstrip().endswith(".")):
+        return text
+    names = path[1].rstrip(".,")
+    return f"\nPath:{names}. Answer:{names.rpartition(',')[2]}."
 
 
 def _share_named(path: Sequence[str], triples: Sequence[Sequence[str]]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, nothing, quoted
+from textgym.tasks.judgement import Judgement, finished, nothing, quoted
 from textgym.tasks.moderate.baselines import heedless, mediocre, refuse, wary
 from textgym.tasks.moderate.public import (
     BLUNT,
@@ -321,6 +321,10 @@ class Moderate(Task):
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Convert a row of a safety set (see "Real data")."""
         return convert(row)
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``heedless`` always answers, ``refuse`` never, ``wary`` depends on words of the rules."""

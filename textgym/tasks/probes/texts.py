@@ -121,6 +121,7 @@ class LongHorizon(Probe):
     default_level = 3
     lengths = (8, 16, 32)
     max_new_tokens = 32
+    dense_at = "token"
     cheat_ceiling = 1.0  # a rotation of the right words is nearly all right
     _steps = frozenset(zip(tokenizer, (*tokenizer[1:], tokenizer[0]), strict=True))
 
@@ -137,11 +138,17 @@ class LongHorizon(Probe):
     def judge(self, text: str, row: Mapping[str, Any]) -> Judgement:
         """The share of right words, or 0.0 for a text of the wrong length."""
         words = self.words_of(text)
-        if len(words) != self.max_new_tokens:
-            return self.judgement(text, row, 0.0)
+        right = len(words) == self.max_new_tokens and self._right_words(words) / len(words)
+        return self.judgement(text, row, float(right))
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The right words so far, as a share of all words of a complete text."""
+        words = map(self.words_of, texts)
+        return [self._right_words(some) / self.max_new_tokens for some in words]
+
+    def _right_words(self, words: Sequence[str]) -> int:
         before = [self.tokenizer[-1], *words[:-1]]
-        right = sum(map(self._steps.__contains__, zip(before, words, strict=True)))
-        return self.judgement(text, row, right / len(words))
+        return sum(map(self._steps.__contains__, zip(before, words, strict=False)))
 
 
 class Sparse(Probe):

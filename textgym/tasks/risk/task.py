@@ -9,7 +9,7 @@ import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, nothing, quoted, unreadable
+from textgym.tasks.judgement import Judgement, finished, nothing, quoted, unreadable
 from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.risk.baselines import (
     cautious,
@@ -240,6 +240,10 @@ class Risk(Task):
         """Convert a row of credit data (see "Real data")."""
         return convert(row)
 
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the decision and the complete reasons so far."""
+        return list(map(self.score, map(_finished_reasons, texts), rows))
+
     def baselines(self) -> dict[str, Baseline]:
         """Policies that do not compare numbers, or ignore which rule decides."""
         return {
@@ -297,6 +301,12 @@ def _reasoned(
         "they discredit the reason",
         total(reasoned / (1 + _UNREADABLE_WEIGHT * unread)),
     )
+
+
+def _finished_reasons(text: str) -> str:
+    """The decision and the complete reasons of an unfinished text, as a text."""
+    text = finished(text, ".,:").rstrip(".,:")
+    return f"{text}." if text else ""
 
 
 def _limit(fact: str, facts: Mapping[str, Any], fits: bool, choice: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.tasks.automaton import walk
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, nothing
+from textgym.tasks.judgement import Judgement, finished, nothing
 from textgym.tasks.random_draws import Draw, draws, pick
 from textgym.tasks.sentiment.baselines import brief, mediocre
 from textgym.tasks.sentiment.grammar import grammar_of
@@ -238,6 +238,10 @@ class Sentiment(Task):
         ]
         found = {"subject": subject, "opening": opening.rstrip(), "mentioned": mentioned}
         return {**found, **row}
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``mediocre`` is fluent with random polarity; ``brief`` writes one sentence of praise."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from textgym.data.rows import Row, as_row, prompt_hash, user_text
+from textgym.data.rows import Row, as_row, prompt_hash, rows_of, user_text
 from textgym.errors import DataError, TaskError
 from textgym.rewards.combine import RewardSpec
 from textgym.tasks.base import Task
@@ -305,6 +305,30 @@ class TaskReward:
     ) -> Sequence[float | None]:
         """The task's reward of each completion."""
         return self.task.reward(prompts, completions, **columns)
+
+
+class TaskPotential:
+    """A task's potential as a reward function named ``dense``."""
+
+    def __init__(self, task: Task) -> None:
+        self.name = "dense"
+        self.task = task
+
+    def __call__(
+        self, prompts: list[str], completions: list[str], **columns: list[Any]
+    ) -> Sequence[float]:
+        """The task's potential of each unfinished text.
+
+        Raises:
+            TaskError: If a column that the potential needs is missing.
+        """
+        try:
+            return self.task.potential(completions, rows_of(prompts, columns))
+        except KeyError as error:
+            raise TaskError(
+                f"{self.task.id} cannot judge an unfinished text without the column {error}: add "
+                "it to every row, or omit dense=True"
+            ) from error
 
 
 def _completed(task: Task, row: Row) -> Row:

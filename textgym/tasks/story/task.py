@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from textgym.data.rows import Row
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, discount
+from textgym.tasks.judgement import Judgement, discount, finished
 from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.story.baselines import OPENERS, formula, mediocre, ramble
 from textgym.tasks.story.grammar import FEELINGS, HAPPY, SAD
@@ -321,6 +321,10 @@ class Story(Task):
             boxes.append([box, state])
         facts += [["key", keeper] for keeper in re.findall(r"(\w+) had the key", scene)]
         return {"words": words, "facts": facts, "boxes": boxes, **row}
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``formula`` uses the words in a fixed way, ``ramble`` writes random sentences."""

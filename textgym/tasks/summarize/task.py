@@ -12,7 +12,7 @@ import numpy as np
 from textgym.data.rows import Row
 from textgym.data.words import count_words
 from textgym.tasks.base import Baseline, Task
-from textgym.tasks.judgement import Judgement, discount, nothing
+from textgym.tasks.judgement import Judgement, discount, finished, nothing
 from textgym.tasks.random_draws import draws, pick
 from textgym.tasks.summarize.baselines import extract, lead, mediocre
 from textgym.tasks.summarize.grammar import PLACE, THINGS, VERB, Fact
@@ -230,6 +230,10 @@ class Summarize(Task):
         facts, others = important(story)
         budget = int(match[1]) if match else 0
         return {"budget": budget, "facts": facts, "others": others, **row}
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the complete sentences so far."""
+        return list(map(self.score, map(finished, texts), rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``lead`` copies the first sentences, ``extract`` those with an event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,7 @@ class Translate(Task):
     max_prompt_tokens = 80
     max_new_tokens = 72
     levels = (1, 2, 3)
+    dense_at = "token"
     cheat_ceiling = 0.41
 
     def __init__(
@@ -267,6 +268,10 @@ class Translate(Task):
     def convert(self, row: dict[str, Any]) -> dict[str, Any]:
         """Convert a row of parallel text (see "Real data")."""
         return convert(row, self.direction)
+
+    def potential(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The score of the text so far."""
+        return list(map(self.score, texts, rows))
 
     def baselines(self) -> dict[str, Baseline]:
         """``gloss`` translates word by word, ``skeleton`` only the main person, verb and thing."""
