@@ -231,6 +231,16 @@ def test_metrics_by_hand():
         assert [None if value != value else value for value in terms] == expected
 
 
+def test_metrics_of_rows_without_answers():
+    texts = [" hall", " I do not know.", " hall"]
+    for columns, answerable in (
+        ({}, [None] * 3),
+        ({"reference": ["hall", "hall", ""]}, [1.0, 0.0, None]),
+        ({"reference": ["hall"] * 3, "answers": [None, [], None]}, [1.0, None, 1.0]),
+    ):
+        assert QA().metrics()["answerable"](["?"] * 3, texts, **columns) == answerable
+
+
 def test_metrics_of_another_reward_are_not_reported():
     env = TextGenEnv(task="TextGen/QA-v0", reward="distinct")
     env.reset(seed=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.data.rows import Row
+from textgym.data.rows import Row, rows_of
 from textgym.tasks.base import Baseline, Task
 from textgym.tasks.judgement import Judgement, nothing, quoted
 from textgym.tasks.qa.answers import (
@@ -175,7 +175,7 @@ class QA(Task):
         """1 for a right answer, 0 for a wrong one, 0.02 for a needless abstention."""
         answers, kind, about = row.get("answers"), row.get("kind"), row.get("about")
         if answers is None or about is None or kind not in KINDS:
-            answers = answers_of(row.get("reference") if answers is None else answers)
+            answers = _answers_of(row)
             if answers is None:
                 return nothing("the row", "it has no answers to compare with")
             return judge_public(text, answers, _ABSTENTION)
@@ -219,11 +219,8 @@ class QA(Task):
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float | None]:
         scores = self._of_answers(prompts, completions, columns)
-        given = columns.get("answers", columns.get("reference", ()))
-        return [
-            score if answers_of(answers) else None
-            for score, answers in zip(scores, given, strict=True)
-        ]
+        answers = (_answers_of(row) for row in rows_of(prompts, columns))
+        return [score if some else None for score, some in zip(scores, answers, strict=True)]
 
     def _answered(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
@@ -247,3 +244,9 @@ class QA(Task):
                 completions, self.reward(prompts, completions, **columns), strict=True
             )
         ]
+
+
+def _answers_of(row: Mapping[str, Any]) -> list[str] | None:
+    """The right answers to a row; None if it has none to compare with."""
+    answers = row.get("answers")
+    return answers_of(row.get("reference") if answers is None else answers)
