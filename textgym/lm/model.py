@@ -39,7 +39,7 @@ from textgym.lm.loading.files import (
 )
 from textgym.lm.loading.pretrained import saving_checkpoint
 from textgym.lm.lora import has_adapter, merge_in_place, merged
-from textgym.lm.pictures import PictureEncoder, load_pictures, save_pictures
+from textgym.lm.pictures import PictureEncoder, has_pictures, load_pictures, save_pictures
 from textgym.lm.seq2seq import Seq2Seq
 from textgym.lm.split_check import check_split
 from textgym.tokenization import TINY, Tokenizer
@@ -212,6 +212,11 @@ class LanguageModel(nn.Module):
     def prefix(self) -> int:
         """Number of embeddings before the first token: those of the picture."""
         return 0 if self.pictures is None else self.pictures.positions
+
+    @property
+    def has_picture_encoder(self) -> bool:
+        """Whether the checkpoint has a trained picture encoder (:meth:`attach_pictures`)."""
+        return self.origin is not None and has_pictures(self.origin.source)
 
     def attach_pictures(self, encoder: PictureEncoder) -> None:
         """Read pictures, as prefix embeddings before the text.

@@ -22,9 +22,10 @@ PICTURES_FILE = "picture_encoder.safetensors"
 
 
 class PictureEncoder(nn.Module):
-    """A convolutional encoder from a picture to a few prefix embeddings.
+    """A convolutional encoder from a picture to one prefix embedding per cell.
 
-    Three convolutions, average pooling to ``grid x grid`` cells, and a linear layer.
+    Three convolutions, average pooling to ``grid x grid`` cells, and a linear layer from the
+    features of a cell to its embedding.
 
     Custom encoders, given as ``policy_kwargs=dict(picture_encoder_class=...)``, take the same first
     two arguments, and have the attributes ``positions`` and ``offset``.
@@ -32,36 +33,30 @@ class PictureEncoder(nn.Module):
     Args:
         shape: ``(3, height, width)`` of the pictures, in pixels.
         hidden_size: Width d of the language model's embeddings.
-        positions: Number of prefix embeddings P.
         grid: Cells along each side.
         channels: Number of channels of the convolutions.
 
     Attributes:
-        positions: Number of prefix embeddings P.
-        offset: ``[P, d]``, added to the embeddings. Initialized with the embedding of the language
-            model's start token (:meth:`LanguageModel.attach_pictures`), which hardly changes what a
-            model writes before training (a KL of 0.02 nats per token for textgym/tiny); zeros or
-            random vectors break its grammar.
+        positions: Number of prefix embeddings P, the number of cells.
+        offset: ``[P, d]``, added to the embeddings. For a language model without a trained
+            encoder it is initialized with the embedding of its start token
+            (:meth:`LanguageModel.attach_pictures`), which hardly changes what the model writes
+            before training; zeros or random vectors break its grammar.
 
     Raises:
         ModelError: If the pictures are smaller than the grid.
     """
 
     def __init__(
-        self,
-        shape: tuple[int, int, int],
-        hidden_size: int,
-        positions: int = 4,
-        grid: int = 3,
-        channels: int = 64,
+        self, shape: tuple[int, int, int], hidden_size: int, grid: int = 3, channels: int = 64
     ) -> None:
         super().__init__()
-        if min(positions, grid) < 1 or min(shape[1:]) < 4 * grid:
+        if grid < 1 or min(shape[1:]) < 4 * grid:
             raise ModelError(
-                f"grid={grid}, positions={positions}: both must be at least 1, and pictures of "
-                f"{shape[2]} x {shape[1]} pixels must have at least {4 * grid} pixels per side"
+                f"grid={grid} must be at least 1, and pictures of {shape[2]} x {shape[1]} pixels "
+                f"must have at least {4 * grid} pixels per side"
             )
-        self.positions = positions
+        self.positions = grid**2
         self.see = nn.Sequential(
             nn.Conv2d(shape[0], channels, 3, stride=2, padding=1),
             nn.GELU(),
@@ -70,10 +65,10 @@ class PictureEncoder(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.GELU(),
             nn.AdaptiveAvgPool2d(grid),
-            nn.Flatten(),
+            nn.Flatten(2),
         )
-        self.embed = nn.Linear(channels * grid**2, positions * hidden_size)
-        self.offset = nn.Parameter(torch.zeros(positions, hidden_size))
+        self.embed = nn.Linear(channels, hidden_size)
+        self.offset = nn.Parameter(torch.zeros(self.positions, hidden_size))
 
     def forward(self, images: Tensor) -> Tensor:
         """Prefix embeddings.
@@ -86,12 +81,17 @@ class PictureEncoder(nn.Module):
         """
         weight = self.embed.weight
         seen = self.see(images.to(weight.device, weight.dtype) / 127.5 - 1)
-        return cast(Tensor, self.embed(seen).view(-1, *self.offset.shape) + self.offset)
+        return cast(Tensor, self.embed(seen.transpose(1, 2)) + self.offset)
 
 
 def save_pictures(encoder: nn.Module, folder: str | Path) -> None:
     """Write an encoder's weights to a checkpoint folder."""
     write_tensors(Path(folder) / PICTURES_FILE, encoder.state_dict())
+
+
+def has_pictures(folder: str) -> bool:
+    """Whether a checkpoint folder has the weights of an encoder."""
+    return (Path(folder) / PICTURES_FILE).is_file()
 
 
 def load_pictures(encoder: nn.Module, folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -9,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from textgym.lm.model import LanguageModel
-from textgym.pretrain.writing import writer
+from textgym.pretrain.evaluation import ability, recall
 from textgym.storage.files import write_text
 from textgym.tasks import Task
-from textgym.testing.standings import Standing, play
 
 
 def write_card(
@@ -26,7 +25,8 @@ def write_card(
     parameters: int,
     cpu_seconds: float,
     validation_loss: float,
-    samples: int = 256,
+    prompts: int = 256,
+    samples: int = 16,
 ) -> None:
     """Write ``README.md`` to a checkpoint folder.
 
@@ -34,26 +34,30 @@ def write_card(
         folder: The checkpoint folder.
         tasks: The tasks (eval split) that the model is scored on.
         settings: The settings of the training.
-        parameters: Number of parameters.
+        parameters: Number of parameters, without the picture encoder.
         cpu_seconds: CPU time of the training, summed over threads.
         validation_loss: Nats per token on documents of the eval split.
-        samples: Number of responses per task.
+        prompts: Number of prompts per task.
+        samples: Number of responses per prompt.
     """
     lm = LanguageModel.load(str(folder), device="cpu")
-    torch.manual_seed(0)
-    rows, examples = [], []
+    rows, examples, grammar = [], [], []
     for task in tasks:
-        # A smaller vocabulary needs more tokens than the task's own limit.
-        room = (lm.context_length or 1024) - task.max_new_tokens
-        act, tokenizer = writer(lm)
-        written = list(play(task, act, samples, tokenizer=tokenizer, max_prompt_tokens=room))
-        tiny = Standing.of("textgym/tiny", "model", [played.score for played in written])
-        empty = np.mean([task.score("", task.item(index)) for index in range(samples)])
-        rows.append(f"| {task} | {empty:.2f} | {tiny.mean:.2f} ± {tiny.error:.2f} | 1.00 |")
-        prompt, response, score = written[0]
+        empty = np.mean([task.score("", task.item(index)) for index in range(prompts)])
+        found = ability(lm, task, prompts, samples)
+        rows.append(
+            f"| {task} | {empty:.2f} | {found.sampled:.2f} ± {found.error:.2f} | {found.best:.2f} "
+            f"| {found.greedy:.2f} | {found.grammatical:.0%} | 1.00 |"
+        )
+        grammar.append(found.grammatical)
+        prompt, response, score = found.texts[0]
         prompt = prompt.replace("\n", " / ")
         examples.append(f"* {task}, score {score:.2f}: {prompt} **{response.strip()}**")
+    name = "textgym/tiny" if settings["finish"] == "mediocre" else "textgym/tiny, clean"
     text = _TEMPLATE.format(
+        name=name,
+        purpose=_PURPOSES[settings["finish"]],
+        finish=_FINISHES[settings["finish"]],
         parameters=f"{parameters:,}",
         command=_command(settings),
         minutes=f"{cpu_seconds / 60:.0f}",
@@ -67,7 +71,15 @@ def write_card(
         layers=settings["layers"],
         width=settings["width"],
         heads=settings["heads"],
+        tokens=f"{settings['steps'] * settings['batch_size'] * settings['row_length'] / 1e6:.0f}",
         sharpness=settings["sharpness"],
+        recall=f"{recall(lm, prompts):.0%}",
+        grammatical=f"{np.mean(grammar):.0%}",
+        hashes="\n".join(
+            f"* `{file.name}`: {hashlib.sha256(file.read_bytes()).hexdigest()}"
+            for file in sorted(folder.glob("*.safetensors"))
+        ),
+        prompts=prompts,
         samples=samples,
         scores="\n".join(rows),
         examples="\n".join(examples),
@@ -79,46 +91,68 @@ def _command(settings: Mapping[str, Any]) -> str:
     words = [
         f"--{name} {value}"
         for name, value in settings.items()
-        if name not in ("out", "threads", "install", "save_every", "card_samples")
+        if name not in ("out", "threads", "install", "save_every", "card_prompts", "first_part")
     ]
     return "python -m textgym.lm.train " + " ".join(words)
 
 
+_PURPOSES = {
+    "mediocre": "It writes the simple English (and Chinese) of textgym's built-in tasks, fluently "
+    "and with\nmediocre scores by choice, and is meant as an initial policy for reinforcement "
+    "learning on a laptop.",
+    "clean": "It is what supervised learning alone achieves: the same training as textgym/tiny, "
+    "but to its end on\nthe oracles' completions.",
+}
+_FINISHES = {
+    "mediocre": "a mixture of right and wrong ones (`Task.document`), so that there is something "
+    "left to learn",
+    "clean": "still the oracles' completions",
+}
+
 _TEMPLATE = """---
 library_name: transformers
 license: mit
-language: en
+language: [en, zh]
 ---
-# textgym/tiny
+# {name}
 
 The language model that ships with textgym: a Llama of {parameters} parameters ({layers} layers,
 width {width}, {heads} heads, context {context}) with a byte-level BPE tokenizer of {vocabulary}
-tokens. It writes the simple English of textgym's built-in tasks, fluently and with mediocre scores,
-and is meant as an initial policy for reinforcement learning on a laptop. It is not useful as a
-general language model.
+tokens, in which digits and Chinese characters stand alone, and a small encoder of pictures
+(`picture_encoder.safetensors`) for TextGen/Caption-v0. {purpose}
+It is not useful as a general language model.
 
 ## Training
 
-From scratch, on documents that the tasks generate (`Task.document`, training split; no collected
-text), by
+From scratch, on {tokens} million tokens of documents that the tasks generate (training split; no
+collected text), by
 
     {command}
 
 which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
-{python}). Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also
-begins with it. After the training the logits were multiplied by {sharpness}, for more fluent
-samples at temperature 1. The weights are stored in bfloat16.
+{python}). In the first part the completions are the oracles', with some documents that train
+recall (`textgym.pretrain.recall`); in the second part, while the learning rate falls, they are
+{finish}. Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also
+begins with it. After the training the logits were multiplied by {sharpness}. The weights are
+stored in bfloat16.
+
+SHA-256 of the weights that the figures below were measured with:
+
+{hashes}
 
 ## Evaluation
 
-Cross-entropy on documents of the eval split, before the multiplication, with a weight of 0.1 for
-prompt tokens: {validation_loss} nats per token (perplexity {perplexity}).
+Cross-entropy of completions on documents of the eval split: {validation_loss} nats per token
+(perplexity {perplexity}). In-prompt recall, by the likeliest tokens: {recall}. Grammatical texts
+at temperature 1, over all tasks: {grammatical}.
 
-Scores of {samples} sampled responses (temperature 1) to prompts of the eval split, with the 95 %
-confidence interval of the mean, next to the scores of an empty text and of the oracle:
+Scores on {prompts} prompts of the eval split of each task: of an empty text; of responses at
+temperature 1, with the 95 % confidence interval of the mean over prompts; of the best of
+{samples} responses; of the likeliest tokens; the share of grammatical responses at temperature 1;
+of the oracle.
 
-| task | empty | textgym/tiny | oracle |
-|---|---:|---:|---:|
+| task | empty | sampled | best of {samples} | greedy | grammatical | oracle |
+|---|---:|---:|---:|---:|---:|---:|
 {scores}
 
 Samples (the model's part in bold):

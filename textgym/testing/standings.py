@@ -51,35 +51,44 @@ class Played(NamedTuple):
 
 
 def play(
-    task: Task, act: Act, count: int, *, tokenizer: TokenizerSpec = None, **env_kwargs: Any
+    task: Task,
+    act: Act,
+    count: int,
+    *,
+    repeats: int = 1,
+    tokenizer: TokenizerSpec = None,
+    **env_kwargs: Any,
 ) -> Iterator[Played]:
-    """Play one episode on each of a task's first items.
+    """Play episodes on each of a task's first items.
 
     Args:
         task: The task, whose level and split count.
         act: Chooses the tokens.
         count: Number of items.
+        repeats: Number of episodes on each item, which follow each other.
         tokenizer: As for the environments.
         **env_kwargs: Further arguments of the environment.
     """
+    total = count * repeats
     envs = gym.make_vec(
-        "textgym:TextGen-v0", num_envs=count, prompts=task, tokenizer=tokenizer, **env_kwargs
+        "textgym:TextGen-v0", num_envs=total, prompts=task, tokenizer=tokenizer, **env_kwargs
     )
-    observations, _ = envs.reset(seed=0, options={"index": list(range(count))})
+    items = [row // repeats for row in range(total)]
+    observations, _ = envs.reset(seed=0, options={"index": items})
     found: dict[int, Played] = {}
-    while len(found) < count:
+    while len(found) < total:
         observations, _, ended, _, infos = envs.step(act(observations))
         for row in np.flatnonzero(ended).tolist():
             # Rows that end early continue with other prompts; only the first episode counts.
             if row not in found:
-                columns = task.item(row)
+                columns = task.item(items[row])
                 if task.max_turns > 1:
                     columns["turns"] = infos["turns"][row]
                 response = infos["response"][row]
                 score = task.score(response, columns)
                 found[row] = Played(columns["prompt"], response, score)
     envs.close()
-    for row in range(count):
+    for row in range(total):
         yield found[row]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from textgym.data.rows import Row
 from textgym.errors import TaskError
 from textgym.tasks.base import Baseline, Task
+from textgym.tasks.caption.baselines import mediocre, names
 from textgym.tasks.caption.picture import draw_scene, load_picture
 from textgym.tasks.caption.public import convert, prompt_of, score_public
 from textgym.tasks.caption.reader import LIMIT, read
@@ -89,9 +90,8 @@ class Caption(Task):
 
     Baselines, by level: ``blind`` describes a random scene (0.03, 0.02, 0.01). ``vague`` names only
     the right shapes, and ``colours`` only the colours (0.11, 0.06, 0.06). ``placeless`` describes
-    everything but the places (0.44, 0.56, 0.56). Documents for language models are prompts with
-    captions: they teach the grammar but nothing about pictures, so that a model trained on them
-    starts at the level of ``blind``.
+    everything but the places (0.44, 0.56, 0.56). Documents for language models are captions by
+    somebody who sees badly and mistakes colours, shapes and places for others.
 
     ## Starting State
 
@@ -257,19 +257,15 @@ class Caption(Task):
         """``blind`` ignores the picture; the others leave out attributes or places."""
         return {
             "blind": lambda row, rng: str(self.generate(rng)["reference"]),
-            "vague": lambda row, rng: _names(row, "shape"),
-            "colours": lambda row, rng: _names(row, "colour"),
-            "placeless": lambda row, rng: _names(row, "size", "colour", "shape"),
+            "vague": lambda row, rng: names(row, "shape"),
+            "colours": lambda row, rng: names(row, "colour"),
+            "placeless": lambda row, rng: names(row, "size", "colour", "shape"),
         }
 
-
-def _names(row: Row, *attributes: str) -> str:
-    """The objects of the scene with some of their attributes, without places."""
-    noun = [] if "shape" in attributes else ["shape"]
-    things = [
-        " ".join(["a", *(thing[name] for name in attributes), *noun]) for thing in row["scene"]
-    ]
-    return f" There is {' and '.join(things)}."
+    def document(self, rng: np.random.Generator) -> str:
+        """A prompt with a caption that has errors."""
+        row = self.sample(rng)
+        return str(row["prompt"]) + mediocre(row, self.level, rng)
 
 
 def _three(kinds: list[tuple[str, str]], same_shape: bool, luck: float) -> list[tuple[str, str]]:
