@@ -90,6 +90,20 @@ class Cell:
         points = [(float(x), float(y)) for x, y in self.record.get("curve") or ()]
         return [point for point in points if math.isfinite(point[1])]
 
+    @property
+    def courses(self) -> dict[str, list[tuple[int, float]]]:
+        """Steps and value of each diagnostic value of the training, by its name in the log."""
+        found = (self.record.get("diagnostics") or {}).get("courses") or {}
+        return {
+            str(name): [(int(x), float(y)) for x, y in points] for name, points in found.items()
+        }
+
+    @property
+    def warnings(self) -> list[tuple[int, str]]:
+        """Steps and sentence of each warning of the training."""
+        found = (self.record.get("diagnostics") or {}).get("warnings") or ()
+        return [(int(step), str(text)) for step, text in found]
+
 
 def read_cells(runs: Path | str) -> tuple[list[Cell], list[str]]:
     """Read RUNS/cells.jsonl.

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import tables
+from benchmarks.report import diagnostics, tables
 from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
 from benchmarks.report.markdown import fenced
@@ -21,6 +21,7 @@ _PLACES = {
     "Over all tasks": ("aggregates", "profile"),
     "By tag": ("tags",),
     "Task by task": ("tasks", "curves"),
+    diagnostics.TITLE: ("diagnostics",),
 }
 """The plots below a table."""
 
@@ -105,7 +106,9 @@ def _results(summary: Summary) -> list[Table]:
         found.append(tables.by_tag(summary))
     if any(cell.error is not None for cell in summary.cells):
         found.append(tables.failures(summary))
-    return [*found, tables.costs(summary)]
+    found.append(tables.costs(summary))
+    both = (diagnostics.diagnostics(summary), diagnostics.warnings(summary))
+    return [*found, *(table for table in both if table is not None)]
 
 
 def _making(summary: Summary) -> list[Table]:

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from benchmarks.report import diagnostics as dg
 from benchmarks.report import statistics as st
 from benchmarks.report.statistics import Estimate
 from benchmarks.report.summary import SMOOTHED, STATISTICS, Summary
@@ -94,6 +95,9 @@ def plots(summary: Summary) -> list[Plot]:
         drawn.append(("tasks", "Each task: seeds, means and 95% intervals", tasks))
         if any(summary.curve(t, a)[0].size for t in summary.tasks for a in summary.scoring):
             drawn.append(("curves", "Returns in training: mean over seeds, 95% bands", curves))
+    if any(cell.courses for cell in summary.cells):
+        title = "Diagnostics in training: means over tasks and seeds"
+        drawn.append(("diagnostics", title, diagnostics))
     with mpl.rc_context(_STYLE):
         return [_rendered(name, title, draw(summary)) for name, title, draw in drawn]
 
@@ -205,6 +209,39 @@ def curves(summary: Summary) -> Figure:
         axes.remove()
     figure.supxlabel(f"tokens of training (running means of {SMOOTHED} points)", fontsize=9)
     figure.supylabel("return", fontsize=9)
+    _legend(figure, panels[0])
+    return figure
+
+
+def diagnostics(summary: Summary) -> Figure:
+    """The course of each diagnostic value, one panel each and one line an agent."""
+    found = {agent: dg.courses(summary, agent) for agent in summary.agents}
+    labels = [
+        label for label in (*dg.PANELS.values(), dg.LARGEST)
+        if any(label in each for each in found.values())
+    ]  # fmt: skip
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+    figure = Figure(figsize=(max(4.4, 2.7 * columns), 0.5 + 2.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    percent = np.linspace(0, 100, dg.GRID)
+    learners = [agent for agent in summary.agents if found[agent]]
+    for axes, label in zip(panels, labels, strict=False):
+        for agent in learners:
+            values = found[agent].get(label, np.full(dg.GRID, np.nan))
+            look = style(summary.agents, agent)
+            axes.plot(percent, values, **look, ms=3, markevery=5, lw=1.3, label=agent)
+        axes.set_title(label)
+        axes.title.set_fontsize(8)
+        axes.set_xlim(0, 100)
+        if label in dg.BOUNDED:
+            axes.set_ylim(-0.03, 1.03)
+        if label == dg.PANELS["train/explained_variance"]:
+            axes.set_ylim(bottom=max(-1.0, axes.get_ylim()[0]))
+            axes.axhline(0, color="#888888", lw=0.8, ls=":", zorder=1)
+    for axes in panels[len(labels) :]:
+        axes.remove()
+    figure.supxlabel("percent of the training", fontsize=9)
     _legend(figure, panels[0])
     return figure
 

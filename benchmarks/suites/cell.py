@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 import textgym
 from agents.running.command_line import parse
+from agents.running.diagnosis import thinned
 from agents.running.environments import make_env
 from agents.running.evaluation import Evaluation, evaluate
 from agents.running.report import StepCounter
@@ -38,12 +40,16 @@ from benchmarks.suites.definitions import Experiment
 from benchmarks.suites.hashes import lm_hash, task_hash
 from benchmarks.suites.store import Record
 from textgym.errors import SettingsError
+from textgym.sb3 import DiagnosticsCallback
 
 FORMAT = 1
 """Version of the records."""
 
 POINTS = 50
 """Points of a learning curve, at most."""
+
+DIAGNOSED_POINTS = 20
+"""Points of the course of a diagnostic value, at most."""
 
 SAMPLES = 4
 """Sample texts of a record."""
@@ -171,6 +177,7 @@ def describe(cell: Cell) -> Record:
         "before": None,
         "after": None,
         "curve": [],
+        "diagnostics": {},
         "samples": [],
         "wall_seconds": 0.0,
         "cpu_seconds": 0.0,
@@ -205,9 +212,12 @@ def run_cell(cell: Cell) -> Record:
     if hasattr(agent, "set_logger"):
         agent.set_logger(Logger(None, []))
     before = evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
-    heard = Heard()
+    heard, diagnostics = Heard(), DiagnosticsCallback(warn=lambda *_: None)
+    callback = CallbackList([heard, diagnostics])
+    # In rollouts. A2C's own default is 100.
+    logs = {"log_interval": 1} if isinstance(agent, OnPolicyAlgorithm) else {}
     training = time.perf_counter()
-    agent.learn(cell.experiment.timesteps, callback=heard)
+    agent.learn(cell.experiment.timesteps, callback=callback, **logs)
     seconds = time.perf_counter() - training
     after = evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
     # An agent that learns from a file counts its tokens itself; one that does not learn has none.
@@ -218,6 +228,10 @@ def run_cell(cell: Cell) -> Record:
         "before": _evaluation(before),
         "after": _evaluation(after),
         "curve": learning_curve(heard.episodes or venv.episodes),
+        "diagnostics": {
+            "courses": thinned(diagnostics.watch.courses(), DIAGNOSED_POINTS),
+            "warnings": [list(warning) for warning in diagnostics.watch.warnings],
+        },
         "samples": [
             {"prompt": prompt, "before": first, "after": last}
             for prompt, first, last, _ in zip(

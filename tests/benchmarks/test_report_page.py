@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from benchmarks.report import report
+from benchmarks.report import diagnostics, report
 from benchmarks.report.cells import Cell, read_cells
 from benchmarks.report.inlining import inlined
 from benchmarks.report.page import commands
@@ -453,3 +453,68 @@ def test_commands_make_all_the_cells_again_and_no_others() -> None:
         """python -m benchmarks run --suite quick --agent ''"'"'my agent.py'"'"' --lr 1' """
         "--only TextGen/QA-v0 --seeds 2 --out A"
     )
+
+
+# -- diagnostics -----------------------------------------------------------------------------------
+
+
+def diagnosed(task: str, agent: str, seed: int, **courses: list[list[float]]) -> dict[str, Any]:
+    names = {name.replace("__", "/"): points for name, points in courses.items()}
+    warned = [[8192, f"9{seed}% of the groups of responses are <b>alike</b>"]] if seed else []
+    return cell(task, agent, seed, diagnostics={"courses": names, "warnings": warned})
+
+
+def test_diagnostics_are_means_over_the_seeds_of_both_ends(tmp_path: Path) -> None:
+    qa, story = "TextGen/QA-v0 level=1", "TextGen/Story-v0 level=2"
+    steps = [2048 * (at + 1) for at in range(10)]
+    records = []
+    for seed in range(3):
+        falling = [[step, 2.0 - 0.1 * at - 0.3 * seed] for at, step in enumerate(steps)]
+        share = {"reward_shares__a": [[4096, 0.9]], "reward_shares__b": [[4096, 0.1 * seed]]}
+        information = {
+            "diagnostics__mutual_information": [[4096, 1.5], [20480, 0.5]],
+            "diagnostics__mutual_information_max": [[4096, 2.0], [20480, 2.0]],
+        }
+        records += [
+            diagnosed(qa, "ppo", seed, diagnostics__entropy=falling, **information),
+            diagnosed(story, "ppo", seed, train__explained_variance=[[4096, -0.5]], **share),
+            cell(qa, "my_agent", seed),
+        ]
+    page = report(write(tmp_path / "runs", records), tmp_path / "out")
+    cells = Summary(read_cells(tmp_path / "runs")[0])
+    table = diagnostics.diagnostics(cells)
+    assert table is not None
+    rows = {(row[0].text, row[1].text): [each.text for each in row[2:]] for row in table.rows}
+    assert table.head[2:] == [
+        "explained variance", "entropy", "mutual information", "largest reward share",
+    ]  # fmt: skip
+    assert rows == {
+        (qa, "ppo"): ["-", "1.70 → 0.80", "1.50 → 0.50", "-"],
+        (story, "ppo"): ["-0.50 → -0.50", "-", "-", "a 90%"],
+    }
+    assert "at most 2.00 nats" in table.remark
+    warned = diagnostics.warnings(cells)
+    assert warned is not None
+    assert [[each.text for each in row[:4]] for row in warned.rows] == [
+        [task, "ppo", "1, 2", "8,192"] for task in (qa, story)
+    ]
+    text = page.read_text("utf-8")
+    assert "&lt;b&gt;alike" in text
+    assert "<b>alike" not in text
+    shown = Page(text)
+    assert "plot-diagnostics" in shown.attributes("id")
+    assert "## Diagnostics" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    course = diagnostics.courses(cells, "ppo")
+    grid = np.linspace(0, 1, diagnostics.GRID)
+    information_ = course["mutual information, of its maximum"]
+    assert np.isnan(information_[grid < 0.2 - 1e-9]).all()
+    assert information_[-1] == pytest.approx(0.25)
+    assert information_[grid == 0.6] == pytest.approx(0.5)
+    assert course["entropy, nats per token"][-1] == pytest.approx(2 - 0.9 - 0.3)
+    assert course["largest share of the reward's variance"][4] == pytest.approx(0.9)
+    assert not diagnostics.courses(cells, "my_agent")
+
+
+def test_cells_of_before_have_no_diagnostics(made: Path) -> None:
+    assert not (made / "diagnostics.svg").exists()
+    assert "Diagnostics" not in (made / "report.md").read_text("utf-8")

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks import __main__ as command_line
 from benchmarks.suites import candidates, engines, runner
-from benchmarks.suites.cell import Cell, Heard, describe, learning_curve, run_cell
+from benchmarks.suites.cell import DIAGNOSED_POINTS, Cell, Heard, describe, learning_curve, run_cell
 from benchmarks.suites.cell_process import error_of
 from benchmarks.suites.definitions import Experiment
 from benchmarks.suites.engines import LocalEngine, attempt
@@ -434,6 +434,10 @@ def test_a_cell_is_the_same_whenever_it_is_run(tmp_path: Path) -> None:
     assert len(first["before"]["returns"]) == len(first["after"]["returns"]) == 8
     assert first["curve"][-1][0] == 256
     assert len(first["curve"]) > 2
+    diagnosed = first["diagnostics"]["courses"]
+    assert diagnosed.keys() >= {"diagnostics/entropy", "train/explained_variance", "episode/reward"}
+    assert all(len(points) <= DIAGNOSED_POINTS for points in diagnosed.values())
+    assert diagnosed["episode/reward"][-1][0] == 256
     assert first["tokens_per_second"] > 0
     assert Cell.from_json(json.loads(json.dumps(cells[0].to_json()))) == cells[0]
 
@@ -444,6 +448,7 @@ def test_agents_get_the_environments_that_they_need(agent: str, tmp_path: Path) 
     record = run_cell(goodbad(agent, tmp_path))
     assert record["status"] == "done"
     assert len(record["curve"]) > 2 or agent == "random_tokens"
+    assert bool(record["diagnostics"]["courses"]) == (agent != "random_tokens")
 
 
 def test_an_agent_s_own_settings_are_recorded(tmp_path: Path) -> None:

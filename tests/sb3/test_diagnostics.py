@@ -267,7 +267,7 @@ def test_a_policy_that_ignores_its_prompt_is_reported_once(ignoring):
     assert len(about) == 1
     assert "(mutual information 0.00 of at most 2.08 nats)" in str(about[0].message)
     found = [row[MI] for row in rows if MI in row]
-    assert len(found) > 2
+    assert len(found) >= 2
     assert found == pytest.approx([0.0] * len(found), abs=1e-5)
     entropies = [row["diagnostics/entropy"] for row in rows]
     assert entropies == pytest.approx([np.log(len(WORDS))] * len(rows), abs=1e-5)
@@ -287,7 +287,7 @@ def test_truncated_sampling_is_estimated_from_below(copying, sampling):
 
 
 def test_the_cost_is_bounded(checkpoint, make_env, monkeypatch):
-    """Two environment steps for each token that is read, after the first estimate."""
+    """Four environment steps for each token that is read."""
     from textgym.sb3.diagnostics import dependence
 
     read = []
@@ -301,7 +301,7 @@ def test_the_cost_is_bounded(checkpoint, make_env, monkeypatch):
     model = make_ppo(make_env(n_envs=16), checkpoint())
     learn(model, 16 * 16 * 30, DiagnosticsCallback())
     assert len(read) >= 3
-    assert sum(read[:-1]) <= model.num_timesteps / 2
+    assert sum(read[:-1]) <= model.num_timesteps / 4
 
 
 class Witness(BaseCallback):
@@ -375,6 +375,19 @@ def test_values_of_a_training_against_its_episodes(checkpoint):
     assert sum(counts) > 64 * 3
     assert 3 <= len(courses["diagnostics/entropy"]) <= len(rows)
     assert all(low_ <= value <= high for _, value in courses["diagnostics/entropy"])
+
+
+def test_shaping_is_not_a_term_next_to_which_another_dominates(checkpoint):
+    def potential(prompts, completions, **_):
+        return low(prompts, completions)
+
+    shares = {}
+    for name, reward in (("one", {low: 1.0}), ("two", {low: 1.0, words: 0.1})):
+        venv = one_word(reward=reward, step_reward=potential)
+        rows = learn(make_ppo(venv, checkpoint()), 16 * 32, DiagnosticsCallback(prompts=0))
+        assert "reward_terms/step_reward" in rows[-1]
+        shares[name] = {key for key in rows[-1] if key.startswith("reward_shares/")}
+    assert shares == {"one": set(), "two": {"reward_shares/low", "reward_shares/words"}}
 
 
 def test_groups_of_grpo(checkpoint, tmp_path):
@@ -465,7 +478,7 @@ def test_a_resumed_training_logs_the_same(kind, checkpoint, tmp_path):
         ]
 
     truth = DiagnosticsCallback()
-    rows = learn(make(), 16 * 96, truth)
+    rows = learn(make(), 16 * 112, truth)
 
     first = DiagnosticsCallback()
     saving = Checkpoints(tmp_path, every=256, extra=first.get_state)
@@ -474,11 +487,26 @@ def test_a_resumed_training_logs_the_same(kind, checkpoint, tmp_path):
     rest = Rows()
     model.set_logger(Logger(None, [rest]))
     second.set_state(load_checkpoint(model, tmp_path))
-    model.learn(16 * 96 - model.num_timesteps, callback=second, reset_num_timesteps=False)
+    model.learn(16 * 112 - model.num_timesteps, callback=second, reset_num_timesteps=False)
     assert without_times(begun + rest.rows) == without_times(rows)
     assert second.watch.courses() == truth.watch.courses()
     assert second.watch.warnings == truth.watch.warnings
     assert any(MI in row for row in rest.rows)
+
+
+def test_the_last_update_is_the_last_point(checkpoint):
+    """Its explained variance is not written before the next rollout."""
+    model, callback = make_ppo(one_word(), checkpoint()), DiagnosticsCallback()
+    rows = learn(model, 16 * 64, callback)
+    assert len(rows) == 4
+    explained = callback.watch.courses()["train/explained_variance"]
+    unwritten = model.logger.name_to_value["train/explained_variance"]
+    assert explained[-1] == (model.num_timesteps, pytest.approx(unwritten))
+    state = callback.get_state()
+    learn(model, 256, callback, reset_num_timesteps=False)
+    again = DiagnosticsCallback()
+    again.set_state(state)
+    assert len(again.watch.courses()["train/explained_variance"]) == len(explained) - 1
 
 
 def test_another_training_begins_anew(checkpoint):

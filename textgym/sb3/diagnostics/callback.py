@@ -25,6 +25,9 @@ _WINDOW = 64
 # number of groups below which there is no share.
 _REPEATS = 4
 _GROUPS = 4
+# Potential-based shaping sums up to nearly the same number whatever the text is: it explains no
+# variance, and another term does not dominate it.
+_UNWEIGHTED = {"step_reward": 0.0}
 
 
 class DiagnosticsWarning(UserWarning):
@@ -60,7 +63,7 @@ class DiagnosticsCallback(BaseCallback):
       (:func:`~textgym.sb3.diagnostics.estimates.mutual_information`): near 0, responses do not
       depend on the prompt. The policy scores each of some responses after each of their prompts;
       for agents that choose among proposals, the frozen language model does. It reads at most one
-      token for two environment steps, so the value is logged every few rollouts.
+      token for four environment steps, so the value is logged every few rollouts.
     * ``diagnostics/groups_without_variance``: the share of groups of responses to one prompt whose
       returns are all equal (:func:`~textgym.sb3.diagnostics.estimates.share_without_variance`).
       Groups are those of the algorithm; elsewhere, the episodes of each prompt that occurred at
@@ -68,7 +71,8 @@ class DiagnosticsCallback(BaseCallback):
     * ``diagnostics/length_ratio``: ``episode/length`` divided by the mean length of the first
       episodes: those that each row writes first, 64 or more in all.
     * ``reward_shares/NAME``: the share of the variance of the reward that each term explains, where
-      there are several (:func:`~textgym.sb3.diagnostics.estimates.reward_shares`).
+      there are several (:func:`~textgym.sb3.diagnostics.estimates.reward_shares`), without the
+      potential-based ``step_reward``.
     * ``rollout/kl``, ``rollout/kl_coef``, ...: the statistics of an
       :class:`textgym.sb3.LMRolloutBuffer`.
 
@@ -85,7 +89,8 @@ class DiagnosticsCallback(BaseCallback):
     An algorithm that is not one of SB3's shows its rollout before ``callback.on_rollout_end()`` by
     ``callback.update_locals({"episodes": episodes, "group_size": G})``, with
     :class:`textgym.rollouts.Episodes`. If its episodes are demonstrations, which the policy did not
-    write, it has the attribute ``learns_demonstrations = True``.
+    write, it has the attribute ``learns_demonstrations = True``. Without ``logger`` and
+    ``get_env()`` it is not diagnosed.
 
     To resume a training, save the state with it, ``Checkpoints(folder,
     extra=diagnostics.get_state)``, and restore it: ``diagnostics.set_state(load_checkpoint(model,
@@ -106,6 +111,7 @@ class DiagnosticsCallback(BaseCallback):
         self._dependence = PromptDependence(prompts)
         self._writer = _Rows(self)
         self._weights: Mapping[str, float] = {}
+        self._active = False
         self._clear()
 
     def _clear(self) -> None:
@@ -117,20 +123,25 @@ class DiagnosticsCallback(BaseCallback):
         self._first: list[list[float]] = []
 
     def _on_training_start(self) -> None:
+        self._active = hasattr(self.model, "logger") and hasattr(self.model, "get_env")
+        if not self._active:
+            return
         if not self.model.num_timesteps:
             self._clear()
         self._terms.init_callback(self.model)
         self._terms.on_training_start(self.locals, self.globals)
         env = self.training_env
         if env.has_attr("settings"):
-            self._weights = getattr(env.get_attr("settings")[0].reward, "weights", {})
+            weights = getattr(env.get_attr("settings")[0].reward, "weights", {})
+            self._weights = {**_UNWEIGHTED, **weights}
         self._dependence.start(self.model, env)
         if self._writer not in self.logger.output_formats:
             self.logger.output_formats.append(self._writer)
 
     def _on_training_end(self) -> None:
-        if self._writer in self.logger.output_formats:
+        if self._active and self._writer in self.logger.output_formats:
             self.logger.output_formats.remove(self._writer)
+            self.watch.finish(self.model.num_timesteps, self.logger.name_to_value)
 
     def row_written(self, step: int, values: Mapping[str, Any]) -> None:
         """Take a row of the log that was written."""
@@ -142,7 +153,7 @@ class DiagnosticsCallback(BaseCallback):
         self._dependence.begin(self.model.num_timesteps)
 
     def _on_step(self) -> bool:
-        if "dones" in self.locals and "infos" in self.locals:  # Others do not show their episodes.
+        if self._active and "dones" in self.locals and "infos" in self.locals:
             self._terms.locals = self.locals
             self._terms.on_step()
             self._first = self._first or [[] for _ in self.locals["dones"]]
@@ -165,8 +176,9 @@ class DiagnosticsCallback(BaseCallback):
         self._dependence.add(info)
 
     def _on_rollout_end(self) -> None:
-        for name, value in self._values().items():
-            self.logger.record(name, value)
+        if self._active:
+            for name, value in self._values().items():
+                self.logger.record(name, value)
 
     def _values(self) -> dict[str, float]:
         """All values of a rollout."""

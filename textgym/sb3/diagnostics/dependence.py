@@ -16,8 +16,12 @@ from textgym.sb3.diagnostics.estimates import mutual_information
 from textgym.sb3.policy import LMPolicy
 from textgym.tokenization import Tokenizer
 
-STEPS_PER_TOKEN = 2
-"""Environment steps of the training for each token that is read for an estimate."""
+STEPS_PER_TOKEN = 4
+"""Environment steps of the training for each token that is read for an estimate.
+
+So much that the estimates take less than 3 % of the time of the fastest trainings (measured with
+expert iteration, which learns from a quarter of its texts), and about 1 % of PPO's.
+"""
 
 # Finished episodes to wait for until there are enough prompts, per prompt.
 _PATIENCE = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,6 +170,20 @@ class Watch:
         # Of the rows that are averaged: their steps, episodes, and the sum and weight of each name.
         self._step, self._episodes = 0, 0.0
         self._sums: dict[str, list[float]] = {}
+        # Steps and values at the end of the training, which are not written yet.
+        self._unwritten: tuple[int, Values] = (0, {})
+
+    def finish(self, step: int, values: Mapping[str, Any]) -> None:
+        """Take the values at the end of the training that are not written to the log yet.
+
+        They are the last points of the courses. They are not part of the state: if the training is
+        continued, they are written then.
+
+        Args:
+            step: As for `add`.
+            values: As for `add`.
+        """
+        self._unwritten = (step, _watched(values))
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
         """Add a row of the log.
@@ -177,15 +192,10 @@ class Watch:
             step: Environment steps so far.
             values: All values of the row, by name.
         """
-        row = {
-            name: float(value)
-            for name, value in values.items()
-            if name.startswith(LOGGED) and value == value  # NaN is not a value.
-        }
+        self._unwritten = (0, {})
+        row = _watched(values)
         if not row:
             return
-        if "episode/length" in row:  # A finish reason is not logged before it has occurred.
-            row.setdefault("episode/finish_length", 0.0)
         count = float(values.get("episode/count", _EPISODES))
         for name, value in row.items():
             sums = self._sums.setdefault(name, [0.0, 0.0])
@@ -224,8 +234,11 @@ class Watch:
         In a longer training, two neighbours at a time become their mean.
         """
         found = {name: list(points) for name, points in self._courses.items()}
-        for name, value in self._means().items():
-            found.setdefault(name, []).append((self._step, value))
+        step, last = self._unwritten
+        ends = [(self._step, self._means().items()), (step, last.items())]
+        for step, values in ends:
+            for name, value in values:
+                found.setdefault(name, []).append((step, value))
         return found
 
     def _apply(self, rule: Rule, step: int, row: Values) -> None:
@@ -263,3 +276,15 @@ class Watch:
         self._first = dict(state["first"])
         self._seen = {name: list(counts) for name, counts in state["seen"].items()}
         self._warned = set(state["warned"])
+
+
+def _watched(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values of a row whose course is kept; NaN is not a value."""
+    row = {
+        name: float(value)
+        for name, value in values.items()
+        if name.startswith(LOGGED) and math.isfinite(value)
+    }
+    if "episode/length" in row:  # A finish reason is not logged before it has occurred.
+        row.setdefault("episode/finish_length", 0.0)
+    return row
