@@ -282,7 +282,7 @@ def test_a_folder_holds_a_model_or_an_adapter(tmp_path: Path) -> None:
     for merge, kind in ((False, "adapter"), (True, "whole"), (False, "adapter")):
         lm.save_pretrained(tmp_path / "both", merge=merge)
         again = LanguageModel.load(str(tmp_path / "both"), device="cpu")
-        torch.testing.assert_close(logits(again), logits(lm), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits(again), logits(lm), atol=1e-3, rtol=1e-3)
         assert has_adapter(again.model) == (kind == "adapter")
     lm.save_pretrained(tmp_path / "whole")
     for file in (tmp_path / "whole").iterdir():
