@@ -103,6 +103,11 @@ def test_run_writes_everything(ppo_run: tuple[Path, str]) -> None:
         "time/tokens_per_second",
     } <= set(columns)
     assert str(folder.relative_to(folder.parents[1])) in output
+    assert (folder / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
+    diagnosed = record["results"]["diagnostics"]
+    assert diagnosed["last"]["diagnostics/entropy"] > 0
+    assert "what to watch" in output
+    assert "entropy, nats per token" in output
 
 
 def test_evaluations_share_their_prompts_and_match_the_samples(ppo_run: tuple[Path, str]) -> None:

@@ -369,6 +369,24 @@ def test_kl_is_measured_and_adapted(gpt2: str) -> None:
     assert agent.kl.coef == pytest.approx(0.5 * (1 + 0.1 * error))
 
 
+def test_explained_variance_is_of_the_returns_that_follow(gpt2: str) -> None:
+    agent = make(gpt2, n_envs=16, baseline="value", gamma=0.9)
+    torch.nn.init.normal_(next(agent.policy.value_net.parameters()))
+    episodes = agent.play()
+    assert episodes is not None
+    agent.loss(episodes)
+    values, returns = [], []
+    for row in range(16):
+        one = episodes.select([row])
+        for step in range(len(one.rewards)):
+            discounts = 0.9 ** np.arange(len(one.rewards) - step)
+            returns.append(float(discounts @ one.rewards[step:]))
+        values += one.values.tolist()
+    expected = 1 - np.var(np.subtract(returns, values)) / np.var(returns)
+    found = agent.logger.name_to_value["train/explained_variance"]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_value_head_leaves_the_model_alone(gpt2: str) -> None:
     """It is trained towards the returns, and its loss is not the language model's."""
     agents = [make(gpt2, n_envs=15, baseline="value", vf_coef=coef) for coef in (0.0, 5.0)]

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents import dqn_topk, q_learning
 from agents.running import run as common
+from agents.running.proposals import choice_entropy
 from benchmarks.studies import topk
 from tests.lm.checkpoints import WORDS, write_checkpoint
 from textgym.errors import DataError, ModelError, SettingsError
@@ -416,3 +417,14 @@ def test_a_run_on_a_closed_vocabulary(module: Any, name: str, tmp_path: Path) ->
     assert record["results"]["eval_before"]["mean"] < 0.6
     assert record["results"]["eval_after"]["mean"] > 0.9
     assert (folder / f"model.{name}").exists()
+
+
+def test_entropy_of_choices() -> None:
+    """By hand: of a softmax, and of its mixture with a uniform choice of what can be chosen."""
+    probabilities = np.array([[0.5, 0.25, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    logits = 3 + np.log(probabilities, where=probabilities > 0, out=np.full((2, 4), -np.inf))
+    assert choice_entropy(logits, 0.0) == pytest.approx(1.5 * np.log(2) / 2)
+    mixed = [0.5 * 0.5 + 0.5 / 3, 0.125 + 0.5 / 3, 0.125 + 0.5 / 3]
+    expected = -sum(each * np.log(each) for each in mixed) / 2
+    assert choice_entropy(logits, 0.5) == pytest.approx(expected)
+    assert choice_entropy(logits[:1], 1.0) == pytest.approx(np.log(3))

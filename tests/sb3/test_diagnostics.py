@@ -175,6 +175,45 @@ def test_cross_scores_are_those_of_transformers(checkpoint, make_env):
         assert found[i, j] == pytest.approx(truth.item(), abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "t5", "mamba"])
+def test_cross_scores_are_those_of_the_policy(kind, checkpoint):
+    """Step by step, from its distribution after each observation; top-k is left out."""
+    sampling = {"temperature": 0.7, "banned_tokens": ("w3",), "repetition_penalty": 1.3}
+    venv = one_word(12, tokenizer=checkpoint(kind), max_prompt_tokens=2, max_new_tokens=5)
+    model = PPO(
+        LMPolicy, venv, n_steps=16, batch_size=32, seed=0, device="cpu",
+        policy_kwargs={"lm": checkpoint(kind), "sampling": sampling},
+        rollout_buffer_class=LMRolloutBuffer,
+    )  # fmt: skip
+    seen = []
+
+    class Spy(BaseCallback):
+        def _on_step(self):
+            seen.extend(
+                info
+                for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True)
+                if done
+            )
+            return True
+
+    model.learn(12 * 16, callback=Spy())
+    texts = distinct([text_of(info, venv.unwrapped.tokenizer) for info in seen], 5)
+    assert len(texts) == 5
+    policy = model.policy
+    found = cross_scores(policy.lm, texts, 7, policy.sampler)
+    for i, j in itertools.product(range(5), repeat=2):
+        prompt, response = texts[j].prompt, texts[i].response
+        total = 0.0
+        for at, token in enumerate(response):
+            observation = np.full((1, 7), -1, np.int32)
+            written = np.concatenate([prompt, response[:at]])
+            observation[0, : len(written)] = written
+            with torch.no_grad():
+                after = policy.get_distribution(torch.from_numpy(observation)).distribution
+            total += float(after.logits[0, int(token)])
+        assert found[i, j] == pytest.approx(total, abs=1e-3)
+
+
 @pytest.mark.parametrize("pictures", [False, True])
 def test_the_text_of_an_episode_is_its_prompt_and_the_agents_first_turn(pictures):
     """As recorded step by step."""
@@ -439,6 +478,17 @@ def test_proposals(copying, ignoring):
     assert entropies[0] == pytest.approx(np.log(4), abs=0.3)
     rows = learn(make_dqn(proposing(copying), copying), 300, DiagnosticsCallback())
     assert next(row[MI] for row in rows if MI in row) == pytest.approx(np.log(8), abs=1e-5)
+
+
+def test_the_entropy_of_a_choice(checkpoint):
+    """At first, that of the model's probabilities among the proposals."""
+    venv = proposing(checkpoint())
+    observations = venv.reset()
+    probabilities = np.exp(observations["logprobs"].astype(np.float64))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    expected = -(probabilities * np.log(probabilities)).sum(1).mean()
+    model = make_dqn(venv, checkpoint())
+    assert model.policy.choice_entropy(observations) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["ppo", "dqn"])
