@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.running.command_line import command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of A2C, on top of those of every run."""
 
     lm: str | None = None

@@ -24,14 +24,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import RunSettings, run
+from agents.running.run import LMSettings, run
 from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(LMSettings):
     """Settings of expert iteration."""
 
     lm: str | None = None

@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import RunSettings, run
+from agents.running.run import LMSettings, run
 from agents.running.validation import above, at_least, cut_off
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
@@ -45,7 +45,7 @@ LossType = Literal["grpo", "dapo", "dr_grpo"]
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(LMSettings):
     """Settings of GRPO."""
 
     lm: str | None = None

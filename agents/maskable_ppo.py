@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of MaskablePPO, on top of those of every run: the masks, then PPO's."""
 
     banned: tuple[str, ...] = ()

@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of NLPO, on top of those of every run: its mask's, then PPO's."""
 
     top_p: float = 0.9

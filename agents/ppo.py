@@ -2,6 +2,7 @@
 
     python -m agents.ppo --env TextGen/Sentiment-v0
     python -m agents.ppo --prompts my.jsonl --reward my_module:my_reward
+    python -m agents.ppo --env TextGen/Story-v0 --warm-start 60_000    # references first
     python -m agents.ppo --help
 
 Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347) with a penalty
@@ -24,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.running.command_line import command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of PPO, on top of those of every run."""
 
     lm: str | None = None

@@ -32,14 +32,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, cut_off, within
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of REINFORCE. Each update sees one whole text of each of the n_envs rows."""
 
     lm: str | None = None
@@ -93,7 +93,6 @@ from torch.nn.functional import mse_loss
 
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import score_actions, sequence_hidden
-from textgym.lm.weights import weights_hash
 from textgym.rollouts import Episodes, Step, collect
 from textgym.sb3 import LMPolicy
 
@@ -284,8 +283,7 @@ class Reinforce:
         weights = {name: tuple(value.shape) for name, value in self.policy.state_dict().items()}
         kl: dict[str, Any] | None = None
         if self.kl is not None:
-            reference = self.kl.model and weights_hash(self.kl.model)
-            kl = {"target": self.kl.target, "reference": reference}
+            kl = {"target": self.kl.target, "reference": self.kl.fingerprint}
             if self.kl.target is None:
                 kl["coef"] = self.kl.coef
         own = {"gamma": self.settings.gamma, "baseline": self.settings.baseline}

@@ -26,13 +26,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import RunSettings, run
+from agents.running.run import LMSettings, run
 from agents.running.validation import above, at_least, cut_off
 from agents.running.word_model import starting_model
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(LMSettings):
     """Settings of RLOO."""
 
     lm: str | None = None

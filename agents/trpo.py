@@ -23,14 +23,14 @@ from functools import partial
 from typing import Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import StepSettings, run
+from agents.running.run import LMSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError, require
 
 
 @dataclass
-class Settings(StepSettings):
+class Settings(LMSettings, StepSettings):
     """Settings of TRPO, on top of those of every run."""
 
     lm: str | None = None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
 from textgym.storage.files import replacing
 
@@ -43,6 +44,11 @@ QUANTITIES = (
     Quantity("episode/finish_length", "responses at the token budget", "{:.0%}"),
 )
 """The values of a table, apart from the share of the dominant reward term."""
+
+
+def print_warning(step: int, sentence: str) -> None:
+    """Print a finding of the diagnostics above the progress bar."""
+    tqdm.write(f"warning: after {step:,} tokens: {sentence}")
 
 
 def edges(points: Points) -> tuple[float, float]:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,18 @@ import torch
 from rich.console import Console
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
-from agents.running.diagnosis import plot_diagnostics, print_table, summary
+from agents.running.diagnosis import plot_diagnostics, print_table, print_warning, summary
 from agents.running.environments import make_env, own_prompts
-from agents.running.evaluation import Agent, evaluate
+from agents.running.evaluation import Agent, Evaluation, evaluate
 from agents.running.held_out import EvalPrompts, eval_prompts
 from agents.running.logs import open_logger
 from agents.running.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
-from agents.running.resuming import Saver
+from agents.running.resuming import Saver, resume_advice
 from agents.running.run_record import new_folder, write_record
-from agents.running.settings import RunSettings
+from agents.running.settings import LMSettings, RunSettings
 from agents.running.validation import unknown_device
+from agents.running.warm_start import WarmStart, WarmStarter, finished
 from agents.running.word_model import WORD_MODELS
 from textgym.errors import SettingsError
 from textgym.sb3 import DiagnosticsCallback, LMPolicy, keep_kl_coef
@@ -49,12 +52,65 @@ def experiment(
         make_env(settings, settings.n_envs, settings.seed, "train", **settings.train_kwargs)
     )
     prompts = eval_prompts(settings, venv)
-    agent = make_agent(venv, settings.seed)
-    log = TrainingLog(settings.steps)
-    saver = Saver(agent, settings, log, DiagnosticsCallback(warn=_print_warning))
+    agent: Any = make_agent(venv, settings.seed)
+    saver = _saver(agent, settings)
+    warm, starter = None, None
+    if isinstance(settings, LMSettings) and settings.warm_start:
+        warm = finished(settings.resume)
+        starter = None if warm else WarmStarter(settings)
     folder = settings.resume or new_folder(settings, name)
     with locked(folder):
-        return _run_in_folder(folder, name, settings, agent, venv, prompts, saver, console)
+        if starter is not None:
+            write_record(folder, name, settings)
+            warm = _warmed_up(folder, name, settings, agent, prompts, starter, console)
+        if warm is not None:
+            del agent  # Its model and reference are of no further use.
+            agent = _with_lm(make_agent, settings, warm.lm)(venv, settings.seed)
+            saver = _saver(agent, settings, warm.cpu_seconds)
+        return _run_in_folder(folder, name, settings, agent, venv, prompts, saver, console, warm)
+
+
+def _saver(agent: Agent, settings: RunSettings, spent: float = 0.0) -> Saver:
+    log, diagnostics = TrainingLog(settings.steps), DiagnosticsCallback(warn=print_warning)
+    return Saver(agent, settings, log, diagnostics, spent)
+
+
+def _warmed_up(
+    folder: Path,
+    name: str,
+    settings: RunSettings,
+    agent: Agent,
+    prompts: EvalPrompts,
+    starter: WarmStarter,
+    console: Console,
+) -> WarmStart:
+    """Do the warm start; `agent` is the one that is evaluated before it."""
+
+    def before() -> Evaluation:
+        return evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+
+    try:
+        return starter.run(folder, before, prompts.key, console)
+    except KeyboardInterrupt:
+        advice = resume_advice(name, folder)
+        console.print(f"Interrupted in the warm start.\nresume: {advice}", soft_wrap=True)
+        raise
+
+
+def _with_lm(
+    make_agent: Callable[..., Agent], settings: RunSettings, lm: str
+) -> Callable[[VecEnv, int], Agent]:
+    """The factory of the same agent with another language model.
+
+    Raises:
+        SettingsError: If the factory does not take settings.
+    """
+    if "settings" not in inspect.signature(make_agent).parameters:
+        raise SettingsError(
+            "--warm-start: the agent's factory has to take the language model from its settings; "
+            "give run() partial(make_agent, settings=settings)"
+        )
+    return partial(make_agent, settings=dataclasses.replace(settings, lm=lm))
 
 
 def _run_in_folder(
@@ -66,8 +122,9 @@ def _run_in_folder(
     prompts: EvalPrompts,
     saver: Saver,
     console: Console,
+    warm: WarmStart | None,
 ) -> Path:
-    """The part of `experiment` that uses the folder, which is locked."""
+    """The part of `experiment` after the warm start, in the folder, which is locked."""
     saved = saver.open(folder)
     write_record(folder, name, settings)
     logger = open_logger(folder, saved, resumes=settings.resume is not None)
@@ -80,7 +137,8 @@ def _run_in_folder(
     with closing(logger):
         if saved is None:
             if settings.resume is not None:
-                console.print(f"{folder}: there is no checkpoint yet, so the run starts over")
+                since = "the run starts over" if warm is None else "it starts from the warm start"
+                console.print(f"{folder}: there is no checkpoint yet, so {since}")
             before = evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
             logger.record(f"{prompts.key}/reward", before.mean)
             logger.dump(0)
@@ -95,7 +153,8 @@ def _run_in_folder(
                 f"{len(before.prompts)} evaluation episodes are on {different} different prompts: "
                 "intervals say nothing about other prompts"
             )
-        console.print(f"{settings.env_id}: reward before training {before} ({prompts})")
+        when = "before training" if warm is None else "after the warm start"
+        console.print(f"{settings.env_id}: reward {when} {before} ({prompts})")
         interrupted = saver.learn(before, console)
         if interrupted:
             console.print("Interrupted: evaluating and saving the agent as it is.")
@@ -116,39 +175,47 @@ def _run_in_folder(
             logger.record(f"{prompts.key}/reward", after.mean)
             logger.dump(steps)
 
-    plot(
-        folder / "curve.png",
-        f"{name} on {settings.env_id}",
-        steps,
-        saver.log,
-        before,
-        after,
-        prompts=str(prompts),
-    )
+    evaluations = {"before": before, **({"after": after} if trained else {})}
+    places = [(0, before), (steps, after)]
+    spent = f"{steps:,} tokens in {saver.seconds:.0f} s ({saver.cpu_seconds:.0f} CPU s)"
+    if warm is not None:
+        evaluations = {"before": warm.before, "warm_started": before, "after": after}
+        places.insert(0, (-warm.tokens, warm.before))
+        spent = f"{warm}, then {spent}"
+    if saver.out_of_time:
+        spent += f": --cpu-minutes {settings.cpu_minutes} ended the training"
+    title = f"{name} on {settings.env_id}"
+    plot(folder / "curve.png", title, saver.log, places, prompts=str(prompts))
     courses, warnings = saver.diagnostics.watch.courses(), saver.diagnostics.watch.warnings
-    plot_diagnostics(folder / "diagnostics.png", f"{name} on {settings.env_id}", courses)
-    write_samples(folder, before, after)
+    plot_diagnostics(folder / "diagnostics.png", title, courses)
+    write_samples(folder, evaluations)
     results = {
         "steps": steps,
         "seconds": round(saver.seconds, 1),
+        "cpu_seconds": round(saver.cpu_seconds, 1),
         "interrupted": interrupted,
+        "out_of_time": saver.out_of_time,
         "eval_split": prompts.split if prompts.held_out else None,
-        f"{prompts.key}_before": before.summary(),
-        f"{prompts.key}_after": after.summary(),
+        # An agent that learns nothing is evaluated once.
+        **{
+            f"{prompts.key}_{when}": found.summary()
+            for when, found in ({"after": before} | evaluations).items()
+        },
+        **({} if warm is None else {"warm_start": warm.results()}),
         **({"diagnostics": summary(courses, warnings)} if courses else {}),
         # The device that "auto" resolved to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
     write_record(folder, name, settings, results)
 
-    side_by_side(console, before, after)
+    side_by_side(console, evaluations)
     print_table(console, courses, warnings)
     models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
-    rewards = f"before {before}, after {after}" if trained else str(before)
+    said = [f"{when.replace('_', ' ')} {found}" for when, found in evaluations.items()]
     console.print(
-        f"reward {rewards} "
+        f"reward {', '.join(said) if trained else before} "
         f"(mean of {len(after.returns)} {prompts}, 95% confidence interval)\n"
-        f"{steps:,} tokens in {saver.seconds:.0f} s\n"
+        f"{spent}\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"
         f"logs:   tensorboard --logdir {folder}"
@@ -156,11 +223,6 @@ def _run_in_folder(
         soft_wrap=True,
     )
     return folder
-
-
-def _print_warning(step: int, sentence: str) -> None:
-    """Print a finding of the diagnostics above the progress bar."""
-    tqdm.write(f"warning: after {step:,} tokens: {sentence}")
 
 
 def _print_default_reward(settings: RunSettings, venv: VecEnv, console: Console) -> None:

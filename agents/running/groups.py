@@ -19,7 +19,6 @@ from torch import Tensor
 from agents.running.lm_agent import LMAgent
 from textgym.errors import SettingsError
 from textgym.lm.kl import KLPenalty
-from textgym.lm.weights import weights_hash
 from textgym.rollouts import Episodes
 from textgym.sb3 import LMPolicy
 
@@ -152,8 +151,7 @@ class GroupAgent(LMAgent):
         """The settings that another agent must share to continue this training."""
         kl: dict[str, Any] | None = None
         if self.kl is not None:
-            assert self.kl.model is not None
-            kl = {"target": self.kl.target, "reference": weights_hash(self.kl.model)}
+            kl = {"target": self.kl.target, "reference": self.kl.fingerprint}
             if self.kl.target is None:
                 kl["coef"] = self.kl.coef
         return {"group_size": self.group_size, "n_episodes": self.n_episodes, "kl": kl}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,16 @@ class TrainingLog(BaseCallback):
 
     Args:
         total_steps: Length of the training, for the progress bar.
+        name: What the progress bar is called.
 
     Attributes:
         steps: Environment steps at the end of each rollout.
         rewards: Mean return of the episodes that ended in each rollout, without KL penalty.
     """
 
-    def __init__(self, total_steps: int) -> None:
+    def __init__(self, total_steps: int, name: str = "training") -> None:
         super().__init__()
+        self.name = name
         self.steps: list[int] = []
         self.rewards: list[float] = []
         self._total_steps = total_steps
@@ -86,7 +89,7 @@ class TrainingLog(BaseCallback):
         self._bar = tqdm(
             total=-(-self._total_steps // rollout) * rollout,  # A rollout is never cut short.
             initial=self.num_timesteps,
-            desc="training",
+            desc=self.name,
             unit=" tokens",
             unit_scale=True,
             smoothing=0.0,  # Rollouts are fast and updates slow: show the average of both.
@@ -129,25 +132,34 @@ class TrainingLog(BaseCallback):
 def plot(
     path: Path,
     title: str,
-    steps: int,
     log: TrainingLog,
-    before: Evaluation,
-    after: Evaluation,
+    evaluations: Sequence[tuple[int, Evaluation]],
     prompts: str = "eval prompts",
 ) -> None:
-    """Draw the learning curve, with the evaluations at both ends and their 95% intervals."""
+    """Draw the learning curve, with the evaluations and their 95% intervals.
+
+    Args:
+        path: The file.
+        title: The title.
+        log: The curve.
+        evaluations: Environment steps and evaluation; steps below 0 are those of a warm start.
+        prompts: What is evaluated on, for the legend.
+    """
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     if log.steps:
         axes.plot(log.steps, log.rewards, color="tab:blue", label="training, mean of each rollout")
     axes.errorbar(
-        [0, steps],
-        [before.mean, after.mean],
-        yerr=[before.half_width, after.half_width],
+        [steps for steps, _ in evaluations],
+        [found.mean for _, found in evaluations],
+        yerr=[found.half_width for _, found in evaluations],
         fmt="o",
         capsize=4,
         color="tab:orange",
         label=f"{prompts}, 95% interval",
     )
+    first = min(steps for steps, _ in evaluations)
+    if first < 0:
+        axes.axvspan(first, 0, color="lightgrey", alpha=0.4, label="warm start")
     axes.set(xlabel="environment steps (tokens)", ylabel="reward", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -156,31 +168,47 @@ def plot(
     plt.close(figure)
 
 
-def write_samples(folder: Path, before: Evaluation, after: Evaluation) -> None:
-    """Write samples.jsonl: the evaluation prompts with the texts before and after."""
-    columns = (before.prompts, before.responses, before.returns, after.responses, after.returns)
-    names = ("prompt", "before", "reward_before", "after", "reward_after")
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+def write_samples(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write samples.jsonl: the evaluation prompts with the texts of each evaluation.
+
+    Args:
+        folder: The folder of the file.
+        evaluations: Evaluations on the same prompts, by name: ``before``, ``after``, ... A line has
+            ``prompt``, and for each NAME the text NAME and its reward ``reward_NAME``. A run that
+            trained nothing has the same texts before and after.
+    """
+    (first, *_) = evaluations.values()
+    columns: dict[str, Sequence[Any]] = {"prompt": first.prompts}
+    for name, found in {"before": first, "after": first, **evaluations}.items():
+        columns |= {name: found.responses, f"reward_{name}": found.returns}
+    rows = (
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    )
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     # A text may have a lone surrogate, which UTF-8 cannot encode, but JSON's escapes can.
     data = "".join(lines).encode("utf-8", "backslashreplace")
     write_bytes(folder / "samples.jsonl", data)
 
 
-def side_by_side(console: Console, before: Evaluation, after: Evaluation, count: int = 5) -> None:
-    """Print some prompts with the texts before and after training, and their rewards.
+def side_by_side(console: Console, evaluations: Mapping[str, Evaluation], count: int = 5) -> None:
+    """Print some prompts with the texts of each evaluation, and their rewards.
 
-    If both are the same evaluation, because nothing was trained, there is one column of texts.
+    Args:
+        console: The console.
+        evaluations: As for `write_samples`; a single one is that of an agent that does not learn.
+        count: Number of prompts.
     """
-    shown = {"response": before}
-    if after is not before:
-        shown = {"before training": before, "after training": after}
+    headings = {"before": "before training", "after": "after training"}
+    shown = {headings.get(name, name.replace("_", " ")): one for name, one in evaluations.items()}
+    if len(shown) == 1:
+        shown = {"response": evaluations["before"]}
     table = Table(show_lines=True, expand=True)
     for heading in ("prompt", *shown):
         table.add_column(heading, ratio=1)
-    for row in range(min(count, len(before.prompts))):
+    (first, *_) = shown.values()
+    for row in range(min(count, len(first.prompts))):
         table.add_row(
-            Text(before.prompts[row]),
+            Text(first.prompts[row]),
             *(Text(f"{e.responses[row].strip()}\n({e.returns[row]:.2f})") for e in shown.values()),
         )
     console.print(table)

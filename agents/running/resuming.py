@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class CheckpointSettings(Protocol):
 
     resume: Path | None
     checkpoint_every: int | None
+    cpu_minutes: float | None
     steps: int
 
 
@@ -75,9 +77,12 @@ class Saver:
         settings: The settings of the run.
         log: Progress and curve, which are saved too.
         diagnostics: The diagnostics, which are saved too.
+        spent: CPU seconds before this training that count towards ``--cpu-minutes``.
 
     Attributes:
         seconds: Duration of the training without interruptions.
+        cpu_seconds: CPU time of the training, that of child processes which have ended included.
+        out_of_time: Whether ``--cpu-minutes`` has ended the training.
         saves: Whether checkpoints are written.
         log: As given.
         diagnostics: As given.
@@ -92,8 +97,11 @@ class Saver:
         settings: CheckpointSettings,
         log: TrainingLog,
         diagnostics: DiagnosticsCallback,
+        spent: float = 0.0,
     ) -> None:
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
+        self.out_of_time = False
+        self._spent = spent
         self.saves = _is_resumable(agent, settings) and settings.checkpoint_every != 0
         self._agent: Any = agent
         self._settings = settings
@@ -118,6 +126,8 @@ class Saver:
             self.seconds = extra["seconds"]
             if "diagnostics" in extra:  # Not in checkpoints of version 0.1.0.
                 self.diagnostics.set_state(extra["diagnostics"])
+            # Checkpoints of earlier versions did not count it.
+            self.cpu_seconds = extra.get("cpu_seconds", 0.0)
             before = Evaluation(**extra["before"])
             if not before.returns:
                 raise ValueError("the evaluation before training is empty")
@@ -130,16 +140,20 @@ class Saver:
             ) from error
 
     def learn(self, before: Evaluation, console: Console) -> bool:
-        """Train to the end, or until Ctrl-C.
+        """Train to the end, until the CPU time is spent, or until Ctrl-C.
 
         Args:
             before: The evaluation before training.
             console: Prints the effect of Ctrl-C.
 
         Returns:
-            Whether it was interrupted.
+            Whether it was interrupted by Ctrl-C.
         """
         began, earlier = time.perf_counter(), self.seconds
+        cpu_began, cpu_earlier = cpu_time(), self.cpu_seconds
+
+        def cpu_seconds() -> float:
+            return cpu_earlier + cpu_time() - cpu_began
 
         def extra() -> dict[str, Any]:
             return {
@@ -147,6 +161,7 @@ class Saver:
                 "curve": [self.log.steps, self.log.rewards],
                 "diagnostics": self.diagnostics.get_state(),
                 "seconds": earlier + time.perf_counter() - began,
+                "cpu_seconds": cpu_seconds(),
                 "progress": (self._folder / PROGRESS).read_text("utf-8"),
             }
 
@@ -156,6 +171,10 @@ class Saver:
             every = self._settings.checkpoint_every or CHECKPOINT_EVERY
             checkpoints = Checkpoints(self._checkpoints, every, keep=1, extra=extra)
             callbacks.append(checkpoints)
+        minutes, limit = self._settings.cpu_minutes, None
+        if minutes is not None:
+            limit = _CPULimit(60 * minutes - self._spent, cpu_seconds, checkpoints)
+            callbacks.insert(0, limit)  # Before the checkpoints, through which it stops.
         try:
             with _interruptible(checkpoints, console):
                 steps, others = self._settings.steps, {}
@@ -169,23 +188,60 @@ class Saver:
                     others["reset_num_timesteps"] = False
                 self._agent.learn(steps, callback=CallbackList(callbacks), **others)
         except KeyboardInterrupt:
-            return True
+            self.out_of_time = limit is not None and limit.reached
+            return not self.out_of_time
         finally:
             self.log.close()
             self.seconds = earlier + time.perf_counter() - began
+            self.cpu_seconds = cpu_seconds()
         return False
 
     def advice(self, name: str) -> str:
         """The command that resumes the run; empty without a checkpoint."""
-        if latest_checkpoint(self._checkpoints) is None:
-            return ""
-        if not (Path(__file__).parents[1] / f"{name}.py").is_file():
-            return f"--resume {self._folder}, or RunSettings(resume=...)"
-        return f"python -m agents.{name} --resume {self._folder}"
+        return resume_advice(name, self._folder) if latest_checkpoint(self._checkpoints) else ""
 
     @property
     def _checkpoints(self) -> Path:
         return self._folder / "checkpoints"
+
+
+def resume_advice(name: str, folder: Path) -> str:
+    """The command that resumes the run of an agent in a folder."""
+    if not (Path(__file__).parents[1] / f"{name}.py").is_file():
+        return f"--resume {folder}, or RunSettings(resume=...)"
+    return f"python -m agents.{name} --resume {folder}"
+
+
+class _CPULimit(BaseCallback):
+    """Ends a training between two rollouts, as Ctrl-C does, when its CPU time is spent.
+
+    Args:
+        seconds: CPU seconds that the training may take.
+        spent: Returns those so far.
+        checkpoints: Called after this callback: they save the training before they end it.
+    """
+
+    def __init__(
+        self, seconds: float, spent: Callable[[], float], checkpoints: Checkpoints | None
+    ) -> None:
+        super().__init__()
+        self.reached = False
+        self._seconds, self._spent, self._checkpoints = seconds, spent, checkpoints
+
+    def _on_rollout_start(self) -> None:
+        self.reached = self._spent() >= self._seconds
+        if self.reached and self._checkpoints is not None:
+            self._checkpoints.stop()
+        elif self.reached:
+            raise KeyboardInterrupt
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def cpu_time() -> float:
+    """CPU seconds of this process, and of those of its child processes that have ended."""
+    return sum(os.times()[:4])
 
 
 @contextmanager

@@ -15,7 +15,8 @@ A run writes one folder, ``runs/<env>-<agent>-<time>/``:
   ``model.safetensors`` for ``LMPolicy.load``, Q-learning a ``model.npz`` for ``QLearning.load``)
   and ``lm/`` (for ``LanguageModel.load`` and transformers), where the agent has them. The reference
   model, from which the training started, is found by its name and has to stay where it is;
-* ``checkpoints/``: the state that ``--resume`` continues from (:mod:`agents.running.resuming`).
+* ``checkpoints/``: the state that ``--resume`` continues from (:mod:`agents.running.resuming`);
+* ``warm-start/``: the same of a warm start, and its model (:mod:`agents.running.warm_start`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.running.run_record import check_run
-from agents.running.settings import RunSettings, StepSettings
+from agents.running.settings import LMSettings, RunSettings, StepSettings
 from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from agents.running.evaluation import Agent
 
-__all__ = ["RunSettings", "StepSettings", "run"]
+__all__ = ["LMSettings", "RunSettings", "StepSettings", "run"]
 
 
 def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:
@@ -46,7 +47,8 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         name: The agent's name.
         settings: The settings of the run.
         make_agent: The agent's factory, from vector environment and seed to an agent. Bind further
-            arguments with `functools.partial`.
+            arguments with `functools.partial`. For a warm start it takes ``settings``, whose ``lm``
+            is the language model.
 
     Returns:
         The run's folder.

@@ -14,8 +14,13 @@ import textgym
 from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 
-MAY_CHANGE = {"resume", "steps", "checkpoint_every", "device", "threads", "tuned_from"}
+MAY_CHANGE = {
+    "resume", "steps", "cpu_minutes", "checkpoint_every", "device", "threads", "tuned_from"
+}  # fmt: skip
 """Settings that may change when a run is resumed: they do not affect what is learned."""
+
+_EARLIER = {"warm_start": 0}
+"""Settings that runs of earlier versions did not have, and what they did."""
 
 
 class FolderSettings(Protocol):
@@ -42,7 +47,7 @@ def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
             f"--resume {folder}: this is a run of the agent {record['agent']!r}, not {name!r}; "
             f"use python -m agents.{record['agent']}"
         )
-    theirs = record["settings"]
+    theirs = _EARLIER | record["settings"]
     contradicting = [
         f"--{key.replace('_', '-')} {value} (it has {theirs[key]})"
         for key, value in settings_as_json(settings).items()

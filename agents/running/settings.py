@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from agents.running.command_line import Json
-from agents.running.validation import at_least, within
+from agents.running.validation import above, at_least, within
 from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class RunSettings:
     steps: int = 100_000
     """Length of the training in environment steps: one step is one token of one episode.
     The last rollout is always completed."""
+    cpu_minutes: float | None = None
+    """End the training after this many CPU minutes, if it is not over by then: at the end of an
+    update. A warm start counts, evaluations do not. Default: no limit."""
     n_envs: int = 128
     """Number of episodes that are written in parallel."""
     eval_episodes: int = 128
@@ -78,6 +81,7 @@ class RunSettings:
         """
         at_least(0, steps=self.steps)
         at_least(1, n_envs=self.n_envs, threads=self.threads)
+        above(0, cpu_minutes=self.cpu_minutes)
         within(0, 2**31, seed=self.seed)
         if self.eval_share is not None and not 0 <= self.eval_share < 1:
             raise SettingsError(f"--eval-share {self.eval_share}: it has to be from 0 to below 1")
@@ -119,3 +123,19 @@ class StepSettings(RunSettings):
         """Arguments of the training environment alone: an evaluation is of the score."""
         shaping = {"dense": True, "step_reward_gamma": self.gamma} if self.dense else {}
         return {**super().train_kwargs, **shaping}
+
+
+@dataclass
+class LMSettings(RunSettings):
+    """Settings of a run that trains a language model, on top of those of every run."""
+
+    warm_start: int = 0
+    """Tokens of reference texts that the model learns before, as by agents.sft, on the training
+    prompts. The agent then starts from that model, which is also the reference of its KL."""
+    warm_start_lr: float = 5e-4
+    """Learning rate of the warm start."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        super().__post_init__()
+        at_least(0, warm_start=self.warm_start, warm_start_lr=self.warm_start_lr)

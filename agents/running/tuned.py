@@ -29,7 +29,16 @@ FOLDER = Path(__file__).parents[1] / "settings"
 
 NOT_TUNED = (
     *("env", "prompts", "reward", "level", "max_prompt_tokens", "max_new_tokens", "env_kwargs"),
-    *("eval_episodes", "seed", "device", "threads", "out", "checkpoint_every", "resume"),
+    *(
+        "eval_episodes",
+        "cpu_minutes",
+        "seed",
+        "device",
+        "threads",
+        "out",
+        "checkpoint_every",
+        "resume",
+    ),
     *("tuned", "tuned_from"),
 )
 """Settings about what is run and recorded, and not about how the agent learns."""

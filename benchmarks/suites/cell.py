@@ -9,6 +9,7 @@ import dataclasses
 import os
 import platform
 import random
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -31,10 +33,11 @@ from agents.running.diagnosis import thinned
 from agents.running.environments import make_env
 from agents.running.evaluation import Evaluation, evaluate
 from agents.running.report import StepCounter
-from agents.running.run import RunSettings
+from agents.running.run import LMSettings, RunSettings
 from agents.running.run_record import settings_as_json
 from agents.running.tuned import Tuned, tuned_settings
 from agents.running.validation import unknown_device
+from agents.running.warm_start import WarmStarter
 from benchmarks.suites.candidates import Candidate, load_candidate
 from benchmarks.suites.definitions import Experiment
 from benchmarks.suites.hashes import lm_hash, task_hash
@@ -59,6 +62,7 @@ _NOT_RECORDED = (
     "resume",
     "checkpoint_every",
     "threads",
+    "cpu_minutes",
     "prompts",
     "eval_prompts",
     "eval_share",
@@ -211,7 +215,21 @@ def run_cell(cell: Cell) -> Record:
     agent: Any = candidate.make_agent(venv, cell.seed, **given)
     if hasattr(agent, "set_logger"):
         agent.set_logger(Logger(None, []))
-    before = evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
+
+    def evaluation() -> Evaluation:
+        return evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
+
+    warm = None
+    if isinstance(settings, LMSettings) and settings.warm_start:
+        # A cell is done again as a whole, so nothing of it is saved on its way.
+        starter = WarmStarter(dataclasses.replace(settings, checkpoint_every=0))
+        with tempfile.TemporaryDirectory() as folder:
+            warm = starter.run(Path(folder), evaluation, "eval", Console(quiet=True))
+            given = {"settings": dataclasses.replace(settings, lm=warm.lm)}
+            agent = candidate.make_agent(venv, cell.seed, **given)
+        if hasattr(agent, "set_logger"):
+            agent.set_logger(Logger(None, []))
+    before = evaluation() if warm is None else warm.before
     heard, diagnostics = Heard(), DiagnosticsCallback(warn=lambda *_: None)
     callback = CallbackList([heard, diagnostics])
     # In rollouts. A2C's own default is 100.
@@ -219,7 +237,7 @@ def run_cell(cell: Cell) -> Record:
     training = time.perf_counter()
     agent.learn(cell.experiment.timesteps, callback=callback, **logs)
     seconds = time.perf_counter() - training
-    after = evaluate(agent, make_eval_env, cell.eval_episodes, cell.n_envs)
+    after = evaluation()
     # An agent that learns from a file counts its tokens itself; one that does not learn has none.
     steps = max(venv.steps, int(getattr(agent, "num_timesteps", 0)))
     return {
@@ -242,6 +260,7 @@ def run_cell(cell: Cell) -> Record:
         # Of the process and its children, such as a code task's sandbox.
         "cpu_seconds": round(sum(os.times()[:4]), 3),
         "tokens_per_second": round(steps / seconds, 3) if steps else None,
+        **({} if warm is None else {"warm_start": warm.results()}),
     }
 
 

@@ -26,11 +26,9 @@ def ctrl_c_is_heard() -> Iterator[None]:
 def curves_as_numbers() -> Iterator[None]:
     """Curves as numbers, which can be compared, and are made in no time."""
 
-    def write(
-        path: Path, title: str, steps: int, log: TrainingLog, *evaluations: Any, prompts: str
-    ) -> None:
-        means = [evaluation.mean for evaluation in evaluations]
-        curve = [title, steps, log.steps, log.rewards, means]
+    def write(path: Path, title: str, log: TrainingLog, places: Any, prompts: str) -> None:
+        means = [(steps, evaluation.mean) for steps, evaluation in places]
+        curve = [title, log.steps, log.rewards, means]
         path.with_suffix(".json").write_text(json.dumps(curve))
 
     with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,7 @@ from stable_baselines3 import DQN
 from transformers import AutoModelForCausalLM
 
 from agents import expert_iteration, q_learning, reinforce, sft
+from agents.running import supervised
 from agents.running.resuming import Saver
 from agents.running.run import RunSettings
 from tests.lm.checkpoints import WORDS, config_of, write_checkpoint
@@ -168,7 +169,7 @@ def test_references_of_a_new_environment(lm: str, monkeypatch: pytest.MonkeyPatc
         learned.append(texts.actions.tolist())
         return 0.0, 0.0
 
-    monkeypatch.setattr(sft, "gradient_step", step)
+    monkeypatch.setattr(supervised, "gradient_step", step)
     rows = [{"prompt": "w1", "reference": "w9 w9 w9"}]
     agent.set_env(
         make_vec_env(

@@ -8,10 +8,14 @@ the proportional controller of that paper, once per rollout, with the rollout's 
 The reference's log-probabilities are computed with the policy's sampling (temperature, penalties,
 bans) and on the same support of top-k and top-p. Both are then distributions over the same tokens,
 and the mean of the estimate is a KL divergence.
+
+A reference whose checkpoint has a picture encoder sees the pictures. One that was made from text
+alone models the language, not what is in a picture, and reads the text alone.
 """
 
 from __future__ import annotations
 
+import copy
 from contextlib import ExitStack
 
 import numpy as np
@@ -22,8 +26,10 @@ from torch import Tensor
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.lora import adapter_off, has_adapter
 from textgym.lm.model import LanguageModel
+from textgym.lm.pictures import read_pictures, set_pictures
 from textgym.lm.sampling.processing import Sampler
 from textgym.lm.scoring import SequenceBatch, score_actions, sequence_hidden
+from textgym.lm.weights import tensors_hash, weights_hash
 
 BASE = "base"
 """The name of a reference that is the policy's own model without its adapter."""
@@ -47,6 +53,7 @@ class KLPenalty:
     Attributes:
         coef: The current coefficient.
         model: The reference model; None if it is the policy's own.
+        fingerprint: A hash of the reference's weights, or ``"base"``.
 
     Raises:
         SettingsError: If the coefficient is negative, or 0 with a target.
@@ -71,9 +78,16 @@ class KLPenalty:
         self.coef = float(coef)
         self.target = target
         self.model: LanguageModel | None = None
+        self.fingerprint = BASE
+        self._pictures: dict[str, Tensor] | None = None
         if reference != BASE:
             self.model = LanguageModel.load(reference, device=device, dtype=dtype)
             self.model.requires_grad_(False)
+            self.fingerprint = weights_hash(self.model)
+            assert self.model.origin is not None
+            self._pictures = read_pictures(self.model.origin.source)
+            if self._pictures is not None:
+                self.fingerprint += f" and {tensors_hash(self._pictures)}"
 
     @torch.no_grad()
     def log_ratios(
@@ -91,22 +105,41 @@ class KLPenalty:
             actions: ``[n]`` token ids.
             log_probs: ``[n]``, the policy's log-probabilities.
             sampler: The policy's sampling; None for the full softmax.
-            policy_lm: The policy's model, if its base is the reference.
+            policy_lm: The policy's model. Needed if its base is the reference, or if the reference
+                has a picture encoder, which is of the same class.
 
         Raises:
-            ModelError: If the reference is the base of the policy's model, which has no adapter.
+            ModelError: If the reference is the base of the policy's model, which has no adapter, or
+                has another picture encoder than the policy's.
         """
         with ExitStack() as stack:
             lm = self.model
             if lm is None:
                 lm = _with_base(policy_lm)
                 stack.enter_context(adapter_off(lm.model))
-            # The reference does not see pictures: it models the language, not their content.
-            batch = batch._replace(images=None).to(lm.device)
+            if self._pictures is None:
+                batch = batch._replace(images=None)
+            elif batch.images is not None and lm.pictures is None:
+                self._attach_pictures(lm, policy_lm)
+            batch = batch.to(lm.device)
             actions = actions.to(lm.device)
             hidden = sequence_hidden(lm, batch)
             reference, _ = score_actions(lm, hidden, actions, sampler, batch)
         return log_probs - reference.to(log_probs.device)
+
+    def _attach_pictures(self, lm: LanguageModel, policy_lm: LanguageModel | None) -> None:
+        """Let the reference read pictures, by an encoder of the policy's class."""
+        assert self._pictures is not None
+        if policy_lm is None or policy_lm.pictures is None:
+            raise ModelError(
+                f"the reference {lm.name!r} reads pictures, and the policy's model is not known; "
+                "give log_ratios() policy_lm=policy.lm"
+            )
+        assert lm.origin is not None
+        encoder = copy.deepcopy(policy_lm.pictures)
+        set_pictures(encoder, self._pictures, lm.origin.source)
+        encoder.requires_grad_(False)
+        lm.pictures = encoder.to(lm.device)
 
     def adapt(self, log_ratios: NDArray[np.float32]) -> float:
         """Update an adaptive coefficient, once per rollout. Returns the rollout's mean KL."""

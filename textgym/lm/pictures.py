@@ -94,22 +94,43 @@ def has_pictures(folder: str) -> bool:
     return (Path(folder) / PICTURES_FILE).is_file()
 
 
+def read_pictures(folder: str | Path) -> dict[str, Tensor] | None:
+    """The weights of an encoder in a checkpoint folder; None if it has none.
+
+    Raises:
+        ModelError: If the file is damaged.
+    """
+    path = Path(folder) / PICTURES_FILE
+    if not path.is_file():
+        return None
+    try:
+        return read_tensors(path)[0]
+    except StorageError as error:
+        raise ModelError(f"the picture encoder cannot be loaded: {error}") from error
+
+
 def load_pictures(encoder: nn.Module, folder: str) -> bool:
     """Load an encoder's weights from a checkpoint folder; False if it has none.
 
     Raises:
         ModelError: If they are of another encoder, or the file is damaged.
     """
-    path = Path(folder) / PICTURES_FILE
-    if not path.is_file():
-        return False
+    weights = read_pictures(folder)
+    if weights is not None:
+        set_pictures(encoder, weights, folder)
+    return weights is not None
+
+
+def set_pictures(encoder: nn.Module, weights: dict[str, Tensor], folder: str) -> None:
+    """Give an encoder the weights that were read from a folder.
+
+    Raises:
+        ModelError: If they are of another encoder.
+    """
     try:
-        encoder.load_state_dict(read_tensors(path)[0])
-    except StorageError as error:
-        raise ModelError(f"the picture encoder cannot be loaded: {error}") from error
+        encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(
-            f"{path} has the weights of another picture encoder ({error}); give the class and "
-            "arguments that it was made with, or delete the file"
+            f"{Path(folder) / PICTURES_FILE} has the weights of another picture encoder ({error}); "
+            "give the class and arguments that it was made with, or delete the file"
         ) from error
-    return True

@@ -116,11 +116,16 @@ def weights_hash(model: nn.Module) -> str:
     It covers the name, the shape and some values of each parameter. Values are rounded to bfloat16,
     so that the hash is the same on devices that compute in bfloat16 and in float32.
     """
+    return f"weights {tensors_hash(dict(model.named_parameters()))}"
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """The hash of `weights_hash` for tensors by name, 12 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
+    for name, weight in tensors.items():
         values = weight.detach().reshape(-1)
         values = values[:: max(1, len(values) // _HASHED)]
         values = values.to("cpu", torch.bfloat16)
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         digest.update(values.contiguous().view(torch.int16).numpy().tobytes())
-    return f"weights {digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]

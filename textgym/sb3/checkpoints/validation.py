@@ -17,8 +17,6 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from textgym.errors import SettingsError
-from textgym.lm.kl import BASE
-from textgym.lm.weights import weights_hash
 
 _NOTHING = type(None)
 _ALWAYS = {
@@ -201,7 +199,7 @@ def _buffer_settings(model: OnPolicyAlgorithm) -> dict[str, Any]:
     return given | {
         "kl_coef": first if kl.target is None else "adaptive",
         "kl_target": kl.target,
-        "reference": BASE if kl.model is None else weights_hash(kl.model),
+        "reference": kl.fingerprint,
         "reference_dtype": given.get("reference_dtype", "auto"),
     }
 
