@@ -6,13 +6,14 @@ EXTRAS ?= dev
 # Settings of the demo: make demo DEMO_ARGS='--steps 10000 --seed 1'; all of them: DEMO_ARGS=--help
 DEMO_ARGS ?=
 SPEED_ARGS ?=
+RESULTS_ARGS ?=
 
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-speed test test-full check-real lint format clean
+.PHONY: help setup demo bench-speed results test test-full check-real lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,10 @@ demo: $(STAMP)  ## train PPO on TextGen/Sentiment-v0 for about two minutes, show
 # Settings: make bench-speed SPEED_ARGS='--part rollouts --full'; all of them: SPEED_ARGS=--help
 bench-speed: $(STAMP)  ## measure speed beside the alternatives, into benchmarks/results (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(SPEED_ARGS)
+
+# What is done and missing: make results RESULTS_ARGS=--list; a part: RESULTS_ARGS='--only improvement'
+results: $(STAMP)  ## measure all published figures again that are missing (a day of CPU; may be interrupted)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks results $(RESULTS_ARGS)
 
 # Two worker processes with one thread each: more threads than cores are slower than one.
 test: $(STAMP)  ## run every test, and every example of the README and CONTRIBUTING

@@ -3,6 +3,7 @@
 python -m benchmarks run --suite quick --agent ppo --agent my_agent.py --seeds 5 --out RUNS
 python -m benchmarks report RUNS --out DIR
 python -m benchmarks compare RUNS_A RUNS_B
+python -m benchmarks results --list
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated
 
 import tyro
 
+from benchmarks.campaign import command as results
 from benchmarks.suites.runner import Options, run
 from textgym.errors import TextGymError
 
@@ -44,12 +46,16 @@ Command = (
     Annotated[Options, tyro.conf.subcommand("run", description="Run a suite, or resume it.")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[
+        results.Options,
+        tyro.conf.subcommand("results", description="Measure all published figures again."),
+    ]
 )
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; errors of textgym are printed without a traceback."""
-    command: Options | Report | Compare = tyro.cli(
+    command: Options | Report | Compare | results.Options = tyro.cli(
         Command,
         args=args,
         description=__doc__,
@@ -63,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
             print(import_module("benchmarks.report.page").report(command.runs, command.out))
         elif isinstance(command, Compare):
             print(import_module("benchmarks.report.compare").compare(command.a, command.b))
+        elif isinstance(command, results.Options):
+            return results.run(command)
         else:
             return run(command)
     except TextGymError as error:

@@ -66,7 +66,7 @@ class TrainingLog(BaseCallback):
 
     Args:
         total_steps: Length of the training, for the progress bar.
-        name: What the progress bar is called.
+        name: Label of the progress bar.
 
     Attributes:
         steps: Environment steps at the end of each rollout.
@@ -143,7 +143,7 @@ def plot(
         title: The title.
         log: The curve.
         evaluations: Environment steps and evaluation; steps below 0 are those of a warm start.
-        prompts: What is evaluated on, for the legend.
+        prompts: Name of the evaluation prompts, for the legend.
     """
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     if log.steps:

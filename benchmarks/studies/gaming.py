@@ -1,6 +1,6 @@
 """How a policy games each reward, as seen by independent judges.
 
-    python -m benchmarks.gaming
+    python -m benchmarks results --only gaming
     python -m benchmarks.gaming --rewards length keywords --steps 60000
     python -m benchmarks.gaming --kl-coef 0 0.1
 
@@ -9,9 +9,10 @@ initial model that a real training has (``--kl-coef`` gives one). Texts on promp
 are judged before and after: by the reward, and by judges that are not part of it: the task's
 score, the share of texts in sentences of the task's grammar, and how many texts are different.
 
-Each training is written to benchmarks/results/gaming.json when it is finished, and not repeated
-while settings and model are the same: the script can be interrupted and started again. The tables
-and texts in docs/rewards.md are filled in from that file; ``--rewards none`` does nothing else.
+Each training is written to runs/gaming/gaming.json when it is finished, and not repeated while
+settings and model are the same: the script can be interrupted and started again. ``--page`` fills
+the tables and texts in from that file; with ``--rewards none`` it does nothing else. Those of
+docs/rewards.md are a study (:mod:`benchmarks.studies.gaming_study`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from agents import ppo
 from agents.running.command_line import command_line
 from agents.running.evaluation import Evaluation, evaluate
 from agents.running.run import RunSettings
+from benchmarks.campaign.provenance import mark
 from benchmarks.report.markdown import fill
 from benchmarks.studies.gaming_page import HEAD, line, section, texts
 from benchmarks.studies.measured import make_agent
@@ -57,8 +59,6 @@ from textgym.tasks.summarize import reader as summarize_reader
 _CODE, _QA, _SENTIMENT, _STORY, _SUMMARIZE = (
     f"TextGen/{name}-v0" for name in ("Code", "QA", "Sentiment", "Story", "Summarize")
 )
-_RESULTS = Path("benchmarks/results/gaming.json")
-_PAGE = Path("docs/rewards.md")
 
 
 @dataclass
@@ -85,10 +85,10 @@ class Settings:
     """CPU threads of torch."""
     device: str = "cpu"
     """Device of the models."""
-    results: Path = _RESULTS
+    results: Path = Path("runs/gaming/gaming.json")
     """File of all results."""
-    page: Path = _PAGE
-    """Page whose part between the marks is filled in."""
+    page: Path | None = None
+    """Page whose part between the marks is filled in, such as docs/rewards.md. Default: none."""
     scratch: Path = Path("runs/gaming")
     """Folder of the reward model, which is trained when it is needed."""
 
@@ -239,9 +239,10 @@ def main(settings: Settings) -> None:
             known[key] = {"settings": wanted, "case": name, "hope": CASES[name].hope, **found}
             write_results(settings.results, known)
             print("\n".join([*HEAD, line(key, known[key]), "", *texts(key, known[key])]))
-    if settings.page.is_file():
+    if settings.page is not None:
         page = settings.page.read_text("utf-8")
-        write_text(settings.page, fill(page, "gaming", section(known, list(CASES))))
+        text = f"{mark()}\n\n{section(of_model(known, weights), list(CASES))}"
+        write_text(settings.page, fill(page, "gaming", text))
         print(f"filled in {settings.page}")
 
 
@@ -308,6 +309,11 @@ def identity(settings: Settings, name: str, kl_coef: float, weights: str) -> dic
     case = CASES[name]
     made = {"kl_coef": kl_coef, "weights": weights, "env": case.env, "reward": case.said}
     return {**found, "ppo": PPO_DEFAULTS, **made}
+
+
+def of_model(known: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """The results of a model with these weights."""
+    return {key: one for key, one in known.items() if one["settings"].get("weights") == weights}
 
 
 def key_of(name: str, kl_coef: float) -> str:

@@ -29,7 +29,8 @@ from textgym.rewards.preferences.training import train
 from textgym.storage.files import write_text
 from textgym.tasks import Row, make_task
 
-_TASK = "TextGen/Sentiment-v0"
+TASK = "TextGen/Sentiment-v0"
+"""The task whose score the judge knows."""
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Judged:
 
 def judged_pairs(count: int, sharpness: float, seed: int, split: str) -> list[Judged]:
     """Pairs of mediocre reviews, as a judge with Bradley-Terry noise preferred them."""
-    task = make_task(_TASK, split=split)
+    task = make_task(TASK, split=split)
     write = task.baselines()["mediocre"]
     rng = np.random.default_rng(np.random.SeedSequence([seed, split == "eval"]))
     made: list[Judged] = []
@@ -89,8 +90,13 @@ def judged_pairs(count: int, sharpness: float, seed: int, split: str) -> list[Ju
     return made
 
 
-def main(settings: Settings) -> None:
-    """Make the pairs, train, and compare."""
+def compare(settings: Settings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Make the pairs, and train; draw the calibration if that is asked for.
+
+    Returns:
+        On the test pairs the rewards, and the scores that only the judge knows; both ``[n, 2]``, of
+        the preferred and of the other texts.
+    """
     shutil.rmtree(settings.out / "reward", ignore_errors=True)
     settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "pairs.jsonl"
@@ -112,13 +118,33 @@ def main(settings: Settings) -> None:
     model = PreferenceModel.load(str(folder), settings.device)
     rewards = model.judge(model.encode_pairs([one.pair for one in test]))
     latent = np.array([(one.better, one.worse) for one in test])
-    for line in report(rewards, latent, settings.sharpness):
-        print(line)
     if settings.plot is not None:
         table = calibration_of(rewards[:, 0] - rewards[:, 1], np.ones(len(test)))
-        title = f"reward from {settings.pairs:,} preferences, {_TASK}"
+        title = f"reward from {settings.pairs:,} preferences, {TASK}"
         plot_calibration(table, settings.plot, title)
+    return rewards, latent
+
+
+def main(settings: Settings) -> None:
+    """Compare, and print."""
+    for line in report(*compare(settings), settings.sharpness):
+        print(line)
+    if settings.plot is not None:
         print(f"wrote {settings.plot}")
+
+
+def figures(
+    rewards: NDArray[np.float64], latent: NDArray[np.float64], sharpness: float
+) -> dict[str, float]:
+    """How often reward and score agree with the judge, and the reward ranks as the score does."""
+    learned = rewards[:, 0] - rewards[:, 1]
+    known = sharpness * (latent[:, 0] - latent[:, 1])
+    one = np.ones(len(known))
+    return {
+        "agrees": scores_of(learned, one)["accuracy"],
+        "ceiling": scores_of(known, one)["accuracy"],
+        "ranks": scores_of(learned, (np.sign(known) + 1) / 2)["accuracy"],
+    }
 
 
 def report(
@@ -139,7 +165,7 @@ def report(
         "ece_by_chance": "the same, by chance",
     }
     lines += [f"| {what} | {ours[key]:.3f} | {ceiling[key]:.3f} |" for key, what in names.items()]
-    ranking = scores_of(learned, (np.sign(known) + 1) / 2)["accuracy"]
+    ranking = figures(rewards, latent, sharpness)["ranks"]
     lines.append(f"| ranks two texts as the score does | {ranking:.3f} | 1.000 |")
     together = float(np.corrcoef(learned, known)[0, 1])
     lines.append(f"| correlation with the difference of scores | {together:.3f} | 1.000 |")

@@ -1,6 +1,6 @@
 """Choosing among a language model's proposals: the benefit of learning to choose.
 
-    python -m benchmarks.topk
+    python -m benchmarks results --only topk
     python -m benchmarks.topk --seeds 0 1 2 --steps 50000
 
 Fixed rules (the likeliest proposal, a random one, sampling from the language model) compared with
@@ -13,8 +13,10 @@ The means of the seeds are next to them, as they also differ by luck in training
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from agents.running.command_line import command_line
 from agents.running.environments import make_env
 from agents.running.evaluation import Agent, evaluate
 from agents.running.run import RunSettings
+from benchmarks.campaign.study import Findings, Scale, Study, job
+from benchmarks.suites.runner import Plan
 from textgym.wrappers.proposals import fillers
 
 Choose = Callable[[Any, np.random.Generator], Any]
@@ -160,6 +164,80 @@ def main(settings: Settings) -> None:
         took = f"{seconds / len(returns):.0f}" if who.settings.steps else "-"
         row = f"| {who.name} | {every.mean():.3f} ± {half:.3f} | {means} | {took} |"
         print(row, flush=True)
+
+
+# -- the study -------------------------------------------------------------------------------------
+
+NAME = "topk"
+_TITLES = {
+    "qrdqn": "QR-DQN (`python -m agents.dqn_topk --algorithm qrdqn`)",
+    "dqn": "DQN (`python -m agents.dqn_topk`)",
+    "q_learning": "a table of Q values (`python -m agents.q_learning`)",
+    "sampling": "sampling from the model",
+    "greedy": "the likeliest proposal",
+    "random": "a random proposal",
+}
+
+
+def plans(scale: Scale) -> list[Plan]:
+    """Every agent with every seed."""
+    agents = scale.choose(("greedy", "q_learning"), Settings().agents)
+    spec = {
+        "env": Settings().env,
+        "k": Settings().k,
+        "steps": scale.choose(512, 50_000),
+        "episodes": scale.choose(8, 512),
+    }
+    return [
+        job(NAME, spec["env"], agent, seed, {"agent": agent, "seed": seed, **spec},
+            (spec["env"], None))
+        for seed, agent in product(range(scale.choose(1, 3)), agents)
+    ]  # fmt: skip
+
+
+def measure_job(spec: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
+    """Train and evaluate an agent with one seed."""
+    settings = Settings(spec["env"], None, spec["k"], spec["steps"], device="cpu")
+    who = contestants(settings)[spec["agent"]]
+    (returns,), taken = measure(who, (spec["seed"],), spec["episodes"])
+    return {"returns": returns, "seconds": taken, "learns": bool(who.settings.steps)}
+
+
+def write(findings: Findings) -> None:
+    """Fill in the README's table."""
+    spec = findings.plans[0].record["kwargs"]
+    seeds = len({plan.key.seed for plan in findings.plans})
+    rows = []
+    for agent, title in _TITLES.items():
+        records = findings.of(agent=agent)
+        if records:
+            every = np.mean([record["result"]["returns"] for record in records], axis=0)
+            half = 1.96 * every.std(ddof=1) / np.sqrt(len(every))
+            minutes = np.mean([record["cpu_seconds"] for record in records]) / 60
+            spent = f"{minutes:.1f}" if records[0]["result"]["learns"] else "-"
+            rows.append((every.mean(), f"| {title} | {every.mean():.3f} ± {half:.3f} | {spent} |"))
+    lines = [
+        f"After {spec['steps']:,} tokens (k = {spec['k']}, {seeds} seeds, {spec['episodes']} "
+        "evaluation texts):",
+        "",
+        f"| chooses | reward on `{spec['env']}` | CPU minutes a run |",
+        "|---|---|---:|",
+        *(row for _, row in sorted(rows, reverse=True)),
+    ]
+    findings.fill("README.md", "topk", "\n".join(lines) if rows else "")
+
+
+STUDIES = {
+    NAME: Study(
+        name=NAME,
+        title="agents that choose among the model's proposals, three seeds",
+        plans=plans,
+        write=write,
+        seconds=lambda plan: 300.0 if plan.key.agent in ("dqn", "qrdqn", "q_learning") else 30.0,
+        measure=measure_job,
+        pages=("README.md",),
+    )
+}
 
 
 if __name__ == "__main__":

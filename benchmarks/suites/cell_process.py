@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 _ERROR_CHARACTERS = 2000
 
@@ -30,8 +32,12 @@ def _leave_with_the_runner() -> None:
     os._exit(1)
 
 
-def main() -> None:
-    """Do the job on the standard input."""
+def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Do the job on the standard input, and write its record on the standard output.
+
+    Args:
+        work: From a job to its record. If it raises, the record is the job's, with the error.
+    """
     # The agent's output must not get into the record.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -40,17 +46,12 @@ def main() -> None:
         # Unbuffered, since the thread reads on; nothing comes after the line.
         piece = os.read(0, 1 << 16)
         if not piece:
-            sys.exit(
-                "benchmarks.suites.cell_process: the job on the standard input is not a whole line"
-            )
+            sys.exit("the job on the standard input is not a whole line")
         line += piece
     threading.Thread(target=_leave_with_the_runner, daemon=True).start()
     job = json.loads(line)
     try:
-        # Imports torch, which takes seconds: the runner may end meanwhile.
-        from benchmarks.suites.cell import Cell, run_cell
-
-        text = json.dumps(run_cell(Cell.from_json(job["cell"])), allow_nan=False)
+        text = json.dumps(work(job), allow_nan=False)
     except Exception:
         failed = {**job["record"], "status": "failed", "error": error_of(traceback.format_exc())}
         text = json.dumps(failed, allow_nan=False)
@@ -58,5 +59,13 @@ def main() -> None:
     out.flush()
 
 
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """The record of a cell."""
+    # Imports torch, which takes seconds: the runner may end meanwhile.
+    from benchmarks.suites.cell import Cell, run_cell
+
+    return run_cell(Cell.from_json(job["cell"]))
+
+
 if __name__ == "__main__":
-    main()
+    serve(run)

@@ -55,7 +55,7 @@ class Options:
     """What to run."""
 
     suite: str = "quick"
-    """smoke, quick, core or probes."""
+    """smoke, quick, quick-long, core or probes."""
     agent: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A name in agents/, or a .py file that defines make_agent(venv, seed); may be repeated. Flags
     for its settings may follow in the same word: 'lm --sampling greedy'."""
@@ -178,6 +178,7 @@ def work(
     engine: Engine,
     retry_failed: bool = False,
     over: Callable[[Record], None] = lambda _: None,
+    patient: bool = True,
 ) -> None:
     """Run the missing cells, and store each when it is finished.
 
@@ -187,6 +188,7 @@ def work(
         engine: Runs them; it is stopped at the end.
         retry_failed: Whether cells that have failed count as missing.
         over: Called with each finished cell, also when another runner ran it.
+        patient: Whether to wait for the cells that other runners are working on.
     """
     began = store.records()
     failed = {key: record for key, record in began.items() if record["status"] == "failed"}
@@ -210,6 +212,8 @@ def work(
                     continue
                 running[engine.submit({"cell": plan.cell, "record": plan.record})] = plan
             if not running:
+                if not patient:
+                    break  # All that is left is claimed by others.
                 time.sleep(_POLL)
             for future in wait(running, _POLL, FIRST_COMPLETED).done:
                 record = _checked(running[future], future.result())

@@ -25,7 +25,9 @@ def test_grammar_is_judged_apart_from_praise() -> None:
     assert demo.grammatical_share(fluent + chant) == 0.5
 
 
-def test_demo_tells_rewards_and_grammar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_reports_rewards_grammar_and_cpu_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = dataclasses.replace(
         demo.SETTINGS, steps=256, n_envs=8, eval_episodes=8, threads=1, device="cpu", out=tmp_path
     )
@@ -33,3 +35,6 @@ def test_demo_tells_rewards_and_grammar(tmp_path: Path, capsys: pytest.CaptureFi
     output = capsys.readouterr().out
     assert re.search(r"reward before 0\.\d+ ± 0\.\d+, after 0\.\d+ ± 0\.\d+", output)
     assert re.search(r"grammatical.*: \d+% of the texts before, \d+% after$", output, re.MULTILINE)
+    seconds = re.search(r"^CPU time of the training: (\d+) s$", output, re.MULTILINE)
+    assert seconds
+    assert int(seconds[1]) < 60

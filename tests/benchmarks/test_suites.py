@@ -66,7 +66,7 @@ def test_a_registered_task_changes_no_suite(name: str) -> None:
 def test_a_mistyped_suite_gets_near_matches() -> None:
     with pytest.raises(SettingsError, match=r"--suite quikc: .*'quick'"):
         make_suite("quikc")
-    assert list(SUITES) == ["smoke", "quick", "core", "probes"]
+    assert list(SUITES) == ["smoke", "quick", "quick-long", "core", "probes"]
 
 
 def test_suites_that_make_no_sense_are_refused() -> None:
