@@ -63,7 +63,7 @@ class DiagnosticsCallback(BaseCallback):
       (:func:`~textgym.sb3.diagnostics.estimates.mutual_information`): near 0, responses do not
       depend on the prompt. The policy scores each of some responses after each of their prompts;
       for agents that choose among proposals, the frozen language model does. It reads at most one
-      token for four environment steps, so the value is logged every few rollouts.
+      token for six environment steps, so the value is logged every few rollouts.
     * ``diagnostics/groups_without_variance``: the share of groups of responses to one prompt whose
       returns are all equal (:func:`~textgym.sb3.diagnostics.estimates.share_without_variance`).
       Groups are those of the algorithm; elsewhere, the episodes of each prompt that occurred at

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from textgym.data.observations import split_observation
 from textgym.lm.model import LanguageModel
@@ -99,27 +100,33 @@ def distinct(texts: Sequence[Text], count: int) -> list[Text]:
     return [group[at % len(group)] for at, group in enumerate(groups)]
 
 
-def cost(texts: Sequence[Text]) -> int:
-    """The number of tokens that :func:`cross_scores` reads."""
-    return len(texts) * sum(len(text.prompt) + len(text.response) for text in texts)
+class Scores(NamedTuple):
+    """The scores of all pairs of prompts and responses.
+
+    Attributes:
+        log_probs: ``[M, M]``, in row i and column j that of response i after prompt j, in nats.
+        tokens: Number of tokens that the model has read.
+    """
+
+    log_probs: NDArray[np.float64]
+    tokens: int
 
 
 @torch.no_grad()
 def cross_scores(
     lm: LanguageModel, texts: Sequence[Text], width: int, sampler: Sampler | None = None
-) -> NDArray[np.float64]:
+) -> Scores:
     """Log-probability of each response after each prompt.
 
-    Nothing is drawn, and no cache is used, so that a training is the same with and without it.
+    A prompt is read once for all responses if the model has a key/value cache, and M times if not.
+    Nothing is drawn, and the policy's own cache is not used, so that a training is the same with
+    and without it.
 
     Args:
         lm: The language model.
         texts: M texts.
         width: Longest text of the environment; responses are cut off behind it.
         sampler: How tokens are sampled, without top-k and top-p; None for the full softmax.
-
-    Returns:
-        ``[M, M]``: in row i and column j, that of response i after prompt j, in nats.
     """
     room = max(1, width - max(len(text.prompt) for text in texts))
     responses = [torch.from_numpy(text.response[:room].copy()) for text in texts]
@@ -127,18 +134,60 @@ def cross_scores(
     actions = torch.cat(responses).long().to(lm.device)
     rows = torch.arange(len(texts)).repeat_interleave(counts)
     steps = torch.cat([torch.arange(int(count)) for count in counts])
-    columns = []
+    columns, read = [], 0
     for text in texts:
         prompt = torch.from_numpy(text.prompt)
-        whole = [torch.cat([prompt, response]) for response in responses]
-        tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True, padding_value=-1)
+        tokens = _padded([torch.cat([prompt, response]) for response in responses])
         images = None
         if text.image is not None:
             images = torch.from_numpy(text.image.copy()).expand(len(texts), -1, -1, -1)
         batch = SequenceBatch(tokens, rows, steps + len(prompt) - 1, None, images).to(lm.device)
-        log_probs, _ = score_actions(lm, sequence_hidden(lm, batch), actions, sampler, batch)
+        hidden = None
+        if images is None:
+            hidden = _hidden_behind(lm, prompt.to(lm.device), _padded(responses).to(lm.device))
+        if hidden is None:
+            hidden = sequence_hidden(lm, batch)
+            read += tokens.numel()
+        else:
+            hidden = hidden[rows, steps]
+            read += len(prompt) + len(responses) * int(counts.max())
+        log_probs, _ = score_actions(lm, hidden, actions, sampler, batch)
         columns.append(_sums(log_probs, rows, len(texts)))
-    return torch.stack(columns, 1).numpy()
+    return Scores(torch.stack(columns, 1).numpy(), read)
+
+
+def _hidden_behind(lm: LanguageModel, prompt: Tensor, responses: Tensor) -> Tensor | None:
+    """The hidden states from which the tokens of responses behind one prompt are drawn.
+
+    Args:
+        lm: The language model.
+        prompt: ``[p]`` token ids.
+        responses: ``[M, n]`` token ids, padded on the right with -1.
+
+    Returns:
+        ``[M, n, d]``; None if the prompt is empty, or the model has no key/value cache that can be
+        shared (an encoder-decoder, a recurrent model).
+    """
+    if lm.seq2seq is not None or not len(prompt):
+        return None
+    with lm.autocast():
+        first = lm.body(input_ids=prompt.long()[None], use_cache=True)
+        cache = getattr(first, "past_key_values", None)
+        if not isinstance(cache, DynamicCache) or not all(
+            isinstance(layer, DynamicLayer) for layer in cache.layers
+        ):
+            return None
+        states = [first.last_hidden_state[:, -1:].expand(len(responses), -1, -1)]
+        if responses.shape[1] > 1:
+            cache.batch_repeat_interleave(len(responses))
+            tokens = responses[:, :-1].long().clamp(min=0)
+            rest = lm.body(input_ids=tokens, past_key_values=cache, use_cache=True)
+            states.append(rest.last_hidden_state)
+    return torch.cat(states, 1)
+
+
+def _padded(texts: Sequence[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True, padding_value=-1)
 
 
 def _sums(log_probs: Tensor, rows: Tensor, count: int) -> Tensor:
