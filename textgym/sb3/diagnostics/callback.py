@@ -28,6 +28,7 @@ _GROUPS = 4
 # Potential-based shaping sums up to nearly the same number whatever the text is: it explains no
 # variance, and another term does not dominate it.
 _UNWEIGHTED = {"step_reward": 0.0}
+_INFORMATION = ("diagnostics/mutual_information", "diagnostics/mutual_information_max")
 
 
 class DiagnosticsWarning(UserWarning):
@@ -63,7 +64,8 @@ class DiagnosticsCallback(BaseCallback):
       (:func:`~textgym.sb3.diagnostics.estimates.mutual_information`): near 0, responses do not
       depend on the prompt. The policy scores each of some responses after each of their prompts;
       for agents that choose among proposals, the frozen language model does. It reads at most one
-      token for six environment steps, so the value is logged every few rollouts.
+      token for eight environment steps, so the value is logged every few rollouts. (`watch` has one
+      more, at the end of the training.)
     * ``diagnostics/groups_without_variance``: the share of groups of responses to one prompt whose
       returns are all equal (:func:`~textgym.sb3.diagnostics.estimates.share_without_variance`).
       Groups are those of the algorithm; elsewhere, the episodes of each prompt that occurred at
@@ -141,7 +143,11 @@ class DiagnosticsCallback(BaseCallback):
     def _on_training_end(self) -> None:
         if self._active and self._writer in self.logger.output_formats:
             self.logger.output_formats.remove(self._writer)
-            self.watch.finish(self.model.num_timesteps, self.logger.name_to_value)
+            values: dict[str, Any] = dict(self.logger.name_to_value)
+            found = self._dependence.last_estimate()
+            if found is not None:
+                values |= dict(zip(_INFORMATION, found, strict=True))
+            self.watch.finish(self.model.num_timesteps, values)
 
     def row_written(self, step: int, values: Mapping[str, Any]) -> None:
         """Take a row of the log that was written."""
@@ -187,8 +193,7 @@ class DiagnosticsCallback(BaseCallback):
             values[f"rollout/{name}"] = value
         found = self._dependence.estimate(self.model.num_timesteps)
         if found is not None:
-            values["diagnostics/mutual_information"] = found[0]
-            values["diagnostics/mutual_information_max"] = found[1]
+            values |= dict(zip(_INFORMATION, found, strict=True))
         if self._since_log:
             values["diagnostics/length_ratio"] = self._length_ratio()
             values["diagnostics/groups_without_variance"] = share_without_variance(self._groups())

@@ -16,7 +16,7 @@ from textgym.sb3.diagnostics.estimates import mutual_information
 from textgym.sb3.policy import LMPolicy
 from textgym.tokenization import Tokenizer
 
-STEPS_PER_TOKEN = 6
+STEPS_PER_TOKEN = 8
 """Environment steps of the training for each token that is read for an estimate.
 
 With it, the estimates take about 1 % of the CPU time of PPO's training with ``textgym/tiny``, and
@@ -52,8 +52,8 @@ class PromptDependence:
     def clear(self) -> None:
         """Forget everything, for another training."""
         self._texts: list[Text] = []
-        self._collects = False
         # The first estimate is due at once.
+        self._due = False
         self._due_at = 0
 
     def start(self, model: Any, venv: VecEnv) -> None:
@@ -76,11 +76,15 @@ class PromptDependence:
 
     def begin(self, steps: int) -> None:
         """A rollout begins after this many environment steps."""
-        self._collects = self._scorer is not None and steps >= self._due_at
+        due = self._scorer is not None and steps >= self._due_at
+        if due and not self._due:
+            self._texts = []  # Only those that are written from now on.
+        self._due = due
+        del self._texts[: -_PATIENCE * self._prompts]
 
     def add(self, info: Mapping[str, Any]) -> None:
-        """Take the text of an episode, from the info of its last step, if an estimate is due."""
-        if self._collects and self._scorer is not None:
+        """Take the text of an episode, from the info of its last step."""
+        if self._scorer is not None:
             text = text_of(info, self._scorer.tokenizer)
             if text is not None:
                 self._texts.append(text)
@@ -90,25 +94,41 @@ class PromptDependence:
 
         None if no estimate is due, or there are too few prompts.
         """
-        if not self._collects or self._scorer is None:
+        if not self._due:
             return None
         texts = distinct(self._texts, self._prompts)
         if len(texts) < self._prompts and len(self._texts) < _PATIENCE * self._prompts:
             return None
         self._texts = []
-        if len(texts) < 2:
+        found = self._estimate_of(texts)
+        if found is None:
+            return None
+        nats, most, tokens = found
+        self._due_at, self._due = steps + STEPS_PER_TOKEN * tokens, False
+        return nats, most
+
+    def last_estimate(self) -> tuple[float, float] | None:
+        """One more estimate of the last texts, at the end of the training, as `estimate` gives it.
+
+        None if the last rollout had one, or too few prompts.
+        """
+        found = self._estimate_of(distinct(self._texts, self._prompts))
+        return None if found is None else found[:2]
+
+    def _estimate_of(self, texts: list[Text]) -> tuple[float, float, int] | None:
+        """The mutual information, its maximum, and the number of tokens that were read."""
+        if self._scorer is None or len(texts) < 2:
             return None
         scorer = self._scorer
         scores = cross_scores(scorer.lm, texts, scorer.width, scorer.sampler)
-        self._due_at = steps + STEPS_PER_TOKEN * scores.tokens
-        return mutual_information(scores.log_probs), math.log(len(texts))
+        return mutual_information(scores.log_probs), math.log(len(texts)), scores.tokens
 
     def get_state(self) -> dict[str, Any]:
         """The state, as values of JSON and arrays."""
         texts = [[text.prompt, text.response, text.image] for text in self._texts]
-        return {"texts": texts, "due_at": self._due_at}
+        return {"texts": texts, "due": self._due, "due_at": self._due_at}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `get_state`."""
         self._texts = [Text(*parts) for parts in state["texts"]]
-        self._due_at = int(state["due_at"])
+        self._due, self._due_at = bool(state["due"]), int(state["due_at"])
