@@ -109,7 +109,8 @@ def test_command_exists(command: str) -> None:
 
 
 def test_benchmarks_that_are_named_exist() -> None:
-    text = "".join((ROOT / page).read_text() for page in PAGES)
+    pages = [*(ROOT / page for page in PAGES), *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
     names = set(re.findall(r"python -m (benchmarks\.\w+)", text))
     assert names
     for name in names:

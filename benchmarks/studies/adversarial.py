@@ -191,7 +191,7 @@ class Course(BaseCallback):
             **self.judges.compare(found.responses),
             "score": found.mean,
             "score_ci95": found.half_width,
-            "kl": buffer.stats["kl"],
+            "kl": buffer.stats.get("kl", 0.0),
             "cpu_seconds": time.process_time() - self.began,
             "samples": found.responses[:3],
         }

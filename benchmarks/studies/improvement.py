@@ -330,7 +330,7 @@ def chart(starts: Mapping[str, Any], changes: Changes) -> bytes:
 
 def seconds(plan: Plan) -> float:
     """An estimate of a job's CPU seconds."""
-    return 120.0 if plan.key.agent == START else 450.0
+    return 120.0 if plan.key.agent == START else 350.0
 
 
 STUDIES = {

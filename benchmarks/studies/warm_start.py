@@ -133,7 +133,7 @@ STUDIES = {
         title="SFT on 60,000 tokens, then PPO, on all tasks, three seeds",
         plans=plans,
         write=write,
-        seconds=lambda plan: 450.0,
+        seconds=lambda plan: 350.0,
         measure=measure,
         pages=(PAGE,),
     )
