@@ -131,7 +131,8 @@ def state_of(study: Study, options: Options) -> State:
     others = {
         key: differences(record, wanted[key])
         for key, record in found.items()
-        if differences(record, wanted[key])
+        # What failed is tried again as it is wanted now.
+        if record["status"] == "done" and differences(record, wanted[key])
     }
     kept = {key: record for key, record in found.items() if key not in others}
     return State(study, plans, folder, kept, others)

@@ -22,8 +22,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from agents import ppo
+from agents.running.report import TrainingLog
 from benchmarks import __main__ as command_line
 from benchmarks.campaign import command, job_process, provenance, registry, study
+from benchmarks.campaign.agent_runs import run_in
 from benchmarks.campaign.command import Options, run, state_of
 from benchmarks.campaign.staleness import stale
 from benchmarks.campaign.study import Findings, Scale, Study, job
@@ -249,6 +252,12 @@ def test_failures_are_reported_and_tried_again(
         assert "**Incomplete: 4 of 6" in (tmp_path / "docs" / "sums.md").read_text()
     assert measure(sums())[0] == 0
     assert "The sum is 6." in (tmp_path / "docs" / "sums.md").read_text()
+    with monkeypatch.context() as patch:  # With other settings than when it failed.
+        patch.setenv("STUB_FAILS", "later-1")
+        measure(sums("later"))
+    output = measure(sums("later", x=3))[1]
+    assert "4 results were made differently" in output
+    assert "The sum is 6." in (tmp_path / "docs" / "later.md").read_text(), "2 jobs, 3 each"
     with monkeypatch.context() as patch:  # The weights are replaced during a job.
         patch.setenv("STUB_MODEL", "b" * 64)
         code, output = measure(sums("changed"))
@@ -298,6 +307,41 @@ def test_a_record_says_what_it_was_measured_with(
         )
     (left,) = tmp_path.iterdir()
     assert (left / "file").exists(), "a job that is started again finds its files"
+
+
+def test_a_run_that_was_killed_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ppo.Settings(
+        env="TextGen/GoodBad-v0", n_envs=8, n_steps=4, steps=160, eval_episodes=8, threads=1,
+        device="cpu", checkpoint_every=32,
+    )  # fmt: skip
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run_in(folders[0], "ppo", settings, ppo.make_agent)
+    on_step = TrainingLog.on_step
+
+    def crash(self: TrainingLog) -> bool:
+        if self.num_timesteps > 100:
+            raise RuntimeError("the machine goes down")
+        return on_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "on_step", crash)
+        with pytest.raises(RuntimeError, match="goes down"):
+            run_in(folders[1], "ppo", settings, ppo.make_agent)
+    killed = run_in(folders[1], "ppo", settings, ppo.make_agent)
+    assert killed.parent == folders[1]
+    assert len(list(folders[1].glob("*/run.json"))) == 1
+    assert (killed / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+    assert (killed / "lm" / "model.safetensors").read_bytes() == (
+        whole / "lm" / "model.safetensors"
+    ).read_bytes()
+    # One that is over is not done again.
+    stamp = (killed / "run.json").stat().st_mtime_ns
+    assert run_in(folders[1], "ppo", settings, ppo.make_agent) == killed
+    assert (killed / "run.json").stat().st_mtime_ns == stamp
 
 
 # -- pages -----------------------------------------------------------------------------------------
