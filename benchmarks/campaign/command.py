@@ -6,9 +6,9 @@
     python -m benchmarks results --pages            # write the pages of what is there, at once
 
 The command may be killed at any moment and started again; trainings of some minutes continue from
-their checkpoints. Several processes share the work. The results are in ``runs/results/MODEL``,
-MODEL being the first digits of the hash of textgym/tiny's weights: with other weights everything is
-missing again, and the pages omit the figures of before.
+their checkpoints. Several processes share the work. The results are in
+``benchmarks/results/records/MODEL``, MODEL being the first digits of the hash of textgym/tiny's
+weights: with other weights everything is missing again, and the pages omit the figures of before.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Options:
     smoke: bool = False
     """Everything in its smallest size, to see that it runs; needs --out, as the figures are
     meaningless."""
-    runs: Path = Path("runs/results")
+    runs: Path = ROOT / "benchmarks" / "results" / "records"
     """Folder of the results."""
     out: Path = ROOT
     """Folder of the pages: the checkout, or a copy of README.md, docs/ and benchmarks/results/."""

@@ -67,7 +67,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout, with a ``+`` if tracked files were changed since."""
+    """The commit of the checkout, with a ``+`` if tracked files other than results differ."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
@@ -76,7 +76,8 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        other = (".", ":!benchmarks/results")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *other)
         return git("rev-parse", "HEAD")[:12] + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):  # Not a checkout of git.
         return None

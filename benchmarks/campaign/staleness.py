@@ -41,6 +41,8 @@ def stale(root: Path = ROOT) -> list[str]:
 
 
 def _other(cell: dict[str, Any]) -> bool:
-    """Whether the model of a suite's cell has another hash now."""
+    """Whether the model of a cell, or of a study's job, has another hash now."""
+    if "env" not in cell:
+        return bool(cell["lm_hash"] != model_hash())
     experiment = Experiment(cell["env"], cell["kwargs"])
     return bool(cell["lm_hash"] != lm_hash(experiment, cell["settings"].get("lm")))

@@ -37,7 +37,7 @@ class Scale:
     """
 
     smoke: bool = False
-    runs: Path = Path("runs/results")
+    runs: Path = ROOT / "benchmarks" / "results" / "records"
 
     def choose(self, smoke: Any, full: Any) -> Any:
         """One of two values."""
