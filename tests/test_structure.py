@@ -21,9 +21,9 @@ ROOMS = (
     "textgym.moved", "textgym.errors", "textgym.hub", "textgym.storage", "textgym.gguf",
     "textgym.data",
     "textgym.registry", "textgym.tokenization", "textgym.sandbox", "textgym.lm",
-    "textgym.rewards", "textgym.tasks", "textgym.testing", "textgym.pretrain", "textgym.envs",
-    "textgym.rollouts", "textgym.wrappers", "textgym.sb3", "textgym", "textgym.cli",
-    "textgym.__main__", "agents.running", "agents", "benchmarks",
+    "textgym.rewards", "textgym.tasks", "textgym.feedback", "textgym.testing", "textgym.pretrain",
+    "textgym.envs", "textgym.rollouts", "textgym.wrappers", "textgym.sb3", "textgym",
+    "textgym.serve", "textgym.cli", "textgym.__main__", "agents.running", "agents", "benchmarks",
 )  # fmt: skip
 
 

@@ -51,6 +51,10 @@ class RewardError(TextGymError, RuntimeError):
     """A reward function is unknown, raised, or returned an invalid value."""
 
 
+class FeedbackError(TextGymError, ValueError):
+    """A judgement or an item to judge is invalid, or belongs to another person."""
+
+
 class SettingsError(TextGymError, ValueError):
     """An argument of an environment, a policy or a buffer has an invalid value."""
 
