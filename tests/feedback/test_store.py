@@ -204,7 +204,7 @@ def test_nothing_is_updated_or_deleted(store: Store) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="there is no store"):
+    with pytest.raises(StorageError, match="does not exist"):
         Store(tmp_path / "none.sqlite", create=False)
     (tmp_path / "text").write_text("not a database " * 100)
     with pytest.raises(StorageError, match="not a store"):

@@ -102,7 +102,9 @@ class Database:
         self._process = 0
         if not self.path.exists():
             if not create:
-                raise StorageError(f"there is no store {self.path}; give the file of an old one")
+                raise StorageError(
+                    f"the store {self.path} does not exist; give the file of an old one"
+                )
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:

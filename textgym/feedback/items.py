@@ -140,9 +140,9 @@ def check_item(item: NewItem) -> None:
     if item.kind not in KINDS:
         raise FeedbackError(f"kind must be one of {', '.join(KINDS)}, not {shown(item.kind)}")
     count = 2 if item.kind == "pair" else 1
-    if isinstance(item.texts, str) or len(item.texts) != count:
+    if not isinstance(item.texts, tuple) or len(item.texts) != count:
         raise FeedbackError(
-            f"an item of kind {item.kind!r} has {count} text{'s' * (count > 1)}, not "
+            f"an item of kind {item.kind!r} has a tuple of {count} text{'s' * (count > 1)}, not "
             f"{shown(item.texts)}"
         )
     for name, text in (("prompt", item.prompt), *(("text", text) for text in item.texts)):

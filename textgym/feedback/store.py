@@ -180,14 +180,13 @@ class Store:
                 token, order, *row = open_form
                 return Shown(item_of(row), tuple(json.loads(order)), token)
             if repeats and rng.random() < repeats:
-                values = (annotator, mode, REPEAT_AFTER)
-                choices = connection.execute(REPEATABLE, values).fetchall()
+                choices = connection.execute(REPEATABLE, (annotator, mode, REPEAT_AFTER)).fetchall()
                 if choices:
                     number, order = choices[int(rng.integers(len(choices)))]
                     swapped = tuple(reversed(json.loads(order)))
                     return self._show(connection, annotator, number, swapped, repeat=True)
-            values = (annotator, mode, time.time() - ABANDONED)
-            row = connection.execute(NEXT, values).fetchone()
+            abandoned = time.time() - ABANDONED
+            row = connection.execute(NEXT, (annotator, mode, abandoned)).fetchone()
             if row is None:
                 return None
             item = item_of(row)
@@ -221,8 +220,7 @@ class Store:
             ).fetchone()
             if form is None:
                 raise FeedbackError(
-                    f"there is no form {shown(token, 80)} that was shown to {annotator!r}; load "
-                    "the page again"
+                    f"no form {shown(token, 80)} was shown to {annotator!r}; load the page again"
                 )
             order, repeat, *row = form
             item = item_of(row)
@@ -259,7 +257,7 @@ class Store:
             judgement: The number of a judgement of this person; None takes the last one.
 
         Returns:
-            The judgement that is undone, or None if there is none.
+            The judgement that is undone; None if the person has not judged anything.
 
         Raises:
             FeedbackError: If the person has no judgement of this number.
