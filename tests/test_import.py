@@ -93,7 +93,7 @@ except gymnasium.error.NameNotFound:
 
 
 @pytest.mark.parametrize(
-    "module", ["tasks", "rewards", "envs", "testing", "errors", "tokenization"]
+    "module", ["tasks", "rewards", "feedback", "envs", "testing", "errors", "tokenization"]
 )
 def test_each_room_can_be_imported_alone(module: str) -> None:
     code = f"import textgym.{module}\nimport sys\nanswer = 'torch' in sys.modules"

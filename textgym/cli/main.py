@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from textgym.cli.attack import attack_tasks
+from textgym.cli.feedback import add_feedback_parser, feedback
 from textgym.cli.new_task import new_task
 from textgym.cli.pages import list_tasks, show_task
 from textgym.cli.play import play_task
@@ -54,6 +55,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return 0
     if options.command == "rescore":
         rescore(console, options.file, options.reward, options.out, options.batch, options.modules)
+        return 0
+    if options.command == "feedback":
+        feedback(console, options, lambda: _task(options))
         return 0
     if options.command == "check" and (options.attack or options.all):
         return _attack(options, console)
@@ -209,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE",
         help="import a module that registers your rewards; repeatable",
     )
+    add_feedback_parser(commands)
     for command in (show, play, check):
         command.add_argument(
             "task",

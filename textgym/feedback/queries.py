@@ -119,6 +119,32 @@ def add_item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
     return int(number)
 
 
+def add_form(
+    connection: sqlite3.Connection,
+    item: int,
+    annotator: str,
+    order: Sequence[int],
+    repeat: bool,
+    token: str | None = None,
+    created: float | None = None,
+) -> str:
+    """Add a form within a transaction; return its token, by default a random one."""
+    token = secrets.token_urlsafe(16) if token is None else token
+    created = time.time() if created is None else created
+    connection.execute(
+        "INSERT INTO forms (token, item, annotator, texts_order, repeat, created) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (token, item, annotator, json.dumps(order), repeat, created),
+    )
+    return token
+
+
+def item_by_id(connection: sqlite3.Connection, number: int) -> Item:
+    """Return an item within a transaction."""
+    found = connection.execute(f"SELECT {ITEM} FROM items i WHERE i.id = ?", (number,))
+    return item_of(found.fetchone())
+
+
 def item_of(row: Sequence[Any]) -> Item:
     """Return the item of a row with the columns `ITEM`."""
     number, kind, prompt, texts, columns, policy_version, priority, key = row

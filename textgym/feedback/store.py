@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,7 +33,9 @@ from textgym.feedback.queries import (
     OPEN,
     REPEAT_AFTER,
     REPEATABLE,
+    add_form,
     add_item,
+    item_by_id,
     item_of,
     judgement_of,
     row_of,
@@ -70,18 +70,22 @@ class Store:
         path: The file; made, with its folder, if it does not exist.
         create: False raises an error instead of making the file.
 
+    Attributes:
+        path: The file.
+        database: Its tables.
+
     Raises:
         StorageError: If the file cannot be opened, is not a store, or was written by a newer
             version. All methods raise it if the file cannot be read or written.
     """
 
     def __init__(self, path: str | Path, create: bool = True) -> None:
-        self._database = Database(path, create)
-        self.path = self._database.path
+        self.database = Database(path, create)
+        self.path = self.database.path
 
     def close(self) -> None:
         """Close the file; the next access opens it again."""
-        self._database.close()
+        self.database.close()
 
     def add_items(self, items: Iterable[NewItem]) -> list[int]:
         """Add items to judge, all or none.
@@ -93,7 +97,7 @@ class Store:
             FeedbackError: If an item is invalid, or differs from the old one with its key.
         """
         rows = [row_of(item) for item in items]
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             return [add_item(connection, row) for row in rows]
 
     def items(self, ids: Sequence[int] | None = None, kind: Kind | None = None) -> list[Item]:
@@ -108,7 +112,7 @@ class Store:
         if ids is not None:
             query += " AND i.id IN (SELECT value FROM json_each(?2))"
             values.append(json.dumps([int(number) for number in ids]))
-        return [item_of(row) for row in self._database.read(query + " ORDER BY i.id", values)]
+        return [item_of(row) for row in self.database.read(query + " ORDER BY i.id", values)]
 
     def judgements(
         self,
@@ -127,7 +131,7 @@ class Store:
             annotator: Only judgements of this person.
             skips: Whether to include items that people declined to judge.
         """
-        rows = self._database.read(
+        rows = self.database.read(
             f"SELECT {JUDGEMENT} WHERE j.id > ?1 AND (?2 IS NULL OR i.kind = ?2) "
             f"AND (?3 IS NULL OR j.annotator = ?3) AND {LIVE} ORDER BY j.id",
             (since, kind, annotator),
@@ -140,7 +144,7 @@ class Store:
 
         If the second one has changed, judgements that were read before may have been undone.
         """
-        ((judgement, undone),) = self._database.read(
+        ((judgement, undone),) = self.database.read(
             "SELECT (SELECT coalesce(max(id), 0) FROM judgements), "
             "(SELECT coalesce(max(id), 0) FROM undone)"
         )
@@ -174,7 +178,7 @@ class Store:
         """
         check_annotator(annotator)
         rng = np.random.default_rng() if rng is None else rng
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             open_form = connection.execute(OPEN, (annotator, mode)).fetchone()
             if open_form is not None:
                 token, order, *row = open_form
@@ -184,14 +188,39 @@ class Store:
                 if choices:
                     number, order = choices[int(rng.integers(len(choices)))]
                     swapped = tuple(reversed(json.loads(order)))
-                    return self._show(connection, annotator, number, swapped, repeat=True)
+                    token = add_form(connection, number, annotator, swapped, repeat=True)
+                    return Shown(item_by_id(connection, number), swapped, token)
             abandoned = time.time() - ABANDONED
             row = connection.execute(NEXT, (annotator, mode, abandoned)).fetchone()
             if row is None:
                 return None
             item = item_of(row)
             order = tuple(rng.permutation(len(item.texts)).tolist())
-            return self._show(connection, annotator, item.id, order, repeat=False)
+            token = add_form(connection, item.id, annotator, order, repeat=False)
+            return Shown(item, order, token)
+
+    def shown_item(self, token: str, annotator: str) -> Item:
+        """Return the item of a form.
+
+        Raises:
+            FeedbackError: If no such form was shown to this person.
+        """
+        rows = self.database.read(
+            f"SELECT {ITEM} FROM forms f JOIN items i ON i.id = f.item "
+            "WHERE f.token = ? AND f.annotator = ?", (token, annotator),
+        )  # fmt: skip
+        if not rows:
+            raise _unknown(token, annotator)
+        return item_of(rows[0])
+
+    def last(self, annotator: str, mode: Kind | None = None) -> Judgement | None:
+        """Return the last judgement of a person, of a kind, that was not undone, if any."""
+        rows = self.database.read(
+            f"SELECT {JUDGEMENT} WHERE j.annotator = ?1 AND (?2 IS NULL OR i.kind = ?2) "
+            f"AND {LIVE} ORDER BY j.id DESC LIMIT 1",
+            (annotator, mode),
+        )
+        return judgement_of(rows[0]) if rows else None
 
     def judge(self, token: str, annotator: str, value: Any, seconds: float) -> Judgement:
         """Store a judgement; it is on the disk when this returns.
@@ -212,16 +241,14 @@ class Store:
             raise FeedbackError(f"seconds must be a number, not {shown(seconds)}")
         if not (math.isfinite(seconds) and seconds >= 0):
             raise FeedbackError(f"seconds must be 0 or more, not {shown(seconds)}")
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             form = connection.execute(
                 f"SELECT f.texts_order, f.repeat, {ITEM} FROM forms f "
                 "JOIN items i ON i.id = f.item WHERE f.token = ? AND f.annotator = ?",
                 (token, annotator),
             ).fetchone()
             if form is None:
-                raise FeedbackError(
-                    f"no form {shown(token, 80)} was shown to {annotator!r}; load the page again"
-                )
+                raise _unknown(token, annotator)
             order, repeat, *row = form
             item = item_of(row)
             checked = check_value(item.kind, value, item.texts)
@@ -262,7 +289,7 @@ class Store:
         Raises:
             FeedbackError: If the person has no judgement of this number.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             row = connection.execute(
                 f"SELECT {JUDGEMENT} WHERE j.annotator = ?1 AND "
                 f"CASE WHEN ?2 IS NULL THEN {LIVE} ELSE j.id = ?2 END ORDER BY j.id DESC LIMIT 1",
@@ -278,13 +305,13 @@ class Store:
                 (found.id, time.time()),
             ).rowcount
             if added:
-                self._show(connection, annotator, found.item, found.order, found.repeat)
+                add_form(connection, found.item, annotator, found.order, found.repeat)
         return found
 
     def retire(self, *versions: str) -> None:
         """Show no more items of these policy versions. Open forms can still be answered."""
         now = time.time()
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO retired (policy_version, created) VALUES (?, ?)",
                 [(version, now) for version in versions],
@@ -300,7 +327,7 @@ class Store:
             FeedbackError: If the name is invalid.
         """
         check_annotator(name)
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             used = connection.execute("SELECT 1 FROM forms WHERE annotator = ? LIMIT 1", (name,))
             if used.fetchone() is not None:
                 return False
@@ -326,7 +353,7 @@ class Store:
         of_mode = "(?2 IS NULL OR i.kind = ?2)"
         joined = "FROM judgements j JOIN items i ON i.id = j.item"
         mine = f"{of_mode} AND (?1 IS NULL OR j.annotator = ?1)"
-        ((items, left, judgements, undone, annotators),) = self._database.read(
+        ((items, left, judgements, undone, annotators),) = self.database.read(
             f"SELECT (SELECT count(*) FROM items i WHERE {of_mode} AND {CURRENT}), "
             f"(SELECT count(*) FROM items i WHERE {of_mode} AND {CURRENT} AND NOT EXISTS "
             f"(SELECT 1 FROM judgements j WHERE {judged})), "
@@ -356,19 +383,8 @@ class Store:
         """Return ratings as rows, see :func:`textgym.feedback.views.rating_rows`."""
         return rating_rows(self.items(), self.judgements())
 
-    def _show(
-        self,
-        connection: sqlite3.Connection,
-        annotator: str,
-        item: int,
-        order: tuple[int, ...],
-        repeat: bool,
-    ) -> Shown:
-        token = secrets.token_urlsafe(16)
-        connection.execute(
-            "INSERT INTO forms (token, item, annotator, texts_order, repeat, created) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (token, item, annotator, json.dumps(order), repeat, time.time()),
-        )
-        row = connection.execute(f"SELECT {ITEM} FROM items i WHERE i.id = ?", (item,)).fetchone()
-        return Shown(item_of(row), order, token)
+
+def _unknown(token: str, annotator: str) -> FeedbackError:
+    return FeedbackError(
+        f"no form {shown(token, 80)} was shown to {annotator!r}; load the page again"
+    )

@@ -1,0 +1,1 @@
+"""Servers: the page on which people give feedback (:mod:`textgym.serve.feedback`)."""
