@@ -1,4 +1,4 @@
-"""Every example in README.md, CONTRIBUTING.md and docs/rollouts.md runs, and prints what it says.
+"""Every example in README.md, CONTRIBUTING.md and two pages of docs/ runs, and prints what it says.
 
 * A ``python`` block runs as a script of its own in an empty folder.
 * A ``text`` block that directly follows it is the script's exact standard output.
@@ -26,7 +26,7 @@ from benchmarks import catalog
 from textgym.tasks.registry import built_in_tasks
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/rollouts.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/rollouts.md", "docs/feedback.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -55,10 +55,10 @@ def compared(first: str, second: str) -> tuple[list[Piece], list[Piece]]:
     sides = pieces(first), pieces(second)
     words = [[piece.text for piece in side if not piece.is_space] for side in sides]
     common: tuple[set[int], set[int]] = set(), set()
-    for tag, begin, end, other, _ in Indel.opcodes(*words):
-        if tag == "equal":
-            common[0].update(range(begin, end))
-            common[1].update(range(other, other + end - begin))
+    for part in Indel.opcodes(*words):
+        if part.tag == "equal":
+            common[0].update(range(part.src_start, part.src_end))
+            common[1].update(range(part.dest_start, part.dest_end))
     return _marked(sides[0], common[0]), _marked(sides[1], common[1])
 
 
