@@ -15,7 +15,7 @@ from textgym.errors import SettingsError, TaskError, require
 from textgym.feedback import Kind, Store
 from textgym.feedback.agreement import Share, quality
 from textgym.feedback.candidates import Candidates, items_of, read_candidates
-from textgym.feedback.exchange import export, import_file
+from textgym.feedback.exchange import What, export, import_file
 from textgym.feedback.items import KINDS, check_annotator
 from textgym.tasks import Task
 
@@ -125,7 +125,7 @@ def feedback(console: Console, options: argparse.Namespace, task: Callable[[], T
     if options.action == "stats":
         _stats(console, Store(options.file, create=False))
     elif options.action == "export":
-        what = "all" if options.all else "preferences"
+        what: What = "all" if options.all else "preferences"
         count = export(
             Store(options.file, create=False), options.out, what, ties=not options.no_ties
         )
@@ -201,13 +201,15 @@ def _sample(
             "give it as --texts"
         )
     source = {"env": task.id, "level": task.level, "split": task.split}
-    known = {
-        item.prompt
+    old = [
+        item
         for item in store.items(kind=mode)
         if item.policy_version == options.lm and source.items() <= item.columns.items()
-    }
-    if len(known) >= options.prompts:
+    ]
+    # Prompts may repeat, and equal texts make no pair, so prompts are not counted.
+    if any(item.columns.get("prompts", 0) >= options.prompts for item in old):
         return
+    known = {item.prompt for item in old}
     console.print(f"{options.lm} writes {options.group_size} texts for {options.prompts} prompts")
     # Both need torch, and take seconds to import.
     from textgym.pretrain.writing import writer
@@ -219,11 +221,12 @@ def _sample(
     for played in play(task, act, options.prompts, repeats=size, tokenizer=tokenizer):
         groups.setdefault(played.prompt, []).append(played.response)
     found = [
-        Candidates(prompt, tuple(texts), options.lm, source)
+        Candidates(prompt, tuple(texts), options.lm, {**source, "prompts": options.prompts})
         for prompt, texts in groups.items()
         if prompt not in known
     ]
-    _add(console, store, found, mode)
+    if found:
+        _add(console, store, found, mode)
 
 
 def _add(console: Console, store: Store, groups: list[Candidates], mode: Kind) -> None:

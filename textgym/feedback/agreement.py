@@ -216,7 +216,7 @@ def _same(first: Judgement, second: Judgement) -> float:
         return float(first.value["choice"] == second.value["choice"])
     aspects, again = first.value["aspects"], second.value["aspects"]
     common = aspects.keys() & again.keys()
-    return sum(aspects[name] == again[name] for name in common) / max(1, len(common))
+    return float(sum(aspects[name] == again[name] for name in common) / max(1, len(common)))
 
 
 def _share(part: float, count: int) -> Share | None:
