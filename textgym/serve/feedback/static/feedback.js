@@ -83,6 +83,10 @@
 
   const show = (page) => {
     const next = new DOMParser().parseFromString(page, "text/html");
+    if (!next.querySelector("main")) {
+      notice(page.slice(0, 300)); // A refusal in plain text; what was written is still here.
+      return;
+    }
     for (const place of ["main", "#progress", "#footer"]) {
       const [old, other] = [$(place), next.querySelector(place)];
       if (old && other) old.replaceWith(document.adoptNode(other));
