@@ -56,7 +56,9 @@ with :func:`register_reward`, and put it into the folder of its kind:
 * ``adversarial/``: trains a network along with the policy;
 * ``remote/``: calls a server (base class ``remote.server.RemoteReward``);
 * ``code/``: runs programs in the sandbox;
-* ``preferences/``: trains a reward model, which ``reward_model`` then runs.
+* ``preferences/``: trains a reward model, which ``reward_model`` then runs, or an ensemble of heads
+  while judgements come in;
+* ``spans/``: learns rewards of tokens from marked parts of texts.
 
 Rewards in ``metrics/`` are imported below; the others, which load heavy libraries, are listed in
 the table of addresses below and imported on first use. The other files of this folder are the

@@ -1,0 +1,1 @@
+"""Rewards of tokens, learned from marked parts of texts and from edits."""
