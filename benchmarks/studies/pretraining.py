@@ -41,11 +41,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "layers_6": {"layers": 6},
     "width_320": {"width": 320, "heads": 5},
     "width_192": {"width": 192, "heads": 3},
-    "rows_16": {"batch_size": 16},
-    "rows_64": {"batch_size": 64},
-    "rate_3e-3": {"learning_rate": 3e-3},
-    "rate_1e-2": {"learning_rate": 1e-2},
-    "no_recall": {"recall": 0.0},
+    "rows_32": {"batch_size": 32},
+    "rows_8": {"batch_size": 8},
+    "rate_15e-4": {"learning_rate": 1.5e-3},
+    "rate_6e-3": {"learning_rate": 6e-3},
+    "no_recall": {"recall": 0.0, "recall_later": 0.0},
     "equal_shares": {"hard": 1.0},
     "vocabulary_2048": {"vocab_size": 2048},
     "short_finish": {"finish_share": 0.1},
@@ -110,7 +110,9 @@ def measure(name: str, args: Args) -> dict[str, Any]:
         write_json(plan, {"steps": int(args.cpu_minutes * 60 / seconds), "seconds": seconds})
         torch.compiler.reset()
     planned = json.loads(plan.read_text("utf-8"))
-    settings = replace(settings, steps=planned["steps"])
+    steps = planned["steps"]
+    shorter = round(settings.constant * steps / settings.steps)
+    settings = replace(settings, steps=steps, constant=shorter)
     lm = LanguageModel.load(str(train(settings)))
     found = {
         str(task): ability(lm, task, args.prompts, 1).greedy

@@ -33,7 +33,7 @@ def test_documents_are_a_function_of_the_entropy():
 
 
 def test_a_documents_prompt_is_its_tasks():
-    for prompt, pieces, _ in take(60, [1], Proportions(clean=0.5)):
+    for prompt, pieces, *_ in take(60, [1], Proportions(clean=0.5)):
         assert pieces[0].startswith(prompt)
         assert len(prompt) > 10
 
@@ -85,12 +85,12 @@ def test_pictures_belong_to_their_captions():
 
 
 def test_proportions():
-    """Hard tasks are drawn three times as often, level 1 twice as often as level 2."""
+    """Favoured tasks are drawn three times as often."""
     kinds = {task.id for task in training_tasks("train")}
     count = 3000
-    texts = take(count, [3], Proportions(clean=1.0, recall=0.25, hard=3.0))
+    texts = take(count, [3], Proportions(clean=1.0, recall=0.25, favoured=HARD, weight=3.0))
     found = dict.fromkeys(("recall", "caption", "sums"), 0)
-    for prompt, pieces, _ in texts:
+    for prompt, pieces, *_ in texts:
         found["caption"] += prompt.endswith("Caption:")
         found["sums"] += prompt.startswith("Define f(")
         found["recall"] += pieces[0].startswith(("Copy: ", "Pairs: "))
@@ -104,7 +104,7 @@ def test_recall_documents_are_answered_by_their_prompts():
     rng = np.random.default_rng(0)
     for _ in range(100):
         prompt, answer = recall_document(rng)
-        for word in answer.strip(" .").removeprefix("In the ").removeprefix("The ").split(", "):
+        for word in answer.strip(" .;").removeprefix("In the ").removeprefix("The ").split(", "):
             assert word in prompt
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from textgym.errors import SettingsError
-from textgym.pretrain.documents import Document, Proportions, draw_documents
+from textgym.pretrain.documents import HARD, Document, Proportions, draw_documents
 from textgym.pretrain.learner import Learner, make_model, weighted_mean
 from textgym.pretrain.packing import PROMPT_WEIGHT, encode, pack
+from textgym.pretrain.recall import recall_lesson
 from textgym.pretrain.settings import TrainSettings
 from textgym.tasks import make_task
 from textgym.tokenization import load_tokenizer
@@ -20,7 +21,7 @@ PREFIX = 9
 
 @pytest.fixture(scope="module")
 def batch():
-    return pack(draw_documents([7], Proportions(0.5, 0.1, 3.0)), TOKENIZER, 4, 256, PREFIX)
+    return pack(draw_documents([7], Proportions(0.5, 0.1, HARD, 3.0)), TOKENIZER, 4, 256, PREFIX)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,6 @@ def test_targets_are_the_next_tokens_of_the_same_document(batch):
         assert batch.tokens[row, end - 1] == TOKENIZER.eos_id
         assert batch.weights[row, end - 1] == 0
         weights = batch.weights[row, start : end - 1].tolist()
-        assert weights == sorted(weights)
         assert set(weights) <= {float(np.float32(PROMPT_WEIGHT)), 1.0}
 
 
@@ -63,13 +63,26 @@ def test_prompt_and_completion_are_tokenized_apart():
     talk = make_task("TextGen/Dialogue-v0", level=2).turns_document(rng)
     prompt = talk[0][: talk[0].index("\nAgent:") + len("\nAgent:")]
     for first in (False, True):
-        ids, count, _ = encode(Document(prompt, talk), TOKENIZER, first)
+        ids, weights, _ = encode(Document(prompt, talk), TOKENIZER, first)
+        count = weights.index(1.0)
         assert ids[0] == TOKENIZER.eos_id or not first
         assert ids[first:count] == TOKENIZER.encode(prompt)
         ends = [at for at, index in enumerate(ids) if index == TOKENIZER.eos_id][first:]
         starts = [int(first), *(end + 1 for end in ends)]
         pieces = zip(starts, ends, strict=False)
         assert [TOKENIZER.decode(ids[start:end]) for start, end in pieces] == talk
+
+
+def test_of_a_lesson_the_answers_are_learned():
+    rng = np.random.default_rng(0)
+    first, *others = recall_lesson(rng, 4)
+    lesson = Document(first.prompt, [first.prompt + first.answer], more=others)
+    ids, weights, _ = encode(lesson, TOKENIZER, False)
+    learned = [index for index, weight in zip(ids, weights, strict=True) if weight == 1.0]
+    answers = "".join(answer for _, answer in (first, *others))
+    assert TOKENIZER.decode(learned) == answers + TOKENIZER.decode([TOKENIZER.eos_id])
+    text = "".join(question + answer for question, answer in (first, *others))
+    assert TOKENIZER.decode(ids[:-1]) == text
 
 
 def test_losses_of_a_packed_document_are_those_of_the_document_alone(batch, learner):

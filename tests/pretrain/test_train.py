@@ -170,7 +170,7 @@ def test_training_lowers_the_loss(tmp_path):
 
 
 def test_learning_rate_rises_stays_and_falls():
-    settings = TrainSettings(steps=100, warmup=10, learning_rate=1.0, finish_share=0.25)
+    settings = TrainSettings(steps=100, warmup=10, learning_rate=1.0, constant=75)
     rates = [learning_rate_at(step, settings) for step in range(101)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[9:76] == [1.0] * 67
@@ -178,9 +178,9 @@ def test_learning_rate_rises_stays_and_falls():
 
 
 def test_documents_are_clean_first_and_mediocre_then():
-    settings = TrainSettings(steps=100, finish_share=0.25, recall=0.2, recall_steps=20)
+    settings = TrainSettings(
+        steps=100, constant=20, finish_share=0.25, recall=0.2, recall_later=0.12
+    )
     found = [proportions_at(step, settings) for step in range(100)]
     assert [one.clean for one in found] == [1.0] * 75 + [0.0] * 25
-    assert found[0].recall == pytest.approx(0.2)
-    assert [one.recall for one in found[25:]] == pytest.approx([0.02] * 75)
-    assert found[10].recall == pytest.approx(0.1)
+    assert [one.recall for one in found] == pytest.approx([0.2] * 20 + [0.12] * 55 + [0.04] * 25)

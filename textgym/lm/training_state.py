@@ -40,6 +40,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         SettingsError: If the folder is of a training with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(json.dumps(settings))  # As they are read: tuples are lists.
     file = folder / "settings.json"
     if not file.exists():
         write_json(file, settings)

@@ -27,6 +27,7 @@ def write_card(
     validation_loss: float,
     prompts: int = 256,
     samples: int = 16,
+    training: str | None = None,
 ) -> None:
     """Write ``README.md`` to a checkpoint folder.
 
@@ -39,6 +40,7 @@ def write_card(
         validation_loss: Nats per token on documents of the eval split.
         prompts: Number of prompts per task.
         samples: Number of responses per prompt.
+        training: How the model was trained. Default: by one command with these settings.
     """
     lm = LanguageModel.load(str(folder), device="cpu")
     rows, examples, grammar = [], [], []
@@ -57,13 +59,8 @@ def write_card(
     text = _TEMPLATE.format(
         name=name,
         purpose=_PURPOSES[settings["finish"]],
-        finish=_FINISHES[settings["finish"]],
         parameters=f"{parameters:,}",
-        command=_command(settings),
-        minutes=f"{cpu_seconds / 60:.0f}",
-        torch=version("torch"),
-        transformers=version("transformers"),
-        python=platform.python_version(),
+        training=training or _training(settings, cpu_seconds),
         validation_loss=f"{validation_loss:.3f}",
         perplexity=f"{np.exp(validation_loss):.2f}",
         vocabulary=lm.tokenizer.vocab_size,
@@ -71,8 +68,6 @@ def write_card(
         layers=settings["layers"],
         width=settings["width"],
         heads=settings["heads"],
-        tokens=f"{settings['steps'] * settings['batch_size'] * settings['row_length'] / 1e6:.0f}",
-        sharpness=settings["sharpness"],
         recall=f"{recall(lm, prompts):.0%}",
         grammatical=f"{np.mean(grammar):.0%}",
         hashes="\n".join(
@@ -87,9 +82,23 @@ def write_card(
     write_text(folder / "README.md", text)
 
 
+def _training(settings: Mapping[str, Any], cpu_seconds: float) -> str:
+    tokens = settings["steps"] * settings["batch_size"] * settings["row_length"]
+    return _TRAINING.format(
+        tokens=f"{tokens / 1e6:.0f}",
+        command=_command(settings),
+        minutes=f"{cpu_seconds / 60:.0f}",
+        torch=version("torch"),
+        transformers=version("transformers"),
+        python=platform.python_version(),
+        finish=_FINISHES[settings["finish"]],
+        sharpness=settings["sharpness"],
+    )
+
+
 def _command(settings: Mapping[str, Any]) -> str:
     words = [
-        f"--{name} {value}"
+        f"--{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
         for name, value in settings.items()
         if name not in ("out", "threads", "install", "save_every", "card_prompts", "first_part")
     ]
@@ -109,6 +118,17 @@ _FINISHES = {
     "clean": "still the oracles' completions",
 }
 
+_TRAINING = """\
+From scratch, on {tokens} million tokens of documents that the tasks generate (training split; no
+collected text), by
+
+    {command}
+
+which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
+{python}). In the first part the completions are the oracles', with some documents that train
+recall (`textgym.pretrain.recall`); in the second part they are {finish}. After the training the
+logits were multiplied by {sharpness}."""
+
 _TEMPLATE = """---
 library_name: transformers
 license: mit
@@ -124,17 +144,10 @@ It is not useful as a general language model.
 
 ## Training
 
-From scratch, on {tokens} million tokens of documents that the tasks generate (training split; no
-collected text), by
+{training}
 
-    {command}
-
-which took {minutes} minutes of CPU time (torch {torch}, transformers {transformers}, Python
-{python}). In the first part the completions are the oracles', with some documents that train
-recall (`textgym.pretrain.recall`); in the second part, while the learning rate falls, they are
-{finish}. Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also
-begins with it. After the training the logits were multiplied by {sharpness}. The weights are
-stored in bfloat16.
+Each document starts at position 0 and ends with `<|endoftext|>`; one in eight also begins with it.
+The weights are stored in bfloat16.
 
 SHA-256 of the weights that the figures below were measured with:
 

@@ -7,14 +7,14 @@ task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.pretrain.recall import recall_document
+from textgym.pretrain.recall import recall_lesson
 from textgym.tasks import Task, make_task
 from textgym.tasks.mix import Mix
 from textgym.tasks.registry import built_in_tasks
@@ -26,8 +26,22 @@ HARD = (
     "TextGen/Summarize-v0",
     "TextGen/DataToText-v0",
     "TextGen/Caption-v0",
+    "TextGen/Dialogue-v0",
 )
 """Tasks that need more documents than the others before a model masters them."""
+
+LATE = (
+    "TextGen/QA-v0",
+    "TextGen/KnowledgeGraph-v0",
+    "TextGen/DataToText-v0",
+    "TextGen/Dialogue-v0",
+    "TextGen/Risk-v0",
+    "TextGen/Sentiment-v0",
+)
+"""Tasks that it has mastered least when the learning rate begins to fall."""
+
+_QUESTIONS = 10
+"""Maximum number of questions in a recall document."""
 
 _BLIND_EVERY = 8
 """One in this many documents with a picture comes without it, so that the model can also write
@@ -41,11 +55,13 @@ class Document(NamedTuple):
         prompt: The prompt, a prefix of the first piece, or empty.
         pieces: The text in pieces, with eos after each.
         image: The picture before the text, uint8 ``[3, H, W]``, or None.
+        more: Further prompts with their continuations, which follow the only piece before its eos.
     """
 
     prompt: str
     pieces: list[str]
     image: NDArray[np.uint8] | None = None
+    more: Sequence[tuple[str, str]] = ()
 
 
 class Proportions(NamedTuple):
@@ -54,13 +70,15 @@ class Proportions(NamedTuple):
     Attributes:
         clean: The share of clean documents among those of tasks.
         recall: The share of recall documents among all.
-        hard: The weight of a hard task; the others have 1.
+        favoured: Ids of tasks that are drawn more often.
+        weight: The weight of each of them; the others have 1.
         easy: Level ``n`` is drawn with a weight of ``n ** -easy``.
     """
 
     clean: float = 0.0
     recall: float = 0.0
-    hard: float = 1.0
+    favoured: tuple[str, ...] = ()
+    weight: float = 1.0
     easy: float = 1.0
 
 
@@ -90,15 +108,15 @@ def draw_documents(
         [
             form.level**-proportions.easy
             / weights[form.id]
-            * (proportions.hard if form.id in HARD else 1.0)
+            * (proportions.weight if form.id in proportions.favoured else 1.0)
             for form in forms
         ]
     ).cumsum()
     while True:
         kind, which, quality = rng.random(3).tolist()
         if kind < proportions.recall:
-            found = recall_document(rng)
-            yield Document(found.prompt, [found.prompt + found.answer])
+            first, *others = recall_lesson(rng, 1 + int(rng.integers(_QUESTIONS)))
+            yield Document(first.prompt, [first.prompt + first.answer], more=others)
             continue
         form = forms[int(np.searchsorted(shares, which * shares[-1], side="right"))]
         yield document_of(form, rng, clean=quality < proportions.clean)

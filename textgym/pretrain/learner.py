@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from textgym.lm.pictures import PictureEncoder
+from textgym.pretrain.offset_heads import attend_to_offsets
 from textgym.pretrain.packing import Batch
 from textgym.pretrain.settings import TrainSettings
 from textgym.tokenization import Tokenizer
@@ -35,6 +36,8 @@ def make_model(tokenizer: Tokenizer, settings: TrainSettings) -> LlamaForCausalL
     )
     # Compiled, and with a mask for packed texts, it is faster than PyTorch's flash attention.
     model.set_attn_implementation("eager")
+    if settings.offsets:
+        attend_to_offsets(model, settings.offsets)
     return model
 
 

@@ -52,12 +52,12 @@ class Encoded(NamedTuple):
 
     Attributes:
         ids: Its tokens.
-        prompt: The number of tokens that belong to the prompt, a first eos included.
+        weights: The loss weight of each of them.
         image: The picture before it.
     """
 
     ids: list[int]
-    prompt: int
+    weights: list[float]
     image: NDArray[np.uint8] | None
 
 
@@ -67,13 +67,27 @@ def encode(document: Document, tokenizer: Tokenizer, eos_first: bool) -> Encoded
     Prompt and continuation are tokenized separately, as in an episode.
     """
     eos = cast(int, tokenizer.eos_id)
-    prompt, pieces, image = document
+    prompt, pieces, image, more = document
     ids = [eos] * eos_first + tokenizer.encode(prompt)
-    count = len(ids)
-    ids += [*tokenizer.encode(pieces[0][len(prompt) :]), eos]
+    weights = [PROMPT_WEIGHT] * len(ids)
+
+    def add(text: str, weight: float) -> None:
+        ids.extend(tokenizer.encode(text))
+        weights.extend([weight] * (len(ids) - len(weights)))
+
+    def end() -> None:
+        ids.append(eos)
+        weights.append(1.0)
+
+    add(pieces[0][len(prompt) :], 1.0)
+    for question, answer in more:
+        add(question, PROMPT_WEIGHT)
+        add(answer, 1.0)
+    end()
     for piece in pieces[1:]:
-        ids += [*tokenizer.encode(piece), eos]
-    return Encoded(ids, count, image)
+        add(piece, 1.0)
+        end()
+    return Encoded(ids, weights, image)
 
 
 def pack(
@@ -109,7 +123,7 @@ def pack(
     used, count = [0] * rows, [0] * rows
     images, places = [], []
     # First-fit decreasing; the few short documents that then fit nowhere are left out.
-    for size, (ids, prompt, image) in sorted(taken, key=lambda one: -one[0]):
+    for size, (ids, learned, image) in sorted(taken, key=lambda one: -one[0]):
         row = next((at for at in range(rows) if used[at] + size <= length), None)
         if row is None:
             continue
@@ -125,8 +139,7 @@ def pack(
         tokens[row, start:end] = ids
         positions[row, start:end] = np.arange(len(ids))
         targets[row, start : end - 1] = ids[1:]
-        weights[row, start : end - 1] = 1.0
-        weights[row, start : start + max(0, prompt - 1)] = PROMPT_WEIGHT
+        weights[row, start : end - 1] = learned[1:]
     found = np.array(places, np.int64).reshape(len(images), prefix, 2).transpose(2, 0, 1)
     return Batch(
         tokens=torch.from_numpy(tokens),

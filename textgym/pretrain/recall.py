@@ -25,8 +25,49 @@ class Recall(NamedTuple):
     answer: str
 
 
+class Facts(NamedTuple):
+    """A text, and questions that it answers.
+
+    Attributes:
+        text: The facts.
+        questions: Questions with their only right answers.
+    """
+
+    text: str
+    questions: list[Recall]
+
+
 def recall_document(rng: np.random.Generator) -> Recall:
-    """Sample a document: a list to copy, pairs to look up, or gifts to trace."""
+    """Sample facts with one question."""
+    facts = _facts(rng)
+    question, answer = facts.questions[int(rng.integers(len(facts.questions)))]
+    return Recall(f"{facts.text}\n{question}", answer)
+
+
+def recall_lesson(rng: np.random.Generator, questions: int) -> list[Recall]:
+    """Sample facts with several questions, in random order, which are all answered.
+
+    A model learns more from a text with more answers.
+
+    Args:
+        rng: The generator.
+        questions: Maximum number of questions.
+
+    Returns:
+        The facts with the first question, and its answer; the other questions, each on a new line,
+        and their answers.
+    """
+    facts = _facts(rng)
+    order = rng.permutation(len(facts.questions))[:questions].tolist()
+    starts = [facts.text, *[""] * (len(order) - 1)]
+    return [
+        Recall(f"{start}\n{facts.questions[index].prompt}", facts.questions[index].answer)
+        for start, index in zip(starts, order, strict=True)
+    ]
+
+
+def _facts(rng: np.random.Generator) -> Facts:
+    """A list to copy, pairs or rows to look up, people in places, or gifts to trace."""
     return _FORMS[int(rng.integers(len(_FORMS)))](rng)
 
 
@@ -34,34 +75,56 @@ def _choose(rng: np.random.Generator, words: tuple[str, ...], count: int) -> lis
     return [words[index] for index in rng.permutation(len(words))[:count]]
 
 
-def _copied(rng: np.random.Generator) -> Recall:
+def _copied(rng: np.random.Generator) -> Facts:
     """A list of words, repeated."""
     words = ", ".join(_choose(rng, _NAMES + _WORDS, int(rng.integers(3, 9))))
-    return Recall(f"Copy: {words}.\nCopy:", f" {words}.")
+    return Facts(f"Copy: {words}.", [Recall("Copy:", f" {words}.")])
 
 
-def _looked_up(rng: np.random.Generator) -> Recall:
+def _looked_up(rng: np.random.Generator) -> Facts:
     """Pairs of a name and a thing; the value of a key, or the key of a value."""
     count = int(rng.integers(2, 8))
     names, things = _choose(rng, _NAMES, count), _choose(rng, THINGS, count)
-    pairs = "; ".join(f"{name} - {thing}" for name, thing in zip(names, things, strict=True))
-    at = int(rng.integers(count))
-    key, value = (names, things) if rng.random() < 0.5 else (things, names)
-    return Recall(f"Pairs: {pairs}.\nFind {key[at]}:", f" {value[at]}.")
+    pairs = list(zip(names, things, strict=True))
+    questions = [Recall(f"Find {name}:", f" {thing}.") for name, thing in pairs]
+    questions += [Recall(f"Find {thing}:", f" {name}.") for name, thing in pairs]
+    return Facts(f"Pairs: {'; '.join(f'{name} - {thing}' for name, thing in pairs)}.", questions)
 
 
-def _placed(rng: np.random.Generator) -> Recall:
+def _shuffled(rng: np.random.Generator) -> Facts:
+    """Pairs of a name and a thing, again in another order."""
+    count = int(rng.integers(2, 8))
+    names, things = _choose(rng, _NAMES, count), _choose(rng, THINGS, count)
+    pairs = list(zip(names, things, strict=True))
+    questions = [Recall(f"{name} -", f" {thing};") for name, thing in pairs]
+    return Facts(f"Pairs: {'; '.join(f'{name} - {thing}' for name, thing in pairs)}.", questions)
+
+
+def _matched(rng: np.random.Generator) -> Facts:
+    """Rows of a name with a thing and a place, which several rows share; the name of both."""
+    count = int(rng.integers(2, 5))
+    names = _choose(rng, _NAMES, count)
+    things, places = _choose(rng, THINGS, 2), _choose(rng, PLACES, 2)
+    cells = [(thing, place) for thing in things for place in places]
+    chosen = [cells[index] for index in rng.permutation(len(cells))[:count]]
+    rows = [(name, *cell) for name, cell in zip(names, chosen, strict=True)]
+    text = " ".join(f"{name}, {thing}, {place}." for name, thing, place in rows)
+    questions = [Recall(f"Who: {thing}, {place}?", f" {name}.") for name, thing, place in rows]
+    questions += [Recall(f"What: {name}?", f" {thing}, {place}.") for name, thing, place in rows]
+    return Facts(f"Rows: {text}", questions)
+
+
+def _placed(rng: np.random.Generator) -> Facts:
     """People in places; who is where, or where somebody is."""
     count = int(rng.integers(2, 6))
     names, places = _choose(rng, _NAMES, count), _choose(rng, PLACES, count)
-    lines = [f"{name} is in the {place}." for name, place in zip(names, places, strict=True)]
-    at = int(rng.integers(count))
-    if rng.random() < 0.5:
-        return Recall(f"{' '.join(lines)}\nWhere is {names[at]}?", f" In the {places[at]}.")
-    return Recall(f"{' '.join(lines)}\nWho is in the {places[at]}?", f" {names[at]}.")
+    pairs = list(zip(names, places, strict=True))
+    questions = [Recall(f"Where is {name}?", f" In the {place}.") for name, place in pairs]
+    questions += [Recall(f"Who is in the {place}?", f" {name}.") for name, place in pairs]
+    return Facts(" ".join(f"{name} is in the {place}." for name, place in pairs), questions)
 
 
-def _given(rng: np.random.Generator) -> Recall:
+def _given(rng: np.random.Generator) -> Facts:
     """Gifts from one person to another; one of giver, receiver and gift."""
     count = int(rng.integers(2, 5))
     people, things = _choose(rng, _NAMES, 2 * count), _choose(rng, THINGS, count)
@@ -70,21 +133,24 @@ def _given(rng: np.random.Generator) -> Recall:
         f"{who} {GIVE[int(rng.integers(len(GIVE)))]} the {what} to {whom}."
         for who, whom, what in gifts
     )
-    who, whom, what = gifts[int(rng.integers(count))]
-    question, answer = (
-        (f"Who gave the {what}?", who),
-        (f"Who got the {what}?", whom),
-        (f"What did {who} give?", f"The {what}"),
-        (f"What did {whom} get?", f"The {what}"),
-    )[int(rng.integers(4))]
-    return Recall(f"{told}\n{question}", f" {answer}.")
+    questions = []
+    for who, whom, what in gifts:
+        questions += [
+            Recall(f"Who gave the {what}?", f" {who}."),
+            Recall(f"Who got the {what}?", f" {whom}."),
+            Recall(f"What did {who} give?", f" The {what}."),
+            Recall(f"What did {whom} get?", f" The {what}."),
+        ]
+    return Facts(told, questions)
 
 
-_FORMS: tuple[Callable[[np.random.Generator], Recall], ...] = (
+_FORMS: tuple[Callable[[np.random.Generator], Facts], ...] = (
     _copied,
     _looked_up,
+    _matched,
     _placed,
     _given,
+    _shuffled,
 )
 
 
@@ -101,5 +167,8 @@ def recall_accuracy(
     rng = np.random.default_rng(seed)
     documents = [recall_document(rng) for _ in range(count)]
     written = complete([document.prompt for document in documents], 24)
-    right = [text == document.answer for text, document in zip(written, documents, strict=True)]
+    right = [
+        text.partition("\n")[0] == document.answer
+        for text, document in zip(written, documents, strict=True)
+    ]
     return float(np.mean(right))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from textgym.pretrain.documents import Proportions, draw_documents
+from textgym.pretrain.documents import HARD, Proportions, draw_documents
 from textgym.pretrain.settings import TrainSettings
 
 EOS = "<|endoftext|>"
@@ -32,7 +32,9 @@ def train_tokenizer(settings: TrainSettings) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = draw_documents([_STREAM, settings.seed], Proportions(hard=settings.hard))
+    texts = draw_documents(
+        [_STREAM, settings.seed], Proportions(favoured=HARD, weight=settings.hard)
+    )
     count = settings.tokenizer_documents
     tokenizer.train_from_iterator(
         ("".join(text.pieces) for _, text in zip(range(count), texts, strict=False)), trainer
