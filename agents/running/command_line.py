@@ -37,9 +37,12 @@ ALIASES = {
     "max-completion-length": "max-new-tokens",
     "num-generations": "group-size",
     "num-ppo-epochs": "n-epochs",
+    "num-train-epochs": "n-epochs",
     "num-mini-batches": "minibatches",
     "cliprange": "clip-range",
     "beta": "kl-coef",
+    "loss-type": "loss",
+    "rpo-alpha": "sft-coef",
 }
 """Names that other libraries give to the same settings, and the names here."""
 

@@ -101,7 +101,7 @@ class TrainingLog(BaseCallback):
         for row in np.flatnonzero(self.locals["dones"]):
             self._ended.append(self.locals["infos"][row])
         if self._bar is not None:
-            self._bar.update(self.training_env.num_envs)
+            self._bar.update(self.num_timesteps - self._bar.n)
         return True
 
     def _on_rollout_end(self) -> None:

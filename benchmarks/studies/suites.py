@@ -41,6 +41,7 @@ ALL_TASKS = {
 SOME_TASKS = (
     "sft",
     "expert_iteration",
+    "dpo",
     "maskable_ppo --no-repeat-ngram 3",
     "ppo --no-whole-episodes",
     "dqn_topk --algorithm qrdqn",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import grpo, ppo
+from agents import dpo, grpo, ppo
 from agents.__main__ import agents, main
 from agents.running import command_line as cli
 
@@ -90,6 +90,9 @@ def test_flags_may_be_written_as_in_other_libraries() -> None:
     assert (s.lr, s.steps, s.n_envs, s.max_new_tokens) == (0.25, 7, 3, 5)
     s = cli.parse("agents.grpo", grpo.Settings(), None, ["--num-generations", "4", "--beta=0.5"])
     assert (s.group_size, s.kl_coef) == (4, 0.5)
+    words = "--beta 0.5 --loss-type ipo --rpo-alpha 1 --num-train-epochs 3"
+    d = cli.parse("agents.dpo", dpo.Settings(), None, words.split())
+    assert (d.beta, d.loss, d.sft_coef, d.n_epochs) == (0.5, "ipo", 1.0, 3)
 
 
 def test_an_alias_is_for_agents_with_the_setting_alone() -> None:

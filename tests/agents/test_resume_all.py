@@ -34,6 +34,10 @@ COMMON = [
     "--steps", "192",
 ]  # fmt: skip
 STEPWISE = ["--n-steps", "8"]
+OWN_PAIRS = [
+    *("--group-size", "2", "--n-prompts", "14", "--batch-size", "4", "--n-epochs", "9"),
+    *("--held-out", "0.3"),
+]
 OWN = {
     "ppo": STEPWISE,
     "a2c": STEPWISE,
@@ -46,6 +50,8 @@ OWN = {
     "expert_iteration": ["--k", "2", "--rounds", "2", "--batch-size", "4"],
     "expert_iteration restart": ["--k", "2", "--restart"],
     "sft": ["--batch-size", "3"],
+    "dpo": OWN_PAIRS,
+    "dpo kto": [*OWN_PAIRS, "--loss", "kto", "--eval-every", "2"],
     "q_learning": ["--k", "3", "--epsilon", "0.5", "0.1", "--bonus", "0.5", "0.0"],
     # So small that old transitions are forgotten, and the target network changes often.
     "dqn_topk": [
@@ -62,6 +68,7 @@ DIAGNOSED = {
     "sft": ANY,
     "grpo": GROUPS,
     "rloo": GROUPS,
+    "dpo": ANY | {"diagnostics/groups_without_variance", "train/accuracy", "rollout/kl"},
     "expert_iteration": GROUPS,
     "q_learning": OWN_TEXTS,
     "dqn_topk": OWN_TEXTS,

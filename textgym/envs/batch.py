@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from textgym.data.rows import Row
 from textgym.envs.conversation import Conversations, Turn
-from textgym.envs.prompts.drawing import PromptStreams, Start, describe_row
+from textgym.envs.prompts.drawing import PromptStreams, Start
+from textgym.envs.prompts.fitting import describe_row
 from textgym.envs.scoring import Info, can_change, decode_response, potential, score
 from textgym.envs.settings import Settings
 
@@ -155,8 +156,7 @@ class TextBatch:
         ]
         if self.conversations is not None:
             self.conversations.reset(rows, counts)
-            for info in infos:
-                info["turn"] = 0
+            infos = [{**info, "turn": 0} for info in infos]
         return infos
 
     def step(

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textgym.envs.batch import TextBatch
-from textgym.envs.prompts.drawing import describe_row
+from textgym.envs.prompts.fitting import describe_row
 from textgym.envs.settings import Settings
 from textgym.errors import ActionError
 

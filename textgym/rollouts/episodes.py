@@ -196,15 +196,16 @@ class Episodes:
             extra={name: values.to(device) for name, values in self.extra.items()},
         )
 
-    def log_ratios(self, kl: KLPenalty, sampler: Sampler, lm: LanguageModel) -> Tensor:
+    def log_ratios(self, kl: KLPenalty, sampler: Sampler | None, lm: LanguageModel) -> Tensor:
         """``log pi(a|s) - log ref(a|s)`` of each action, float32 ``[n]``, in a few passes.
 
         Args:
             kl: The reference model.
-            sampler: How the policy drew the actions: ``LMPolicy.sampler``.
+            sampler: How the policy drew the actions: ``LMPolicy.sampler``; None for the full
+                softmax.
             lm: The policy's model: ``LMPolicy.lm``.
         """
-        passes = -(-len(self.actions) // _CHUNK)
+        passes = min(len(self), -(-len(self.actions) // _CHUNK))
         ratios = []
         for episodes in np.array_split(np.arange(len(self)), passes):
             part = self.select(episodes)

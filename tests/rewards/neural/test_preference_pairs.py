@@ -61,6 +61,21 @@ def test_forms_of_pairs(row: dict[str, Any], pair: Pair) -> None:
     assert pairs_of([row], "rows").pairs == [pair]
 
 
+def test_several_rejected_texts_are_several_pairs() -> None:
+    rows = [
+        {"prompt": "a", "chosen": "b", "rejected": ["c", "d"], "weight": 2},
+        {"prompt": [USER], "chosen": [AGENT], "rejected": [[RUDE], [USER, AGENT, USER, RUDE]]},
+        {"prompt": "a", "chosen": "b", "rejected": "e"},
+    ]
+    found = pairs_of([*rows[:1], rows[2]], "rows").pairs
+    assert found == [
+        Pair("a", "b", "c", weight=2.0), Pair("a", "b", "d", weight=2.0), Pair("a", "b", "e")
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="row 1 of rows: an answer begins"):
+        pairs_of(rows[:2], "rows")
+    assert pairs_of([{**rows[1], "rejected": [[RUDE], [RUDE]]}], "rows").pairs == [AS_TEXT] * 2
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_files_of_pairs(suffix: str, tmp_path: Path) -> None:
     rows = [

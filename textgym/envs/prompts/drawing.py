@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from textgym.data.messages import is_conversation
 from textgym.data.rows import Row, as_row
 from textgym.envs.arguments import whole
-from textgym.envs.prompts.chat import no_template, task_row
+from textgym.envs.prompts.chat import task_row
+from textgym.envs.prompts.fitting import PromptFitter, describe_row
 from textgym.envs.prompts.validation import check_prompts
 from textgym.envs.settings import Settings
 from textgym.errors import (
@@ -24,7 +25,6 @@ from textgym.errors import (
     SettingsError,
     TaskError,
     TextGymError,
-    TokenizerError,
     naming,
     near_matches,
     shown,
@@ -33,12 +33,6 @@ from textgym.tasks.base import Task
 
 # After this many consecutive prompts that are too long, drawing gives up.
 _MAX_SKIPS = 1000
-
-# Maximal number of token ids cached by the check of a finite list; more are discarded.
-_MAX_CACHED_IDS = 1_000_000
-
-# A prompt with more characters than both limits is not tokenized, which might take minutes.
-_MAX_CHARACTERS, _MAX_CHARACTERS_PER_TOKEN = 1_000_000, 256
 
 _OPTIONS = ("prompt", "row", "index")
 
@@ -77,14 +71,10 @@ class PromptStreams:
         self.group_size = group_size
         self.rngs: list[np.random.Generator | None] = [None] * num_rows
         self.seeds: list[int | None] = [None] * num_rows
-        # Token ids by prompt, for finite lists; an endless source rarely repeats a prompt.
-        self._encoded: dict[str, list[int]] | None = {} if settings.source.size else None
-        # The special tokens that the tokenizer adds around a prompt, which are never cut off.
-        # A chat template contains its special tokens.
-        self._frame = settings.tokenizer.prompt_frame if settings.chat is None else ([], [])
-        check_prompts(settings, self._fit)
-        if sum(map(len, (self._encoded or {}).values())) > _MAX_CACHED_IDS:
-            self._encoded = {}
+        # An endless source rarely repeats a prompt.
+        self._fitter = PromptFitter(settings, cached=bool(settings.source.size))
+        check_prompts(settings, self._fitter.fit)
+        self._fitter.limit_cache()
 
     def reseed(self, rows: Sequence[int], seeds: Sequence[int | None]) -> None:
         """Seed some rows' generators.
@@ -163,7 +153,7 @@ class PromptStreams:
         draw, rng = self.settings.source.draw, self._generator(row)
         for _ in range(_MAX_SKIPS):
             data = draw(rng)
-            ids = self._fit(row, data["prompt"])
+            ids = self._fitter.fit(row, data["prompt"])
             if ids is not None:
                 return Start(data, ids, image=self._image(row, data))
         raise PromptError(
@@ -173,7 +163,7 @@ class PromptStreams:
         )
 
     def _fixed(self, row: int, data: Row) -> Start:
-        ids = self._fit(row, data["prompt"])
+        ids = self._fitter.fit(row, data["prompt"])
         if ids is None:
             raise PromptError(
                 f"{describe_row(self.settings, row, data['prompt'])}: the prompt has more than "
@@ -233,64 +223,6 @@ class PromptStreams:
             value = {"prompt": value}
         return source.complete_row(as_row(value, f"{self.settings.name}: reset's option {kind!r}"))
 
-    def _too_long(self, row: int | str, prompt: str) -> bool:
-        """Whether to skip a prompt that is far too long, without tokenizing it."""
-        settings = self.settings
-        limit = max(_MAX_CHARACTERS, _MAX_CHARACTERS_PER_TOKEN * settings.max_prompt_tokens)
-        if len(prompt) > limit and settings.prompt_overflow == "error":
-            raise PromptError(
-                f"{describe_row(settings, row, prompt)}: the prompt has {len(prompt):,} "
-                f"characters, but max_prompt_tokens is {settings.max_prompt_tokens}; raise it, "
-                "shorten it, or set prompt_overflow to 'left' or 'right' (truncate that side)"
-            )
-        return len(prompt) > limit and settings.prompt_overflow == "skip"
-
-    def _fit(self, row: int | str, prompt: str) -> list[int] | None:
-        """The prompt's token ids, truncated if so configured; None if it is skipped."""
-        if not isinstance(prompt, str):
-            raise PromptError(
-                f"{describe_row(self.settings, row, str(prompt))}: the prompt is a list of "
-                f"messages, but {no_template(self.settings.tokenizer)}"
-            )
-        cache = self._encoded
-        if cache is not None and prompt in cache:
-            ids = cache[prompt]
-        else:
-            if self._too_long(row, prompt):
-                return None
-            try:
-                ids = self.settings.tokenizer.encode(prompt)
-            except TokenizerError as error:
-                raise PromptError(f"{describe_row(self.settings, row, prompt)}: {error}") from error
-            if cache is not None:
-                cache[prompt] = ids
-        before, behind = self._frame
-        if before and ids[: len(before)] == before:
-            before = []  # The prompt contains the bos token itself.
-        if behind and behind[-1] in ids:
-            raise PromptError(
-                f"{describe_row(self.settings, row, prompt)}: the prompt contains the "
-                "end-of-sequence token, which the tokenizer adds to every prompt; remove it from "
-                "the text"
-            )
-        around = len(before) + len(behind)
-        room = self.settings.max_prompt_tokens - around
-        if len(ids) <= room:
-            return [*before, *ids, *behind] if around else ids
-        overflow = self.settings.prompt_overflow
-        if overflow == "skip":
-            return None
-        if room >= 0 and overflow == "left":
-            return [*before, *ids[len(ids) - room :], *behind]
-        if room >= 0 and overflow == "right":
-            return [*before, *ids[:room], *behind]
-        framed = f" ({around} of them added by the tokenizer)" if around else ""
-        raise PromptError(
-            f"{describe_row(self.settings, row, prompt)}: the prompt has {len(ids) + around} tokens"
-            f"{framed}, but max_prompt_tokens is {room + around}; raise it, or set prompt_overflow "
-            "to 'left' or 'right' (truncate that side) or 'skip' (draw another prompt)"
-        )
-
 
 def check_options(name: str, options: object) -> None:
     """Check that the options of ``reset`` are a mapping.
@@ -328,13 +260,6 @@ def picture(task: Task, data: Row, settings: Settings, row: int) -> NDArray[np.u
             f"is {task.image_shape}"
         )
     return image
-
-
-def describe_row(settings: Settings, row: int | str, prompt: str) -> str:
-    """A row for error messages: environment, index (or place in a file) and prompt."""
-    short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
-    where = row if isinstance(row, str) else f"row {row}"
-    return f"{settings.name}, {where} (prompt {short!r})"
 
 
 def _copy(rng: np.random.Generator) -> np.random.Generator:

@@ -1,7 +1,8 @@
-"""Conversion of a preference row to three strings: prompt, chosen and rejected answer.
+"""Conversion of a row with a prompt and one or two answers to strings, or to messages.
 
 An implicit prompt is found as the messages, or the words, with which both answers begin.
-:mod:`textgym.rewards.preferences.pairs` reads the rows.
+:mod:`textgym.rewards.preferences.pairs` and :mod:`textgym.rewards.preferences.labels` read the
+rows.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ from textgym.errors import DataError
 Render: TypeAlias = Callable[[Sequence[Message], bool], str]
 """Renders messages as one text; with True, followed by the header of an assistant turn."""
 
+Part: TypeAlias = "str | list[dict[str, str]]"
+"""A prompt or an answer: a string, or messages."""
+
 _TURN = "\n\nAssistant:"  # the header of an assistant turn in hh-rlhf
 _INSTRUCTORS = ("system", "developer")
 
 
-def texts_of(
-    values: dict[str, Any], system: str, where: str, render: Render
-) -> tuple[str, str, str]:
-    """Return prompt, chosen and rejected as strings.
+def parts_of(values: dict[str, Any], system: str, where: str) -> list[Part]:
+    """Return the prompt and the answers of a row: all of them strings, or all of them messages.
 
     Args:
-        values: "prompt", "chosen" and "rejected": strings, messages, or None for no prompt.
+        values: "prompt", and one or two answers by the names of their columns: strings, messages,
+            or None for no prompt.
         system: The system message of a separate column, or "".
         where: The row, for errors.
-        render: Renders messages as text.
 
     Raises:
-        DataError: If the row is not a pair, or the end of its prompt is ambiguous.
+        DataError: If a value is something else, or the end of the prompt is ambiguous.
     """
     if not any(is_list(value) or isinstance(value, Mapping) for value in values.values()):
         for name, value in values.items():
@@ -41,26 +43,42 @@ def texts_of(
                     f"{where}: {name!r} must be a string or a list of messages {{'role': ..., "
                     f"'content': ...}}, not {type(value).__name__}"
                 )
-        chosen, rejected = values["chosen"], values["rejected"]
-        if not system and values["prompt"] is not None:
-            return values["prompt"], chosen, rejected
-        if not system:
-            size = _shared(chosen, rejected)
-            return chosen[:size], chosen[size:], rejected[size:]
-        if values["prompt"] is None:
-            raise DataError(
-                f"{where} has a system message but no prompt; give it a column 'prompt'"
-            )
+        prompt, *answers = values.values()
+        if not system and prompt is not None:
+            return [prompt, *answers]
+        if not system and len(answers) > 1:
+            size = _shared(*answers)
+            return [answers[0][:size], *(answer[size:] for answer in answers)]
+        if prompt is None:
+            what = "a system message but no prompt" if system else "no prompt"
+            raise DataError(f"{where} has {what}; give it a column 'prompt'")
     messages = {
         name: _messages(value, "user" if name == "prompt" else "assistant", f"{where}: {name!r}")
         for name, value in values.items()
     }
-    prompt, chosen, rejected = _turns(messages, where)
+    prompt, *answers = _turns(messages, where)
     if system and not (prompt and prompt[0]["role"] in _INSTRUCTORS):
         prompt = [{"role": "system", "content": system}, *prompt]
+    return [prompt, *answers]
+
+
+def rendered(parts: Sequence[Part], where: str, render: Render) -> list[str]:
+    """Return a prompt and two answers as strings, and render those that are messages.
+
+    Args:
+        parts: The result of `parts_of`.
+        where: The row, for errors.
+        render: Renders messages as text.
+
+    Raises:
+        DataError: If the messages cannot be rendered.
+    """
+    prompt, *answers = parts
+    if isinstance(prompt, str):
+        return [prompt, *map(str, answers)]
     try:
         first = render(prompt, True) if prompt else ""
-        both = [render([*prompt, *said], False) for said in (chosen, rejected)]
+        both = [render([*prompt, *said], False) for said in answers if not isinstance(said, str)]
     except Exception as error:  # chat templates are programs
         raise DataError(
             f"{where} cannot be rendered ({type(error).__name__}: {error}); change its messages to "
@@ -68,33 +86,32 @@ def texts_of(
         ) from error
     # In some templates the text of a prompt is not a prefix of the text with an answer.
     size = _common(first, *both)
-    return both[0][:size], both[0][size:], both[1][size:]
+    return [both[0][:size], *(text[size:] for text in both)]
 
 
-def _turns(
-    messages: dict[str, list[dict[str, str]]], where: str
-) -> tuple[list[dict[str, str]], list[dict[str, str]], list[dict[str, str]]]:
-    """Return the messages of the prompt and of the two answers, without repeating the prompt."""
-    prompt, chosen, rejected = messages["prompt"], messages["chosen"], messages["rejected"]
-    size = 0
-    while size < min(len(chosen), len(rejected)) - 1 and chosen[size] == rejected[size]:
-        size += 1
-    shared = chosen[:size]
+def _turns(messages: dict[str, list[dict[str, str]]], where: str) -> list[list[dict[str, str]]]:
+    """Return the messages of the prompt and of the answers, without repeating the prompt."""
+    prompt, *answers = messages.values()
+    shared: list[dict[str, str]] = []
+    if len(answers) > 1:
+        pairs = zip(*(answer[:-1] for answer in answers), strict=False)
+        shared = [one for one, other in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     # In UltraFeedback, answers repeat the prompt of the column, sometimes after a system message,
     # or without the system message of the column.
     if not prompt or _ends_with(shared, prompt):
-        prompt, chosen, rejected = shared, chosen[size:], rejected[size:]
+        prompt, answers = shared, [answer[len(shared) :] for answer in answers]
     elif shared and _ends_with(prompt, shared):
-        chosen, rejected = chosen[size:], rejected[size:]
-    if not chosen or not rejected:
+        answers = [answer[len(shared) :] for answer in answers]
+    if not all(answers):
         raise DataError(f"{where} has an empty list of messages; give each side an answer")
-    if prompt and any(side[0]["role"] in ("user", *_INSTRUCTORS) for side in (chosen, rejected)):
+    if prompt and any(answer[0]["role"] in ("user", *_INSTRUCTORS) for answer in answers):
+        names = " and ".join(map(repr, [*messages][1:]))
         raise DataError(
-            f"{where}: an answer begins with a message of the role {chosen[0]['role']!r} that the "
-            "prompt does not end with; 'chosen' and 'rejected' must be the assistant's messages, "
-            "with or without the whole prompt before them"
+            f"{where}: an answer begins with a message of the role {answers[0][0]['role']!r} that "
+            f"the prompt does not end with; {names} must be the assistant's messages, with or "
+            "without the whole prompt before them"
         )
-    return prompt, chosen, rejected
+    return [prompt, *answers]
 
 
 def _ends_with(talk: list[dict[str, str]], end: list[dict[str, str]]) -> bool:

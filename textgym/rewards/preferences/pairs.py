@@ -8,7 +8,8 @@ and ``preference``. These formats are supported:
 * lists of messages (``{"role": ..., "content": ...}``), with a prompt that is a list or a string,
   or an implicit prompt (TRL, UltraFeedback), which is their common messages;
 * a system message in a separate column, ``system`` or ``system_prompt`` (Intel's orca_dpo_pairs):
-  prompt and answers are then rendered as messages even if they are strings.
+  prompt and answers are then rendered as messages even if they are strings;
+* several rejected texts, a list of strings or of lists of messages: a pair with each of them.
 
 If both texts repeat the prompt of the column, it is removed from them. If it is ambiguous whether
 they do, the row is rejected.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from textgym.data.files import read_file, read_hub
 from textgym.data.messages import Message
 from textgym.data.rows import is_missing
 from textgym.errors import DataError, SettingsError, near_matches
-from textgym.rewards.preferences.pair_texts import Render, is_list, texts_of
+from textgym.rewards.preferences.pair_texts import Part, Render, is_list, parts_of, rendered
 
 _PROMPTS = ("prompt", "question", "instruction", "query")
 _SYSTEMS = ("system", "system_prompt")
@@ -57,6 +58,41 @@ class Pair:
     preference: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A row of preferences, whose messages are not rendered yet; see :class:`Pair`.
+
+    Prompt and texts are all strings, or all lists of messages.
+
+    Attributes:
+        where: The row, for errors.
+        prompt: The prompt.
+        chosen: The preferred text.
+        rejected: The other text.
+        margin: The least desired difference of the rewards.
+        weight: Weight of the pair in the loss.
+        preference: The share of judges who preferred ``chosen``.
+    """
+
+    where: str
+    prompt: Part
+    chosen: Part
+    rejected: Part
+    margin: float = 0.0
+    weight: float = 1.0
+    preference: float = 1.0
+
+    def rendered(self, render: Render) -> Pair:
+        """The pair of strings.
+
+        Raises:
+            DataError: If messages cannot be rendered.
+        """
+        parts = (self.prompt, self.chosen, self.rejected)
+        prompt, chosen, rejected = rendered(parts, self.where, render)
+        return Pair(prompt, chosen, rejected, self.margin, self.weight, self.preference)
+
+
 class Pairs(NamedTuple):
     """The result of reading pairs.
 
@@ -84,9 +120,19 @@ def read_pairs(source: str | Path, render: Render | None = None, ties: str = "so
         DataError: If the file does not exist, or a row is not a pair; the message names the row.
         MissingDependencyError: If a required package is not installed.
     """
+    return pairs_of(*read_rows(source), render, ties)
+
+
+def read_rows(source: str | Path) -> tuple[Sequence[Any], str]:
+    """Read the rows of a file or a hub data set, as for `read_pairs`, and their name for errors.
+
+    Raises:
+        DataError: If there is no such file, or it cannot be read.
+        MissingDependencyError: If a required package is not installed.
+    """
     if str(source).startswith("hf:"):
         rows, name, _ = read_hub(str(source), "train")
-        return pairs_of(rows, name, render, ties)
+        return rows, name
     path = Path(source).expanduser()
     if not path.is_file():
         raise DataError(
@@ -97,7 +143,7 @@ def read_pairs(source: str | Path, render: Render | None = None, ties: str = "so
         raise DataError(
             f"{path} has an unknown type; use .jsonl (a JSON object per line), .csv or .parquet"
         )
-    return pairs_of(read_file(path), f"the file {path}", render, ties)
+    return read_file(path), f"the file {path}"
 
 
 def pairs_of(
@@ -117,9 +163,8 @@ def pairs_of(
     """
     if ties not in ("soft", "skip"):
         raise SettingsError(f"ties must be 'soft' or 'skip', not {ties!r}")
-    render = render or plain_turns
-    every = [_pair(rows[at], f"row {at} of {name}", render) for at in range(len(rows))]
-    every = _without_repeated_prompts(rows, every, name)
+    comparisons = comparisons_of(rows, name)
+    every = [one.rendered(render or plain_turns) for one in comparisons]
     kept = [
         pair
         for pair in every
@@ -130,8 +175,23 @@ def pairs_of(
             f"{name} has {len(every)} rows, but none in which one text is preferred; give rows "
             "with the columns 'prompt', 'chosen' and 'rejected'"
         )
-    has_messages = any(_has_messages(row) for row in rows)
+    has_messages = any(not isinstance(one.prompt, str) for one in comparisons)
     return Pairs(kept, len(every) - len(kept), has_messages)
+
+
+def comparisons_of(rows: Sequence[Any], name: str) -> list[Comparison]:
+    """Read rows without rendering their messages; a row with several rejected texts is several.
+
+    Args:
+        rows: Dictionaries.
+        name: Source of the rows, for errors.
+
+    Raises:
+        DataError: If a row is not a pair.
+    """
+    spread = list(_spread(rows, name))
+    every = [_comparison(row, where) for where, row in spread]
+    return _without_repeated_prompts([row for _, row in spread], every)
 
 
 def plain_turns(messages: Sequence[Message], reply: bool) -> str:
@@ -163,8 +223,19 @@ def split_pairs(pairs: Sequence[Pair], held_out: float) -> tuple[list[Pair], lis
     return sides
 
 
-def _pair(row: Any, where: str, render: Render) -> Pair:
-    """Convert a row to a pair; errors begin with `where`."""
+def _spread(rows: Sequence[Any], name: str) -> Iterator[tuple[str, Any]]:
+    """The rows with one rejected text each, and where they are."""
+    for at in range(len(rows)):
+        where, row = f"row {at} of {name}", rows[at]
+        several = row.get("rejected") if isinstance(row, Mapping) else None
+        if is_list(several) and several and all(isinstance(x, str) or is_list(x) for x in several):
+            yield from ((where, {**row, "rejected": one}) for one in several)
+        else:
+            yield where, row
+
+
+def _comparison(row: Any, where: str) -> Comparison:
+    """Read a row; errors begin with `where`."""
     if not isinstance(row, Mapping):
         raise DataError(
             f"{where} must be an object with 'prompt', 'chosen' and 'rejected', not "
@@ -178,20 +249,22 @@ def _pair(row: Any, where: str, render: Render) -> Pair:
                 f"{near_matches(column, unknown) or '.'} Name the preferred text 'chosen' and the "
                 "other one 'rejected'"
             )
-    values = {"prompt": _prompt_of(row)}
+    values = {"prompt": prompt_of(row)}
     values |= {name: _or_none(row[name]) for name in ("chosen", "rejected")}
-    prompt, chosen, rejected = texts_of(values, _system_of(row, where), where, render)
-    return Pair(
+    prompt, chosen, rejected = parts_of(values, system_of(row, where), where)
+    return Comparison(
+        where,
         prompt,
         chosen,
         rejected,
-        margin=_number(row, "margin", 0.0, where),
-        weight=_number(row, "weight", 1.0, where, low=0.0),
-        preference=_number(row, "preference", 1.0, where, low=0.0, high=1.0),
+        margin=number_of(row, "margin", 0.0, where),
+        weight=number_of(row, "weight", 1.0, where, low=0.0),
+        preference=number_of(row, "preference", 1.0, where, low=0.0, high=1.0),
     )
 
 
-def _prompt_of(row: Mapping[str, Any]) -> Any:
+def prompt_of(row: Mapping[str, Any]) -> Any:
+    """The value of the column with the prompt; None without one."""
     return next((row[name] for name in _PROMPTS if not is_missing(row.get(name))), None)
 
 
@@ -199,7 +272,7 @@ def _or_none(value: Any) -> Any:
     return None if is_missing(value) else value
 
 
-def _system_of(row: Mapping[str, Any], where: str) -> str:
+def system_of(row: Mapping[str, Any], where: str) -> str:
     """Return the text of a system column, or ""."""
     value = next((row[name] for name in _SYSTEMS if not is_missing(row.get(name))), "")
     if not isinstance(value, str):
@@ -207,15 +280,9 @@ def _system_of(row: Mapping[str, Any], where: str) -> str:
     return value
 
 
-def _has_messages(row: Mapping[str, Any]) -> bool:
-    """Whether a row has messages, or a system message, which has to be rendered as one."""
-    texts = (row["chosen"], row["rejected"], _prompt_of(row))
-    return any(is_list(one) or isinstance(one, Mapping) for one in texts) or bool(
-        _system_of(row, "a row")
-    )
-
-
-def _without_repeated_prompts(rows: Sequence[Any], pairs: list[Pair], name: str) -> list[Pair]:
+def _without_repeated_prompts(
+    rows: Sequence[Mapping[str, Any]], read: list[Comparison]
+) -> list[Comparison]:
     """Remove the prompt from texts that repeat the prompt of its column.
 
     If the texts of all rows begin with their prompts, this is the format of the data. If only some
@@ -223,38 +290,34 @@ def _without_repeated_prompts(rows: Sequence[Any], pairs: list[Pair], name: str)
     """
     own = [
         at
-        for at, row in enumerate(rows)
-        if not _has_messages(row) and (_prompt_of(row) or "").strip()
+        for at, (row, one) in enumerate(zip(rows, read, strict=True))
+        if isinstance(one.prompt, str) and (prompt_of(row) or "").strip()
     ]
-    both = [
-        at
-        for at in own
-        if pairs[at].chosen.startswith(pairs[at].prompt.rstrip())
-        and pairs[at].rejected.startswith(pairs[at].prompt.rstrip())
-    ]
+    both = [at for at in own if _repeats_prompt(read[at])]
     if own and both == own:
         repeating = set(own)
-        return [_without_prompt(pair) if at in repeating else pair for at, pair in enumerate(pairs)]
+        return [_without_prompt(one) if at in repeating else one for at, one in enumerate(read)]
     for at in both:
-        if len(pairs[at].prompt) >= _COINCIDENCE:
+        if len(read[at].prompt) >= _COINCIDENCE:
             raise DataError(
-                f"row {at} of {name}: 'chosen' and 'rejected' begin with the prompt of its column, "
+                f"{read[at].where}: 'chosen' and 'rejected' begin with the prompt of its column, "
                 "unlike those of other rows; give the answers alone in all rows"
             )
-    return pairs
+    return read
 
 
-def _without_prompt(pair: Pair) -> Pair:
-    prompt = pair.prompt.rstrip()
-    return replace(
-        pair,
-        prompt=prompt,
-        chosen=pair.chosen[len(prompt) :],
-        rejected=pair.rejected[len(prompt) :],
-    )
+def _repeats_prompt(one: Comparison) -> bool:
+    start = str(one.prompt).rstrip()
+    return str(one.chosen).startswith(start) and str(one.rejected).startswith(start)
 
 
-def _number(
+def _without_prompt(one: Comparison) -> Comparison:
+    prompt = str(one.prompt).rstrip()
+    chosen, rejected = str(one.chosen)[len(prompt) :], str(one.rejected)[len(prompt) :]
+    return replace(one, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+def number_of(
     row: Mapping[str, Any],
     column: str,
     default: float,
