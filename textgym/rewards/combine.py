@@ -118,6 +118,11 @@ class RewardSum:
         """The weight of each term, by its name."""
         return {name: weight for name, _, weight in self._terms}
 
+    @property
+    def functions(self) -> dict[str, RewardFunction]:
+        """The reward function of each term, by its name."""
+        return {name: call.function for name, call, _ in self._terms}
+
     def check_columns(self, columns: Iterable[str]) -> None:
         """Check that every function can be called for rows with these columns.
 

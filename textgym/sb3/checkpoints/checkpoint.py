@@ -181,6 +181,11 @@ class Checkpoints(BaseCallback):
         """
         self._stops = True
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stops
+
     def _on_training_start(self) -> None:
         check_resumable(self.model)
         now = self.model.num_timesteps
