@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(
     with pytest.raises(CrashError):
         command("rlhf", *SIMULATED, "--checkpoint-every", "64", "--out", str(tmp_path))
     monkeypatch.undo()
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("*-rlhf-*")
     assert list((folder / "checkpoints").iterdir())
     ahead = len(judgements(folder))
     assert command("rlhf", "--resume", str(folder)) == folder

@@ -100,17 +100,20 @@ def add_item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
     Raises:
         FeedbackError: If there is a different item with its key.
     """
-    added = connection.execute(
-        "INSERT OR IGNORE INTO items (key, kind, prompt, texts, columns, policy_version, priority, "
-        "created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row, time.time()),
-    )
-    if added.rowcount:
-        assert added.lastrowid is not None
-        return added.lastrowid
-    number, *old = connection.execute(
+    # Looked up first: an insertion that is ignored would use up a number, and the items that all
+    # annotators judge depend on the numbers.
+    known = connection.execute(
         "SELECT id, kind, prompt, texts FROM items WHERE key = ?", (row[0],)
     ).fetchone()
+    if known is None:
+        added = connection.execute(
+            "INSERT INTO items (key, kind, prompt, texts, columns, policy_version, priority, "
+            "created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, time.time()),
+        )
+        assert added.lastrowid is not None
+        return added.lastrowid
+    number, *old = known
     if tuple(old) != row[1:4]:
         raise FeedbackError(
             f"the store has another item with the key {row[0]!r}; give each item a key that "
