@@ -16,6 +16,7 @@ STUDIES = {
     "quick": "suites",
     "quick_long": "suites",
     "topk": "topk",
+    "feedback": "feedback",
     "long_run": "long_run",
     "gaming": "gaming_study",
     "tasks": "scripts",
