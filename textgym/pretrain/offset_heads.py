@@ -16,8 +16,10 @@ key, rotated by the offset. Only fast rotations are used, as slow ones do not te
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from textgym.errors import SettingsError
@@ -58,7 +60,7 @@ def attend_to_offsets(model: LlamaForCausalLM, offsets: Sequence[int], seed: int
     size = width // heads
     pairs = min(_PAIRS, size // 2)
     generator = torch.Generator().manual_seed(seed)
-    embeddings = model.get_input_embeddings().weight
+    embeddings = cast(Tensor, model.get_input_embeddings().weight)
     spread = float(embeddings.std())
     embeddings[:, 0] = _CONSTANT * spread
     layer = model.model.layers[0]
