@@ -53,11 +53,10 @@ class Settings(LMSettings):
     """File of the pairs and judgements, which `textgym feedback --store` opens too.
     Default: feedback.sqlite in the run's folder."""
     kind: Literal["pair", "spans", "edit"] = "pair"
-    """What people do: say which of two texts is better; mark good and bad parts of a text; or
-    write a better version of it. Marks and changes become rewards of tokens."""
+    """People choose one of two texts, mark its good and bad parts, or write a better one.
+    Marks and changes become rewards of tokens."""
     choose: Literal["random", "uncertainty", "thompson"] = "uncertainty"
-    """Which pairs to ask about: any; those about which the heads disagree most; or the texts that
-    two random heads find best."""
+    """Pairs to ask about: any, those on which heads differ most, or the best of two heads."""
     random_share: float = 0.2
     """Share of these pairs that is chosen at random, for an unbiased estimate of the accuracy."""
     labels: int = 300
@@ -77,16 +76,15 @@ class Settings(LMSettings):
     heads: int = 5
     """Heads of the reward's ensemble."""
     reward_scale: float = 0.2
-    """Standard deviation of the reward on texts of the initial policy, like that of most tasks: a
-    larger one lets the value function outweigh the policy in their common model."""
+    """Standard deviation of the reward on texts of the initial policy, like that of most tasks.
+    With a larger one the value function outweighs the policy in their common model."""
     stop_rule: Literal["stop", "warn"] = "stop"
-    """When the learned reward rises while people's preference falls: warn, and stop the training
-    if it goes on; or only warn."""
+    """What to do when the learned reward rises while people's preference falls.
+    stop: warn, and end the training if it continues. warn: only warn."""
     simulate: int = 0
     """Number of simulated annotators, who know the task's score. 0: people judge."""
     noise: float = 0.1
-    """Noise of simulated annotators: a pair whose scores differ by this much is judged right with
-    73 %."""
+    """Noise of simulated annotators: a difference of the scores that is judged right with 73 %."""
     error_rate: float = 0.0
     """Share of random judgements of simulated annotators."""
     position_bias: float = 0.0

@@ -125,11 +125,12 @@ def test_settings_of_the_built_in_model_are_in_its_card():
     from textgym.tokenization import TINY_DIR
 
     config = json.loads((TINY_DIR / "config.json").read_text())
-    card = (TINY_DIR / "README.md").read_text()
-    assert f"--width {config['hidden_size']}" in card
-    assert f"--layers {config['num_hidden_layers']}" in card
+    card = " ".join((TINY_DIR / "README.md").read_text("utf-8").split())
+    assert f"({config['num_hidden_layers']} layers, width {config['hidden_size']}" in card
     weights = load_file(TINY_DIR / "model.safetensors")
-    assert 1e6 <= sum(tensor.numel() for tensor in weights.values()) <= 6e6
+    count = sum(tensor.numel() for tensor in weights.values())
+    assert f"Llama of {count:,} parameters" in card
+    assert count <= 6e6
 
 
 @pytest.mark.usefixtures("no_card")
