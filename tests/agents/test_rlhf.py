@@ -12,7 +12,6 @@ import pytest
 from agents import rlhf
 from agents.running import feedback
 from agents.running.overoptimization import Overoptimization
-from agents.running.run import run as run_agent
 from tests.agents.runs import CrashError, assert_same_run, command, crash, progress
 from textgym.errors import SettingsError
 from textgym.feedback import Store
@@ -125,19 +124,6 @@ def test_people_are_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(Store(path).items()) > 8
     assert float(progress(folder)[-2]["feedback/labels"]) == 8
     assert not (folder / feedback.STORE).exists()
-
-
-@pytest.mark.full
-def test_it_learns_from_300_judgements(tmp_path: Path) -> None:
-    settings = rlhf.Settings(
-        env="TextGen/Probe-LongHorizon-v0", level=1, n_envs=32, n_steps=16, steps=16_384, lr=2e-3,
-        kl_coef=0.0, kl_target=None, labels=300, items=32, simulate=1, eval_episodes=128,
-        out=tmp_path, threads=1, device="cpu",
-    )  # fmt: skip
-    folder = run_agent("rlhf", settings, lambda venv, seed: rlhf.make_agent(venv, seed, settings))
-    results = json.loads((folder / "run.json").read_text())["results"]
-    assert results["eval_before"]["mean"] < 0.35
-    assert results["eval_after"]["mean"] > 0.5
 
 
 @pytest.mark.parametrize("kind", ["spans", "edit"])
