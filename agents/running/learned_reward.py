@@ -98,8 +98,8 @@ def simulated_annotators(settings: LearnedRewardSettings) -> list[SimulatedAnnot
     if _task_id(settings) not in textgym.registered_tasks():
         raise SettingsError(
             f"--simulate {settings.simulate}: simulated annotators know the score of a task, and "
-            f"{settings.env_id} is none; choose one with --env ({textgym.registered_tasks()[0]}, "
-            "...), or let people judge"
+            f"{settings.env_id} is not a task; choose one: --env {textgym.registered_tasks()[0]}, "
+            "for example; or let people judge"
         )
     task = make_task(_task_id(settings), settings.level)
     return [

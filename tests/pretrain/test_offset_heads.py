@@ -31,7 +31,7 @@ def test_each_head_attends_to_its_offset(length):
         seen = lm(torch.randint(500, (2, length)), output_attentions=True).attentions[0]
     for head, offset in enumerate(offsets):
         assert seen[:, head].diagonal(-offset, 1, 2).mean() > 0.9
-    assert seen[:, 3].max(-1).values[:, 50:].numel() == 0 or seen[:, 3, 50:].max() < 0.5
+    assert seen[:, 3, -1].max() < 0.5  # The other head has random weights.
 
 
 def test_a_head_writes_what_it_reads():

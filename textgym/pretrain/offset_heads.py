@@ -4,9 +4,9 @@ To look up a value by its key, a model has to find the key in its prompt again a
 stands next to it. It does so with a pair of heads (Olsson et al. 2022, "In-context Learning and
 Induction Heads"): one brings to each token what preceded it, and one in a later layer searches for
 it. Neither is of use without the other, so both appear late: textgym/tiny had seen 20 million
-tokens without a sign of them. With the first kind there from the start, the second is learned in a
-few hundred steps. Initial weights that have the structure of trained ones are called *mimetic*
-(Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
+tokens without a sign of them. When it was given the first kind, it learned the second from two
+million tokens more (docs/tiny.md). Initial weights that have the structure of trained ones are
+called *mimetic* (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
 
 The score of a rotary head depends on the distance of two tokens alone if query and key are the same
 for all tokens. The first coordinate of the embeddings is made constant for this; the query is the

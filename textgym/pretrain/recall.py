@@ -83,21 +83,23 @@ def _copied(rng: np.random.Generator) -> Facts:
 
 def _looked_up(rng: np.random.Generator) -> Facts:
     """Pairs of a name and a thing; the value of a key, or the key of a value."""
-    count = int(rng.integers(2, 8))
-    names, things = _choose(rng, _NAMES, count), _choose(rng, THINGS, count)
-    pairs = list(zip(names, things, strict=True))
+    text, pairs = _pairs(rng)
     questions = [Recall(f"Find {name}:", f" {thing}.") for name, thing in pairs]
     questions += [Recall(f"Find {thing}:", f" {name}.") for name, thing in pairs]
-    return Facts(f"Pairs: {'; '.join(f'{name} - {thing}' for name, thing in pairs)}.", questions)
+    return Facts(text, questions)
 
 
 def _shuffled(rng: np.random.Generator) -> Facts:
     """Pairs of a name and a thing, again in another order."""
+    text, pairs = _pairs(rng)
+    return Facts(text, [Recall(f"{name} -", f" {thing};") for name, thing in pairs])
+
+
+def _pairs(rng: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
     count = int(rng.integers(2, 8))
     names, things = _choose(rng, _NAMES, count), _choose(rng, THINGS, count)
     pairs = list(zip(names, things, strict=True))
-    questions = [Recall(f"{name} -", f" {thing};") for name, thing in pairs]
-    return Facts(f"Pairs: {'; '.join(f'{name} - {thing}' for name, thing in pairs)}.", questions)
+    return f"Pairs: {'; '.join(f'{name} - {thing}' for name, thing in pairs)}.", pairs
 
 
 def _matched(rng: np.random.Generator) -> Facts:
