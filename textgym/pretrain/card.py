@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import platform
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from textgym.lm.model import LanguageModel
 from textgym.pretrain.evaluation import ability, recall
@@ -28,6 +31,7 @@ def write_card(
     prompts: int = 256,
     samples: int = 16,
     training: str | None = None,
+    processes: int = 1,
 ) -> None:
     """Write ``README.md`` to a checkpoint folder.
 
@@ -38,23 +42,20 @@ def write_card(
         parameters: Number of parameters, without the picture encoder.
         cpu_seconds: CPU time of the training, summed over threads.
         validation_loss: Nats per token on documents of the eval split.
-        prompts: Number of prompts per task.
+        prompts: Number of prompts per task at level 1; a quarter at the other levels.
         samples: Number of responses per prompt.
         training: How the model was trained. Default: by one command with these settings.
+        processes: Number of processes that measure, each with one thread of torch.
     """
+    measure = partial(_measure, folder, prompts=prompts, samples=samples)
+    if processes > 1:
+        with multiprocessing.get_context("spawn").Pool(
+            processes, torch.set_num_threads, (1,)
+        ) as pool:
+            measured = list(pool.imap(measure, tasks))
+    else:
+        measured = [measure(task) for task in tasks]
     lm = LanguageModel.load(str(folder), device="cpu")
-    rows, examples, grammar = [], [], []
-    for task in tasks:
-        empty = np.mean([task.score("", task.item(index)) for index in range(prompts)])
-        found = ability(lm, task, prompts, samples)
-        rows.append(
-            f"| {task} | {empty:.2f} | {found.sampled:.2f} ± {found.error:.2f} | {found.best:.2f} "
-            f"| {found.greedy:.2f} | {found.grammatical:.0%} | 1.00 |"
-        )
-        grammar.append(found.grammatical)
-        prompt, response, score = found.texts[0]
-        prompt = prompt.replace("\n", " / ")
-        examples.append(f"* {task}, score {score:.2f}: {prompt} **{response.strip()}**")
     name = "textgym/tiny" if settings["finish"] == "mediocre" else "textgym/tiny, clean"
     text = _TEMPLATE.format(
         name=name,
@@ -69,17 +70,46 @@ def write_card(
         width=settings["width"],
         heads=settings["heads"],
         recall=f"{recall(lm, prompts):.0%}",
-        grammatical=f"{np.mean(grammar):.0%}",
+        grammatical=f"{np.mean([one.grammatical for one in measured]):.0%}",
         hashes="\n".join(
             f"* `{file.name}`: {hashlib.sha256(file.read_bytes()).hexdigest()}"
             for file in sorted(folder.glob("*.safetensors"))
         ),
         prompts=prompts,
+        fewer=prompts_at(2, prompts),
         samples=samples,
-        scores="\n".join(rows),
-        examples="\n".join(examples),
+        scores="\n".join(one.row for one in measured),
+        examples="\n".join(one.example for one in measured),
     )
     write_text(folder / "README.md", text)
+
+
+def prompts_at(level: int, prompts: int) -> int:
+    """Number of prompts that a card's figures of a level rest on; level 1 matters most."""
+    return prompts if level == 1 else max(1, prompts // 4)
+
+
+class _Measured(NamedTuple):
+    """What a card says about one task."""
+
+    row: str
+    example: str
+    grammatical: float
+
+
+def _measure(folder: Path, task: Task, *, prompts: int, samples: int) -> _Measured:
+    lm = LanguageModel.load(str(folder), device="cpu")
+    count = prompts_at(task.level, prompts)
+    empty = np.mean([task.score("", task.item(index)) for index in range(count)])
+    found = ability(lm, task, count, samples)
+    prompt, response, score = found.texts[0]
+    return _Measured(
+        row=f"| {task} | {empty:.2f} | {found.sampled:.2f} ± {found.error:.2f} "
+        f"| {found.best:.2f} | {found.greedy:.2f} | {found.grammatical:.0%} | 1.00 |",
+        example=f"* {task}, score {score:.2f}: {prompt.replace(chr(10), ' / ')} "
+        f"**{response.strip()}**",
+        grammatical=found.grammatical,
+    )
 
 
 def _training(settings: Mapping[str, Any], cpu_seconds: float) -> str:
@@ -159,10 +189,10 @@ Cross-entropy of completions on documents of the eval split: {validation_loss} n
 (perplexity {perplexity}). In-prompt recall, by the likeliest tokens: {recall}. Grammatical texts
 at temperature 1, over all tasks: {grammatical}.
 
-Scores on {prompts} prompts of the eval split of each task: of an empty text; of responses at
-temperature 1, with the 95 % confidence interval of the mean over prompts; of the best of
-{samples} responses; of the likeliest tokens; the share of grammatical responses at temperature 1;
-of the oracle.
+Scores on {prompts} prompts of the eval split of each task at level 1, and {fewer} at the others:
+of an empty text; of responses at temperature 1, with the 95 % confidence interval of the mean over
+prompts; of the best of {samples} responses; of the likeliest tokens; the share of grammatical
+responses at temperature 1; of the oracle.
 
 | task | empty | sampled | best of {samples} | greedy | grammatical | oracle |
 |---|---:|---:|---:|---:|---:|---:|
