@@ -97,7 +97,7 @@ def test_proportions():
     weight = len(kinds) + 2 * len(HARD)
     assert found["caption"] / count == pytest.approx(0.75 * 3 / weight, rel=0.2)
     assert found["sums"] / count == pytest.approx(0.75 / weight, rel=0.35)
-    assert found["recall"] / count == pytest.approx(0.25 / 2, rel=0.2)
+    assert found["recall"] / count == pytest.approx(0.25 * 3 / 7, rel=0.2)
 
 
 def test_recall_documents_are_answered_by_their_prompts():

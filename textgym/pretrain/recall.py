@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textgym.tasks.dialogue.world import DOMAINS, HEADERS, PRICES, wish, write_table
 from textgym.tasks.words import BOXES, GIVE, MEN, PLACES, THINGS, WOMEN
 
 _NAMES = (*MEN, *WOMEN)
@@ -116,6 +117,28 @@ def _matched(rng: np.random.Generator) -> Facts:
     return Facts(f"Rows: {text}", questions)
 
 
+def _offered(rng: np.random.Generator) -> Facts:
+    """A table of what can be booked, as in TextGen/Dialogue-v0; the name of what a user wants."""
+    domain = DOMAINS[HEADERS[int(rng.integers(len(HEADERS)))]]
+    count = int(rng.integers(2, 5))
+    names = _choose(rng, WOMEN, count)
+    kinds, spots = _choose(rng, domain.kinds, 2), _choose(rng, tuple(domain.spots), 2)
+    cells = [(kind, spot) for kind in kinds for spot in spots]
+    chosen = [cells[index] for index in rng.permutation(len(cells))[:count]]
+    prices = _choose(rng, PRICES, count)
+    table = [[name, *cell, price] for name, cell, price in zip(names, chosen, prices, strict=True)]
+    questions = []
+    for name, kind, spot, _ in table:
+        wishes = [(kind, spot)]
+        wishes += [(kind, "")] * (sum(cell[0] == kind for cell in chosen) == 1)
+        wishes += [("", spot)] * (sum(cell[1] == spot for cell in chosen) == 1)
+        questions += [
+            Recall(f"User: I want {wish(domain, *each)}.\nAgent: I have booked", f" {name}.")
+            for each in wishes
+        ]
+    return Facts(write_table(domain, table), questions)
+
+
 def _placed(rng: np.random.Generator) -> Facts:
     """People in places; who is where, or where somebody is."""
     count = int(rng.integers(2, 6))
@@ -150,6 +173,7 @@ _FORMS: tuple[Callable[[np.random.Generator], Facts], ...] = (
     _copied,
     _looked_up,
     _matched,
+    _offered,
     _placed,
     _given,
     _shuffled,

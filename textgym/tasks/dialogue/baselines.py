@@ -116,9 +116,9 @@ def _inquire(user: User, draw: Draw, turn: str) -> str:
 
 
 def _mishear(user: User, draw: Draw, turn: str) -> str:
-    """Replace one value of a turn by another, in half of the calls."""
+    """Replace one value of a turn by another, in two of three calls."""
     luck = draw()
-    if luck > 0.5:
+    if luck > 0.66:
         return turn
     words = turn[:-1].split(" ")
     values: tuple[Any, ...] = (list(user.table), NUMBERS, DAYS)
