@@ -61,7 +61,7 @@ class Settings(LMSettings, StepSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, kl_coef=self.kl_coef)
         at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
         at_least(1, n_steps=self.n_steps)
         within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
@@ -86,7 +86,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> A2C
     return A2C(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         n_steps=s.n_steps,
         gamma=s.gamma,
         gae_lambda=s.gae_lambda,

@@ -98,7 +98,7 @@ class Settings(LMSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr, sft_coef=self.sft_coef)
+        at_least(0, sft_coef=self.sft_coef)
         at_least(0, desirable_weight=self.desirable_weight)
         at_least(0, undesirable_weight=self.undesirable_weight)
         above(0, beta=self.beta)
@@ -374,7 +374,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> DPO
     agent = DPO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         objective={one.name: getattr(s, one.name) for one in fields(Objective)},
         data={name: getattr(s, name) for name in data},
         batch_size=s.batch_size,

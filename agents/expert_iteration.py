@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 
 from agents.running.command_line import check_flags, command_line
 from agents.running.run import LMSettings, run
-from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 
@@ -56,11 +55,6 @@ class Settings(LMSettings):
     """Texts per gradient step."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        super().__post_init__()
-        at_least(0, lr=self.lr)
 
 
 if __name__ == "__main__":
@@ -290,7 +284,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Exp
     return ExpertIteration(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         k=s.k,
         rounds=s.rounds,
         keep=s.keep,

@@ -51,7 +51,7 @@ class Settings(LMSettings):
     lm: str | None = None
     """Language model to train, a folder or hub name; the environment uses its tokenizer too.
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
-    lr: float = 5e-4
+    lr: float = 3e-4
     """Learning rate of Adam."""
     group_size: int = 8
     """Responses to each prompt that are compared: the number of neighbouring rows that share it."""
@@ -78,7 +78,7 @@ class Settings(LMSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef, clip_range=self.clip_range)
+        at_least(0, kl_coef=self.kl_coef, clip_range=self.clip_range)
         above(0, kl_target=self.kl_target)
         at_least(2, group_size=self.group_size)
         at_least(1, n_episodes=self.n_episodes, minibatches=self.minibatches)
@@ -269,7 +269,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> GRP
     return GRPO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         group_size=s.group_size,
         n_episodes=s.n_episodes,
         minibatches=s.minibatches,

@@ -51,7 +51,7 @@ class Settings(LMSettings, StepSettings):
     lm: str | None = None
     """Language model to train, a folder or hub name; the environment uses its tokenizer too.
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
-    lr: float = 5e-4
+    lr: float = 3e-4
     """Learning rate of Adam."""
     n_steps: int = 32
     """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
@@ -67,7 +67,7 @@ class Settings(LMSettings, StepSettings):
     """The probability ratio of a token is clipped to 1 - clip_range and 1 + clip_range."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
+    vf_coef: float = 0.1
     """Weight of the value loss."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
@@ -83,7 +83,7 @@ class Settings(LMSettings, StepSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, kl_coef=self.kl_coef)
         at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
         at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
         within(0, 1, gamma=self.gamma, gae_lambda=self.gae_lambda)
@@ -286,7 +286,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
         LMPolicy,
         with_costs,
         normalize_advantage=s.normalize_advantage,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         n_steps=s.n_steps,
         batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
         n_epochs=s.n_epochs,

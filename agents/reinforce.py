@@ -59,7 +59,7 @@ class Settings(LMSettings, StepSettings):
     """Adapt the weight to keep the KL near this many nats per token. None keeps it fixed."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus, which is per token; rewards are per text."""
-    vf_coef: float = 0.5
+    vf_coef: float = 0.1
     """Weight of the value loss. It trains the value head alone, not the language model."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
@@ -68,7 +68,7 @@ class Settings(LMSettings, StepSettings):
         """Refuse impossible numbers."""
         super().__post_init__()
         within(0, 1, gamma=self.gamma)
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, kl_coef=self.kl_coef)
         above(0, kl_target=self.kl_target)
         at_least(0, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
 
@@ -86,7 +86,13 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import explained_variance, get_device, set_random_seed
+from stable_baselines3.common.utils import (
+    FloatSchedule,
+    explained_variance,
+    get_device,
+    set_random_seed,
+    update_learning_rate,
+)
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -127,11 +133,12 @@ class Reinforce:
     ) -> None:
         self.env = venv
         self.settings = settings
+        self.rate = FloatSchedule(settings.learning_rate)
         self.device = get_device(settings.device)
         set_random_seed(seed, using_cuda=self.device.type == "cuda")
         venv.seed(seed)
         self.policy = LMPolicy(
-            venv.observation_space, venv.action_space, lambda _: settings.lr, **policy_kwargs
+            venv.observation_space, venv.action_space, self.rate, **policy_kwargs
         ).to(self.device)
         self.kl: KLPenalty | None = None
         if settings.kl_coef:
@@ -169,6 +176,8 @@ class Reinforce:
             episodes = self.charge(episodes)
             heard.update_locals({"episodes": episodes})
             heard.on_rollout_end()
+            rate = self.rate(1 - self.num_timesteps / until)
+            update_learning_rate(self.policy.optimizer, rate)
             self.update(episodes)
             self.logger.dump(self.num_timesteps)
         heard.on_training_end()
@@ -298,11 +307,9 @@ class Reinforce:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`, with the learning rate of these settings."""
+        """Go on from a state of `get_state`."""
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
-        for group in self.policy.optimizer.param_groups:
-            group["lr"] = self.settings.lr
         if self.kl is not None:
             self.kl.coef = state["kl_coef"]
 

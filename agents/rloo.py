@@ -55,7 +55,7 @@ class Settings(LMSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, kl_coef=self.kl_coef)
         above(0, kl_target=self.kl_target)
         at_least(2, group_size=self.group_size)
         at_least(1, n_episodes=self.n_episodes)
@@ -177,7 +177,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RLO
     return RLOO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         group_size=s.group_size,
         n_episodes=s.n_episodes,
         kl_coef=s.kl_coef,

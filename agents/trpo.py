@@ -69,7 +69,7 @@ class Settings(LMSettings, StepSettings):
         """Refuse impossible numbers."""
         super().__post_init__()
         above(0, target_kl=self.target_kl, kl_target=self.kl_target)
-        at_least(0, lr=self.lr, kl_coef=self.kl_coef)
+        at_least(0, kl_coef=self.kl_coef)
         at_least(0, cg_damping=self.cg_damping, n_critic_updates=self.n_critic_updates)
         at_least(1, n_steps=self.n_steps, minibatches=self.minibatches)
         at_least(1, cg_max_steps=self.cg_max_steps, fisher_parts=self.fisher_parts)
@@ -168,7 +168,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lan
     return LanguageTRPO(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         n_steps=s.n_steps,
         batch_size=max(2, s.n_steps * venv.num_envs // s.minibatches),
         gamma=s.gamma,

@@ -14,6 +14,7 @@ from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
+    from stable_baselines3.common.type_aliases import Schedule
 
 
 @dataclass
@@ -134,8 +135,24 @@ class LMSettings(RunSettings):
     prompts. The agent then starts from that model, which is also the reference of its KL."""
     warm_start_lr: float = 5e-4
     """Learning rate of the warm start."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    lr_schedule: Literal["linear", "constant"] = "linear"
+    """Let the learning rate fall linearly over --steps, to a tenth, or keep it constant. A small
+    model's single updates are noisy: at a constant rate the last one may undo a tenth of the reward
+    that was reached."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, warm_start=self.warm_start, warm_start_lr=self.warm_start_lr)
+        at_least(0, warm_start=self.warm_start, warm_start_lr=self.warm_start_lr, lr=self.lr)
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The learning rate, or its schedule, as Stable-Baselines3's algorithms take it."""
+        if self.lr_schedule == "constant":
+            return self.lr
+        # Imported here, so that --help does not wait for torch.
+        from stable_baselines3.common.utils import LinearSchedule
+
+        return LinearSchedule(self.lr, self.lr / 10, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -151,6 +152,19 @@ def test_make_agent_needs_only_an_environment_and_a_seed(module: Any, kind: type
     actions, _ = agent.predict(venv.reset())
     assert actions.shape == (3,)
     assert all(venv.action_space.contains(action) for action in actions)
+
+
+def test_the_learning_rate_falls_to_a_tenth_or_stays(two_words: str, tmp_path: Path) -> None:
+    for schedule, expected in (("linear", [0.775, 0.55, 0.325, 0.1]), ("constant", [1.0] * 4)):
+        settings = ppo.Settings(
+            env="TextGen/GoodBad-v0", lm=two_words, steps=256, n_envs=16, n_steps=4, lr=1e-3,
+            lr_schedule=schedule, eval_episodes=16, device="cpu", threads=1, out=tmp_path,
+        )  # fmt: skip
+        folder = common.run("ppo", settings, partial(ppo.make_agent, settings=settings))
+        with (folder / "progress.csv").open(encoding="utf-8") as file:
+            rates = [row["train/learning_rate"] for row in csv.DictReader(file)]
+        found = [float(rate) for rate in rates if rate]
+        assert found == pytest.approx([1e-3 * share for share in expected])
 
 
 @pytest.mark.parametrize(("module", "lr"), [(ppo, 3e-3), (a2c, 3e-2)], ids=["ppo", "a2c"])

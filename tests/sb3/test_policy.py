@@ -293,3 +293,22 @@ def test_another_vocabulary_is_refused_by_way_of_the_environment(checkpoint, mak
     env = make_env(tokenizer=[*WORDS[1:-1], "w0", "<eos>"])
     with pytest.raises(ModelError, match="tokenizer="):
         PPO(LMPolicy, env, policy_kwargs={"lm": checkpoint()}, n_steps=8, batch_size=8)
+
+
+def test_the_value_head_moves_ten_times_as_fast_as_adams_steps(checkpoint):
+    policy = policy_of(checkpoint())
+    observations = torch.tensor([[1, 2, 3, *[-1] * (WIDTH - 3)]])
+    last = policy.value_net[-1]
+    last.weight.requires_grad_(False)  # The bias alone, whose effect does not depend on the text.
+    (policy.predict_values(observations) - 1).square().mean().backward()
+    policy.optimizer.step()
+    assert policy.predict_values(observations).item() == pytest.approx(10 * 1e-3, rel=1e-3)
+
+
+def test_value_heads_that_were_saved_without_a_scale_keep_their_values(checkpoint):
+    policy = with_values(policy_of(checkpoint()))
+    observations = torch.tensor([[1, 2, 3, *[-1] * (WIDTH - 3)]])
+    now = policy.predict_values(observations).item()
+    old = {name: value for name, value in policy.state_dict().items() if "scale" not in name}
+    policy.load_state_dict(old)
+    assert policy.predict_values(observations).item() == pytest.approx(now / 10, rel=1e-5)
