@@ -140,7 +140,7 @@ class LMSettings(RunSettings):
     lr_schedule: Literal["linear", "constant"] = "linear"
     """Let the learning rate fall linearly over --steps, to a tenth, or keep it constant. A small
     model's single updates are noisy: at a constant rate the last one may undo a tenth of the reward
-    that was reached."""
+    that was reached. A run that is resumed with more --steps follows the longer schedule."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""

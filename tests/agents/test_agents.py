@@ -174,6 +174,7 @@ def test_learns_to_say_good(module: Any, lr: float, two_words: str, tmp_path: Pa
         env="TextGen/GoodBad-v0",
         lm=two_words,
         lr=lr,
+        lr_schedule="constant",
         kl_coef=0.0,
         kl_target=None,
         steps=2048,

@@ -43,11 +43,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A run that nothing happened to, and that was never saved on its way."""
     known: dict[Any, Path] = {}
 
-    def get(agent: str = "ppo", steps: int = STEPS) -> Path:
-        if (agent, steps) not in known:
+    def get(agent: str = "ppo", *args: str, steps: int = STEPS) -> Path:
+        key = agent, steps, args
+        if key not in known:
             out = tmp_path_factory.mktemp("whole")
-            known[agent, steps] = start(agent, out, "--checkpoint-every", "0", steps=steps)
-        return known[agent, steps]
+            known[key] = start(agent, out, "--checkpoint-every", "0", *args, steps=steps)
+        return known[key]
 
     return get
 
@@ -184,8 +185,9 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_more_steps(
     whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A complete run is trained on: the curve is that of one long run."""
-    folder = start("ppo", tmp_path, steps=96)
+    """A complete run is trained on: the curve is that of one long run, at a constant rate."""
+    constant = ("--lr-schedule", "constant")
+    folder = start("ppo", tmp_path, *constant, steps=96)
     with pytest.raises(SystemExit):
         command("ppo", "--resume", str(folder))
     assert not (folder / "curve.png").exists()
@@ -193,7 +195,7 @@ def test_more_steps(
         patch.setattr(experiment, "plot", report.plot)
         command("ppo", "--resume", str(folder), "--steps", str(STEPS))
     assert (folder / "curve.png").stat().st_size > 1000, "drawn from what was restored"
-    assert progress(folder) == progress(whole())
+    assert progress(folder) == progress(whole("ppo", *constant))
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"]["steps"] == record["results"]["steps"] == STEPS
 
@@ -215,7 +217,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("agent", "args", "words"),
     [
-        ("ppo", ["--lr", "0.5"], ["--lr 0.5 (it has 0.0005)", "leave these flags out"]),
+        ("ppo", ["--lr", "0.5"], ["--lr 0.5 (it has 0.0003)", "leave these flags out"]),
         ("ppo", ["--env", "TextGen/GoodBad-v0", "--seed", "7"], ["--env", "--seed 7 (it has 0)"]),
         ("ppo", ["--env-kwargs", "{}"], ["--env-kwargs {}"]),
         ("a2c", [], ["a run of the agent 'ppo'", "python -m agents.ppo"]),
@@ -241,7 +243,7 @@ def test_contradictions(
 
 def test_what_does_not_contradict(interrupted: Path) -> None:
     """The same value again, and settings that are not about what is trained."""
-    args = ["--lr", "5e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "224"]
+    args = ["--lr", "3e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "224"]
     folder = command("ppo", "--resume", str(interrupted), *args)
     assert json.loads((folder / "run.json").read_text())["results"]["steps"] == 224
 

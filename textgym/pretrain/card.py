@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import platform
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,17 +43,16 @@ def write_card(
         parameters: Number of parameters, without the picture encoder.
         cpu_seconds: CPU time of the training, summed over threads.
         validation_loss: Nats per token on documents of the eval split.
-        prompts: Number of prompts per task at level 1; a quarter at the other levels.
+        prompts: Number of prompts per task at level 1; an eighth at the other levels.
         samples: Number of responses per prompt.
         training: How the model was trained. Default: by one command with these settings.
         processes: Number of processes that measure, each with one thread of torch.
     """
     measure = partial(_measure, folder, prompts=prompts, samples=samples)
     if processes > 1:
-        with multiprocessing.get_context("spawn").Pool(
-            processes, torch.set_num_threads, (1,)
-        ) as pool:
-            measured = list(pool.imap(measure, tasks))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+            measured = list(pool.map(measure, tasks))
     else:
         measured = [measure(task) for task in tasks]
     lm = LanguageModel.load(str(folder), device="cpu")
@@ -86,7 +86,7 @@ def write_card(
 
 def prompts_at(level: int, prompts: int) -> int:
     """Number of prompts that a card's figures of a level rest on; level 1 matters most."""
-    return prompts if level == 1 else max(1, prompts // 4)
+    return prompts if level == 1 else max(1, prompts // 8)
 
 
 class _Measured(NamedTuple):

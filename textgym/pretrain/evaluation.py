@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from textgym.pretrain.writing import writer
 from textgym.tasks import Task
 from textgym.testing.grammar import grammatical
 from textgym.testing.standings import Played, play
+
+_ROWS = 512
+"""Texts that are written at once."""
 
 
 class Ability(NamedTuple):
@@ -48,16 +52,26 @@ def ability(lm: LanguageModel, task: Task, prompts: int = 256, samples: int = 16
     # Other tokenizers may need more tokens than the task's own limit.
     room = (lm.context_length or 1024) - task.max_new_tokens
     torch.manual_seed(0)
-    act, tokenizer = writer(lm)
-    sampled = list(
-        play(task, act, prompts, repeats=samples, tokenizer=tokenizer, max_prompt_tokens=room)
-    )
+
+    def written(samples: int, deterministic: bool = False) -> Iterator[Played]:
+        # In parts: the decoder's memory grows with the rows.
+        part = max(1, _ROWS // samples)
+        for start in range(0, prompts, part):
+            act, tokenizer = writer(lm, deterministic)
+            count = min(part, prompts - start)
+            yield from play(
+                task,
+                act,
+                count,
+                repeats=samples,
+                start=start,
+                tokenizer=tokenizer,
+                max_prompt_tokens=room,
+            )
+
+    sampled = list(written(samples))
     scores = np.array([played.score for played in sampled]).reshape(prompts, samples)
-    act, _ = writer(lm, deterministic=True)
-    greedy = [
-        played.score
-        for played in play(task, act, prompts, tokenizer=tokenizer, max_prompt_tokens=room)
-    ]
+    greedy = [played.score for played in written(1, deterministic=True)]
     means = scores.mean(1)
     first = sampled[::samples]
     whole = [

@@ -56,16 +56,18 @@ def play(
     count: int,
     *,
     repeats: int = 1,
+    start: int = 0,
     tokenizer: TokenizerSpec = None,
     **env_kwargs: Any,
 ) -> Iterator[Played]:
-    """Play episodes on each of a task's first items.
+    """Play episodes on each of some items of a task, all at once.
 
     Args:
         task: The task, whose level and split count.
         act: Chooses the tokens.
         count: Number of items.
         repeats: Number of episodes on each item, which follow each other.
+        start: Index of the first item.
         tokenizer: As for the environments.
         **env_kwargs: Further arguments of the environment.
     """
@@ -73,7 +75,7 @@ def play(
     envs = gym.make_vec(
         "textgym:TextGen-v0", num_envs=total, prompts=task, tokenizer=tokenizer, **env_kwargs
     )
-    items = [row // repeats for row in range(total)]
+    items = [start + row // repeats for row in range(total)]
     observations, _ = envs.reset(seed=0, options={"index": items})
     found: dict[int, Played] = {}
     while len(found) < total:
