@@ -51,7 +51,9 @@ def write_card(
     measure = partial(_measure, folder, prompts=prompts, samples=samples)
     if processes > 1:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+        with ProcessPoolExecutor(
+            processes, context, torch.set_num_threads, (1,), max_tasks_per_child=1
+        ) as pool:
             measured = list(pool.map(measure, tasks))
     else:
         measured = [measure(task) for task in tasks]
