@@ -307,9 +307,10 @@ class Reinforce:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+        """Go on from a state of `get_state`, with the learning rate of these settings."""
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
+        update_learning_rate(self.policy.optimizer, self.rate(1.0))
         if self.kl is not None:
             self.kl.coef = state["kl_coef"]
 

@@ -92,7 +92,7 @@ def test_a_chat_run_trains_and_resumes(
     arguments = [
         "--lm", str(model), "--prompts", str(prompts), "--eval-episodes", "6", "--threads", "1",
         "--n-envs", "8", "--device", "cpu", "--max-new-tokens", "6", "--max-prompt-tokens", "200",
-        "--reward", "distinct", "--checkpoint-every", "64",
+        "--reward", "distinct", "--checkpoint-every", "64", "--lr-schedule", "constant",
     ]  # fmt: skip
     folder = command(agent, *arguments, "--out", str(tmp_path / "a"), "--steps", "128")
     output = capsys.readouterr().out

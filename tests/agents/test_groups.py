@@ -420,7 +420,9 @@ def test_learns_to_say_good(module: Any, seed: int, tmp_path: Path) -> None:
 @BOTH
 def test_a_resumed_training_is_the_same(module: Any, tmp_path: Path) -> None:
     def agent() -> Any:
-        return make(module, tmp_path, n_episodes=E, kl_coef=0.1, kl_target=0.01)
+        return make(
+            module, tmp_path, n_episodes=E, kl_coef=0.1, kl_target=0.01, lr_schedule="constant"
+        )
 
     whole = agent()
     whole.learn(400)
