@@ -69,7 +69,7 @@ def bandit(
 
 def make(venv: VecEnv, lm: str, seed: int = 0, **others: Any) -> LagrangianPPO:
     settings: dict[str, Any] = {
-        "lm": lm, "n_steps": 2, "minibatches": 1, "kl_coef": 0.0, "kl_target": None, "lr": 3e-3,
+        "lm": lm, "n_steps": 2, "minibatches": 1, "kl_coef": 0.0, "kl_target": None, "lr": 2e-3,
         "lr_schedule": "constant",
         "cost_limit": 0.3, "device": "cpu", **others,
     }  # fmt: skip
@@ -140,7 +140,7 @@ def test_the_word_at_the_limit_beats_mixtures(lm: str) -> None:
 
 
 def test_a_limit_that_does_not_bind(lm: str) -> None:
-    agent = make(bandit(lm), lm, cost_limit=1.2)
+    agent = make(bandit(lm), lm, cost_limit=1.2, lr=3e-3)
     multipliers = learn(agent, 25 * 256)[:, 1]
     assert probabilities(agent)[0] > 0.9
     assert not multipliers.any()
