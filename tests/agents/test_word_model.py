@@ -32,7 +32,7 @@ def test_goodbad_is_won_with_the_default_model(
     """`python -m agents.ppo --env TextGen/GoodBad-v0`, with a batch that suits one-token texts."""
     settings = ppo.Settings(
         env="TextGen/GoodBad-v0",
-        steps=8192,
+        steps=16_384,
         n_envs=16,
         n_steps=16,
         eval_episodes=32,

@@ -98,7 +98,7 @@ def test_only_the_agents_tokens_are_in_the_loss(model):
 def test_it_learns_to_say_what_pays(speaker):
     env = make_vec_env("textgym:TextGen-v0", prompts=Parley(), n_envs=16, seed=0, tokenizer=speaker)
     model = make_model(
-        PPO, env, speaker, n_steps=20, batch_size=160, n_epochs=4, learning_rate=3e-3
+        PPO, env, speaker, n_steps=20, batch_size=160, n_epochs=4, learning_rate=1e-3
     )
 
     def mean_return():
