@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -105,8 +106,7 @@ def stock_policy(env: Any, lm: str, like: Any) -> Any:
     )  # fmt: skip
     backbone: Any = policy.features_extractor
     policy.action_net = backbone.model.lm_head
-    head = nn.Linear(backbone.features_dim, 1)
-    head.load_state_dict(like.value_net[-1].state_dict())
+    head = copy.deepcopy(like.value_net[-1])
     policy.value_net = nn.Sequential(  # type: ignore[assignment]
         nn.LayerNorm(backbone.features_dim, elementwise_affine=False), head
     )
