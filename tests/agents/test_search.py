@@ -263,7 +263,7 @@ def test_k_texts_a_prompt_each_written_to_its_end(lm: str, learned: list[Episode
 
 
 def test_restarting_learns_from_the_first_model(lm: str, learned: list[Episodes]) -> None:
-    agent = ei(lm, threshold=0.3, restart=True, n_epochs=1, batch_size=100)
+    agent = ei(lm, threshold=0.3, restart=True, n_epochs=1, batch_size=100, lr_schedule="constant")
     agent.learn(200)
     assert len(learned) > 2
     fresh = LMPolicy(agent.observation_space, agent.action_space, lambda _: 2e-3, lm=lm)
