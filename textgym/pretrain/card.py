@@ -92,7 +92,7 @@ def prompts_at(level: int, prompts: int) -> int:
 
 
 class _Measured(NamedTuple):
-    """What a card says about one task."""
+    """The lines of a card about one task, and the share of its grammatical texts."""
 
     row: str
     example: str

@@ -60,7 +60,7 @@ def play(
     tokenizer: TokenizerSpec = None,
     **env_kwargs: Any,
 ) -> Iterator[Played]:
-    """Play episodes on each of some items of a task, all at once.
+    """Play episodes on consecutive items of a task, all at once.
 
     Args:
         task: The task, whose level and split count.
