@@ -104,15 +104,16 @@ def features() -> TextFeatures:
 def test_files_and_versions_in_infos(features: TextFeatures, tmp_path: Path) -> None:
     prompt = "The room was"
     ensemble = PreferenceEnsemble(features, heads=3, seed=1)
-    ensemble.fit(
-        [Pair(prompt, " very clean.", " dirty."), Pair(prompt, " nice.", " bad and dirty.")]
-    )
+    pairs = [Pair(prompt, " very clean.", " dirty."), Pair(prompt, " nice.", " bad and dirty.")]
+    # Two judgements alone weigh less than the random anchors of the heads.
+    ensemble.fit(20 * pairs)
     ensemble.save(tmp_path / "reward.safetensors")
     loaded = PreferenceEnsemble.load(tmp_path / "reward.safetensors", "cpu")
-    text = [[prompt] * 2, [" clean.", " dirty and bad."]]
-    assert loaded(*text) == ensemble(*text)
     assert loaded.version == 1
-    assert ensemble(*text)[0] > ensemble(*text)[1]
+    for pair in pairs:
+        text = [[prompt] * 2, [pair.chosen, pair.rejected]]
+        assert loaded(*text) == ensemble(*text)
+        assert ensemble(*text)[0] > ensemble(*text)[1]
     with pytest.raises(RewardError, match="shapes"):
         PreferenceEnsemble(features, heads=2).load_state_dict(ensemble.state_dict())
     (tmp_path / "other").write_text("{}")
