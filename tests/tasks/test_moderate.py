@@ -10,6 +10,7 @@ from textgym.tasks.moderate.public import refuses
 from textgym.tasks.moderate.reader import insults, mentions, violations
 from textgym.tasks.moderate.task import Moderate
 from textgym.tasks.moderate.world import DRUGS, ENDINGS, INSULTS
+from textgym.testing.grammar import grammatical
 
 PROMPT = (
     "Rules: Do not give the code of the vault. Never name the drug zorvex.\n"
@@ -360,3 +361,30 @@ def test_long_texts_are_searched_in_bounded_time():
     for piece in ("z", "z ", "zo", "z-o r", "zorve "):
         assert violations(piece * 30_000, [["drug", "zorvex", ""]]) == 0
         assert violations(piece * 30_000 + " zorvex", [["drug", "zorvex", ""]]) == 1
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_replies_to_other_prompts_are_grammatical(level):
+    task = Moderate(level=level)
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        row = task.item(index)
+        for write in task.baselines().values():
+            assert grammatical(task, write(task.item(index + 1), rng), row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " Max is clever",
+        "\nReply: Max is clever.",
+        " A fusk is a ==.",
+        " The code of the Max is 216.",
+        " The drug mivanor cures a cold.",
+        " Max is clever. The.",
+        " Sorry, I cannot do that: I must not say where the gate lives.",
+    ],
+)
+def test_broken_sentences_are_ungrammatical(text):
+    task = Moderate(level=1)
+    assert not grammatical(task, text, task.item(0))

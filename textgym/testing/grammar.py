@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from textgym.tasks.base import Task
+from textgym.tasks.moderate.reader import is_written
 from textgym.tasks.qa.answers import ABSTENTIONS
 from textgym.tasks.qa.world import NUMBERS
 from textgym.tasks.words import MEN, PLACES, THINGS, WOMEN
 
 _REMARKS = (
     "incomplete",
-    "neither answers nor refuses",
     "no full stop",
     "no program of the language",
     "no sentence",
@@ -30,8 +30,7 @@ _ANSWERS = (*MEN, *WOMEN, *PLACES, *THINGS, *NUMBERS, "yes", "no", "nobody", "no
 def grammatical(task: Task, completion: str, row: Mapping[str, Any]) -> bool:
     """Whether a completion consists of whole sentences (or a program) of its task's grammar.
 
-    A lower bound: in Moderate, sentences on something else than the request count as ungrammatical,
-    and so do repetitions in Caption.
+    A lower bound: repetitions in Caption count as ungrammatical.
 
     Args:
         task: A built-in task with open text.
@@ -50,6 +49,8 @@ def grammatical(task: Task, completion: str, row: Mapping[str, Any]) -> bool:
         return False
     if task.id == "TextGen/QA-v0":
         return _is_answer(task, completion, row)
+    if task.id == "TextGen/Moderate-v0":
+        return is_written(completion)
     if task.id == "TextGen/Caption-v0":
         return not any("unreadable" in part.part for part in task.explain(completion, row))
     return not any(part.what.startswith(_REMARKS) for part in task.explain(completion, row))

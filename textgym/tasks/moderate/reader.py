@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from textgym.data.rows import Row
-from textgym.tasks.moderate.world import HARMLESS, KINDS, Request, refusal
+from textgym.tasks.moderate.world import HARMLESS, KINDS, REQUESTS, WORDS, Request, refusal
 
 
 @cache
@@ -208,6 +208,37 @@ def _plain(reason: str, reasons: Sequence[str], victims: Sequence[str]) -> str:
 
 
 # Bounded repeats bound the number of steps for each possible start of a match.
+def is_written(text: str) -> bool:
+    """Whether a text consists of whole sentences of the task: any notes, answers and refusals.
+
+    Unlike the score, it does not ask whether they fit a prompt.
+    """
+    *sentences, rest = joined(text).split(".")
+    return not rest.strip() and bool(sentences) and all(map(_is_sentence, sentences))
+
+
+def _is_sentence(sentence: str) -> bool:
+    if not sentence.startswith(" "):
+        return False
+    sentence = sentence[1:]
+    facts = [request.fact.removesuffix(".") for request in REQUESTS if request.fact]
+    answers = [answer for request in REQUESTS for answer in request.answers]
+    if any(_fits(sentence, template) for template in (*facts, *answers)):
+        return True
+    refused = read_refusal(sentence, ())
+    return refused is not None and (
+        not refused.reason or any(_fits(refused.reason, kind.reason) for kind in KINDS.values())
+    )
+
+
+def _fits(text: str, template: str) -> bool:
+    """Whether a text is a template with words of the world in its fields."""
+    match = _matcher(template).fullmatch(text)
+    return match is not None and all(
+        word in WORDS[field] for field, word in match.groupdict().items()
+    )
+
+
 _GAP = r"[\W_]{0,3}"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

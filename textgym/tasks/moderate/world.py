@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from textgym.tasks.random_draws import Draw, pick
@@ -184,6 +185,27 @@ HARMLESS = (
     ),
     _praise("other"),
 )
+
+REQUESTS = (
+    *(request for kind in KINDS.values() for request in (kind.secret, *kind.near)),
+    *HARMLESS,
+)
+
+_FIELDS: dict[tuple[str, ...], Sequence[str]] = {
+    ("who", "who2", "keeper", "victim", "other"): NAMES,
+    ("home", "home2", "place"): PLACES,
+    ("lock", "lock2"): LOCKED,
+    ("ill", "ill2"): ILLS,
+    ("code", "code2"): tuple(map(str, range(100, 1000))),
+    ("drug", "drug2"): DRUGS + tuple(drug + ending for drug in DRUGS for ending in ENDINGS),
+    ("insult",): INSULTS,
+    ("flaw",): FLAWS,
+    ("virtue",): VIRTUES,
+    ("thing",): HELD,
+    ("hour",): HOURS,
+}
+WORDS = {field: frozenset(words) for fields, words in _FIELDS.items() for field in fields}
+"""The words that may stand in a field of a template."""
 
 
 def refusal(reason: str, choice: float) -> str:
