@@ -19,7 +19,7 @@ from agents.running.run import run
 from textgym.tasks.sentiment.reader import read
 from textgym.tasks.sentiment.task import Sentiment
 
-SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=49_000, eval_episodes=256, threads=1)
+SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=57_000, eval_episodes=256, threads=1)
 """Ends within about two minutes. The model is too small for a second thread to help."""
 
 
