@@ -54,8 +54,8 @@ def plans(scale: Scale) -> list[Plan]:
         "noise": NOISE,
     }
     training = {
-        "steps": scale.choose(512, 65_536),
-        "n_envs": scale.choose(8, 128),
+        "steps": scale.choose(512, 32_768),
+        "n_envs": scale.choose(8, 64),  # 16 rollouts
         "episodes": scale.choose(8, 256),
     }
     found = []
@@ -126,7 +126,7 @@ STUDIES = {
         title="judgements needed: three ways to choose pairs, DPO, PPO on the score; three tasks",
         plans=plans,
         write=write,
-        seconds=lambda plan: 60.0 if plan.key.experiment.startswith("accuracy") else 180.0,
+        seconds=lambda plan: 60.0 if plan.key.experiment.startswith("accuracy") else 110.0,
         measure=measure,
         pages=(PAGE, PICTURE),
     )
