@@ -138,3 +138,12 @@ def test_nothing_is_left_and_options_are_checked(tmp_path: Path) -> None:
     for option in ({"error_rate": 1.5}, {"temperature": -1}, {"fatigue": np.inf}):
         with pytest.raises(FeedbackError, match=next(iter(option))):
             SimulatedAnnotator(Letters(), "ann", **option)
+
+
+def test_the_row_is_read_from_the_prompt_alone() -> None:
+    task = make_task("TextGen/Sentiment-v0")
+    row = task.item(0)
+    good, bad = task.oracle(row), " It."
+    item = Item(0, "pair", row["prompt"], (bad, good), {}, "", 0.0, "")
+    annotator = SimulatedAnnotator(task, "ann", temperature=0)
+    assert annotator.answer(Shown(item, (0, 1), "")) == {"choice": "second"}

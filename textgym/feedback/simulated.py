@@ -142,7 +142,7 @@ class SimulatedAnnotator:
             return {"choice": self._choice(shown, errs, rng)}
         if item.kind == "rating":
             return {"aspects": {name: self._rating(item, errs, rng) for name in self._aspects}}
-        row = _row(item)
+        row = self._row(item)
         if item.kind == "spans":
             spans = spans_of(self._task, item.texts[0], row)
             if errs:
@@ -159,7 +159,7 @@ class SimulatedAnnotator:
         return sum(self._weight(part.what) * part.points for part in parts)
 
     def _choice(self, shown: Shown, errs: bool, rng: np.random.Generator) -> str:
-        item, row = shown.item, _row(shown.item)
+        item, row = shown.item, self._row(shown.item)
         left, right = (self.score(item.texts[at], row) for at in shown.order)
         logit = 0.0 if errs else self._log_odds(left - right) + self._bias
         # Without an overflow; the probability is 0 or 1 for infinite log-odds.
@@ -175,7 +175,14 @@ class SimulatedAnnotator:
         if errs:
             return int(rng.integers(1, 6))
         noise = self._temperature * rng.standard_normal()
-        return int(np.clip(round(1 + 4 * (self.score(item.texts[0], _row(item)) + noise)), 1, 5))
+        return int(
+            np.clip(round(1 + 4 * (self.score(item.texts[0], self._row(item)) + noise)), 1, 5)
+        )
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        """The row of the task that an item's texts answer, read from the prompt if need be."""
+        columns: Mapping[str, Any] = item.columns.get("row", item.columns)
+        return self._task.complete_row({"prompt": item.prompt, **columns})
 
     def _weight(self, what: str) -> float:
         """The weight of a kind of finding: of its words before the first number or quotation."""
@@ -255,9 +262,3 @@ def _unquoted(part: str) -> str | None:
 
 def _free(start: int, end: int, taken: Sequence[tuple[int, int, int]]) -> bool:
     return all(end <= other[0] or other[1] <= start for other in taken)
-
-
-def _row(item: Item) -> dict[str, Any]:
-    """The row of a task that an item's texts answer."""
-    columns: Mapping[str, Any] = item.columns.get("row", item.columns)
-    return {"prompt": item.prompt, **columns}
