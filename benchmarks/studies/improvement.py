@@ -73,7 +73,7 @@ def plans(scale: Scale) -> list[Plan]:
         "episodes": scale.choose(8, 256),
         "n_envs": scale.choose(8, 128),
     }
-    training = {"steps": scale.choose(64, 98_304), "cpu_minutes": 10.0}
+    training = {"steps": scale.choose(64, 65_536), "cpu_minutes": 10.0}
     found = [
         job(NAME, task, START, 0, {"task": task, "draws": scale.choose(2, DRAWS), **shared},
             (task, None))
