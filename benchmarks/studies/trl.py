@@ -56,7 +56,7 @@ NEEDED = ("gymnasium", "rapidfuzz", "regex")
 def plans(scale: Scale) -> list[Plan]:
     """All sides on every task, those of the first seed first."""
     spec = {
-        "tokens": scale.choose(256, 98_304),
+        "tokens": scale.choose(256, 65_536),
         "points": scale.choose(2, 8),
         "episodes": scale.choose(8, 256),
         "rows": scale.choose(16, 128),
