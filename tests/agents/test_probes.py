@@ -23,7 +23,7 @@ from textgym.tasks.probes.base import Probe
 PROBES = {name.split("-")[1]: name for name in registered_tasks() if "Probe" in name}
 LEARNERS = (
     *("ppo", "a2c", "nlpo", "maskable_ppo", "trpo", "grpo", "rloo", "reinforce"),
-    *("expert_iteration", "sft", "dqn_topk", "qrdqn", "q_learning", "ppo_lagrangian"),
+    *("expert_iteration", "sft", "dpo", "dqn_topk", "qrdqn", "q_learning", "ppo_lagrangian"),
 )
 FLAGS = {"qrdqn": ("dqn_topk", {"algorithm": "qrdqn"})}
 """Learners that are another one with other settings."""
@@ -36,6 +36,8 @@ NOT_THEIRS = {
     "qrdqn": ("ManyPrompts", "LargeVocabulary"),
     # A table of written words, and of proposals that serve as the prompt's fingerprint.
     "q_learning": ("ManyPrompts", "LargeVocabulary"),
+    # It learns from texts of the initial policy, of which few are right after each of many prompts.
+    "dpo": ("ManyPrompts",),
     # It takes an environment with costs.
     "ppo_lagrangian": tuple(name for name in PROBES if name != "Masks"),
 }
