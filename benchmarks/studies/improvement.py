@@ -217,9 +217,9 @@ def page(findings: Findings, starts: Mapping[str, Any], changes: Changes) -> str
         "From `textgym/tiny`, with one set of settings for all tasks: the defaults of `agents.ppo` "
         f"and `agents.grpo`, for {spec['steps']:,} tokens or {spec['cpu_minutes']:.0f} CPU minutes "
         f"of training, whichever ends first. Returns on {spec['episodes']} evaluation prompts "
-        "before and after (texts are sampled; the oracle gets 1). The interval of a change is "
-        "paired over prompts, at 95 %; means over the seeds whose scores after training are "
-        "listed. Greedy: the likeliest text in place of a sample.",
+        "before and after (texts are sampled; the oracle's score is 1, and Dialogue also "
+        "rewards its turns). The interval of a change is paired over prompts, at 95 %; means over "
+        "the seeds whose scores after training are listed. Greedy: the likeliest text in place of a sample.",
         "",
     ]
     if changes:
@@ -318,7 +318,7 @@ def chart(starts: Mapping[str, Any], changes: Changes) -> bytes:
             label=f"after {agent.upper()}, interval of the change",
         )
     axes.set_yticks(places, [short(name) for name in names])
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, max(1.0, axes.get_xlim()[1]))  # Dialogue rewards turns as well.
     axes.set_xlabel("return on evaluation prompts")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
