@@ -219,7 +219,8 @@ def page(findings: Findings, starts: Mapping[str, Any], changes: Changes) -> str
         f"of training, whichever ends first. Returns on {spec['episodes']} evaluation prompts "
         "before and after (texts are sampled; the oracle's score is 1, and Dialogue also "
         "rewards its turns). The interval of a change is paired over prompts, at 95 %; means over "
-        "the seeds whose scores after training are listed. Greedy: the likeliest text in place of a sample.",
+        "the seeds whose scores after training are listed. Greedy: the likeliest text in place "
+        "of a sample.",
         "",
     ]
     if changes:
