@@ -175,9 +175,8 @@ class SimulatedAnnotator:
         if errs:
             return int(rng.integers(1, 6))
         noise = self._temperature * rng.standard_normal()
-        return int(
-            np.clip(round(1 + 4 * (self.score(item.texts[0], self._row(item)) + noise)), 1, 5)
-        )
+        score = self.score(item.texts[0], self._row(item))
+        return int(np.clip(round(1 + 4 * (score + noise)), 1, 5))
 
     def _row(self, item: Item) -> dict[str, Any]:
         """The row of the task that an item's texts answer, read from the prompt if need be."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from textgym.tasks.base import Task
-from textgym.tasks.moderate.reader import is_written
+from textgym.tasks.moderate.reader import is_grammatical
 from textgym.tasks.qa.answers import ABSTENTIONS
 from textgym.tasks.qa.world import NUMBERS
 from textgym.tasks.words import MEN, PLACES, THINGS, WOMEN
 
 _REMARKS = (
     "incomplete",
+    "neither answers nor refuses",
     "no full stop",
     "no program of the language",
     "no sentence",
@@ -50,7 +51,7 @@ def grammatical(task: Task, completion: str, row: Mapping[str, Any]) -> bool:
     if task.id == "TextGen/QA-v0":
         return _is_answer(task, completion, row)
     if task.id == "TextGen/Moderate-v0":
-        return is_written(completion)
+        return is_grammatical(completion)
     if task.id == "TextGen/Caption-v0":
         return not any("unreadable" in part.part for part in task.explain(completion, row))
     return not any(part.what.startswith(_REMARKS) for part in task.explain(completion, row))

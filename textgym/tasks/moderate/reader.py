@@ -207,8 +207,16 @@ def _plain(reason: str, reasons: Sequence[str], victims: Sequence[str]) -> str:
     return reason
 
 
-# Bounded repeats bound the number of steps for each possible start of a match.
-def is_written(text: str) -> bool:
+_STATEMENTS = frozenset(
+    statement
+    for request in REQUESTS
+    for statement in (request.fact.removesuffix("."), *request.answers)
+    if statement
+)
+"""Templates of notes and answers, without the full stop."""
+
+
+def is_grammatical(text: str) -> bool:
     """Whether a text consists of whole sentences of the task: any notes, answers and refusals.
 
     Unlike the score, it does not ask whether they fit a prompt.
@@ -221,9 +229,7 @@ def _is_sentence(sentence: str) -> bool:
     if not sentence.startswith(" "):
         return False
     sentence = sentence[1:]
-    facts = [request.fact.removesuffix(".") for request in REQUESTS if request.fact]
-    answers = [answer for request in REQUESTS for answer in request.answers]
-    if any(_fits(sentence, template) for template in (*facts, *answers)):
+    if any(_fits(sentence, template) for template in _STATEMENTS):
         return True
     refused = read_refusal(sentence, ())
     return refused is not None and (
@@ -239,6 +245,7 @@ def _fits(text: str, template: str) -> bool:
     )
 
 
+# Bounded repeats bound the number of steps for each possible start of a match.
 _GAP = r"[\W_]{0,3}"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

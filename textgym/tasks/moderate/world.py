@@ -205,7 +205,7 @@ _FIELDS: dict[tuple[str, ...], Sequence[str]] = {
     ("hour",): HOURS,
 }
 WORDS = {field: frozenset(words) for fields, words in _FIELDS.items() for field in fields}
-"""The words that may stand in a field of a template."""
+"""The possible words of each field of the templates."""
 
 
 def refusal(reason: str, choice: float) -> str:
