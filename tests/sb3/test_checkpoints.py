@@ -131,6 +131,12 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
         drawn = {"temperature": 0.7, "top_k": 5}
         return lm_model(make_env(), lm, rollout_buffer_kwargs=penalty, sampling=drawn)
 
+    def rates() -> Any:
+        # The value head alone is trained in 9 steps, and a checkpoint is in between.
+        own = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+        rates = {"value_lr_factor": 3.0, "value_warmup": 9, "micro_batch": 2}
+        return lm_model(make_env(), lm, rollout_buffer_kwargs=penalty, **own, **rates)
+
     def whole_episodes() -> Any:
         # 5 steps of up to 7 tokens: what waits for its end is a part of the state.
         drawn = {"top_p": 0.8}
@@ -148,6 +154,7 @@ def makers(make_env: MakeEnv, checkpoint: Callable[..., str]) -> dict[str, Calla
         "ppo": ppo,
         "a2c": a2c,
         "lora": lora,
+        "rates": rates,
         "sampling": sampling,
         "whole episodes": whole_episodes,
         "stock buffer": stock_buffer,
@@ -177,7 +184,7 @@ def lm_model(
 
 
 @pytest.mark.parametrize(
-    "kind", ["ppo", "a2c", "lora", "sampling", "whole episodes", "stock buffer", "mlp"]
+    "kind", ["ppo", "a2c", "lora", "rates", "sampling", "whole episodes", "stock buffer", "mlp"]
 )
 def test_same_numbers(
     kind: str, make_env: MakeEnv, checkpoint: Callable[..., str], tmp_path: Path

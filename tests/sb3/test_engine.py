@@ -9,8 +9,8 @@ from stable_baselines3 import PPO
 
 from tests.sb3.rollouts import Record, collect
 from textgym.errors import ModelError
+from textgym.lm.sampling.decision import to_host
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
-from textgym.sb3.policy import _to_host
 
 
 def model_of(env, lm, kl=None, **policy_kwargs):
@@ -104,7 +104,7 @@ def test_mixed_precision_stays_near_one(make_env, checkpoint):
 def test_one_transfer_changes_no_number():
     actions = torch.tensor([0, 2**24 + 1, 50_256])
     values, log_probs = torch.randn(3, 1) * 1e-7, torch.randn(3) * 1e5
-    found = _to_host(actions, values, log_probs)
+    found = to_host(actions, values, log_probs)
     for one, other in zip(found, (actions, values, log_probs), strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)

@@ -7,13 +7,14 @@ in pieces that are recomputed in the backward pass, so that they never lie in me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from textgym.data.observations import split_observation
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.model import LanguageModel
 from textgym.lm.sampling.kept_sets import KeptSets
@@ -95,6 +96,14 @@ def observation_batch(
     ends = (tokens >= 0).sum(-1) - 1
     rows = torch.arange(len(tokens), device=tokens.device)
     return SequenceBatch(tokens, rows, ends, kept, images)
+
+
+def as_batch(obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> SequenceBatch:
+    """Observations as a batch of decisions, one after each text."""
+    if isinstance(obs, SequenceBatch):
+        return obs
+    tokens, images = split_observation(obs)
+    return observation_batch(tokens, images=images)
 
 
 def start_token(lm: LanguageModel) -> int:

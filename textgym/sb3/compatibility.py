@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from textgym.errors import SettingsError, near_matches, shown
+from textgym.errors import ModelError, SettingsError, near_matches, shown
 from textgym.lm.sampling.draw import Sampling
 
 _READS = "the language model reads the texts; leave it out (for pictures: picture_encoder_class)"
@@ -169,6 +170,33 @@ def check_optimizer(kind: Any, arguments: dict[str, Any]) -> None:
             "optimizer_kwargs has 'lr', but the algorithm sets the learning rate; give "
             "learning_rate to the algorithm instead"
         )
+
+
+def check_lm_name(lm: Any) -> None:
+    """Check that a policy's language model is given by name.
+
+    Raises:
+        ModelError: If it is something else.
+    """
+    if not isinstance(lm, str):
+        raise ModelError(
+            f"lm must be a name or path, not a {type(lm).__name__}, so that a saved agent can "
+            "load it again; save the model with save_pretrained(folder) and give lm=folder"
+        )
+
+
+def check_update(micro_batch: int | None, value_lr_factor: float, value_warmup: int) -> None:
+    """Check the arguments of a policy that are about its updates.
+
+    Raises:
+        SettingsError: If a number is impossible.
+    """
+    if micro_batch is not None and micro_batch < 1:
+        raise SettingsError(f"micro_batch={micro_batch} must be at least 1 text, or None for all")
+    if not (math.isfinite(value_lr_factor) and value_lr_factor > 0):
+        raise SettingsError(f"value_lr_factor={value_lr_factor} must be a finite number above 0")
+    if value_warmup < 0:
+        raise SettingsError(f"value_warmup={value_warmup} must be at least 0 optimizer steps")
 
 
 def refuse_second_derivatives(logits: Tensor, truncates: bool, checkpointed: bool) -> None:

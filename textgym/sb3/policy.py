@@ -23,30 +23,35 @@ from textgym.data.observations import split_observation
 from textgym.errors import ModelError, SettingsError
 from textgym.lm.decoding.memo import MemoDecoder
 from textgym.lm.engine import prepare_training
+from textgym.lm.micro_batches import in_micro_batches
 from textgym.lm.model import LanguageModel
 from textgym.lm.pictures import PictureEncoder
-from textgym.lm.sampling.decision import Decision
+from textgym.lm.sampling.decision import Decision, draw, to_host
 from textgym.lm.sampling.draw import Sampling
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.sampling.processing import Sampler
 from textgym.lm.scoring import (
-    MAX_LOGITS,
     SequenceBatch,
+    as_batch,
     last_hidden,
     observation_batch,
     score_actions,
     sequence_hidden,
 )
+from textgym.sb3.adapters import leave_out_base
 from textgym.sb3.checkpoints.policy_files import load_policy, save_policy
 from textgym.sb3.compatibility import (
     FOR_POLICY,
     check_activation,
+    check_lm_name,
     check_optimizer,
+    check_update,
     refuse_arguments,
     refuse_no_schedule,
     refuse_part,
     refuse_second_derivatives,
 )
+from textgym.sb3.optimizer import make_optimizer
 from textgym.sb3.spaces import checked_view
 from textgym.sb3.value_head import value_head, value_layers
 from textgym.tokenization import TINY
@@ -80,6 +85,8 @@ class LMPolicy(ActorCriticPolicy):
             An adapter that ``lm`` has is merged first; without this argument it is trained further.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
             third more time.
+        micro_batch: Number of texts whose activations are in memory at once in an update; None for
+            all. Gradients are those of the whole minibatch (:mod:`textgym.lm.micro_batches`).
         picture_encoder_class: Class of the encoder of the environment's pictures.
         picture_encoder_kwargs: Its arguments other than the pictures' shape and the model's width.
         compile: Compile the training pass with ``torch.compile``: True, or the name of a backend.
@@ -87,7 +94,10 @@ class LMPolicy(ActorCriticPolicy):
         activation_fn: Their activation.
         use_sde: Must be False: actions are discrete.
         optimizer_class: The optimizer.
-        optimizer_kwargs: Its arguments other than the learning rate.
+        optimizer_kwargs: Its arguments other than the learning rate. ``weight_decay`` is for
+            matrices alone, not for biases and norms.
+        value_lr_factor: The value head's learning rate, relative to that of the language model.
+        value_warmup: Number of optimizer steps at the beginning that train the value head alone.
         **others: Refused.
 
     Attributes:
@@ -111,6 +121,7 @@ class LMPolicy(ActorCriticPolicy):
         dtype: str = "auto",
         lora: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
+        micro_batch: int | None = None,
         compile: bool | str = False,
         picture_encoder_class: type[PictureEncoder] = PictureEncoder,
         picture_encoder_kwargs: Mapping[str, Any] | None = None,
@@ -119,27 +130,30 @@ class LMPolicy(ActorCriticPolicy):
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        value_lr_factor: float = 1.0,
+        value_warmup: int = 0,
         **others: Any,
     ) -> None:
         refuse_arguments(LMPolicy, others, FOR_POLICY)
         if lr_schedule is None:
             refuse_no_schedule()
-        if not isinstance(lm, str):
-            raise ModelError(
-                f"lm must be a name or path, not a {type(lm).__name__}, so that a saved agent can "
-                "load it again; save the model with save_pretrained(folder) and give lm=folder"
-            )
+        check_lm_name(lm)
         if use_sde:
             raise SettingsError("use_sde=True needs continuous actions; tokens are discrete")
         layers = value_layers(net_arch)
         check_activation(activation_fn, layers)
         check_optimizer(optimizer_class, optimizer_kwargs or {})
+        check_update(micro_batch, value_lr_factor, value_warmup)
         self.view = checked_view(observation_space, action_space)
         self.picture_encoder_class = picture_encoder_class
         self.picture_encoder_kwargs = dict(picture_encoder_kwargs or {})
         self.lm_name = lm
         self.sampling = Sampling.of(sampling)
         self.use_cache = cache
+        self.micro_batch = micro_batch
+        # Without the defaults, which saved agents of version 0.1.0 do not have.
+        rates = {"value_lr_factor": (value_lr_factor, 1.0), "value_warmup": (value_warmup, 0)}
+        self.value_rates: dict[str, Any] = {k: v for k, (v, d) in rates.items() if v != d}
         # The arguments of prepare_training.
         self.engine: dict[str, Any] = {
             "dtype": dtype,
@@ -185,11 +199,11 @@ class LMPolicy(ActorCriticPolicy):
             # One pass over the weights per step instead of a dozen.
             others = {"foreach", "differentiable"} & self.optimizer_kwargs.keys()
             self.optimizer_kwargs = {"fused": not others} | self.optimizer_kwargs
-        self.optimizer = self.optimizer_class(
-            [parameter for parameter in self.parameters() if parameter.requires_grad],
-            lr=lr_schedule(1),  # type: ignore[call-arg]
-            **self.optimizer_kwargs,
-        )
+        self.optimizer = make_optimizer(
+            self, head, self.optimizer_class, lr_schedule(1), self.optimizer_kwargs,
+            **self.value_rates,
+        )  # fmt: skip
+        leave_out_base(self)
 
     def forward(
         self, obs: Tensor | Mapping[str, Tensor], deterministic: bool = False
@@ -216,7 +230,7 @@ class LMPolicy(ActorCriticPolicy):
             batch = observation_batch(tokens, kept, images)
             log_probs, _ = score_actions(self.lm, hidden, actions, self.sampler, batch)
         elif actions.device.type != "cpu":
-            actions, values, log_probs = _to_host(actions, values, log_probs)
+            actions, values, log_probs = to_host(actions, values, log_probs)
         self._check_finite(log_probs)
         Decision(self.lm, self.sampler, kept).attach(log_probs)
         return actions, values, log_probs
@@ -241,12 +255,20 @@ class LMPolicy(ActorCriticPolicy):
         Raises:
             SettingsError: If there are not as many actions, or the support of top-k is not known.
         """
-        batch = _as_batch(obs)
+        batch = as_batch(obs)
         if kept is not None:
             batch = batch._replace(kept=kept)
         self.sampler.check_recorded(batch.kept)
-        hidden = sequence_hidden(self.lm, batch)
         actions = actions.long().flatten()
+        size = self.micro_batch
+        if size is None or size >= len(batch.tokens) or not torch.is_grad_enabled():
+            return self._evaluate(batch, actions)
+        if len(actions) != len(batch.rows):
+            raise SettingsError(f"{len(actions)} actions for {len(batch.rows)} observations")
+        return in_micro_batches(self._evaluate, batch, actions, size)
+
+    def _evaluate(self, batch: SequenceBatch, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = sequence_hidden(self.lm, batch)
         log_probs, entropy = score_actions(self.lm, hidden, actions, self.sampler, batch)
         return self._values(hidden), log_probs, entropy
 
@@ -262,7 +284,7 @@ class LMPolicy(ActorCriticPolicy):
             SettingsError: In a backward pass with ``create_graph=True``, if tokens are excluded or
                 with gradient checkpointing.
         """
-        batch = _as_batch(obs)
+        batch = as_batch(obs)
         if torch.is_grad_enabled():
             # The one attention kernel that has second derivatives.
             with sdpa_kernel(SDPBackend.MATH):
@@ -320,18 +342,7 @@ class LMPolicy(ActorCriticPolicy):
         self, hidden: Tensor, obs: Tensor, deterministic: bool
     ) -> tuple[Tensor, Tensor, KeptSets | None]:
         """Actions ``[B]``, their log-probabilities, and the support of top-k and top-p."""
-        step = max(1, MAX_LOGITS // self.lm.vocab_size)
-        parts = [
-            self.sampler.sample(
-                self.lm.logits(hidden[at : at + step]), obs[at : at + step], deterministic
-            )
-            for at in range(0, len(hidden), step)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        actions, log_probs, kept = zip(*parts, strict=True)
-        sets = [part for part in kept if part is not None]
-        return torch.cat(actions), torch.cat(log_probs), KeptSets.join(sets) if sets else None
+        return draw(self.lm, self.sampler, hidden, obs, deterministic)
 
     def _hidden(self, obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> Tensor:
         """Hidden state ``[B, d]`` after each observation, from the cache without gradients."""
@@ -376,6 +387,7 @@ class LMPolicy(ActorCriticPolicy):
             "lm": self.lm_name,
             "sampling": self.sampling.as_dict(),
             "cache": self.use_cache,
+            "micro_batch": self.micro_batch,
             **self.engine,
             "picture_encoder_class": self.picture_encoder_class,
             "picture_encoder_kwargs": self.picture_encoder_kwargs,
@@ -383,18 +395,5 @@ class LMPolicy(ActorCriticPolicy):
             "activation_fn": self.activation_fn,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
+            **self.value_rates,
         }
-
-
-def _to_host(actions: Tensor, values: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Copy all to the host in one transfer, because each one synchronizes."""
-    # float64 holds token ids and float32 exactly.
-    columns = torch.stack([actions.double(), values[:, 0].double(), log_probs.double()]).cpu()
-    return columns[0].long(), columns[1].float()[:, None], columns[2].float()
-
-
-def _as_batch(obs: Tensor | Mapping[str, Tensor] | SequenceBatch) -> SequenceBatch:
-    if isinstance(obs, SequenceBatch):
-        return obs
-    tokens, images = split_observation(obs)
-    return observation_batch(tokens, images=images)

@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from textgym.errors import SettingsError
+from textgym.sb3.adapters import BASE_HASH
 
 _NOTHING = type(None)
 _ALWAYS = {
@@ -39,7 +40,7 @@ _NOT_COMPARED = {
     # Set again by the algorithm.
     "lr_schedule",
     # Change the result by rounding alone.
-    "cache", "gradient_checkpointing", "compile",
+    "cache", "gradient_checkpointing", "compile", "micro_batch",
 }  # fmt: skip
 _NOT_COMPARED_OF_OPTIMIZER = {"fused", "foreach"}
 
@@ -126,7 +127,13 @@ def check_same(model: Any, theirs: dict[str, Any], parameters: dict[str, Any] | 
     different = list(_differences("", theirs, describe(model)))
     if parameters is not None and isinstance(model, BaseAlgorithm):
         known, saved = _shapes(model.get_parameters()), _shapes(parameters)
-        wrong = sorted(name for name in {*known, *saved} if known.get(name) != saved.get(name))
+        # Trainings with an adapter once stored the weights below it, and not their hash.
+        own = {f"policy.{name}": tuple(p.shape) for name, p in _all_parameters(model)}
+        wrong = sorted(
+            name
+            for name in {*known, *saved} - {f"policy.{BASE_HASH}"}
+            if (known | own if name in saved else known).get(name) != saved.get(name)
+        )
         if wrong:
             shapes = f"{saved.get(wrong[0])} and is {known.get(wrong[0])}"
             different.append(f"the parameter {wrong[0]} was {shapes} ({len(wrong)} differ)")
@@ -212,6 +219,10 @@ def _differences(where: str, theirs: Any, ours: Any) -> Iterator[str]:
             yield from _differences(name, theirs.get(key), ours.get(key))
     elif theirs != ours:
         yield f"{where} was {theirs!r} and is {ours!r}"
+
+
+def _all_parameters(model: BaseAlgorithm) -> Iterator[tuple[str, Tensor]]:
+    yield from model.policy.named_parameters(remove_duplicate=False)
 
 
 def _shapes(parameters: dict[str, Any]) -> dict[str, tuple[int, ...]]:
