@@ -89,7 +89,7 @@ class Settings(LMSettings):
     n_epochs: int | None = 4
     """The training ends after this many passes over the pairs, or earlier at --steps.
     None: at --steps alone."""
-    eval_every: int | None = None
+    held_out_every: int | None = None
     """Gradient steps between two evaluations on held-out pairs. Default: those of one pass.
     The policy then also writes a text per row, for its reward and its KL."""
     max_grad_norm: float = 1.0
@@ -104,7 +104,7 @@ class Settings(LMSettings):
         above(0, beta=self.beta)
         within(0, 0.5, label_smoothing=self.label_smoothing)
         at_least(1, n_prompts=self.n_prompts, batch_size=self.batch_size, n_epochs=self.n_epochs)
-        at_least(1, eval_every=self.eval_every)
+        at_least(1, held_out_every=self.held_out_every)
         at_least(2, group_size=self.group_size)
         if not 0 <= self.held_out < 1:
             raise SettingsError(f"--held-out {self.held_out}: it has to be from 0 to below 1")
@@ -152,7 +152,7 @@ class DPO(LMAgent):
         data: Arguments of :class:`PreferenceData`, ``pairs`` to ``held_out``.
         batch_size: As in :class:`Settings`.
         n_epochs: As in :class:`Settings`.
-        eval_every: As in :class:`Settings`.
+        held_out_every: As in :class:`Settings`.
         max_grad_norm: Gradients are scaled down to this norm.
         **others: See :class:`agents.running.lm_agent.LMAgent`.
     """
@@ -169,12 +169,12 @@ class DPO(LMAgent):
         data: Mapping[str, Any] | None = None,
         batch_size: int = 32,
         n_epochs: int | None = 4,
-        eval_every: int | None = None,
+        held_out_every: int | None = None,
         max_grad_norm: float = 1.0,
         **others: Any,
     ) -> None:
         self.objective, self.data = dict(objective or {}), dict(data or {})
-        self.batch_size, self.n_epochs, self.eval_every = batch_size, n_epochs, eval_every
+        self.batch_size, self.n_epochs, self.held_out_every = batch_size, n_epochs, held_out_every
         self.max_grad_norm = max_grad_norm
         super().__init__(policy, env, learning_rate, **others)
 
@@ -256,7 +256,7 @@ class DPO(LMAgent):
         return self._updates >= self.n_epochs * self._data.batches(self.batch_size)
 
     def _evaluation_is_due(self) -> bool:
-        every = self.eval_every or self._data.batches(self.batch_size)
+        every = self.held_out_every or self._data.batches(self.batch_size)
         return self._updates % every == 0 and self._updates != self._evaluated
 
     def _write(self, callback: BaseCallback) -> Episodes | None:
@@ -336,7 +336,7 @@ class DPO(LMAgent):
             "data": {**self.data, "pairs": self._data.digest()},
             "batch_size": self.batch_size,
             "n_epochs": self.n_epochs,
-            "eval_every": self.eval_every,
+            "held_out_every": self.held_out_every,
             "reference": self._reference,
         }
 
@@ -370,7 +370,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> DPO
     """
     s = settings or Settings()
     batch_of(venv)
-    data = ("pairs", "n_prompts", "group_size", "pairing", "held_out")
+    data = ("pairs", "n_prompts", "group_size", "pairing", "held_out", "reference_dtype")
     agent = DPO(
         LMPolicy,
         venv,
@@ -379,9 +379,9 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> DPO
         data={name: getattr(s, name) for name in data},
         batch_size=s.batch_size,
         n_epochs=s.n_epochs,
-        eval_every=s.eval_every,
+        held_out_every=s.held_out_every,
         max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
+        policy_kwargs=s.policy_kwargs(starting_model(venv, s.lm, seed, s.out)),
         seed=seed,
         device=s.device,
     )

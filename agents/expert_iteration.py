@@ -293,7 +293,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Exp
         n_epochs=s.n_epochs,
         batch_size=s.batch_size,
         max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
+        policy_kwargs=s.policy_kwargs(starting_model(venv, s.lm, seed, s.out)),
         seed=seed,
         device=s.device,
     )

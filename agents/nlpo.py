@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import LMSettings, StepSettings, run
+from agents.running.run import CriticSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
 
 @dataclass
-class Settings(LMSettings, StepSettings):
+class Settings(CriticSettings, StepSettings):
     """Settings of NLPO, on top of those of every run: its mask's, then PPO's."""
 
     top_p: float = 0.9
@@ -71,6 +71,10 @@ class Settings(LMSettings, StepSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
+        if self.sampling_top_p is not None or self.sampling_top_k is not None:
+            raise SettingsError(
+                "--sampling.top-p and --sampling.top-k: NLPO has a mask of its own; give --top-p"
+            )
         at_least(0, kl_coef=self.kl_coef)
         at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
         at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs, minibatches=self.minibatches)
@@ -262,6 +266,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
     """
     s = settings or Settings()
     lm = starting_model(venv, s.lm, seed, s.out)
+    policy_kwargs = s.policy_kwargs(lm)
     return NLPO(
         NLPOPolicy,
         venv,
@@ -279,12 +284,13 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
-            "reference": lm if s.kl_coef else None,
+            "reference": s.reference(lm) if s.kl_coef else None,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
         policy_kwargs={
-            "lm": lm,
-            "sampling": {"top_p": s.top_p},
+            **policy_kwargs,
+            "sampling": {**policy_kwargs.get("sampling", {}), "top_p": s.top_p},
             "min_tokens": s.min_tokens,
             "target_update": s.target_update,
         },

@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.running.command_line import command_line
-from agents.running.run import LMSettings, StepSettings, run
+from agents.running.run import CriticSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Settings(LMSettings, StepSettings):
+class Settings(CriticSettings, StepSettings):
     """Settings of PPO, on top of those of every run."""
 
     lm: str | None = None
@@ -112,10 +112,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> PPO
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
-            "reference": lm if s.kl_coef else None,
+            "reference": s.reference(lm) if s.kl_coef else None,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
-        policy_kwargs={"lm": lm},
+        policy_kwargs=s.policy_kwargs(lm),
         seed=seed,
         device=s.device,
     )

@@ -27,13 +27,13 @@ from functools import partial
 from typing import Any
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import LMSettings, StepSettings, run
+from agents.running.run import CriticSettings, StepSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 
 
 @dataclass
-class Settings(LMSettings, StepSettings):
+class Settings(CriticSettings, StepSettings):
     """Settings of PPO-Lagrangian, on top of those of every run: the constraint's, then PPO's."""
 
     cost_limit: float = 0.1
@@ -300,10 +300,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lag
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
-            "reference": lm if s.kl_coef else None,
+            "reference": s.reference(lm) if s.kl_coef else None,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
-        policy_kwargs={"lm": lm},
+        policy_kwargs=s.policy_kwargs(lm),
         seed=seed,
         device=s.device,
     )

@@ -97,6 +97,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from agents.running.lm_agent import initial_model
 from textgym.lm.kl import KLPenalty
 from textgym.lm.scoring import score_actions, sequence_hidden
 from textgym.rollouts import Episodes, Step, collect
@@ -142,8 +143,10 @@ class Reinforce:
         ).to(self.device)
         self.kl: KLPenalty | None = None
         if settings.kl_coef:
-            lm = self.policy.lm_name
-            self.kl = KLPenalty(settings.kl_coef, settings.kl_target, lm, self.device)
+            self.kl = KLPenalty(
+                settings.kl_coef, settings.kl_target, initial_model(self.policy),
+                self.device, settings.reference_dtype,
+            )  # fmt: skip
         self.num_timesteps = 0
         self.logger = Logger(folder=None, output_formats=[])
 
@@ -355,7 +358,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Rei
             "--baseline mean compares a text with those of other rows, and there is one row; use "
             "--baseline value or --baseline none"
         )
-    return Reinforce(venv, seed, s, {"lm": starting_model(venv, s.lm, seed, s.out)})
+    return Reinforce(venv, seed, s, s.policy_kwargs(starting_model(venv, s.lm, seed, s.out)))
 
 
 def main(settings: Settings) -> None:

@@ -39,14 +39,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import LMSettings, run
+from agents.running.run import CriticSettings, run
 from agents.running.validation import above, at_least, within
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError
 
 
 @dataclass
-class Settings(LMSettings):
+class Settings(CriticSettings):
     """Settings of the feedback, on top of those of every run, then those of PPO."""
 
     store: Path | None = None
@@ -239,10 +239,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RLH
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
-            "reference": lm if s.kl_coef else None,
+            "reference": s.reference(lm) if s.kl_coef else None,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
-        policy_kwargs={"lm": lm},
+        policy_kwargs=s.policy_kwargs(lm),
         seed=seed,
         device=s.device,
     )

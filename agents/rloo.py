@@ -182,8 +182,9 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> RLO
         n_episodes=s.n_episodes,
         kl_coef=s.kl_coef,
         kl_target=s.kl_target if s.kl_coef else None,
+        reference_dtype=s.reference_dtype,
         max_grad_norm=s.max_grad_norm,
-        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
+        policy_kwargs=s.policy_kwargs(starting_model(venv, s.lm, seed, s.out)),
         seed=seed,
         device=s.device,
     )

@@ -21,15 +21,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from agents.running.command_line import check_flags, command_line
-from agents.running.run import RunSettings, run
+from agents.running.run import ModelSettings, run
 from agents.running.validation import at_least
 from agents.running.word_model import starting_model
 
 
 @dataclass
-class Settings(RunSettings):
+class Settings(ModelSettings):
     """Settings of supervised fine-tuning; `steps` counts the tokens that are learned."""
 
     lm: str | None = None
@@ -37,6 +38,8 @@ class Settings(RunSettings):
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
     lr: float = 5e-4
     """Learning rate of Adam."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "constant"
+    """Keep the learning rate constant, or let it fall over --steps, to a tenth."""
     data: str | None = None
     """Demonstrations of your own, a .jsonl, .csv or .parquet file.
     Its rows have prompt and completion (or reference). Default: the environment's references."""
@@ -48,7 +51,7 @@ class Settings(RunSettings):
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         super().__post_init__()
-        at_least(0, lr=self.lr)
+        at_least(1, batch_size=self.batch_size)
 
 
 if __name__ == "__main__":
@@ -74,11 +77,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> SFT
     return SFT(
         LMPolicy,
         venv,
-        learning_rate=s.lr,
+        learning_rate=s.learning_rate,
         batch_size=s.batch_size,
         max_grad_norm=s.max_grad_norm,
         data=s.data,
-        policy_kwargs={"lm": starting_model(venv, s.lm, seed, s.out)},
+        policy_kwargs=s.policy_kwargs(starting_model(venv, s.lm, seed, s.out)),
         seed=seed,
         device=s.device,
     )

@@ -182,10 +182,11 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> Lan
         rollout_buffer_kwargs={
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
-            "reference": lm if s.kl_coef else None,
+            "reference": s.reference(lm) if s.kl_coef else None,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
-        policy_kwargs={"lm": lm},
+        policy_kwargs=s.policy_kwargs(lm),
         seed=seed,
         device=s.device,
     )

@@ -22,11 +22,21 @@ from agents.running.diagnosis import plot_diagnostics, print_table, print_warnin
 from agents.running.environments import make_env, own_prompts
 from agents.running.evaluation import Agent, Evaluation, evaluate
 from agents.running.held_out import EvalPrompts, eval_prompts
+from agents.running.lm_settings import LMSettings
 from agents.running.logs import open_logger
-from agents.running.report import StepCounter, TrainingLog, plot, side_by_side, write_samples
+from agents.running.midway import BEST, Evaluations, WeightAverage
+from agents.running.report import (
+    Measured,
+    StepCounter,
+    TrainingLog,
+    plot,
+    side_by_side,
+    write_samples,
+)
 from agents.running.resuming import Saver, resume_advice
-from agents.running.run_record import new_folder, write_record
-from agents.running.settings import LMSettings, RunSettings
+from agents.running.run_record import new_folder, settings_as_json, write_record
+from agents.running.saved_models import describe_training, save_lm, write_card
+from agents.running.settings import RunSettings
 from agents.running.validation import unknown_device
 from agents.running.warm_start import WarmStart, WarmStarter, finished
 from agents.running.word_model import WORD_MODELS
@@ -125,21 +135,43 @@ def _run_in_folder(
     warm: WarmStart | None,
 ) -> Path:
     """The part of `experiment` after the warm start, in the folder, which is locked."""
+    policy = getattr(agent, "policy", None)
+    adapter: bool = getattr(settings, "save_adapter", True)
+
+    def save(where: Path) -> None:
+        if hasattr(agent, "save"):
+            agent.save(str(where / "model"))
+        if isinstance(policy, LMPolicy):
+            save_lm(policy.lm, where / "lm", adapter)
+
+    def evaluated() -> Evaluation:
+        return evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+
+    average = None
+    decay = getattr(settings, "ema", None)
+    if decay is not None and isinstance(policy, LMPolicy):
+        average = saver.midway["average"] = WeightAverage(policy, decay)
+    midway = None
+    if settings.eval_every is not None:
+        midway = saver.midway["evaluations"] = Evaluations(
+            settings.eval_every, evaluated, prompts.key, save, folder, console, average
+        )
     saved = saver.open(folder)
     write_record(folder, name, settings)
     logger = open_logger(folder, saved, resumes=settings.resume is not None)
     if hasattr(agent, "set_logger"):
         agent.set_logger(logger)
 
-    policy = getattr(agent, "policy", None)
     if isinstance(policy, LMPolicy):
         console.print(f"language model: {_origin(policy)}", soft_wrap=True)
+        if getattr(agent, "learns", True):
+            console.print(describe_training(policy, adapter), soft_wrap=True)
     with closing(logger):
         if saved is None:
             if settings.resume is not None:
                 since = "the run starts over" if warm is None else "it starts from the warm start"
                 console.print(f"{folder}: there is no checkpoint yet, so {since}")
-            before = evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+            before = evaluated()
             logger.record(f"{prompts.key}/reward", before.mean)
             logger.dump(0)
         else:
@@ -160,69 +192,134 @@ def _run_in_folder(
             console.print("Interrupted: evaluating and saving the agent as it is.")
         if isinstance(agent, OnPolicyAlgorithm):
             keep_kl_coef(agent)
+        if average is not None:
+            average.finish()
         # Before the evaluation, in which Ctrl-C would lose the agent.
-        if hasattr(agent, "save"):
-            with replacing_folder(folder) as scratch:
-                agent.save(str(scratch / "model"))
-        if isinstance(policy, LMPolicy):
-            policy.lm.save_pretrained(folder / "lm")
+        with replacing_folder(folder) as scratch:
+            save(scratch)
         # An agent that learns from a file counts its own tokens.
         steps = max(venv.steps, getattr(agent, "num_timesteps", 0))
         trained = getattr(agent, "learns", True)
         after = before
         if trained:
-            after = evaluate(agent, prompts.make_env, settings.eval_episodes, settings.n_envs)
+            after = evaluated()
             logger.record(f"{prompts.key}/reward", after.mean)
             logger.dump(steps)
 
-    evaluations = {"before": before, **({"after": after} if trained else {})}
-    places = [(0, before), (steps, after)]
-    spent = f"{steps:,} tokens in {saver.seconds:.0f} s ({saver.cpu_seconds:.0f} CPU s)"
-    if warm is not None:
-        evaluations = {"before": warm.before, "warm_started": before, "after": after}
-        places.insert(0, (-warm.tokens, warm.before))
-        spent = f"{warm}, then {spent}"
-    if saver.out_of_time:
-        spent += f": --cpu-minutes {settings.cpu_minutes} ended the training"
+    done = _Outcome(before, after if trained else None, steps, interrupted, warm, midway)
+    _write_down(folder, name, settings, agent, prompts, saver, done, console)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """What came of a run.
+
+    Attributes:
+        before: The evaluation before training.
+        after: That after it; None for an agent that learns nothing.
+        steps: Environment steps.
+        interrupted: Whether Ctrl-C ended the training.
+        warm: The warm start, if there was one.
+        midway: The evaluations during the training, if there were any.
+    """
+
+    before: Evaluation
+    after: Evaluation | None
+    steps: int
+    interrupted: bool
+    warm: WarmStart | None
+    midway: Evaluations | None
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The evaluations with texts, by name."""
+        found = {"before": self.before}
+        if self.warm is not None:
+            found = {"before": self.warm.before, "warm_started": self.before}
+        return found if self.after is None else {**found, "after": self.after}
+
+    @property
+    def places(self) -> list[tuple[int, Measured]]:
+        """All evaluations with their environment steps, for the curve."""
+        found: list[tuple[int, Measured]] = [(0, self.before)]
+        if self.warm is not None:
+            found.insert(0, (-self.warm.tokens, self.warm.before))
+        if self.midway is not None:
+            found += [(point.steps, point) for point in self.midway.points]
+        return [*found, (self.steps, self.after or self.before)]
+
+
+def _write_down(
+    folder: Path,
+    name: str,
+    settings: RunSettings,
+    agent: Any,
+    prompts: EvalPrompts,
+    saver: Saver,
+    done: _Outcome,
+    console: Console,
+) -> None:
+    """Write the files of a run that is over, and print its results."""
+    evaluations, warm = done.evaluations, done.warm
     title = f"{name} on {settings.env_id}"
-    plot(folder / "curve.png", title, saver.log, places, prompts=str(prompts))
+    plot(folder / "curve.png", title, saver.log, done.places, prompts=str(prompts))
     courses, warnings = saver.diagnostics.watch.courses(), saver.diagnostics.watch.warnings
     plot_diagnostics(folder / "diagnostics.png", title, courses)
     write_samples(folder, evaluations)
+    points = [] if done.midway is None else done.midway.points
+    best = None if done.midway is None else done.midway.best
     results = {
-        "steps": steps,
+        "steps": done.steps,
         "seconds": round(saver.seconds, 1),
         "cpu_seconds": round(saver.cpu_seconds, 1),
-        "interrupted": interrupted,
+        "interrupted": done.interrupted,
         "out_of_time": saver.out_of_time,
         "eval_split": prompts.split if prompts.held_out else None,
         # An agent that learns nothing is evaluated once.
         **{
             f"{prompts.key}_{when}": found.summary()
-            for when, found in ({"after": before} | evaluations).items()
+            for when, found in ({"after": done.before} | evaluations).items()
         },
+        **({"evaluations": list(map(dataclasses.asdict, points))} if points else {}),
+        **({"best": dataclasses.asdict(best)} if best else {}),
         **({} if warm is None else {"warm_start": warm.results()}),
         **({"diagnostics": summary(courses, warnings)} if courses else {}),
         # The device that "auto" resolved to.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
     }
     write_record(folder, name, settings, results)
+    policy = getattr(agent, "policy", None)
+    if isinstance(policy, LMPolicy):
+        plain = settings_as_json(settings)
+        write_card(folder / "lm", name, plain, policy.lm_name, evaluations, done.steps)
 
     side_by_side(console, evaluations)
     print_table(console, courses, warnings)
     models = "".join(f"model:  {path}\n" for path in sorted(folder.glob("model*")))
+    if best is not None:
+        models += f"best:   {folder / BEST}, reward {best.mean:.3f} at {best.steps:,} steps\n"
     said = [f"{when.replace('_', ' ')} {found}" for when, found in evaluations.items()]
+    advice = saver.advice(name) if done.interrupted else ""
     console.print(
-        f"reward {', '.join(said) if trained else before} "
-        f"(mean of {len(after.returns)} {prompts}, 95% confidence interval)\n"
-        f"{spent}\n"
+        f"reward {done.before if done.after is None else ', '.join(said)} "
+        f"(mean of {len(done.before.returns)} {prompts}, 95% confidence interval)\n"
+        f"{_spent(settings, saver, done)}\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"
-        f"logs:   tensorboard --logdir {folder}"
-        + (f"\nresume: {advice}" if interrupted and (advice := saver.advice(name)) else ""),
+        f"logs:   tensorboard --logdir {folder}" + (f"\nresume: {advice}" if advice else ""),
         soft_wrap=True,
     )
-    return folder
+
+
+def _spent(settings: RunSettings, saver: Saver, done: _Outcome) -> str:
+    """Tokens and time, in a sentence."""
+    spent = f"{done.steps:,} tokens in {saver.seconds:.0f} s ({saver.cpu_seconds:.0f} CPU s)"
+    if done.warm is not None:
+        spent = f"{done.warm}, then {spent}"
+    if saver.out_of_time:
+        spent += f": --cpu-minutes {settings.cpu_minutes} ended the training"
+    return spent
 
 
 def _print_default_reward(settings: RunSettings, venv: VecEnv, console: Console) -> None:

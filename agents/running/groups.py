@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.running.lm_agent import LMAgent
+from agents.running.lm_agent import LMAgent, initial_model
 from textgym.errors import SettingsError
 from textgym.lm.kl import KLPenalty
 from textgym.rollouts import Episodes
@@ -36,6 +36,7 @@ class GroupAgent(LMAgent):
         n_episodes: Episodes of each row in a rollout, E.
         kl_coef: Coefficient of the KL divergence from the initial model; 0: no reference model.
         kl_target: Mean KL per token that the coefficient adapts to; None keeps it fixed.
+        reference_dtype: Dtype of the weights of the initial model for the KL.
         max_grad_norm: Gradients are scaled down to this norm.
         rollout_buffer_kwargs: Only for agents saved by releases up to 0.1.0, where it held
             `group_size`, `n_episodes` and the penalty.
@@ -62,6 +63,7 @@ class GroupAgent(LMAgent):
         n_episodes: int = 1,
         kl_coef: float = 0.0,
         kl_target: float | None = None,
+        reference_dtype: str = "auto",
         max_grad_norm: float = 1.0,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         **others: Any,
@@ -70,6 +72,7 @@ class GroupAgent(LMAgent):
         self.n_episodes = n_episodes
         self.kl_coef = kl_coef
         self.kl_target = kl_target
+        self.reference_dtype = reference_dtype
         self.max_grad_norm = max_grad_norm
         self.rollout_buffer_kwargs = rollout_buffer_kwargs or {}
         self.max_tokens = 1
@@ -98,8 +101,10 @@ class GroupAgent(LMAgent):
             raise SettingsError(f"{name} trains textgym.sb3.LMPolicy, not {type(self.policy)}")
         self.policy.value_net.requires_grad_(False)
         if self.kl_coef:
-            reference = self.policy.lm_name
-            self.kl = KLPenalty(self.kl_coef, self.kl_target, reference, self.device)
+            self.kl = KLPenalty(
+                self.kl_coef, self.kl_target, initial_model(self.policy), self.device,
+                self.reference_dtype,
+            )  # fmt: skip
 
     def grouped(self, values: Floats) -> Floats:
         """Values ``[E * N]`` per episode by groups, ``[E * N / G, G]``."""

@@ -14,10 +14,19 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from textgym.lm.kl import BASE
 from textgym.rollouts import Step
 from textgym.sb3 import LMPolicy
 
 Self = TypeVar("Self", bound="LMAgent")
+
+
+def initial_model(policy: LMPolicy) -> str:
+    """The name of the model that a policy's training starts from, for a KL penalty to it.
+
+    With a new adapter that is the policy's own model without it, and needs no second copy.
+    """
+    return policy.lm_name if policy.engine["lora"] is None else BASE
 
 
 class LMAgent(BaseAlgorithm):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.running.judged import Judged, Pairing
+from agents.running.lm_agent import initial_model
 from agents.running.preference_files import read_judged
 from textgym.envs.settings import Settings
 from textgym.errors import DataError, SettingsError
@@ -38,6 +39,7 @@ class PreferenceData:
         held_out: Approximate share of the prompts that is held out.
         single: Learn single texts, so that a pair is two of them (KTO).
         margins: Whether the loss knows margins.
+        reference_dtype: Dtype of the weights of the reference.
         seed: Seed of the order, and of the texts that single ones are compared with.
 
     Attributes:
@@ -57,6 +59,7 @@ class PreferenceData:
         *,
         single: bool = False,
         margins: bool = True,
+        reference_dtype: str = "auto",
         seed: int = 0,
     ) -> None:
         self.to_learn: Judged | None = None
@@ -67,7 +70,7 @@ class PreferenceData:
         self._share, self._single, self._margins, self._seed = held_out, single, margins, seed
         self._rows = 0  # Texts that the policy has written.
         self._parts: list[Judged] = []
-        self._digest = SELF
+        self._digest, self._reference_dtype = SELF, reference_dtype
         self._kl: KLPenalty | None = None
 
     def __len__(self) -> int:
@@ -126,7 +129,8 @@ class PreferenceData:
         sides = (whole.labelled() if self._single else whole).split(self._share)
         # A resumed training loads it again, and its random numbers have to be the same.
         with torch.random.fork_rng(devices=[]):
-            self._kl = KLPenalty(0.0, None, policy.lm_name, policy.device)
+            initial, dtype = initial_model(policy), self._reference_dtype
+            self._kl = KLPenalty(0.0, None, initial, policy.device, dtype)
         self.to_learn, self.held_out = (self._scored(side, policy) for side in sides)
 
     def _scored(self, judged: Judged, policy: LMPolicy) -> Judged:

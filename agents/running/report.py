@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 
@@ -26,6 +26,18 @@ from tqdm import tqdm
 
 from agents.running.evaluation import Evaluation
 from textgym.storage.files import replacing, write_bytes
+
+
+class Measured(Protocol):
+    """A mean reward with its interval."""
+
+    @property
+    def mean(self) -> float:
+        """Mean reward."""
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of its 95% confidence interval."""
 
 
 class StepCounter(VecEnvWrapper):
@@ -133,7 +145,7 @@ def plot(
     path: Path,
     title: str,
     log: TrainingLog,
-    evaluations: Sequence[tuple[int, Evaluation]],
+    evaluations: Sequence[tuple[int, Measured]],
     prompts: str = "eval prompts",
 ) -> None:
     """Draw the learning curve, with the evaluations and their 95% intervals.

@@ -86,6 +86,7 @@ class Saver:
         saves: Whether checkpoints are written.
         log: As given.
         diagnostics: As given.
+        midway: Further callbacks with a state (:mod:`agents.running.midway`), by name.
 
     Raises:
         SettingsError: If the agent cannot be resumed, but the settings ask for it.
@@ -107,6 +108,7 @@ class Saver:
         self._settings = settings
         self.log = log
         self.diagnostics = diagnostics
+        self.midway: dict[str, Any] = {}
         self._folder = Path()
         self._resumed = False
 
@@ -126,13 +128,16 @@ class Saver:
             self.seconds = extra["seconds"]
             if "diagnostics" in extra:  # Not in checkpoints of version 0.1.0.
                 self.diagnostics.set_state(extra["diagnostics"])
-            # Checkpoints of earlier versions did not count it.
+            # Not in checkpoints of version 0.1.0, like what follows.
+            for name, state in extra.get("midway", {}).items():
+                if name in self.midway:
+                    self.midway[name].set_state(state)
             self.cpu_seconds = extra.get("cpu_seconds", 0.0)
             before = Evaluation(**extra["before"])
             if not before.returns:
                 raise ValueError("the evaluation before training is empty")
             return Saved(before, self._agent.num_timesteps, self.seconds, extra["progress"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, DataError) as error:
             raise SettingsError(
                 f"{latest_checkpoint(self._checkpoints)} is not a checkpoint of a run "
                 f"({type(error).__name__}: {error}); if there is an older one in its folder, "
@@ -160,12 +165,13 @@ class Saver:
                 "before": dataclasses.asdict(before),
                 "curve": [self.log.steps, self.log.rewards],
                 "diagnostics": self.diagnostics.get_state(),
+                "midway": {name: one.get_state() for name, one in self.midway.items()},
                 "seconds": earlier + time.perf_counter() - began,
                 "cpu_seconds": cpu_seconds(),
                 "progress": (self._folder / PROGRESS).read_text("utf-8"),
             }
 
-        callbacks: list[BaseCallback] = [self.diagnostics, self.log]
+        callbacks: list[BaseCallback] = [*self.midway.values(), self.diagnostics, self.log]
         checkpoints = None
         if self.saves:
             every = self._settings.checkpoint_every or CHECKPOINT_EVERY

@@ -25,8 +25,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agents.running.lm_settings import CriticSettings, LMSettings, ModelSettings
 from agents.running.run_record import check_run
-from agents.running.settings import LMSettings, RunSettings, StepSettings
+from agents.running.settings import RunSettings, StepSettings
 from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -34,7 +35,14 @@ if TYPE_CHECKING:
 
     from agents.running.evaluation import Agent
 
-__all__ = ["LMSettings", "RunSettings", "StepSettings", "run"]
+__all__ = [
+    "CriticSettings",
+    "LMSettings",
+    "ModelSettings",
+    "RunSettings",
+    "StepSettings",
+    "run",
+]
 
 
 def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Agent]) -> Path:

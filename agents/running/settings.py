@@ -14,7 +14,6 @@ from textgym.errors import SettingsError
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
-    from stable_baselines3.common.type_aliases import Schedule
 
 
 @dataclass
@@ -55,6 +54,9 @@ class RunSettings:
     """Number of episodes that are written in parallel."""
     eval_episodes: int = 128
     """Number of evaluation episodes, before and after training."""
+    eval_every: int | None = None
+    """Evaluate during the training too, whenever this many environment steps are over, and keep the
+    best agent in the folder best/."""
     seed: int = 0
     """Seed of prompts, sampling and initial weights."""
     device: str = "auto"
@@ -82,6 +84,7 @@ class RunSettings:
         """
         at_least(0, steps=self.steps)
         at_least(1, n_envs=self.n_envs, threads=self.threads)
+        at_least(1, eval_every=self.eval_every)
         above(0, cpu_minutes=self.cpu_minutes)
         within(0, 2**31, seed=self.seed)
         if self.eval_share is not None and not 0 <= self.eval_share < 1:
@@ -124,35 +127,3 @@ class StepSettings(RunSettings):
         """Arguments of the training environment alone: an evaluation is of the score."""
         shaping = {"dense": True, "step_reward_gamma": self.gamma} if self.dense else {}
         return {**super().train_kwargs, **shaping}
-
-
-@dataclass
-class LMSettings(RunSettings):
-    """Settings of a run that trains a language model, on top of those of every run."""
-
-    warm_start: int = 0
-    """Tokens of reference texts that the model learns before, as by agents.sft, on the training
-    prompts. The agent then starts from that model, which is also the reference of its KL."""
-    warm_start_lr: float = 5e-4
-    """Learning rate of the warm start."""
-    lr: float = 5e-4
-    """Learning rate of Adam."""
-    lr_schedule: Literal["linear", "constant"] = "linear"
-    """Let the learning rate fall linearly over --steps, to a tenth, or keep it constant. A small
-    model's single updates are noisy: at a constant rate the last one may undo a tenth of the reward
-    that was reached. A run that is resumed with more --steps follows the longer schedule."""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        super().__post_init__()
-        at_least(0, warm_start=self.warm_start, warm_start_lr=self.warm_start_lr, lr=self.lr)
-
-    @property
-    def learning_rate(self) -> float | Schedule:
-        """The learning rate, or its schedule, as Stable-Baselines3's algorithms take it."""
-        if self.lr_schedule == "constant":
-            return self.lr
-        # Imported here, so that --help does not wait for torch.
-        from stable_baselines3.common.utils import LinearSchedule
-
-        return LinearSchedule(self.lr, self.lr / 10, 1.0)

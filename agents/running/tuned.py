@@ -31,6 +31,7 @@ NOT_TUNED = (
     *("env", "prompts", "reward", "level", "max_prompt_tokens", "max_new_tokens", "env_kwargs"),
     *(
         "eval_episodes",
+        "eval_every",
         "cpu_minutes",
         "seed",
         "device",

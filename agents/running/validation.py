@@ -10,6 +10,9 @@ from typing import Any
 
 from textgym.errors import SettingsError
 
+GROUPS = ("lora", "sampling")
+"""Beginnings of the names of settings whose flags have a dot after them."""
+
 
 def at_least(low: float, **settings: float | None) -> None:
     """Check that settings are numbers of at least `low`.
@@ -19,7 +22,7 @@ def at_least(low: float, **settings: float | None) -> None:
     """
     for name, value in settings.items():
         if value is not None and not value >= low:
-            raise SettingsError(f"{_flag(name)} {value}: it has to be at least {low}")
+            raise SettingsError(f"{flag(name)} {value}: it has to be at least {low}")
 
 
 def above(low: float, **settings: float | None) -> None:
@@ -30,7 +33,7 @@ def above(low: float, **settings: float | None) -> None:
     """
     for name, value in settings.items():
         if value is not None and not value > low:
-            raise SettingsError(f"{_flag(name)} {value}: it has to be above {low}")
+            raise SettingsError(f"{flag(name)} {value}: it has to be above {low}")
 
 
 def within(low: float, high: float, **settings: float | None) -> None:
@@ -41,7 +44,7 @@ def within(low: float, high: float, **settings: float | None) -> None:
     """
     for name, value in settings.items():
         if value is not None and not low <= value <= high:
-            raise SettingsError(f"{_flag(name)} {value}: it has to be from {low} to {high}")
+            raise SettingsError(f"{flag(name)} {value}: it has to be from {low} to {high}")
 
 
 def cut_off(infos: Iterable[Mapping[str, Any]], agent: str) -> None:
@@ -81,5 +84,9 @@ def unknown_device(device: str) -> None:
         ) from None
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The flag of a setting: ``lora_r`` is ``--lora.r``."""
+    for group in GROUPS:
+        if name.startswith(f"{group}_"):
+            name = f"{group}.{name.removeprefix(f'{group}_')}"
     return f"--{name.replace('_', '-')}"

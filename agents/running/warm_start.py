@@ -22,11 +22,13 @@ from rich.console import Console
 
 from agents.running.environments import make_env
 from agents.running.evaluation import Evaluation
+from agents.running.lm_settings import LMSettings, ModelSettings
 from agents.running.logs import open_logger
 from agents.running.oracle import Oracle
 from agents.running.report import StepCounter, TrainingLog
 from agents.running.resuming import Saver
-from agents.running.settings import LMSettings, RunSettings
+from agents.running.saved_models import save_lm
+from agents.running.settings import RunSettings
 from agents.running.supervised import SFT
 from agents.running.word_model import starting_model
 from textgym.errors import SettingsError, naming
@@ -110,12 +112,15 @@ class WarmStarter:
         venv = StepCounter(make_env(common, common.n_envs, common.seed, "train"))
         with naming(f"--warm-start {settings.warm_start}"):
             Oracle(venv)
+        self._settings = settings
         self._resumes = common.resume is not None
         self.agent = SFT(
             LMPolicy,
             venv,
             learning_rate=settings.warm_start_lr,
-            policy_kwargs={"lm": starting_model(venv, common.lm, common.seed, common.out)},
+            policy_kwargs=ModelSettings.policy_kwargs(
+                settings, starting_model(venv, common.lm, common.seed, common.out)
+            ),
             seed=common.seed,
             device=common.device,
         )
@@ -153,7 +158,7 @@ class WarmStarter:
             console.print(f"reward before the warm start {before}")
             if self._saver.learn(before, console):
                 raise KeyboardInterrupt
-        self.agent.policy.lm.save_pretrained(own / "lm")
+        save_lm(self.agent.policy.lm, own / "lm", self._settings.save_adapter)
         record = {
             "before": dataclasses.asdict(before),
             "tokens": self.agent.num_timesteps,

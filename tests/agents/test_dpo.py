@@ -60,7 +60,7 @@ def written(rows: list[Any], folder: Path) -> str:
 
 def make(lm: str, pairs: str, venv: Any = None, **settings: Any) -> Any:
     values = {"held_out": 0.0, "batch_size": 3, "lr": 3e-3, "device": "cpu"}
-    values |= {"n_epochs": None, "eval_every": 1000}
+    values |= {"n_epochs": None, "held_out_every": 1000}
     made = dpo.Settings(lm=lm, pairs=pairs, **{**values, **settings})
     return dpo.make_agent(venv or texts(), 0, made)
 
@@ -524,7 +524,7 @@ def test_a_resumed_training_on_a_file_is_the_same(lm: str, tmp_path: Path) -> No
     file = written(PAIRS * 2 + MORE, tmp_path)
 
     def agent(**settings: Any) -> Any:
-        return make(lm, file, loss="kto", held_out=0.4, eval_every=3, **settings)
+        return make(lm, file, loss="kto", held_out=0.4, held_out_every=3, **settings)
 
     def weights(one: Any) -> torch.Tensor:
         return torch.cat([weight.detach().flatten() for weight in one.policy.lm.parameters()])
@@ -547,7 +547,7 @@ def test_a_resumed_training_on_a_file_is_the_same(lm: str, tmp_path: Path) -> No
 
 
 def test_held_out_pairs_are_not_learned(lm: str, tmp_path: Path) -> None:
-    agent = make(lm, written(MORE, tmp_path), held_out=0.4, n_epochs=1, eval_every=None)
+    agent = make(lm, written(MORE, tmp_path), held_out=0.4, n_epochs=1, held_out_every=None)
     logged: dict[str, Any] = {}
     agent.learn(10_000, callback=lambda known, _: logged.update(known["self"].logger.name_to_value)
                 or True)  # fmt: skip

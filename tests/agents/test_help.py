@@ -78,7 +78,13 @@ def test_hyperparameters_are_in_the_agent_s_own_file(name: str) -> None:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
             bases = set(map(ast.unparse, node.bases))
             assert bases
-            assert bases <= {"RunSettings", "StepSettings", "LMSettings"}
+            assert bases <= {
+                "RunSettings",
+                "StepSettings",
+                "ModelSettings",
+                "LMSettings",
+                "CriticSettings",
+            }
 
 
 # ---------------------------------------------------------------------- names of other libraries

@@ -317,7 +317,7 @@ class LanguageModel(nn.Module):
             StorageError: If the files cannot be written; existing files stay intact.
             ModelError: If ``merge=False`` without an adapter, or its base model has no name.
         """
-        base = None if merge else self._base_name()
+        base = None if merge else self._named_base()
         model = merged(self.model) if merge and has_adapter(self.model) else self.model
         with saving_checkpoint(folder) as scratch, no_progress_bars():
             if base is None:
@@ -338,17 +338,20 @@ class LanguageModel(nn.Module):
             if self.origin is not None:
                 self.origin = replace(self.origin, base=None)
 
-    def _base_name(self) -> str:
-        """The name of the model below the adapter."""
+    @property
+    def base_name(self) -> str | None:
+        """The name of the model below an adapter; None if that was merged, or made in memory."""
+        return None if self.origin is None else self.origin.base
+
+    def _named_base(self) -> str:
         check_adapter(self.model)
-        base = None if self.origin is None else self.origin.base
-        if base is None:
+        if self.base_name is None:
             raise ModelError(
                 f"merge=False saves an adapter with the name of its base model, but the base of "
                 f"{self.name!r} has none: it contains a merged adapter, or was made in memory; "
                 "leave merge out"
             )
-        return base
+        return self.base_name
 
     def check_fits(self, width: int, vocab_size: int, tokenizer_hash: str | None = None) -> None:
         """Check that an environment has this model's tokens and fits into its context.

@@ -22,6 +22,8 @@
 
 * :mod:`~textgym.sb3.policy` (with :mod:`~textgym.sb3.value_head`) and
   :mod:`~textgym.sb3.buffer` for PPO and A2C; :mod:`~textgym.sb3.maskable` for MaskablePPO.
+* :mod:`~textgym.sb3.optimizer` and :mod:`~textgym.sb3.schedules`: rates, their warm-up and decay;
+  :mod:`~textgym.sb3.adapters`: the state of a policy with LoRA.
 * :mod:`~textgym.sb3.topk` and :mod:`~textgym.sb3.replay` for DQN and QR-DQN.
 * :mod:`~textgym.sb3.vec_env` (with :mod:`~textgym.sb3.spaces`), the environment.
 * :mod:`~textgym.sb3.diagnostics` (with :mod:`~textgym.sb3.logging`): what to watch in a training.
@@ -46,6 +48,7 @@ from textgym.sb3.logging import RewardTermsCallback
 from textgym.sb3.policy import LMPolicy
 from textgym.sb3.replay.buffer import LMReplayBuffer
 from textgym.sb3.replay.priorities import td_errors
+from textgym.sb3.schedules import WarmupSchedule
 from textgym.sb3.topk.features import TopKFeatures
 from textgym.sb3.topk.policy import TopKPolicy
 from textgym.sb3.vec_env import TextVecEnv, make_vec_env
@@ -61,6 +64,7 @@ __all__ = [
     "TextVecEnv",
     "TopKFeatures",
     "TopKPolicy",
+    "WarmupSchedule",
     "check_resumable",
     "keep_kl_coef",
     "latest_checkpoint",

@@ -90,7 +90,7 @@ def get_model_state(model: Resumable) -> dict[str, Any]:
         "environment": get_env_state(venv),
         "actions": venv.action_space.np_random.bit_generator.state,
         "own": model.get_state() if isinstance(model, OwnState) else None,
-        "generators": _generators(),
+        "generators": generator_states(),
         "logged": _logged(model),
     }
     if isinstance(model, BaseAlgorithm):
@@ -165,7 +165,7 @@ def set_model_state(model: Resumable, state: dict[str, Any]) -> None:
     empty_kv_cache(model)
     if getattr(model, "_custom_logger", True):
         set_logged(model, state)
-    _set_generators(state["generators"])
+    set_generator_states(state["generators"])
 
 
 def check_resumable(model: Resumable) -> None:
@@ -298,7 +298,8 @@ def empty_kv_cache(model: Resumable) -> None:
         decoder.invalidate()
 
 
-def _generators() -> dict[str, Any]:
+def generator_states() -> dict[str, Any]:
+    """The states of all global random generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "python": random.getstate(),
@@ -308,7 +309,8 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _set_generators(states: dict[str, Any]) -> None:
+def set_generator_states(states: dict[str, Any]) -> None:
+    """Restore a result of `generator_states`."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])

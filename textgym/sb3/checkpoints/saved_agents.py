@@ -15,7 +15,7 @@ import pickletools
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,6 +27,7 @@ from torch import nn
 
 from textgym.errors import SettingsError, TextGymError, near_matches
 from textgym.sb3.checkpoints.policy_files import accepted, named_class
+from textgym.sb3.schedules import ScheduleKind, WarmupSchedule
 
 _Algorithm = TypeVar("_Algorithm", bound=BaseAlgorithm)
 
@@ -44,6 +45,9 @@ _CLASS = re.compile(r"<class '([\w.]+)'>")
 _NUMBER = r"=([-+\d.einfa]+)"
 _CONSTANT = re.compile(rf"ConstantSchedule\(val{_NUMBER}\)")
 _LINEAR = re.compile(rf"LinearSchedule\(start{_NUMBER}, end{_NUMBER}, end_fraction{_NUMBER}\)")
+_WARMUP = re.compile(
+    rf"WarmupSchedule\(start{_NUMBER}, end{_NUMBER}, kind='(\w+)', warmup{_NUMBER}\)"
+)
 
 
 def load_agent(
@@ -168,6 +172,13 @@ def _setting(file: Path, algorithm: type, name: str, value: Any) -> Any:
         return LinearSchedule(*map(float, found.groups()))
     if kind.endswith(".LinearSchedule'>"):
         return LinearSchedule(*(float(value[key]) for key in ("start", "end", "end_fraction")))
+    if kind.endswith(".WarmupSchedule'>"):
+        start, end, warmup = (float(value[key]) for key in ("start", "end", "warmup"))
+        return WarmupSchedule(start, end, value["kind"], warmup)
+    if found := _WARMUP.fullmatch(text):
+        return WarmupSchedule(
+            float(found[1]), float(found[2]), cast(ScheduleKind, found[3]), float(found[4])
+        )
     if "TrainFreq'" in kind:
         count, unit = _strings_and_numbers(value)
         if len(count) == 1 and len(unit) == 1:
