@@ -38,8 +38,19 @@ OWN_PAIRS = [
     *("--group-size", "2", "--n-prompts", "14", "--batch-size", "4", "--n-epochs", "9"),
     *("--held-out", "0.3"),
 ]
+ADAPTER = ["--lora.r", "2", "--eval-every", "50", "--ema", "0.5"]
 OWN = {
     "ppo": STEPWISE,
+    "ppo options": [
+        *(*STEPWISE, *ADAPTER, "--lr-schedule", "cosine", "--lr-warmup", "0.3"),
+        *("--weight-decay", "0.1", "--micro-batch", "2", "--value-lr", "1e-3"),
+        *("--value-warmup", "40", "--sampling.temperature", "0.8", "--sampling.top-k", "5"),
+    ],
+    "grpo options": [
+        *("--group-size", "2", *ADAPTER, "--dtype", "bfloat16", "--sampling.top-p", "0.9"),
+        *("--gradient-checkpointing", "--no-save-adapter"),
+    ],
+    "sft options": ["--batch-size", "3", *ADAPTER, "--lr-schedule", "linear"],
     "a2c": STEPWISE,
     "nlpo": [*STEPWISE, "--target-update", "2"],
     "maskable_ppo": [*STEPWISE, "--no-repeat-ngram", "2", "--banned", "f"],
@@ -51,7 +62,7 @@ OWN = {
     "expert_iteration restart": ["--k", "2", "--restart"],
     "sft": ["--batch-size", "3"],
     "dpo": OWN_PAIRS,
-    "dpo kto": [*OWN_PAIRS, "--loss", "kto", "--eval-every", "2"],
+    "dpo kto": [*OWN_PAIRS, "--loss", "kto", "--held-out-every", "2"],
     "q_learning": ["--k", "3", "--epsilon", "0.5", "0.1", "--bonus", "0.5", "0.0"],
     # So small that old transitions are forgotten, and the target network changes often.
     "dqn_topk": [
@@ -80,8 +91,8 @@ DIAGNOSED = {
 def learned(folder: Path) -> dict[str, Any]:
     """Every number of what a run has learned."""
     found: dict[str, Any] = {}
-    if (folder / "lm").exists():
-        found |= load_file(folder / "lm" / "model.safetensors")
+    for file in sorted(folder.glob("**/lm/*.safetensors")):
+        found |= {f"{file.relative_to(folder)}.{n}": one for n, one in load_file(file).items()}
     if (folder / "model.npz").exists():
         found |= dict(np.load(folder / "model.npz"))
     if (folder / "model.zip").exists():
@@ -130,6 +141,8 @@ def test_interrupted_twice(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert columns >= DIAGNOSED.get(agent, DIAGNOSED["others"])
     results = [json.loads((path / "run.json").read_text())["results"] for path in (folder, truth)]
     assert results[0]["diagnostics"] == results[1]["diagnostics"]
+    assert results[0].get("evaluations") == results[1].get("evaluations")
+    assert ("evaluations" in results[0]) == ("--eval-every" in args)
     assert (truth / "diagnostics.png").exists()
     assert (folder / "samples.jsonl").read_bytes() == (truth / "samples.jsonl").read_bytes()
     ours, theirs = learned(folder), learned(truth)
