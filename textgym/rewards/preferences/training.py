@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 from textgym.errors import DataError, MissingDependencyError, SettingsError
 from textgym.lm.loading.files import no_progress_bars
 from textgym.lm.loading.pretrained import saving_checkpoint
-from textgym.lm.schedule import warmup_cosine
 from textgym.lm.training_state import Progress, check_weights, claim, resume, save_state
 from textgym.rewards.preferences.calibration import calibration_of, plot_calibration, scores_of
 from textgym.rewards.preferences.card import write_card
@@ -304,3 +303,18 @@ def _hash(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         digest.update(json.dumps(astuple(pair)).encode())
     return digest.hexdigest()[:16]
+
+
+def warmup_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up, then a cosine decay to a twentieth of the peak.
+
+    Args:
+        step: Index of the next step.
+        steps: Number of steps of the training.
+        warmup: Number of steps of the warm-up.
+        peak: The highest learning rate.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
