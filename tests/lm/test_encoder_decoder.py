@@ -30,8 +30,8 @@ from textgym.errors import ModelError
 from textgym.lm import LanguageModel, MemoDecoder, SequenceBatch, last_hidden
 from textgym.lm.decoding.encoder_decoder import EncoderDecoderSlots
 from textgym.lm.decoding.slots import make_slots
+from textgym.lm.loading.split_check import check_split
 from textgym.lm.scoring import sequence_hidden
-from textgym.lm.split_check import check_split
 from textgym.tokenization import load_tokenizer
 
 PROMPTS = [[3, 1, 4, 1, EOS], [5, EOS], [9, 2, 6, EOS]]

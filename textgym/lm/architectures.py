@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.cache_utils import LinearAttentionLayer
+
+from textgym.lm.matmul import linear
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor, vocab_size: int) -> Tensor:
@@ -22,9 +23,9 @@ def head_logits(model: PreTrainedModel, hidden: Tensor, vocab_size: int) -> Tens
     # T5 with tied embeddings.
     if getattr(config, "scale_decoder_outputs", config.model_type == "umt5"):
         hidden = hidden * config.d_model**-0.5
-    if type(head) is nn.Linear and head.out_features > vocab_size:
+    if type(head) is nn.Linear and not (head._forward_hooks or head._forward_pre_hooks):
         bias = None if head.bias is None else head.bias[:vocab_size]
-        logits = functional.linear(hidden, head.weight[:vocab_size], bias).float()
+        logits = linear(hidden, head.weight[:vocab_size], bias).float()
     else:
         logits = cast(Tensor, head(hidden))[..., :vocab_size].float()
     if (offset := getattr(model, "final_logits_bias", None)) is not None:  # BART

@@ -38,10 +38,10 @@ from textgym.lm.loading.files import (
     resolve,
 )
 from textgym.lm.loading.pretrained import saving_checkpoint
+from textgym.lm.loading.split_check import check_split
 from textgym.lm.lora import has_adapter, merge_in_place, merged
 from textgym.lm.pictures import PictureEncoder, has_pictures, load_pictures, save_pictures
 from textgym.lm.seq2seq import Seq2Seq
-from textgym.lm.split_check import check_split
 from textgym.tokenization import TINY, Tokenizer
 
 
