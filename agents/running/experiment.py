@@ -33,7 +33,7 @@ from agents.running.report import (
     side_by_side,
     write_samples,
 )
-from agents.running.resuming import Saver, resume_advice
+from agents.running.resuming import PROGRESS, Saver, resume_advice
 from agents.running.run_record import new_folder, settings_as_json, write_record
 from agents.running.saved_models import describe_training, save_lm, write_card
 from agents.running.settings import RunSettings
@@ -158,7 +158,9 @@ def _run_in_folder(
         )
     saved = saver.open(folder)
     write_record(folder, name, settings)
-    logger = open_logger(folder, saved, resumes=settings.resume is not None)
+    logger = open_logger(
+        folder, saved, settings.resume is not None, settings.track, settings_as_json(settings)
+    )
     if hasattr(agent, "set_logger"):
         agent.set_logger(logger)
 
@@ -301,13 +303,15 @@ def _write_down(
         models += f"best:   {folder / BEST}, reward {best.mean:.3f} at {best.steps:,} steps\n"
     said = [f"{when.replace('_', ' ')} {found}" for when, found in evaluations.items()]
     advice = saver.advice(name) if done.interrupted else ""
+    board = "tensorboard" in settings.track
+    logs = f"tensorboard --logdir {folder}" if board else str(folder / PROGRESS)
     console.print(
         f"reward {done.before if done.after is None else ', '.join(said)} "
         f"(mean of {len(done.before.returns)} {prompts}, 95% confidence interval)\n"
         f"{_spent(settings, saver, done)}\n"
         f"curve:  {folder / 'curve.png'}\n"
         f"{models}"
-        f"logs:   tensorboard --logdir {folder}" + (f"\nresume: {advice}" if advice else ""),
+        f"logs:   {logs}" + (f"\nresume: {advice}" if advice else ""),
         soft_wrap=True,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.running.resuming import PROGRESS, Saved
+from agents.running.trackers import Tracker, open_trackers
 from textgym.storage.files import append, write_text
 
 
@@ -75,20 +77,36 @@ class _ContinuedTensorBoard(TensorBoardOutputFormat):
         self._is_closed = False
 
 
-def open_logger(folder: Path, saved: Saved | None, resumes: bool) -> Logger:
-    """Log to progress.csv and TensorBoard.
+def open_logger(
+    folder: Path,
+    saved: Saved | None,
+    resumes: bool,
+    trackers: tuple[Tracker, ...] = ("tensorboard",),
+    settings: Mapping[str, Any] | None = None,
+) -> Logger:
+    """Log to progress.csv and to trackers.
 
     Args:
         folder: The run's folder.
         saved: The run as its last checkpoint has it; None without a checkpoint.
         resumes: Whether the run is resumed, so that events after the checkpoint are purged.
+        trackers: Names of trackers.
+        settings: The settings of the run, for trackers.
+
+    Raises:
+        SettingsError: If a tracker cannot be opened.
+        MissingDependencyError: If one is not installed.
     """
+    outputs = open_trackers(trackers, folder, settings or {})
+    if "tensorboard" in trackers:
+        outputs.insert(0, _board(folder, saved, resumes))
+    progress = saved.progress if saved else ""
+    return Logger(str(folder), [_ContinuedCSV(folder / PROGRESS, progress), *outputs])
+
+
+def _board(folder: Path, saved: Saved | None, resumes: bool) -> TensorBoardOutputFormat:
     # Step 0 is the evaluation; values at a step are of the rollout that ended there.
     forget_from = saved.steps + 1 if saved else 0
-    board = (
-        _ContinuedTensorBoard(folder, forget_from)
-        if resumes
-        else TensorBoardOutputFormat(str(folder))
-    )
-    progress = saved.progress if saved else ""
-    return Logger(str(folder), [_ContinuedCSV(folder / PROGRESS, progress), board])
+    if resumes:
+        return _ContinuedTensorBoard(folder, forget_from)
+    return TensorBoardOutputFormat(str(folder))

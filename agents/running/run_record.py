@@ -15,7 +15,7 @@ from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 
 MAY_CHANGE = {
-    "resume", "steps", "cpu_minutes", "checkpoint_every", "device", "threads", "tuned_from"
+    "resume", "steps", "cpu_minutes", "checkpoint_every", "device", "threads", "tuned_from", "track"
 }  # fmt: skip
 """Settings that may change when a run is resumed: they do not affect what is learned."""
 

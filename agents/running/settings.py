@@ -65,6 +65,9 @@ class RunSettings:
     """CPU threads of torch. Default: torch's own choice."""
     out: Path = Path("runs")
     """Folder in which the run gets a folder of its own."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ("tensorboard",)
+    """Experiment trackers that get the logged values, besides progress.csv. wandb, trackio and
+    mlflow are extras; their variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI) work as usual."""
     checkpoint_every: int | None = None
     """Environment steps between two checkpoints; 0 saves none.
     Default: 20,000, where the agent can be resumed."""

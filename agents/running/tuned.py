@@ -34,6 +34,7 @@ NOT_TUNED = (
         "eval_every",
         "cpu_minutes",
         "seed",
+        "track",
         "device",
         "threads",
         "out",

@@ -13,7 +13,8 @@ from tests.lm.checkpoints import EOS, WORDS
 from tests.sb3.rollouts import collect, stock_twin
 from textgym.errors import SettingsError
 from textgym.lm import Decision, KeptSets, Sampling, scoring
-from textgym.sb3 import LMPolicy, LMRolloutBuffer, policy
+from textgym.lm.sampling import decision
+from textgym.sb3 import LMPolicy, LMRolloutBuffer
 
 SETTINGS = {
     "temperature": {"temperature": 0.7},
@@ -220,7 +221,7 @@ def test_all_ways_to_ask_agree(checkpoint, make_env, name):
 
 @pytest.mark.parametrize("name", ["temperature", "all"])
 def test_large_batches_are_drawn_in_pieces(checkpoint, make_env, name, monkeypatch):
-    monkeypatch.setattr(policy, "MAX_LOGITS", 4 * len(WORDS))
+    monkeypatch.setattr(decision, "MAX_LOGITS", 4 * len(WORDS))
     model = make(PPO, make_env(), checkpoint(), name)
     assert drift(model, collect(model, rollouts=2)).max() < 1e-5
 
