@@ -208,7 +208,8 @@ def judge(task: Task, found: Evaluation) -> dict[str, Any]:
 # -- trainings -------------------------------------------------------------------------------------
 
 PPO_DEFAULTS = {
-    one.name: one.default
+    # As JSON has it, with which it is compared.
+    one.name: list(one.default) if isinstance(one.default, tuple) else one.default
     for one in fields(ppo.Settings)
     if one.name not in {other.name for other in fields(RunSettings)}
     and one.name not in ("kl_coef", "kl_target", "dense")
