@@ -73,7 +73,7 @@ class Settings(CriticSettings, StepSettings):
         super().__post_init__()
         if self.sampling_top_p is not None or self.sampling_top_k is not None:
             raise SettingsError(
-                "--sampling.top-p and --sampling.top-k: NLPO has a mask of its own; give --top-p"
+                "--sampling.top-p and --sampling.top-k: NLPO has its own mask; give --top-p"
             )
         at_least(0, kl_coef=self.kl_coef)
         at_least(0, clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef)

@@ -16,7 +16,8 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.running.resuming import PROGRESS, Saved
-from agents.running.trackers import Tracker, open_trackers
+from agents.running.settings import Tracker
+from agents.running.trackers import open_trackers
 from textgym.storage.files import append, write_text
 
 

@@ -29,7 +29,7 @@ class WeightAverage(BaseCallback):
     """An exponential moving average of the trained weights, over the updates of a training.
 
     After each update, ``average = decay * average + (1 - decay) * weights`` (Polyak and Juditsky
-    1992). The training itself goes on with the weights as they are.
+    1992). The training itself continues with the weights as they are.
 
     Args:
         policy: The module whose trainable weights are averaged.
@@ -47,9 +47,7 @@ class WeightAverage(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps > self._seen:  # There was an update.
-            self._seen = self.num_timesteps
-            self.update()
+        self._include_last()
 
     def update(self) -> None:
         """Include the weights after an update."""
@@ -69,7 +67,7 @@ class WeightAverage(BaseCallback):
 
     def finish(self) -> None:
         """Give the policy the averaged weights, the last update included."""
-        self.update()
+        self._include_last()
         self._copy(self._average)
 
     def get_state(self) -> dict[str, Any]:
@@ -87,6 +85,13 @@ class WeightAverage(BaseCallback):
         self._seen = int(state["seen"])
         for name, average in self._average.items():
             average.copy_(state["average"][name])
+
+    def _include_last(self) -> None:
+        """Include the last update, once: an interrupted training ends where a rollout starts."""
+        steps = self.model.num_timesteps
+        if steps > self._seen:
+            self._seen = steps
+            self.update()
 
     def _copy(self, values: dict[str, Tensor]) -> None:
         with torch.no_grad():
@@ -168,7 +173,7 @@ class Evaluations(BaseCallback):
                     self._save(scratch)
                     write_json(scratch / "evaluation.json", dataclasses.asdict(point), indent=2)
         set_generator_states(generators)
-        # A row of its own: values of the last update are written with the next rollout.
+        # A separate row: values of the last update are written with the next rollout.
         name = f"{self._key}/reward"
         for output in self.logger.output_formats:
             output.write({name: point.mean}, {name: ()}, point.steps)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import textgym
+from agents.running.validation import flag
 from textgym.errors import SettingsError
 from textgym.storage.files import write_json
 
@@ -49,7 +50,7 @@ def check_run(folder: Path, settings: FolderSettings, name: str) -> None:
         )
     theirs = _EARLIER | record["settings"]
     contradicting = [
-        f"--{key.replace('_', '-')} {value} (it has {theirs[key]})"
+        f"{flag(key)} {value} (it has {theirs[key]})"
         for key, value in settings_as_json(settings).items()
         if key not in MAY_CHANGE and key in theirs and theirs[key] != value
     ]

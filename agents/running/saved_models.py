@@ -46,7 +46,7 @@ def describe_training(policy: LMPolicy, adapter: bool) -> str:
         adapter: As for `save_lm`.
     """
     lm = policy.lm
-    weights = {id(p): p for p in lm.parameters()}.values()
+    weights = list(lm.parameters())
     total = sum(weight.numel() for weight in weights)
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     # model.zip and a checkpoint: weights and the two moments of Adam, in float32.

@@ -15,6 +15,9 @@ from textgym.errors import SettingsError
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+"""The name of an experiment tracker."""
+
 
 @dataclass
 class RunSettings:
@@ -65,7 +68,7 @@ class RunSettings:
     """CPU threads of torch. Default: torch's own choice."""
     out: Path = Path("runs")
     """Folder in which the run gets a folder of its own."""
-    track: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ("tensorboard",)
+    track: tuple[Tracker, ...] = ("tensorboard",)
     """Experiment trackers that get the logged values, besides progress.csv. wandb, trackio and
     mlflow are extras; their variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI) work as usual."""
     checkpoint_every: int | None = None

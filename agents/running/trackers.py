@@ -13,14 +13,13 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
+from agents.running.settings import Tracker
 from textgym.errors import SettingsError, naming, require
 
-Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
-TRACKERS: tuple[str, ...] = get_args(Tracker)
 PROJECT = "textgym"
 """The project or experiment of all runs, unless the tracker's own variable names another."""
 
@@ -69,8 +68,8 @@ def _numbers(
 class _Wandb(KVWriter):
     """Weights & Biases, or Trackio, which has the same interface.
 
-    The steps are a value of their own: a tracker's step may not fall, as it does when a run is
-    resumed from a checkpoint.
+    The steps are logged as a value: a tracker's step may not fall, as it does when a run is resumed
+    from a checkpoint.
     """
 
     def __init__(self, name: str, folder: Path, settings: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Gradients of a large batch in the memory of a small one.
 
-Trainers accumulate gradients over micro-batches, which needs a training loop of their own: the loss
+Trainers accumulate gradients over micro-batches, which needs their own training loop: the loss
 is computed for each part. With Stable-Baselines3's unmodified algorithms the loss is of the whole
 batch. So each micro-batch runs without storing its activations, the loss is computed from the
 results of all, and the backward pass runs each micro-batch again (Chen et al. 2016, "Training Deep

@@ -1,4 +1,4 @@
-"""The optimizer of a policy: rates of its own for the value head, and what weight decay is for.
+"""The optimizer of a policy: a separate rate of the value head, and decay of matrices alone.
 
 Stable-Baselines3 gives all parameter groups of an optimizer the same learning rate. Here a group
 has a factor, by which the rate is multiplied during a step, and a number of steps to wait before

@@ -128,7 +128,8 @@ def check_same(model: Any, theirs: dict[str, Any], parameters: dict[str, Any] | 
     if parameters is not None and isinstance(model, BaseAlgorithm):
         known, saved = _shapes(model.get_parameters()), _shapes(parameters)
         # Trainings with an adapter once stored the weights below it, and not their hash.
-        own = {f"policy.{name}": tuple(p.shape) for name, p in _all_parameters(model)}
+        every = model.policy.named_parameters(remove_duplicate=False)
+        own = {f"policy.{name}": tuple(p.shape) for name, p in every}
         wrong = sorted(
             name
             for name in {*known, *saved} - {f"policy.{BASE_HASH}"}
@@ -219,10 +220,6 @@ def _differences(where: str, theirs: Any, ours: Any) -> Iterator[str]:
             yield from _differences(name, theirs.get(key), ours.get(key))
     elif theirs != ours:
         yield f"{where} was {theirs!r} and is {ours!r}"
-
-
-def _all_parameters(model: BaseAlgorithm) -> Iterator[tuple[str, Tensor]]:
-    yield from model.policy.named_parameters(remove_duplicate=False)
 
 
 def _shapes(parameters: dict[str, Any]) -> dict[str, tuple[int, ...]]:
