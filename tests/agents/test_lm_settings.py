@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,22 @@ def test_the_average_is_that_of_the_formula() -> None:
     again.set_state(average.get_state())
     with again.applied():
         torch.testing.assert_close(again.get_state()["average"]["weight"], expected)
+
+
+def test_the_last_update_is_averaged_once() -> None:
+    """An interrupted training ends at the start of a rollout, which has averaged it already."""
+    ends = []
+    for interrupted in (False, True):
+        module = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(module.weight)
+        average = WeightAverage(module, 0.5)
+        average.model = SimpleNamespace(num_timesteps=10)  # type: ignore[assignment]
+        nn.init.ones_(module.weight)
+        if interrupted:
+            average.on_rollout_start()
+        average.finish()
+        ends.append(module.weight.item())
+    assert ends == [0.5, 0.5]
 
 
 def test_the_first_of_several_best_ones_is_kept(tmp_path: Path) -> None:

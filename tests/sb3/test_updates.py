@@ -13,27 +13,12 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 
 from tests.sb3.rollouts import collect
+from tests.sb3.test_engine import model_of
 from textgym.errors import ModelError, SettingsError
-from textgym.sb3 import LMPolicy, LMRolloutBuffer, load_checkpoint, save_checkpoint
+from textgym.sb3 import LMPolicy, load_checkpoint, save_checkpoint
 
 MakeEnv = Callable[..., Any]
 Checkpoint = Callable[..., str]
-
-
-def model_of(env: Any, lm: str, kl: dict[str, Any] | None = None, **policy_kwargs: Any) -> PPO:
-    return PPO(
-        LMPolicy,
-        env,
-        n_steps=5,
-        batch_size=30,
-        n_epochs=2,
-        learning_rate=1e-2,
-        policy_kwargs={"lm": lm, **policy_kwargs},
-        rollout_buffer_class=LMRolloutBuffer,
-        rollout_buffer_kwargs=kl or {},
-        device="cpu",
-        seed=0,
-    )
 
 
 def gradients(model: PPO) -> dict[str, torch.Tensor]:
