@@ -19,8 +19,11 @@ from agents.running.run import run
 from textgym.tasks.sentiment.reader import read
 from textgym.tasks.sentiment.task import Sentiment
 
-SETTINGS = Settings(env="TextGen/Sentiment-v0", steps=57_000, eval_episodes=256, threads=1)
-"""Ends within about two minutes. The model is too small for a second thread to help."""
+SETTINGS = Settings(
+    env="TextGen/Sentiment-v0", dense=True, steps=61_000, eval_episodes=256, threads=1
+)
+"""Ends within about two minutes. The model is too small for a second thread to help. `dense` pays
+each opinion when it is written, so that the value function learns which words earned the reward."""
 
 
 def grammatical(prompt: str, response: str) -> bool:

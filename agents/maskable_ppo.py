@@ -45,11 +45,11 @@ class Settings(CriticSettings, StepSettings):
     lm: str | None = None
     """Language model to train, a folder or hub name; the environment uses its tokenizer too.
     Default: textgym/tiny, or for a closed vocabulary a small new model of its words."""
-    lr: float = 3e-4
+    lr: float = 6e-4
     """Learning rate of Adam."""
     n_steps: int = 32
     """Tokens per row and rollout: a rollout has n_steps * n_envs tokens."""
-    n_epochs: int = 2
+    n_epochs: int = 1
     """Passes over each rollout."""
     minibatches: int = 2
     """Gradient steps per pass over a rollout. Minibatches hold whole sequences."""

@@ -227,14 +227,15 @@ def test_others_are_left_alone(
 ) -> None:
     files(ppo=GOODBAD)
     s = resolved(*args, **others)
-    assert (s.lr, s.n_epochs, s.tuned_from) == (3e-4, 2, {})
+    own = ppo.Settings()
+    assert (s.lr, s.n_epochs, s.tuned_from) == (own.lr, own.n_epochs, {})
     assert capsys.readouterr().out == ""
 
 
 def test_the_default_environment_is_one_too(files: Files) -> None:
     files(ppo="TextGen/Sentiment-v0: {source: s, lr: 0.25}")
     assert resolved().lr == 0.25
-    assert resolved("--prompts", "my.jsonl").lr == 3e-4
+    assert resolved("--prompts", "my.jsonl").lr == ppo.Settings().lr
 
 
 def test_a_broken_file_is_told_without_a_traceback(

@@ -36,6 +36,8 @@ from textgym.sb3.unfinished import Unfinished, finished
 
 # Decisions that the reference model scores at once.
 _KL_CHUNK = 4096
+# Share of a rollout's decisions that whole episodes must have, to be yielded alone.
+_ENOUGH = 0.5
 
 
 class LMRolloutBuffer(RolloutBuffer):
@@ -56,8 +58,9 @@ class LMRolloutBuffer(RolloutBuffer):
     rollout in which it ends, with the rewards that were paid. Decisions of earlier rollouts have
     the log-probabilities of the policy that drew them, so that PPO's ratio accounts for the updates
     since then; A2C, which has no ratio, takes them as they are. Rollouts about as long as an
-    episode, or longer, are best. Where fewer than two decisions would be yielded, the rollout is
-    yielded as without the option.
+    episode, or longer, are best. Where the decisions of whole episodes are fewer than half of the
+    rollout's, everything is yielded as without the option: episodes that end early are not typical,
+    and an update on a few of them does harm.
 
     SB3 saves an algorithm without its buffer, but with ``rollout_buffer_kwargs``. The callback
     :class:`textgym.sb3.Checkpoints`, or :func:`textgym.sb3.keep_kl_coef` before ``model.save``,
@@ -346,8 +349,8 @@ class LMRolloutBuffer(RolloutBuffer):
             over, there = np.r_[known & over[0], over], np.r_[known, there]
             first = (self.advantages[0], self.values[0])
             self._waited = waited.advantages(*first, self.gamma, self.gae_lambda)
-        # A single decision is too few: its advantage cannot be normalised.
-        if not self.whole_episodes or over.sum() < 2:
+        # Those that end first are the short ones: an update on a few of them teaches to stop early.
+        if not self.whole_episodes or over.sum() < max(2, _ENOUGH * starts.size):
             over = there
         self._waits = there & ~over
         self._choose(over.reshape(-1))
