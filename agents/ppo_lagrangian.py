@@ -243,6 +243,8 @@ class LagrangianPPO(PPO):
             )
         assert isinstance(rollout_buffer, LMRolloutBuffer)
         record.start_rollout()
+        # Decisions that wait for the end of their episode have been paid with this multiplier.
+        rollout_buffer.waiting_kl_scale = 1 / (1 + record.multiplier.value)
         if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
             return False
         if record.episode_costs:  # Otherwise no episode's cost is known.

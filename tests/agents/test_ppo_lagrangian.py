@@ -69,8 +69,8 @@ def bandit(
 
 def make(venv: VecEnv, lm: str, seed: int = 0, **others: Any) -> LagrangianPPO:
     settings: dict[str, Any] = {
-        "lm": lm, "n_steps": 2, "minibatches": 1, "kl_coef": 0.0, "kl_target": None, "lr": 2e-3,
-        "lr_schedule": "constant",
+        "lm": lm, "n_steps": 2, "n_epochs": 2, "minibatches": 1, "kl_coef": 0.0, "kl_target": None,
+        "lr": 2e-3, "lr_schedule": "constant",
         "cost_limit": 0.3, "device": "cpu", **others,
     }  # fmt: skip
     return ppo_lagrangian.make_agent(venv, seed, ppo_lagrangian.Settings(**settings))

@@ -334,29 +334,56 @@ def test_a_text_that_waited_is_one_row(checkpoint, make_env):
 
 @pytest.mark.parametrize("sampling", [None, {"top_p": 0.7}])
 def test_what_waited_is_scored_as_it_was_drawn(checkpoint, make_env, sampling):
-    """The same weights give the same log-probabilities, and the KL is charged once."""
+    """The same weights give the same log-probabilities."""
     model = whole(
-        make_env(48, stop=STOP), checkpoint, 5,
-        rollout_buffer_kwargs={"kl_coef": 0.5, "reference": checkpoint(seed=1)},
-        policy=sampling and {"sampling": sampling},
-    )  # fmt: skip
-    heard = Everything()
-    callback = begin(model, heard)
-    charged: list[float] = []
+        make_env(48, stop=STOP), checkpoint, 5, policy=sampling and {"sampling": sampling}
+    )
+    callback = begin(model)
     model.policy.set_training_mode(True)
     for _ in range(5):
         rollout(model, callback)
-        buffer = model.rollout_buffer
-        charged.append(buffer.stats["kl"])
-        np.testing.assert_allclose(
-            (buffer.task_rewards - buffer.rewards).mean(), 0.5 * charged[-1], rtol=1e-4
-        )
         yielded_now: set[float] = set()
-        for batch in buffer.get(20):
+        for batch in model.rollout_buffer.get(20):
             _, log_probs, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
             torch.testing.assert_close(log_probs, batch.old_log_prob, atol=2e-5, rtol=0)
             yielded_now |= set(batch.old_log_prob.tolist())
-    assert yielded_now - set(buffer.log_probs.flatten().tolist()), "no decision had waited"
+    drawn = set(model.rollout_buffer.log_probs.flatten().tolist())
+    assert yielded_now - drawn, "no decision had waited"
+
+
+@pytest.mark.parametrize("n_steps", [7, 9])
+def test_decisions_that_waited_pay_the_penalty_once(checkpoint, make_env, n_steps):
+    other = checkpoint(seed=1)
+    model = whole(
+        make_env(48, stop=STOP), checkpoint, n_steps,
+        rollout_buffer_kwargs={"kl_coef": 0.5, "reference": other},
+    )  # fmt: skip
+    reference = LMPolicy(model.observation_space, model.action_space, lambda _: 0.0, lm=other)
+    heard = Everything()
+    callback = begin(model, heard)
+    waited = 0
+    for _ in range(4):
+        waited += sum(map(len, heard.open.values()))
+        rollout(model, callback)
+        ended = [each for episode in heard.episodes for each in episode]
+        texts = torch.tensor([text for text, *_ in ended])
+        with torch.no_grad():
+            _, theirs, _ = reference.evaluate_actions(
+                texts, torch.tensor([a for _, a, *_ in ended])
+            )
+        kls = np.array([each[4] for each in ended]) - theirs.numpy()
+        assert model.rollout_buffer.stats["kl"] == pytest.approx(kls.mean(), abs=1e-4)
+        left = iter(kls)
+        paid = [
+            [(text, a, reward - 0.5 * next(left), *more) for text, a, reward, *more in episode]
+            for episode in heard.episodes
+        ]
+        want = expected(paid, model.gamma, model.gae_lambda)
+        for ours, due in zip(sorted(yielded(model)), want, strict=True):
+            assert ours[:2] == due[:2]
+            assert ours[2:] == pytest.approx(due[2:], rel=1e-3, abs=1e-4)
+        heard.episodes.clear()
+    assert waited
 
 
 def test_episodes_that_a_reset_cut_off_are_forgotten(checkpoint, make_env):

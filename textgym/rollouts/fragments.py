@@ -7,6 +7,7 @@ fragment is an episode.
 
 from __future__ import annotations
 
+import heapq
 from typing import TypeAlias
 
 import numpy as np
@@ -128,3 +129,25 @@ class FragmentStore:
             pictures = np.zeros((room, *self._images.shape[1:]), np.uint8)
             pictures[: self._count] = self._images[: self._count]
             self._images = pictures
+
+
+def deal(counts: Ints, batches: int) -> list[Ints]:
+    """Deal fragments out to batches, at random (numpy's global generator) and balanced in size.
+
+    Args:
+        counts: ``[F]``, the size of each fragment; those of size 0 are left out.
+        batches: Number of batches; fewer if there are fewer fragments.
+
+    Returns:
+        The fragments of each batch.
+    """
+    order = np.random.permutation(np.flatnonzero(counts))
+    # The longest first, each to the smallest batch, so that sizes even out.
+    order = order[np.argsort(-counts[order], kind="stable")]
+    heap = [(0, at) for at in range(min(batches, len(order)))]
+    dealt: list[list[int]] = [[] for _ in heap]
+    for fragment in order.tolist():
+        size, at = heap[0]
+        dealt[at].append(fragment)
+        heapq.heapreplace(heap, (size + int(counts[fragment]), at))
+    return [np.array(dealt[at]) for at in np.random.permutation(len(dealt))]

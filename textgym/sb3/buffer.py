@@ -13,7 +13,6 @@ difference between short and long ones would be lost. Padding is saved within th
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Generator
 from typing import Any
 
@@ -30,7 +29,7 @@ from textgym.lm.kl import KLPenalty
 from textgym.lm.sampling.decision import Decision
 from textgym.lm.sampling.kept_sets import KeptSets
 from textgym.lm.scoring import SequenceBatch
-from textgym.rollouts.fragments import FragmentStore, Ints
+from textgym.rollouts.fragments import FragmentStore, Ints, deal
 from textgym.sb3.compatibility import FOR_ROLLOUTS, refuse_arguments
 from textgym.sb3.unfinished import Unfinished, finished
 
@@ -88,10 +87,12 @@ class LMRolloutBuffer(RolloutBuffer):
 
     Attributes:
         kl: The penalty, with its current coefficient ``kl.coef``; None without a reference.
-        stats: Figures of the last rollout, for logs: ``kl`` (mean nats per token), ``kl_coef`` (of
-            this rollout), ``kl_penalty`` (mean per token) and ``task_reward`` (mean per token,
-            without the penalty). Empty without a reference.
+        stats: Figures of the last rollout, for logs: ``kl`` (mean nats per token that is yielded),
+            ``kl_coef`` (of this rollout), ``kl_penalty`` (mean per token) and ``task_reward`` (mean
+            per token, without the penalty). Empty without a reference.
         task_rewards: ``[T, N]`` rewards before the penalty, once advantages are estimated.
+        waiting_kl_scale: Factor of the penalty of decisions of earlier rollouts, for algorithms
+            that scale the rewards of a rollout when it is over.
 
     Raises:
         SettingsError: If the arguments of the penalty contradict each other.
@@ -99,6 +100,7 @@ class LMRolloutBuffer(RolloutBuffer):
     """
 
     task_rewards: np.ndarray
+    waiting_kl_scale: float = 1.0
     _waiting_columns: tuple[str, ...] = (
         "actions", "rewards", "values", "log_probs", "_fragment", "_length",
     )  # fmt: skip
@@ -234,17 +236,20 @@ class LMRolloutBuffer(RolloutBuffer):
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
         """Subtract the KL penalty, then estimate advantages and returns (as in SB3).
 
-        The penalty is subtracted once per rollout. A callback that changes ``rewards`` afterwards
-        may call this again, to repeat the estimate.
+        The penalty of a decision is subtracted once, in the rollout that yields it. A callback that
+        changes ``rewards`` afterwards may call this again, to repeat the estimate.
         """
         if not self._charged:
             self._charged = True
             self._join()
+            self._select(np.asarray(dones, dtype=bool))
             self.task_rewards = self.rewards.copy()
             if self.kl is not None:
                 self._charge(self.kl)
         super().compute_returns_and_advantage(last_values, dones)
-        self._settle(np.asarray(dones, dtype=bool))
+        if (waited := self._before) is not None:
+            first = (self.advantages[0], self.values[0])
+            self._waited = waited.advantages(*first, self.gamma, self.gae_lambda)
 
     def unfinished(self) -> Unfinished | None:
         """The decisions that wait for the end of their episode.
@@ -293,7 +298,8 @@ class LMRolloutBuffer(RolloutBuffer):
             advantages = np.r_[waited, advantages]
             returns = np.r_[waited + values[: len(waited)], returns]
         columns = (values, log_probs, advantages, returns)
-        for fragments in self._pack(batch_size):
+        batches = 1 if batch_size is None else max(1, round(len(self._decisions) / batch_size))
+        for fragments in deal(self._counts, batches):
             batch, which = self._sequences(fragments)
             yield RolloutBufferSamples(
                 batch.to(self.device),  # type: ignore[arg-type]
@@ -323,8 +329,6 @@ class LMRolloutBuffer(RolloutBuffer):
             self._kept,
             None if images is None else torch.from_numpy(images),
         )
-        waited = len(self._texts.rows) - self._fragment.size
-        self._choose(np.arange(len(self._texts.rows)) >= waited)
 
     def _choose(self, chosen: np.ndarray) -> None:
         """List the chosen decisions of each fragment, in the order of time.
@@ -339,35 +343,19 @@ class LMRolloutBuffer(RolloutBuffer):
         self._counts = np.bincount(fragments, minlength=len(self._fragments.tokens))
         self._stops = self._counts.cumsum()
 
-    def _settle(self, dones: np.ndarray) -> None:
-        """Choose the decisions that are yielded; estimate the advantages of those that waited."""
+    def _select(self, dones: np.ndarray) -> None:
+        """Choose the decisions that are yielded."""
         starts = self.episode_starts.astype(bool)
         over, there = finished(starts, dones), np.ones_like(starts)
         if (waited := self._before) is not None:
             # A row that was reset between the rollouts never ends its episode.
             known = waited.there & ~starts[0]
             over, there = np.r_[known & over[0], over], np.r_[known, there]
-            first = (self.advantages[0], self.values[0])
-            self._waited = waited.advantages(*first, self.gamma, self.gae_lambda)
         # Those that end first are the short ones: an update on a few of them teaches to stop early.
         if not self.whole_episodes or over.sum() < max(2, _ENOUGH * starts.size):
             over = there
         self._waits = there & ~over
         self._choose(over.reshape(-1))
-
-    def _pack(self, batch_size: int | None) -> list[Ints]:
-        """Deal the fragments out to minibatches, at random and balanced in decisions."""
-        batches = 1 if batch_size is None else max(1, round(len(self._decisions) / batch_size))
-        order = np.random.permutation(np.flatnonzero(self._counts))
-        # The longest first, each to the batch with the fewest decisions, so that sizes even out.
-        order = order[np.argsort(-self._counts[order], kind="stable")]
-        heap = [(0, at) for at in range(min(batches, len(order)))]
-        dealt: list[list[int]] = [[] for _ in heap]
-        for fragment in order.tolist():
-            size, at = heap[0]
-            dealt[at].append(fragment)
-            heapq.heapreplace(heap, (size + int(self._counts[fragment]), at))
-        return [np.array(dealt[at]) for at in np.random.permutation(len(dealt))]
 
     def _sequences(self, fragments: Ints) -> tuple[SequenceBatch, Ints]:
         """The texts of some fragments, and the flat indices ``[n]`` of their decisions."""
@@ -377,7 +365,11 @@ class LMRolloutBuffer(RolloutBuffer):
         return self._texts.take(torch.from_numpy(fragments), torch.from_numpy(which)), which
 
     def _charge(self, kl: KLPenalty) -> None:
-        """Subtract the penalty from the rewards, in a few batched passes of the reference model."""
+        """Subtract the penalty of the chosen decisions, in a few passes of the reference model.
+
+        A decision that waits is charged when its episode is over: then all decisions of a text
+        share one pass.
+        """
         actions = self._all("actions").reshape(-1)
         log_probs = self._all("log_probs").reshape(-1)
         ratios = np.zeros(len(actions), dtype=np.float32)
@@ -389,10 +381,13 @@ class LMRolloutBuffer(RolloutBuffer):
             batch, which = self._sequences(fragments)
             parts = torch.from_numpy(actions[which]), torch.from_numpy(log_probs[which])
             ratios[which] = kl.log_ratios(batch, *parts, decision.sampler, decision.lm).numpy()
-        ratios = ratios[-self.rewards.size :]  # Those that waited were charged in their rollout.
         coef = kl.coef
-        mean = kl.adapt(ratios)
-        self.rewards = self.task_rewards - np.float32(coef) * ratios.reshape(self.rewards.shape)
+        mean = kl.adapt(ratios[self._decisions])
+        penalties = np.float32(coef) * ratios.reshape(-1, self.n_envs)
+        self.rewards = self.task_rewards - penalties[-self.buffer_size :]
+        if self._before is not None:
+            own = penalties[: -self.buffer_size] * np.float32(self.waiting_kl_scale)
+            self._before.columns["rewards"][...] -= own
         self.stats = {
             "kl": mean,
             "kl_coef": coef,
