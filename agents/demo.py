@@ -20,10 +20,16 @@ from textgym.tasks.sentiment.reader import read
 from textgym.tasks.sentiment.task import Sentiment
 
 SETTINGS = Settings(
-    env="TextGen/Sentiment-v0", dense=True, steps=61_000, eval_episodes=256, threads=1
+    env="TextGen/Sentiment-v0",
+    dense=True,
+    sampling_top_p=0.97,
+    steps=53_000,
+    eval_episodes=256,
+    threads=1,
 )
 """Ends within about two minutes. The model is too small for a second thread to help. `dense` pays
-each opinion when it is written, so that the value function learns which words earned the reward."""
+each opinion when it is written, so that the value function learns which words earned the reward.
+The unlikeliest tokens, 3 % in all, are never drawn, as they would spoil one text in ten."""
 
 
 def grammatical(prompt: str, response: str) -> bool:

@@ -271,6 +271,7 @@ def _write_down(
     write_samples(folder, evaluations)
     points = [] if done.midway is None else done.midway.points
     best = None if done.midway is None else done.midway.best
+    policy = getattr(agent, "policy", None)
     results = {
         "steps": done.steps,
         "seconds": round(saver.seconds, 1),
@@ -287,11 +288,11 @@ def _write_down(
         **({"best": dataclasses.asdict(best)} if best else {}),
         **({} if warm is None else {"warm_start": warm.results()}),
         **({"diagnostics": summary(courses, warnings)} if courses else {}),
-        # The device that "auto" resolved to.
+        # What "auto" stood for.
         **({"device": str(agent.device)} if hasattr(agent, "device") else {}),
+        **({"dtype": str(policy.lm.compute_dtype)} if isinstance(policy, LMPolicy) else {}),
     }
     write_record(folder, name, settings, results)
-    policy = getattr(agent, "policy", None)
     if isinstance(policy, LMPolicy):
         plain = settings_as_json(settings)
         write_card(folder / "lm", name, plain, policy.lm_name, evaluations, done.steps)

@@ -37,8 +37,8 @@ class ModelSettings(RunSettings):
     weight_decay: float = 0.0
     """Weight decay (AdamW) of matrices; biases and norms have none."""
     dtype: Dtype = "auto"
-    """Dtype to compute in; weights are float32 (mixed precision). auto: bfloat16 on a GPU that has
-    it, float32 on a CPU, where bfloat16 is faster if the processor has instructions for it."""
+    """Dtype to compute in; weights are float32 (mixed precision). auto: bfloat16 on a GPU or a
+    processor that has instructions for it, else float32."""
     lora_r: Annotated[int | None, arg(name="lora.r")] = None
     """Rank of a low-rank adapter (LoRA), which is trained instead of all weights. The reference is
     the model without it, so there is no second copy. Needs the extra lora."""
@@ -102,8 +102,8 @@ class ModelSettings(RunSettings):
             lm: The language model.
         """
         found: dict[str, Any] = {"lm": lm}
-        if self.dtype != "auto":
-            found["dtype"] = self.dtype
+        if (dtype := _chosen(self.dtype, self.device)) != "auto":
+            found["dtype"] = dtype
         if self.lora_r is not None:
             alpha = 2 * self.lora_r if self.lora_alpha is None else self.lora_alpha
             found["lora"] = {"r": self.lora_r, "lora_alpha": alpha}
@@ -134,7 +134,7 @@ class LMSettings(ModelSettings):
     warm_start_lr: float = 5e-4
     """Learning rate of the warm start."""
     reference_dtype: Dtype = "auto"
-    """Dtype of the weights of the reference model, where there is one."""
+    """Dtype of the weights of the reference model, where there is one. auto is as for --dtype."""
     sampling_temperature: Annotated[float, arg(name="sampling.temperature")] = 1.0
     """Logits are divided by it. Like all of --sampling, it is part of the policy that is trained,
     and of the evaluations."""
@@ -163,6 +163,11 @@ class LMSettings(ModelSettings):
     def reference(self, lm: str) -> str:
         """The reference of a KL penalty: the model that the training starts from."""
         return lm if self.lora_r is None else "base"
+
+    @property
+    def weights_of_reference(self) -> str:
+        """The dtype of the reference's weights, as its users take it."""
+        return _chosen(self.reference_dtype, self.device)
 
     def _sampling(self) -> dict[str, Any]:
         """The settings of sampling that are not the defaults."""
@@ -205,3 +210,18 @@ class CriticSettings(LMSettings):
             steps: int = getattr(self, "n_epochs", 1) * getattr(self, "minibatches", 1)
             found["value_warmup"] = rollouts * steps
         return found
+
+
+def _chosen(dtype: str, device: str) -> str:
+    """The dtype that "auto" stands for on a processor that is fast in bfloat16; else the same."""
+    if dtype != "auto":
+        return dtype
+    # Imported here, so that --help does not wait for torch.
+    import torch
+
+    from textgym.lm.loading.dtypes import is_fast_in_bfloat16
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_cpu = torch.device(device).type == "cpu"
+    return "bfloat16" if on_cpu and is_fast_in_bfloat16(torch.device(device)) else dtype

@@ -39,7 +39,7 @@ def _has_named_base(lm: LanguageModel) -> bool:
 
 
 def describe_training(policy: LMPolicy, adapter: bool) -> str:
-    """How many weights are trained, and what the run leaves on disk.
+    """How many weights are trained, in which dtype, and what the run leaves on disk.
 
     Args:
         policy: The policy.
@@ -54,7 +54,9 @@ def describe_training(policy: LMPolicy, adapter: bool) -> str:
     alone = adapter and _has_named_base(lm)
     size += sum(weight.nbytes for weight in weights if weight.requires_grad or not alone)
     share = "all of them" if trained == total else f"{_count(trained)} of them, an adapter,"
-    return f"{_count(total)} weights, {share} trained; the run leaves about {_bytes(size)}"
+    dtype = str(lm.compute_dtype).removeprefix("torch.")
+    trains = f"{_count(total)} weights, {share} trained, computed in {dtype}"
+    return f"{trains}; the run leaves about {_bytes(size)}"
 
 
 def write_card(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from textgym.errors import SettingsError
@@ -22,3 +24,16 @@ def as_dtype(name: str) -> torch.dtype:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device is a GPU with native bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices faster in bfloat16 than in float32.
+
+    A GPU with native bfloat16 does, and a processor with instructions for it (AVX512-BF16 or
+    AMX-BF16). By these, not by a measurement, so that a machine always chooses the same.
+    """
+    if device.type == "cpu":
+        known: Any = torch.cpu
+        found = known.get_capabilities() if hasattr(known, "get_capabilities") else {}
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return has_bfloat16(device)
