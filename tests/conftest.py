@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gymnasium
 import hypothesis
 import pytest
+import torch
 
 from textgym.registry import TASKS
 
@@ -32,6 +33,17 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("textgym")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_kind_of_processor() -> Iterator[None]:
+    """Let agents compute in float32 by default, as most tests compare with exact numbers.
+
+    Processes that a test starts are not covered.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

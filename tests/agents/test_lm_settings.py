@@ -74,8 +74,25 @@ def parsed(*words: str) -> ppo.Settings:
         ),
     ],
 )  # fmt: skip
-def test_arguments_of_the_policy(words: str, expected: dict[str, Any]) -> None:
+def test_arguments_of_the_policy(
+    words: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert parsed(*words.split()).policy_kwargs("name") == {"lm": "name", **expected}
+
+
+@pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16", "avx512_f"])
+def test_processors_with_bfloat16_compute_in_it(
+    instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
+    cpu = ("--device", "cpu")
+    fast = instructions != "avx512_f"
+    assert parsed(*cpu).policy_kwargs("x").get("dtype") == ("bfloat16" if fast else None)
+    assert parsed(*cpu).weights_of_reference == ("bfloat16" if fast else "auto")
+    for flag in ("float32", "bfloat16"):
+        s = parsed(*cpu, "--dtype", flag, "--reference-dtype", flag)
+        assert (s.policy_kwargs("x")["dtype"], s.weights_of_reference) == (flag, flag)
 
 
 def test_the_reference_of_an_adapter_is_its_base() -> None:

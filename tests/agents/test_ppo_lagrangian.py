@@ -20,7 +20,7 @@ from agents import ppo_lagrangian
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
 from agents.running.evaluation import evaluate
 from tests.agents import runs
-from tests.sb3.rollouts import after_rollout, begin, rollout
+from tests.sb3.rollouts import Everything, after_rollout, begin, expected, rollout, yielded
 from textgym.errors import SettingsError
 from textgym.sb3 import make_vec_env, resume, save_checkpoint
 
@@ -248,6 +248,40 @@ def test_rewards_are_charged_with_the_multiplier_of_their_rollout(lm: str) -> No
                 weight *= 0.9 * 0.8 * goes_on[later]
         np.testing.assert_allclose(buffer.advantages, advantages, atol=1e-5)
     assert len(set(multipliers)) == 3
+
+
+def test_the_kl_penalty_of_a_text_is_scaled_like_its_reward(lm: str) -> None:
+    """Also of tokens that waited for the end of the text. Without costs, all is halved by 1 + 1."""
+    venv = bandit(lm, n_envs=32, max_new_tokens=4, stop_at_eos=True, cost=np.zeros(4))
+    fixed = {"multiplier": 1.0, "multiplier_lr": 0.0, "multiplier_kp": 0.0, "multiplier_kd": 0.0}
+    agent = make(venv, lm, n_steps=5, kl_coef=0.5, **fixed)
+    policy = agent.policy
+    reference = make(venv, lm).policy
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    heard = Everything()
+    callback = begin(agent, heard)
+    waited = 0
+    for _ in range(3):
+        waited += sum(map(len, heard.open.values()))
+        assert rollout(agent, callback)
+        paid = []
+        for episode in heard.episodes:
+            paid.append([])
+            for text, word, reward, value, log_prob in episode:
+                with torch.no_grad():
+                    _, other, _ = reference.evaluate_actions(
+                        torch.tensor([text]), torch.tensor([word])
+                    )
+                due = (reward - 0.5 * (log_prob - float(other))) / 2
+                paid[-1].append((text, word, due, value, log_prob))
+        want = expected(paid, agent.gamma, agent.gae_lambda)
+        for ours, theirs in zip(sorted(yielded(agent)), want, strict=True):
+            assert ours[:2] == theirs[:2]
+            assert ours[2:] == pytest.approx(theirs[2:], rel=1e-3, abs=1e-4)
+        heard.episodes.clear()
+    assert waited
 
 
 class Steady(VecEnvWrapper):

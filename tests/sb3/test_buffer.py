@@ -14,7 +14,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 
 from tests.lm.checkpoints import WORDS
-from tests.sb3.rollouts import begin, collect, make_model, rollout, stock_twin
+from tests.sb3.rollouts import (
+    Everything,
+    begin,
+    collect,
+    expected,
+    make_model,
+    rollout,
+    stock_twin,
+    yielded,
+)
 from textgym.errors import ModelError, SettingsError
 from textgym.lm import scoring
 from textgym.sb3 import LMPolicy, LMRolloutBuffer
@@ -203,60 +212,6 @@ def whole(env, checkpoint, n_steps: int, **kwargs: Any) -> Any:
         PPO, env, checkpoint(), n_steps=n_steps, batch_size=n_steps * env.num_envs,
         rollout_buffer_kwargs=options, **kwargs,
     )  # fmt: skip
-
-
-class Everything(BaseCallback):
-    """Takes down each decision when it is made, and what its episode earned from there on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.episodes: list[list[tuple[tuple[int, ...], int, float, float, float]]] = []
-        self.open: dict[int, list[tuple[tuple[int, ...], int, float, float, float]]] = {}
-
-    def _on_step(self) -> bool:
-        seen = self.locals
-        texts = seen["obs_tensor"].tolist()
-        for row, text in enumerate(texts):
-            self.open.setdefault(row, []).append(
-                (
-                    tuple(text),
-                    int(seen["actions"][row]),
-                    float(seen["rewards"][row]),
-                    float(seen["values"][row]),
-                    float(seen["log_probs"][row]),
-                )
-            )
-            if seen["dones"][row]:
-                self.episodes.append(self.open.pop(row))
-        return True
-
-
-def expected(episodes: Any, gamma: float, lam: float) -> list[tuple[Any, ...]]:
-    """Each decision of whole episodes with its advantage and return, by the formula."""
-    found = []
-    for episode in episodes:
-        for t, (text, action, _, value, log_prob) in enumerate(episode):
-            advantage = 0.0
-            for k, (_, _, reward, at, _) in enumerate(episode[t:]):
-                following = episode[t + k + 1][3] if t + k + 1 < len(episode) else 0.0
-                advantage += (gamma * lam) ** k * (reward + gamma * following - at)
-            found.append((text, action, value, log_prob, advantage, advantage + value))
-    return sorted(found)
-
-
-def yielded(model: Any, batch_size: int | None = 7) -> list[tuple[Any, ...]]:
-    """What a rollout yields, in the form of `expected`."""
-    found: list[tuple[Any, ...]] = []
-    for batch in model.rollout_buffer.get(batch_size):
-        tokens, at, positions = batch.observations[:3]
-        texts = torch.full((len(at), model.observation_space.shape[0]), -1, dtype=tokens.dtype)
-        texts[:, : tokens.shape[1]] = tokens[at]
-        texts[torch.arange(texts.shape[1]) > positions[:, None]] = -1
-        columns = [batch.old_values, batch.old_log_prob, batch.advantages, batch.returns]
-        words = batch.actions[:, 0].tolist()
-        numbers = (column.tolist() for column in columns)
-        found += zip(map(tuple, texts.tolist()), words, *numbers, strict=True)
-    return found
 
 
 @pytest.mark.parametrize("n_steps", [7, 9])
