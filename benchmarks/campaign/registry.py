@@ -13,6 +13,7 @@ STUDIES = {
     "improvement": "improvement",
     "warm_start": "warm_start",
     "trl": "trl",
+    "real_model": "real_model",
     "quick": "suites",
     "quick_long": "suites",
     "topk": "topk",
