@@ -285,7 +285,7 @@ def make_agent(venv: VecEnv, seed: int, settings: Settings | None = None) -> NLP
             "kl_coef": s.kl_coef,
             "kl_target": s.kl_target if s.kl_coef else None,
             "reference": s.reference(lm) if s.kl_coef else None,
-            "reference_dtype": s.weights_of_reference,
+            "reference_dtype": s.reference_dtype,
             "whole_episodes": s.whole_episodes,
         },
         policy_kwargs={

@@ -145,7 +145,7 @@ class Reinforce:
         if settings.kl_coef:
             self.kl = KLPenalty(
                 settings.kl_coef, settings.kl_target, initial_model(self.policy),
-                self.device, settings.weights_of_reference,
+                self.device, settings.reference_dtype,
             )  # fmt: skip
         self.num_timesteps = 0
         self.logger = Logger(folder=None, output_formats=[])

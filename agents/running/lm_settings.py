@@ -81,6 +81,11 @@ class ModelSettings(RunSettings):
                         f"{name} needs an adapter; give its rank, such as --lora.r 8"
                     )
 
+    def settle(self) -> None:
+        """Choose the dtype that auto stands for on this machine."""
+        super().settle()
+        self.dtype = _chosen(self.dtype, self.device)
+
     @property
     def learning_rate(self) -> float | Schedule:
         """The learning rate, or its schedule, as Stable-Baselines3's algorithms take it."""
@@ -102,8 +107,8 @@ class ModelSettings(RunSettings):
             lm: The language model.
         """
         found: dict[str, Any] = {"lm": lm}
-        if (dtype := _chosen(self.dtype, self.device)) != "auto":
-            found["dtype"] = dtype
+        if self.dtype != "auto":
+            found["dtype"] = self.dtype
         if self.lora_r is not None:
             alpha = 2 * self.lora_r if self.lora_alpha is None else self.lora_alpha
             found["lora"] = {"r": self.lora_r, "lora_alpha": alpha}
@@ -160,14 +165,14 @@ class LMSettings(ModelSettings):
         sampling = self._sampling()
         return super().policy_kwargs(lm) | ({"sampling": sampling} if sampling else {})
 
+    def settle(self) -> None:
+        """Choose the dtypes that auto stands for on this machine."""
+        super().settle()
+        self.reference_dtype = _chosen(self.reference_dtype, self.device)
+
     def reference(self, lm: str) -> str:
         """The reference of a KL penalty: the model that the training starts from."""
         return lm if self.lora_r is None else "base"
-
-    @property
-    def weights_of_reference(self) -> str:
-        """The dtype of the reference's weights, as its users take it."""
-        return _chosen(self.reference_dtype, self.device)
 
     def _sampling(self) -> dict[str, Any]:
         """The settings of sampling that are not the defaults."""
@@ -212,7 +217,7 @@ class CriticSettings(LMSettings):
         return found
 
 
-def _chosen(dtype: str, device: str) -> str:
+def _chosen(dtype: Dtype, device: str) -> Dtype:
     """The dtype that "auto" stands for on a processor that is fast in bfloat16; else the same."""
     if dtype != "auto":
         return dtype

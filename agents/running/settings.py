@@ -103,6 +103,9 @@ class RunSettings:
         if self.eval_prompts is not None and self.eval_share is not None:
             raise SettingsError("--eval-prompts and --eval-share: leave one of the two out")
 
+    def settle(self) -> None:
+        """Replace what depends on the machine, so that a resumed run is the same on another one."""
+
     @property
     def env_id(self) -> str:
         """The environment id, with its default resolved."""

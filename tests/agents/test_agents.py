@@ -177,7 +177,7 @@ def test_learns_to_say_good(module: Any, lr: float, two_words: str, tmp_path: Pa
         lr_schedule="constant",
         kl_coef=0.0,
         kl_target=None,
-        steps=2048,
+        steps=4096 if module is ppo else 2048,
         n_steps=16,
         n_envs=16,
         eval_episodes=64,

@@ -74,10 +74,7 @@ def parsed(*words: str) -> ppo.Settings:
         ),
     ],
 )  # fmt: skip
-def test_arguments_of_the_policy(
-    words: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+def test_arguments_of_the_policy(words: str, expected: dict[str, Any]) -> None:
     assert parsed(*words.split()).policy_kwargs("name") == {"lm": "name", **expected}
 
 
@@ -86,13 +83,25 @@ def test_processors_with_bfloat16_compute_in_it(
     instructions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
-    cpu = ("--device", "cpu")
-    fast = instructions != "avx512_f"
-    assert parsed(*cpu).policy_kwargs("x").get("dtype") == ("bfloat16" if fast else None)
-    assert parsed(*cpu).weights_of_reference == ("bfloat16" if fast else "auto")
-    for flag in ("float32", "bfloat16"):
-        s = parsed(*cpu, "--dtype", flag, "--reference-dtype", flag)
-        assert (s.policy_kwargs("x")["dtype"], s.weights_of_reference) == (flag, flag)
+    for flag in ("auto", "float32", "bfloat16"):
+        s = parsed("--device", "cpu", "--dtype", flag, "--reference-dtype", flag)
+        s.settle()
+        chosen = "bfloat16" if flag == "auto" and instructions != "avx512_f" else flag
+        assert (s.dtype, s.reference_dtype) == (chosen, chosen)
+
+
+def test_the_dtype_is_recorded_and_resumed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    folder = start("ppo", tmp_path, "--kl-coef", "0.1", steps=64)
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    assert record["settings"]["dtype"] == record["settings"]["reference_dtype"] == "bfloat16"
+    assert record["results"]["dtype"] == "torch.bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert command("ppo", "--resume", str(folder), "--steps", "128") == folder
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    assert record["results"]["dtype"] == "torch.bfloat16"
 
 
 def test_the_reference_of_an_adapter_is_its_base() -> None:

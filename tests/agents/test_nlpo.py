@@ -327,7 +327,7 @@ def test_impossible_settings(lm: str, kwargs: Any, message: str) -> None:
 def test_learns_to_say_good(seed: int, tmp_path: Path) -> None:
     settings = Settings(
         env="TextGen/GoodBad-v0", seed=seed, steps=512, n_envs=16, n_steps=8, lr=5e-3,
-        target_update=2, eval_episodes=100, threads=1, device="cpu", out=tmp_path,
+        n_epochs=2, target_update=2, eval_episodes=100, threads=1, device="cpu", out=tmp_path,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "plot", lambda *_, **__: None)

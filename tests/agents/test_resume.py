@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from stable_baselines3 import A2C, DQN, PPO
 
-from agents import random_tokens
+from agents import ppo, random_tokens
 from agents.running import experiment, report
 from agents.running import run as common
 from tests.agents.runs import (
@@ -61,6 +61,7 @@ def test_killed_and_resumed(
 ) -> None:
     """SIGKILL, at whatever moment it meets."""
     arguments = [*ARGUMENTS, "--steps", str(STEPS), "--out", str(tmp_path)]
+    arguments += ["--dtype", "float32", "--reference-dtype", "float32"]
     with subprocess.Popen(
         [sys.executable, "-m", "agents.ppo", *arguments, "--checkpoint-every", "32"],
         cwd=tmp_path,
@@ -217,7 +218,11 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("agent", "args", "words"),
     [
-        ("ppo", ["--lr", "0.5"], ["--lr 0.5 (it has 0.0003)", "leave these flags out"]),
+        (
+            "ppo",
+            ["--lr", "0.5"],
+            [f"--lr 0.5 (it has {ppo.Settings().lr})", "leave these flags out"],
+        ),
         ("ppo", ["--env", "TextGen/GoodBad-v0", "--seed", "7"], ["--env", "--seed 7 (it has 0)"]),
         ("ppo", ["--env-kwargs", "{}"], ["--env-kwargs {}"]),
         ("a2c", [], ["a run of the agent 'ppo'", "python -m agents.ppo"]),
@@ -243,7 +248,16 @@ def test_contradictions(
 
 def test_what_does_not_contradict(interrupted: Path) -> None:
     """The same value again, and settings that are not about what is trained."""
-    args = ["--lr", "3e-4", "--threads", "1", "--checkpoint-every", "64", "--steps", "224"]
+    args = [
+        "--lr",
+        str(ppo.Settings().lr),
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "64",
+        "--steps",
+        "224",
+    ]
     folder = command("ppo", "--resume", str(interrupted), *args)
     assert json.loads((folder / "run.json").read_text())["results"]["steps"] == 224
 

@@ -27,6 +27,9 @@ from benchmarks.suites.runner import Options, differences, make_plans
 from textgym.errors import SettingsError
 
 SHIPPED = sorted(tuned.FOLDER.iterdir())
+OWN = ppo.Settings()
+"""The defaults of the agent's file."""
+
 GOODBAD = """
 "TextGen/GoodBad-*":
   source: chosen for a test
@@ -227,15 +230,14 @@ def test_others_are_left_alone(
 ) -> None:
     files(ppo=GOODBAD)
     s = resolved(*args, **others)
-    own = ppo.Settings()
-    assert (s.lr, s.n_epochs, s.tuned_from) == (own.lr, own.n_epochs, {})
+    assert (s.lr, s.n_epochs, s.tuned_from) == (OWN.lr, OWN.n_epochs, {})
     assert capsys.readouterr().out == ""
 
 
 def test_the_default_environment_is_one_too(files: Files) -> None:
     files(ppo="TextGen/Sentiment-v0: {source: s, lr: 0.25}")
     assert resolved().lr == 0.25
-    assert resolved("--prompts", "my.jsonl").lr == ppo.Settings().lr
+    assert resolved("--prompts", "my.jsonl").lr == OWN.lr
 
 
 def test_a_broken_file_is_told_without_a_traceback(
@@ -297,9 +299,12 @@ def test_cells_take_them_but_for_what_the_suite_says(files: Files, tmp_path: Pat
     assert differences(record, describe(cell("ppo", tmp_path))) == []
 
     plain = describe(cell("ppo", tmp_path, tuned=False))
-    assert (plain["settings"]["lr"], plain["tuned_from"]) == (3e-4, {})
+    assert (plain["settings"]["lr"], plain["tuned_from"]) == (OWN.lr, {})
     different = differences(record, plain)
-    assert different == ["settings.lr 0.25 (now 0.0003)", "settings.n_epochs 3 (now 2)"]
+    assert different == [
+        f"settings.lr 0.25 (now {OWN.lr})",
+        f"settings.n_epochs 3 (now {OWN.n_epochs})",
+    ]
     own = Cell.from_json(json.loads(json.dumps(cell("ppo", tmp_path, tuned=False).to_json())))
     assert own.tuned is False
 
@@ -323,11 +328,11 @@ def test_a_file_of_the_same_name_is_another_agent(files: Files, tmp_path: Path) 
     files(ppo=GOODBAD)
     (tmp_path / "ppo.py").write_text("from agents.ppo import Settings, make_agent\n")
     record = describe(cell(str(tmp_path / "ppo.py"), tmp_path))
-    assert (record["agent"], record["settings"]["lr"], record["tuned_from"]) == ("ppo", 3e-4, {})
+    assert (record["agent"], record["settings"]["lr"], record["tuned_from"]) == ("ppo", OWN.lr, {})
 
 
 def test_the_suite_s_command_line_leaves_them_out(files: Files, tmp_path: Path) -> None:
     files(ppo=GOODBAD)
-    for wanted, lr in ((True, 0.25), (False, 3e-4)):
+    for wanted, lr in ((True, 0.25), (False, OWN.lr)):
         (plan,) = make_plans(Options("smoke", ("ppo",), 1, out=tmp_path, tuned=wanted))
         assert (plan.cell["tuned"], plan.record["settings"]["lr"]) == (wanted, lr)

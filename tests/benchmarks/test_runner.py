@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from agents import ppo
 from benchmarks import __main__ as command_line
 from benchmarks.suites import candidates, engines, runner
 from benchmarks.suites.cell import DIAGNOSED_POINTS, Cell, Heard, describe, learning_curve, run_cell
@@ -428,7 +429,7 @@ def test_a_cell_is_the_same_whenever_it_is_run(tmp_path: Path) -> None:
     assert plain(first) == plain(again) != plain(other)
     assert first["curve"] != other["curve"]
     assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert first["settings"]["lr"] == 3e-4
+    assert first["settings"]["lr"] == ppo.Settings().lr
     assert (first["settings"]["n_envs"], first["settings"]["steps"]) == (8, 256)
     assert not {"out", "resume"} & set(first["settings"])
     assert len(first["before"]["returns"]) == len(first["after"]["returns"]) == 8
