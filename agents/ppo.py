@@ -10,8 +10,8 @@ on the KL divergence from the frozen initial model (Ziegler et al. 2019,
 https://arxiv.org/abs/1909.08593), which keeps the text fluent while the reward rises.
 
 In the first pass over a rollout the probability ratio is 1 for every token that the current weights
-have written. With `--whole-episodes`, tokens of earlier rollouts wait for the end of their text;
-their ratio is to the weights that wrote them, as in later passes.
+have written, but for rounding in bfloat16. With `--whole-episodes`, tokens of earlier rollouts wait
+for the end of their text; their ratio is to the weights that wrote them, as in later passes.
 
 This file has all hyperparameters, and stable_baselines3/ppo/ppo.py the algorithm. For single
 environments agents/settings/ppo.yaml has better defaults (`--no-tuned` ignores them). The run

@@ -51,6 +51,8 @@ def experiment(
 ) -> Path:
     """Evaluate, train, evaluate again, and write everything down; see `agents.running.run.run`."""
     unknown_device(settings.device)
+    if settings.resume is None:
+        settings.settle()  # In place: the factory has the same settings.
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -218,15 +218,10 @@ class CriticSettings(LMSettings):
 
 
 def _chosen(dtype: Dtype, device: str) -> Dtype:
-    """The dtype that "auto" stands for on a processor that is fast in bfloat16; else the same."""
-    if dtype != "auto":
-        return dtype
+    """bfloat16 in place of "auto" on a device that is fast in it; else the same."""
     # Imported here, so that --help does not wait for torch.
-    import torch
+    from stable_baselines3.common.utils import get_device
 
     from textgym.lm.loading.dtypes import is_fast_in_bfloat16
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    on_cpu = torch.device(device).type == "cpu"
-    return "bfloat16" if on_cpu and is_fast_in_bfloat16(torch.device(device)) else dtype
+    return "bfloat16" if dtype == "auto" and is_fast_in_bfloat16(get_device(device)) else dtype

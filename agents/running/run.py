@@ -71,9 +71,7 @@ def run(name: str, settings: RunSettings, make_agent: Callable[[VecEnv, int], Ag
         raise SettingsError(
             f"--eval-episodes {settings.eval_episodes}: a confidence interval takes at least 2"
         )
-    if settings.resume is None:
-        settings.settle()  # In place: the factory has the same settings.
-    else:
+    if settings.resume is not None:
         check_run(settings.resume, settings, name)
     # Imported here, so that errors of settings do not wait for torch.
     from agents.running.experiment import experiment

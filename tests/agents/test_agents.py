@@ -167,17 +167,21 @@ def test_the_learning_rate_falls_to_a_tenth_or_stays(two_words: str, tmp_path: P
         assert found == pytest.approx([1e-3 * share for share in expected])
 
 
-@pytest.mark.parametrize(("module", "lr"), [(ppo, 3e-3), (a2c, 3e-2)], ids=["ppo", "a2c"])
-def test_learns_to_say_good(module: Any, lr: float, two_words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "own"), [(ppo, {"lr": 3e-3, "n_epochs": 2}), (a2c, {"lr": 3e-2})], ids=["ppo", "a2c"]
+)
+def test_learns_to_say_good(
+    module: Any, own: dict[str, Any], two_words: str, tmp_path: Path
+) -> None:
     """One word an episode, +1 for "good" and -1 for "bad": a uniform policy gets 0."""
     settings = module.Settings(
         env="TextGen/GoodBad-v0",
         lm=two_words,
-        lr=lr,
         lr_schedule="constant",
         kl_coef=0.0,
         kl_target=None,
-        steps=4096 if module is ppo else 2048,
+        **own,
+        steps=2048,
         n_steps=16,
         n_envs=16,
         eval_episodes=64,

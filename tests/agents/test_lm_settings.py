@@ -20,6 +20,7 @@ from agents import dpo, grpo, nlpo, ppo, reinforce, sft
 from agents.running import command_line as cli
 from agents.running.evaluation import Evaluation
 from agents.running.midway import Evaluations, WeightAverage
+from agents.running.run import run
 from tests.agents.runs import ARGUMENTS, ENVIRONMENT, command, progress, start
 from textgym.errors import SettingsError
 from textgym.lm import LanguageModel
@@ -88,6 +89,12 @@ def test_processors_with_bfloat16_compute_in_it(
         s.settle()
         chosen = "bfloat16" if flag == "auto" and instructions != "avx512_f" else flag
         assert (s.dtype, s.reference_dtype) == (chosen, chosen)
+
+
+@pytest.mark.parametrize("device", ["cdua", "cuda:99"])
+def test_an_unknown_device_is_refused_before_a_dtype_is_chosen(device: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"--device {device}.*give auto, cpu"):
+        run("ppo", ppo.Settings(device=device, out=tmp_path), ppo.make_agent)
 
 
 def test_the_dtype_is_recorded_and_resumed_elsewhere(

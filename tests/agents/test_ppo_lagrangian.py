@@ -20,7 +20,7 @@ from agents import ppo_lagrangian
 from agents.ppo_lagrangian import Costs, LagrangianPPO, Multiplier
 from agents.running.evaluation import evaluate
 from tests.agents import runs
-from tests.sb3.rollouts import Everything, after_rollout, begin, expected, rollout, yielded
+from tests.sb3.rollouts import Everything, after_rollout, assert_yields, begin, expected, rollout
 from textgym.errors import SettingsError
 from textgym.sb3 import make_vec_env, resume, save_checkpoint
 
@@ -276,10 +276,7 @@ def test_the_kl_penalty_of_a_text_is_scaled_like_its_reward(lm: str) -> None:
                     )
                 due = (reward - 0.5 * (log_prob - float(other))) / 2
                 paid[-1].append((text, word, due, value, log_prob))
-        want = expected(paid, agent.gamma, agent.gae_lambda)
-        for ours, theirs in zip(sorted(yielded(agent)), want, strict=True):
-            assert ours[:2] == theirs[:2]
-            assert ours[2:] == pytest.approx(theirs[2:], rel=1e-3, abs=1e-4)
+        assert_yields(agent, expected(paid, agent.gamma, agent.gae_lambda))
         heard.episodes.clear()
     assert waited
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -138,7 +139,7 @@ def expected(episodes: Any, gamma: float, lam: float) -> list[tuple[Any, ...]]:
 
 
 def yielded(model: Any, batch_size: int | None = 7) -> list[tuple[Any, ...]]:
-    """What a rollout yields, in the form of `expected`."""
+    """The decisions that a rollout yields, in the form of `expected`."""
     found: list[tuple[Any, ...]] = []
     for batch in model.rollout_buffer.get(batch_size):
         tokens, at, positions = batch.observations[:3]
@@ -150,3 +151,10 @@ def yielded(model: Any, batch_size: int | None = 7) -> list[tuple[Any, ...]]:
         numbers = (column.tolist() for column in columns)
         found += zip(map(tuple, texts.tolist()), words, *numbers, strict=True)
     return found
+
+
+def assert_yields(model: Any, decisions: list[tuple[Any, ...]]) -> None:
+    """Check that a rollout yields these decisions, in the form of `expected`, and no others."""
+    for ours, theirs in zip(sorted(yielded(model)), decisions, strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2:] == pytest.approx(theirs[2:], rel=1e-3, abs=1e-4)
